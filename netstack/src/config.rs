@@ -1,0 +1,191 @@
+//! What an engine is told once, at its birth: addresses, MTU, what the device can do, limits, keys.
+//!
+//! Everything here is already valid: texts are parsed and ranges checked by whoever builds it, so nothing
+//! on the data path has to doubt it. What changes while running (nameservers, forwarding) is a verb instead.
+
+use crate::addr::MacAddr;
+use crate::device::Capabilities;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// The largest IP packet on the guest's link, in bytes, headers included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mtu(u16);
+
+impl Mtu {
+    /// The smallest that IPv4 permits (RFC 791 §3.2, "every internet module").
+    pub const MIN: Self = Self(68);
+    /// The default of Ethernet.
+    pub const ETHERNET: Self = Self(1500);
+
+    /// `bytes`, unless it is below [`Mtu::MIN`].
+    #[must_use]
+    pub const fn new(bytes: u16) -> Option<Self> {
+        if bytes < Self::MIN.0 { None } else { Some(Self(bytes)) }
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u16 {
+        self.0
+    }
+}
+
+/// Everything an engine needs to know before the first frame.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our own MAC address: the gateway, the DNS address and every remote host answer with it.
+    pub mac: MacAddr,
+    /// The guest's MAC address, if it is known beforehand; otherwise it is learnt.
+    pub guest_mac: Option<MacAddr>,
+    /// The MTU of the guest's link.
+    pub mtu: Mtu,
+    /// What the device does for us.
+    pub device: Capabilities,
+    /// IPv4 on the guest's link; `None` switches it off.
+    pub v4: Option<Ipv4Config>,
+    /// IPv6 on the guest's link; `None` switches it off.
+    pub v6: Option<Ipv6Config>,
+    /// Whether the gateway address leads to the host's loopback (127.0.0.1, ::1).
+    pub host_loopback: bool,
+    /// Source address of the sockets opened for the guest, one per family, if not the kernel's choice.
+    pub outbound: Outbound,
+    /// Search domains that DHCP and router advertisements tell.
+    pub dns_search: Vec<String>,
+    /// TCP limits.
+    pub tcp: TcpConfig,
+    /// UDP limits.
+    pub udp: UdpConfig,
+    /// Secrets, drawn at random by the caller.
+    pub keys: Keys,
+    /// How many flows may exist at once.
+    pub max_flows: u32,
+}
+
+/// IPv4 on the guest's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Config {
+    /// The link's prefix.
+    pub network: Ipv4Net,
+    /// Our address: the guest's default router, and its name for the host.
+    pub gateway: Ipv4Addr,
+    /// The address whose port 53 leads to the host's nameservers.
+    pub dns: Option<Ipv4Addr>,
+    /// Where forwarded connections go when a rule names no guest address.
+    pub guest: Ipv4Addr,
+    /// Addresses handed out by DHCP; `None` switches the server off.
+    pub dhcp: Option<DhcpPool>,
+}
+
+/// A run of addresses that the DHCP server leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DhcpPool {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// How many, the first included. At least 1.
+    pub count: u8,
+    /// How long a lease is valid.
+    pub lease: Duration,
+}
+
+/// IPv6 on the guest's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Config {
+    /// The link's prefix, 64 bits for stateless autoconfiguration.
+    pub network: Ipv6Net,
+    /// Our global address.
+    pub gateway: Ipv6Addr,
+    /// The address whose port 53 leads to the host's nameservers.
+    pub dns: Option<Ipv6Addr>,
+    /// The guest's address, if it is known beforehand; otherwise the last global one it was seen to use.
+    pub guest: Option<Ipv6Addr>,
+    /// Whether to answer router solicitations (and so make the guest configure itself).
+    pub advertise: bool,
+    /// Whether to answer DHCPv6 (stateless information, and the address `guest` if it is set).
+    pub dhcp: bool,
+}
+
+/// Source addresses of the sockets that are opened for the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outbound {
+    /// For IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// For IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Outbound {
+    /// The one for sockets that talk to `remote`.
+    #[must_use]
+    pub fn toward(&self, remote: IpAddr) -> Option<IpAddr> {
+        match remote {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// TCP limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// The most that one flow may hold for a slow upstream, in bytes, and so the largest window it advertises.
+    pub max_window: u32,
+    /// What all flows together may hold or have advertised beyond their first window, in bytes.
+    pub window_pool: u64,
+    /// After this much silence both ends are probed.
+    pub keepalive_idle: Duration,
+    /// Between probes.
+    pub keepalive_interval: Duration,
+    /// Unanswered probes before the flow is reset.
+    pub keepalive_probes: u8,
+    /// How long a connection whose one half is closed may stay silent.
+    pub half_closed_timeout: Duration,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        Self {
+            max_window: 4 << 20,
+            window_pool: 128 << 20,
+            // The kernel's own defaults: net.ipv4.tcp_keepalive_{time,intvl,probes}.
+            keepalive_idle: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
+            // conntrack's TIME for a half-closed connection is 2 minutes; a download after an early
+            // shutdown(SHUT_WR) may pause far longer, so this is a day: bounded, yet no working flow is cut.
+            half_closed_timeout: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// UDP limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpConfig {
+    /// A flow that saw traffic in one direction only ends after this much silence.
+    pub timeout: Duration,
+    /// A flow that saw traffic both ways ends after this much silence.
+    pub stream_timeout: Duration,
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        // conntrack's defaults: nf_conntrack_udp_timeout and nf_conntrack_udp_timeout_stream.
+        Self { timeout: Duration::from_secs(30), stream_timeout: Duration::from_secs(120) }
+    }
+}
+
+/// Secrets, drawn at random by the caller; fixed in tests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// Key of the flow table's SipHash.
+    pub flow_hash: [u8; 16],
+    /// Key of initial sequence numbers (RFC 6528).
+    pub isn: [u8; 16],
+}
+
+impl core::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Keys(secret)")
+    }
+}

@@ -1,0 +1,38 @@
+//! Stage 1 of the data path: the guest's link as the engine sees it.
+//!
+//! Frames come in through `Engine::on_frame` and leave through [`Device::transmit`]. Beside the bytes
+//! travels an [`Offload`]: what the sender left for the receiver to do, in the terms of the virtio-net header.
+//! A TAP without that header, a VM's socket or the simulator simply always say [`Offload::NONE`], and their
+//! [`Capabilities`] make the engine segment and checksum in software.
+
+pub mod vnet;
+
+pub use vnet::{Gso, Offload};
+
+/// What the device takes off our hands for frames **towards the guest**.
+///
+/// In the other direction nothing has to be announced: the engine understands every offload it may meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// It takes frames whose TCP or UDP checksum is only partial (VIRTIO_NET_HDR_F_NEEDS_CSUM).
+    pub checksum: bool,
+    /// It takes TCP super-segments over IPv4 up to 64 KiB. Implies `checksum`.
+    pub tso4: bool,
+    /// The same over IPv6. Implies `checksum`.
+    pub tso6: bool,
+    /// It takes UDP trains up to 64 KiB (VIRTIO_NET_HDR_GSO_UDP_L4), both families. Implies `checksum`.
+    pub uso: bool,
+}
+
+/// Where frames to the guest go.
+pub trait Device {
+    /// Sends one frame, Ethernet header first, without frame check sequence.
+    ///
+    /// # Errors
+    /// [`Full`] when the device cannot take it now. The frame is then lost, as on any link; TCP repeats it.
+    fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full>;
+}
+
+/// The device had no room for a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;

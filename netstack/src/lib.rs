@@ -1,0 +1,35 @@
+//! The pure engine of slipway: Ethernet frames in, Ethernet frames out, wishes to host sockets out.
+//!
+//! ```text
+//!        guest                         engine                                  host
+//!   ┌────────────┐   frame   device → ethernet → ip → transport → upstream   ┌─────────┐
+//!   │ container, │ ────────▶                              │                  │ sockets │
+//!   │ virtual    │                                     within                │ (crate  │
+//!   │ machine    │ ◀────────  (DHCP, RA, DNS address, gateway: we answer)    │  host)  │
+//!   └────────────┘   frame                                                   └─────────┘
+//! ```
+//!
+//! The folders are the data path and sort in path order; the files beside them are the supporting cast.
+//! There is no I/O here, no clock, no randomness, no unsafe code: frames, events and time are arguments
+//! of the verbs of `Engine`, sockets are the trait [`upstream::Upstream`], the link is [`device::Device`].
+//! The same engine runs under the event loop of the `host` crate, the simulator and the fuzzer.
+//!
+//! Vocabulary. *Guest*: what is behind the device. *Upstream*: real host sockets. *Within*: servers that the
+//! stack itself plays. *Flow*: one conversation, with two *sides*. *Frame* is L2, *packet* L3,
+//! *segment* or *datagram* L4.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![warn(clippy::indexing_slicing)]
+
+pub mod addr;
+pub mod clock;
+pub mod config;
+pub mod counters;
+pub mod device;
+pub mod drop_reason;
+pub mod transport;
+pub mod upstream;
+
+pub use clock::Instant;
+pub use config::Config;
+pub use transport::flow::FlowId;

@@ -1,0 +1,3 @@
+//! Stage 4 of the data path: flows.
+
+pub mod flow;

@@ -1,0 +1,1 @@
+//! The testkit: simulator, fake guests and hosts, network namespaces.
