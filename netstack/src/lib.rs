@@ -11,7 +11,7 @@
 //!
 //! The folders are the data path and sort in path order; the files beside them are the supporting cast.
 //! There is no I/O here, no clock, no randomness, no unsafe code: frames, events and time are arguments
-//! of the verbs of `Engine`, sockets are the trait [`upstream::Upstream`], the link is [`device::Device`].
+//! of the verbs of [`Engine`], sockets are the trait [`upstream::Upstream`], the link is [`device::Device`].
 //! The same engine runs under the event loop of the `host` crate, the simulator and the fuzzer.
 //!
 //! Vocabulary. *Guest*: what is behind the device. *Upstream*: real host sockets. *Within*: servers that the
@@ -27,9 +27,11 @@ pub mod config;
 pub mod counters;
 pub mod device;
 pub mod drop_reason;
+pub mod engine;
 pub mod transport;
 pub mod upstream;
 
 pub use clock::Instant;
 pub use config::Config;
+pub use engine::Engine;
 pub use transport::flow::FlowId;

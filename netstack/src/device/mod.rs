@@ -1,6 +1,6 @@
 //! Stage 1 of the data path: the guest's link as the engine sees it.
 //!
-//! Frames come in through `Engine::on_frame` and leave through [`Device::transmit`]. Beside the bytes
+//! Frames come in through [`crate::Engine::on_frame`] and leave through [`Device::transmit`]. Beside the bytes
 //! travels an [`Offload`]: what the sender left for the receiver to do, in the terms of the virtio-net header.
 //! A TAP without that header, a VM's socket or the simulator simply always say [`Offload::NONE`], and their
 //! [`Capabilities`] make the engine segment and checksum in software.
