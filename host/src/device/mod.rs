@@ -1,0 +1,122 @@
+//! Stage 1 on the host's side: real guest links.
+//!
+//! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a
+//! Unix socket of type SOCK_SEQPACKET ([`seqpacket`]). [`pcap`] is a decorator that writes down what passes.
+//!
+//! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
+//! `None`; an error means that the link is gone for good. Frames to the guest are never queued here: what the
+//! kernel does not take is [`Full`], as on any link.
+
+pub mod pcap;
+pub mod seqpacket;
+pub mod tap;
+
+pub use pcap::Capture;
+pub use seqpacket::Seqpacket;
+pub use tap::Tap;
+
+use slipway_netstack::device::{Capabilities, Device, Full, Offload};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A buffer of this size takes every frame: Ethernet and VLAN header, and the largest IP packet.
+pub const MAX_FRAME: usize = 14 + 4 + 65_535;
+
+/// What happened to frames that a link did not carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// To the guest: the kernel's queue was full.
+    pub full: u64,
+    /// To the guest: the interface is not up, or nobody is at the other end.
+    pub down: u64,
+    /// To the guest: the kernel refused the frame's shape.
+    pub rejected: u64,
+    /// From the guest: a virtio-net header that makes no sense.
+    pub malformed: u64,
+}
+
+/// A guest's link.
+#[derive(Debug)]
+pub enum Link {
+    /// A TAP.
+    Tap(Tap),
+    /// A connected SOCK_SEQPACKET socket.
+    Seqpacket(Seqpacket),
+    /// One of the others, written down.
+    Captured(Box<Capture<Link>>),
+}
+
+impl Link {
+    /// This link, with everything that passes written to `file` in pcap format.
+    ///
+    /// # Errors
+    /// When the file's header cannot be written.
+    pub fn captured(self, file: std::fs::File) -> io::Result<Self> {
+        Ok(Self::Captured(Box::new(Capture::new(self, file)?)))
+    }
+
+    /// Reads one frame into `into` (of [`MAX_FRAME`] bytes): what is left to do, and its length. `None`: there is
+    /// none now.
+    ///
+    /// # Errors
+    /// The link is gone: the interface was deleted, or the peer has hung up.
+    pub fn read_frame(&mut self, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
+        match self {
+            Self::Tap(tap) => tap.read_frame(into),
+            Self::Seqpacket(socket) => socket.read_frame(into),
+            Self::Captured(capture) => capture.read_frame(into),
+        }
+    }
+
+    /// What it takes off the engine's hands.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        match self {
+            Self::Tap(tap) => tap.capabilities(),
+            Self::Seqpacket(_) => Capabilities::default(),
+            Self::Captured(capture) => capture.inner().capabilities(),
+        }
+    }
+
+    /// What it did not carry.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        match self {
+            Self::Tap(tap) => tap.lost(),
+            Self::Seqpacket(socket) => socket.lost(),
+            Self::Captured(capture) => capture.inner().lost(),
+        }
+    }
+}
+
+impl Device for Link {
+    fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+        match self {
+            Self::Tap(tap) => tap.transmit(offload, frame),
+            Self::Seqpacket(socket) => socket.transmit(offload, frame),
+            Self::Captured(capture) => capture.transmit(offload, frame),
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tap(tap) => tap.as_fd(),
+            Self::Seqpacket(socket) => socket.as_fd(),
+            Self::Captured(capture) => capture.inner().as_fd(),
+        }
+    }
+}
+
+impl From<Tap> for Link {
+    fn from(tap: Tap) -> Self {
+        Self::Tap(tap)
+    }
+}
+
+impl From<Seqpacket> for Link {
+    fn from(socket: Seqpacket) -> Self {
+        Self::Seqpacket(socket)
+    }
+}

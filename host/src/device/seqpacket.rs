@@ -1,0 +1,121 @@
+//! A guest behind a Unix socket of type SOCK_SEQPACKET: one packet is one Ethernet frame, with no header and no
+//! offload. User-Mode Linux speaks it (`vec0:transport=bess`), and so do the BESS and VPP switches.
+//!
+//! Invariant: an empty packet is the end of the connection (recv(2) cannot tell the two apart).
+
+use super::Lost;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
+};
+use slipway_netstack::device::{Device, Full, Offload};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+/// A socket that waits for its one guest.
+#[derive(Debug)]
+pub struct Listener {
+    /// `std` calls it a stream listener; accept(2) does not care.
+    inner: UnixListener,
+}
+
+impl Listener {
+    /// Listens at `path`; whatever is there is removed first.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG from 108 bytes on; otherwise those of unlink(2) and bind(2).
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let address = UnixAddr::new(path)?;
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(fd.as_raw_fd(), &address)?;
+        listen(&fd, Backlog::new(1)?)?;
+        Ok(Self { inner: UnixListener::from(fd) })
+    }
+
+    /// Waits for the guest. No other one is accepted: the listener ends here.
+    ///
+    /// # Errors
+    /// Those of accept(2).
+    pub fn accept(self) -> io::Result<Seqpacket> {
+        let (socket, _) = self.inner.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok(Seqpacket::from_owned_fd(socket.into()))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+/// The connection to the guest, non-blocking.
+#[derive(Debug)]
+pub struct Seqpacket {
+    fd: OwnedFd,
+    lost: Lost,
+}
+
+impl Seqpacket {
+    /// Takes over a connected, non-blocking socket.
+    #[must_use]
+    pub fn from_owned_fd(fd: OwnedFd) -> Self {
+        Self { fd, lost: Lost::default() }
+    }
+
+    /// What it did not carry.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        self.lost
+    }
+
+    /// See [`super::Link::read_frame`].
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the guest has hung up; otherwise those of recv(2).
+    pub fn read_frame(&mut self, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
+        match recv(self.fd.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => Ok(Some((Offload::NONE, len))),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Device for Seqpacket {
+    fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+        if offload != Offload::NONE {
+            self.lost.rejected += 1;
+            return Ok(());
+        }
+        match send(self.fd.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR) => {
+                self.lost.full += 1;
+                Err(Full)
+            }
+            Err(Errno::EMSGSIZE) => {
+                self.lost.rejected += 1;
+                Ok(())
+            }
+            // The guest has hung up; the next read reports it.
+            Err(_) => {
+                self.lost.down += 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl AsFd for Seqpacket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,1 @@
+//! Route netlink (rtnetlink(7)).

@@ -1,0 +1,132 @@
+//! Descriptors that change hands: over a Unix socket (SCM_RIGHTS, unix(7)), and by number on a command line.
+
+use nix::cmsg_space;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Sends `payload`, and `fd` with it, over a connected Unix socket.
+///
+/// # Errors
+/// Those of sendmsg(2). The payload must not be empty: a descriptor travels with at least one byte.
+pub fn send(socket: BorrowedFd<'_>, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
+    let sent =
+        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(payload)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    if sent == payload.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+}
+
+/// Receives what [`send`] sent: the number of payload bytes (0 at the end), and the descriptor if one came, with
+/// close-on-exec set. Further descriptors in the same message are closed.
+///
+/// # Errors
+/// Those of recvmsg(2); `InvalidData` when the control data was cut.
+pub fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = cmsg_space!([RawFd; 4]);
+    let mut parts = [IoSliceMut::new(payload)];
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            for fd in fds {
+                // SAFETY: the kernel has just installed this descriptor for us; nobody else knows its number.
+                received.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    received.truncate(1);
+    Ok((message.bytes, received.pop()))
+}
+
+/// Takes over a descriptor that was inherited through exec and whose number stands on the command line
+/// (`--ready-fd 3`), and sets close-on-exec.
+///
+/// Whatever this process opened itself has close-on-exec set, in `std` and in this crate; what came through exec
+/// cannot have it. So that flag tells the two apart, and also makes a second call for the same number fail. Numbers 0
+/// to 2 belong to the standard streams and are duplicated.
+///
+/// # Errors
+/// EBADF when the number is not open; EBUSY when it is, but was not inherited or is already taken.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: used only for fcntl calls within this function, which report a closed number as EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = FdFlag::from_bits_retain(fcntl(borrowed, FcntlArg::F_GETFD)?);
+    if number <= 2 {
+        return Ok(borrowed.try_clone_to_owned()?);
+    }
+    if flags.contains(FdFlag::FD_CLOEXEC) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    fcntl(borrowed, FcntlArg::F_SETFD(flags | FdFlag::FD_CLOEXEC))?;
+    // SAFETY: it is open and was inherited (no close-on-exec), so no object of this process owns it; the flag that
+    // has just been set keeps a second call from taking it again.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use std::io::{Read, Seek, Write};
+    use std::os::fd::{AsFd, IntoRawFd};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
+    }
+
+    #[test]
+    fn a_descriptor_travels_with_its_payload() {
+        let (a, b) = pair();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"hello").unwrap();
+        send(a.as_fd(), b"x", Some(file.as_fd())).unwrap();
+        let mut buffer = [0; 8];
+        let (len, fd) = receive(b.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"x");
+        let mut copy = std::fs::File::from(fd.unwrap());
+        copy.rewind().unwrap();
+        let mut text = String::new();
+        copy.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        let flags = fcntl(copy.as_fd(), FcntlArg::F_GETFD).unwrap();
+        assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
+    }
+
+    #[test]
+    fn a_payload_travels_alone_and_the_end_is_zero() {
+        let (a, b) = pair();
+        send(a.as_fd(), b"text", None).unwrap();
+        drop(a);
+        let mut buffer = [0; 8];
+        assert_eq!(receive(b.as_fd(), &mut buffer).map(|(len, fd)| (len, fd.is_none())).unwrap(), (4, true));
+        assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);
+        assert!(send(b.as_fd(), b"late", None).is_err(), "EPIPE, and no signal");
+    }
+
+    #[test]
+    fn only_an_inherited_descriptor_can_be_taken_and_only_once() {
+        assert_eq!(take_inherited(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(take_inherited(999_999).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        let own = tempfile::tempfile().unwrap();
+        assert_eq!(take_inherited(own.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        // As if it had come through exec: nobody owns it, close-on-exec is off.
+        let number = own.into_raw_fd();
+        // SAFETY: the number was released by `into_raw_fd` one line above.
+        let loose = unsafe { BorrowedFd::borrow_raw(number) };
+        fcntl(loose, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let taken = take_inherited(number).unwrap();
+        assert_eq!(take_inherited(number).unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        drop(taken);
+    }
+}

@@ -1,0 +1,167 @@
+//! Processes: a child that runs a closure, and descriptors that stand for processes.
+//!
+//! setns(2) and unshare(2) into a user namespace refuse a process with several threads, and change the whole
+//! process when they succeed. So that work is always done in a child, which has exactly one thread.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The exit status of a child whose closure panicked.
+const PANICKED: u8 = 101;
+
+/// Forks; the child runs `work` and exits with what it returns, without running the parent's destructors or exit
+/// handlers. Nothing buffered is flushed twice.
+///
+/// Call it before starting threads: in the child only the calling thread lives on, so a lock that another thread held
+/// at that moment stays locked there for ever. (The allocator's locks are an exception: glibc and musl
+/// make them usable again.)
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_child(work: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // SAFETY: the child runs on with a copy of our memory. With one thread that is unconditionally sound. With several,
+    // no memory-safety rule is broken either: locks of other threads stay locked, which can only make the child wait.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
+            exit_now(status)
+        }
+    }
+}
+
+/// Ends this process without exit handlers.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: _exit takes an integer and never returns; it runs no code of ours.
+    unsafe { libc::_exit(libc::c_int::from(status)) }
+}
+
+/// Waits for the end of `child`, however long it takes.
+///
+/// # Errors
+/// ECHILD when it is no child of ours or has been waited for already.
+pub fn wait_for(child: Pid) -> io::Result<WaitStatus> {
+    loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            Ok(status @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..))) => return Ok(status),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Any child that has ended, without waiting. `None`: none has; ECHILD: there is none at all.
+///
+/// # Errors
+/// Those of waitpid(2).
+pub fn reap() -> io::Result<Option<WaitStatus>> {
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => Ok(None),
+        Ok(status) => Ok(Some(status)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A descriptor for the process `pid`, readable when it has ended (Linux 5.3).
+///
+/// # Errors
+/// ESRCH when there is no such process; ENOSYS on older kernels.
+pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = Errno::result(fd)?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us (it sets close-on-exec by itself).
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends `signal` to the process of a [`pidfd_open`] descriptor.
+///
+/// # Errors
+/// ESRCH when it has ended; EPERM.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    // SAFETY: pidfd_send_signal reads no memory when the third argument is null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as libc::c_int,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Gives `signal` its default effect again, which exec keeps.
+///
+/// # Errors
+/// EINVAL for SIGKILL and SIGSTOP.
+pub fn default_signal(signal: Signal) -> io::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }?;
+    Ok(())
+}
+
+/// How many threads this process has.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn thread_count() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_child_runs_its_closure_and_returns_its_status() {
+        let child = fork_child(|| 7).unwrap();
+        assert_eq!(wait_for(child).unwrap(), WaitStatus::Exited(child, 7));
+        assert!(wait_for(child).is_err());
+    }
+
+    #[test]
+    fn a_panic_ends_the_child_alone() {
+        let child = fork_child(|| {
+            std::panic::set_hook(Box::new(|_| {}));
+            panic!("on purpose")
+        })
+        .unwrap();
+        assert_eq!(wait_for(child).unwrap(), WaitStatus::Exited(child, i32::from(PANICKED)));
+    }
+
+    #[test]
+    fn a_pidfd_tells_the_end_and_carries_signals() {
+        let child = fork_child(|| {
+            default_signal(Signal::SIGTERM).unwrap();
+            std::thread::sleep(std::time::Duration::from_secs(30));
+            0
+        })
+        .unwrap();
+        let pidfd = pidfd_open(child).unwrap();
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 0);
+        pidfd_signal(pidfd.as_fd(), Signal::SIGTERM).unwrap();
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)).unwrap(), 1);
+        assert_eq!(wait_for(child).unwrap(), WaitStatus::Signaled(child, Signal::SIGTERM, false));
+        assert!(pidfd_signal(pidfd.as_fd(), Signal::SIGTERM).is_err());
+    }
+
+    #[test]
+    fn there_is_at_least_one_thread() {
+        assert!(thread_count().unwrap() >= 1);
+    }
+}
