@@ -1,1 +1,3 @@
 //! The testkit: simulator, fake guests and hosts, network namespaces.
+
+pub mod rng;
