@@ -1,0 +1,332 @@
+//! The three kinds of place in a lab and how commands get into them.
+//!
+//! Every place is a namespace held by a process of ours; a command gets in by `nsenter` with the holder's id. Files
+//! of *host* that differ from the machine's own (accounts, resolver, `/dev/net/tun`) are bind-mounted inside its
+//! private mount namespace.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::command::{Cmd, Output, Running, slurp};
+use crate::missing;
+
+/// The host's address on the veth.
+pub const HOST4: &str = "192.0.2.1";
+/// The world's address on the veth, where its servers and its DNS are.
+pub const WORLD4: &str = "192.0.2.2";
+/// The host's IPv6 address.
+pub const HOST6: &str = "2001:db8:1::1";
+/// The world's IPv6 address.
+pub const WORLD6: &str = "2001:db8:1::2";
+
+const USER: &str = "slipway-lab";
+const UID: u32 = 64_210;
+const SUBIDS: &str = "slipway-lab:2000000:65536\n";
+const START: Duration = Duration::from_secs(10);
+
+/// Why no lab can be made on this machine.
+#[derive(Debug)]
+pub struct Unavailable(pub String);
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+impl From<io::Error> for Unavailable {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What can be chosen about a lab.
+#[derive(Debug, Clone, Default)]
+pub struct LabOptions {
+    /// Programs that appear in the lab's `bin` under another name: (name, real path).
+    pub programs: Vec<(String, PathBuf)>,
+    /// Congestion control of host and world; the kernel's default when `None`.
+    pub congestion: Option<String>,
+}
+
+/// Host and world, joined by a veth.
+#[derive(Debug)]
+pub struct Lab {
+    // Holders first: dropped before the directory that their mounts stand on.
+    world: Running,
+    host: Running,
+    dir: TempDir,
+    root: bool,
+}
+
+impl Lab {
+    /// Builds host and world.
+    pub fn new(options: &LabOptions) -> Result<Self, Unavailable> {
+        if let Some(program) = missing(&["ip", "nsenter", "unshare", "setpriv", "mount"]) {
+            return Err(Unavailable(format!("{program} is not installed")));
+        }
+        let root = nix::unistd::geteuid().is_root();
+        let dir = TempDir::with_prefix("slipway-lab-")?;
+        lay_out(dir.path(), options)?;
+        let mut host = Cmd::new(["unshare", "--net", "--mount", "--propagation", "private"])
+            .args(if root { &[][..] } else { &["--user", "--map-root-user"][..] })
+            .args(["sh", "-c", &host_script(dir.path(), options, root)])
+            .start()?;
+        ready(&mut host)?;
+        let enter = enter(host.pid(), root);
+        let mut world =
+            Cmd::new(["unshare", "--net", "sh", "-c", "echo ready; exec cat"]).under(&enter).start()?;
+        ready(&mut world)?;
+        let lab = Self { world, host, dir, root };
+        lab.host_root(["sh", "-c", &veth_script(lab.world.pid())]).ok(START)?;
+        lab.world(["sh", "-c", &world_script()]).ok(START)?;
+        if let Some(name) = &options.congestion {
+            let script = format!("echo {name} > /proc/sys/net/ipv4/tcp_congestion_control");
+            lab.host_root(["sh", "-c", &script]).ok(START)?;
+            lab.world(["sh", "-c", &script]).ok(START)?;
+        }
+        Ok(lab)
+    }
+
+    /// The lab's own directory, readable by its user.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The user's home and scratch directory.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// Where a program of [`LabOptions::programs`] is found inside host.
+    #[must_use]
+    pub fn program(&self, name: &str) -> String {
+        self.dir.path().join("bin").join(name).to_string_lossy().into_owned()
+    }
+
+    /// Whether the lab was made by root and so has a real second user.
+    #[must_use]
+    pub fn by_root(&self) -> bool {
+        self.root
+    }
+
+    /// The process that holds host's namespaces.
+    #[must_use]
+    pub fn host_pid(&self) -> u32 {
+        self.host.pid()
+    }
+
+    /// The process that holds world's namespace.
+    #[must_use]
+    pub fn world_pid(&self) -> u32 {
+        self.world.pid()
+    }
+
+    /// A command on host, as its administrator.
+    pub fn host_root<I, S>(&self, argv: I) -> Cmd
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        Cmd::new(argv).under(enter(self.host.pid(), self.root))
+    }
+
+    /// A command on host, as its ordinary user.
+    pub fn host<I, S>(&self, argv: I) -> Cmd
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        Cmd::new(argv)
+            .under(self.drop_user())
+            .under(enter(self.host.pid(), self.root))
+            .env("HOME", self.home())
+            .env("USER", if self.root { USER } else { "root" })
+            .env("XDG_RUNTIME_DIR", self.dir.path().join("run"))
+    }
+
+    /// A command in world.
+    pub fn world<I, S>(&self, argv: I) -> Cmd
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        let mut prefix = enter(self.host.pid(), self.root);
+        prefix.extend(["nsenter".into(), format!("--net=/proc/{}/ns/net", self.world.pid())]);
+        Cmd::new(argv).under(prefix)
+    }
+
+    /// A fresh container: a user, network and mount namespace made by the ordinary user, with `lo` up and nothing else.
+    pub fn container(&self) -> io::Result<Container> {
+        let resolv = self.dir.path().join("etc/resolv.container");
+        let script = format!(
+            "set -e; ip link set lo up; mount --bind {} /etc/resolv.conf
+             echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+             echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range 2>/dev/null || echo '0 0' > /proc/sys/net/ipv4/ping_group_range
+             echo ready; exec cat",
+            resolv.display()
+        );
+        let mut holder = self
+            .host(["unshare", "--user", "--map-root-user", "--net", "--mount", "--propagation", "private"])
+            .args(["sh", "-c", &script])
+            .start()?;
+        ready(&mut holder)?;
+        let mut prefix = enter(self.host.pid(), self.root);
+        prefix.extend(self.drop_user());
+        prefix.extend(enter(holder.pid(), false));
+        Ok(Container { holder, prefix })
+    }
+
+    /// Replaces the host's `/etc/resolv.conf` text in place.
+    pub fn set_resolv_conf(&self, text: &str) -> io::Result<()> {
+        std::fs::write(self.dir.path().join("etc/resolv.conf"), text)
+    }
+
+    fn drop_user(&self) -> Vec<String> {
+        if self.root {
+            let id = UID.to_string();
+            ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"].map(String::from).to_vec()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// A container of the lab; its namespaces go when this does.
+#[derive(Debug)]
+pub struct Container {
+    holder: Running,
+    prefix: Vec<String>,
+}
+
+impl Container {
+    /// A process inside, for `--netns-type=pid` and for `/proc/PID/ns/…`.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.holder.pid()
+    }
+
+    /// A command inside, as the container's root.
+    pub fn cmd<I, S>(&self, argv: I) -> Cmd
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        Cmd::new(argv).under(&self.prefix)
+    }
+
+    /// A shell script inside, for at most 20 seconds.
+    pub fn sh(&self, script: &str) -> io::Result<Output> {
+        self.cmd(["sh", "-c", script]).run(Duration::from_secs(20))
+    }
+
+    /// Ends the holder; the namespaces live on only as long as somebody else pins them.
+    pub fn end(&mut self) {
+        self.holder.stdin.take();
+        let _ = self.holder.finish(START);
+    }
+}
+
+/// Waits for the word `ready`.
+fn ready(holder: &mut Running) -> io::Result<()> {
+    holder.until(START, |running| running.stdout().contains("ready"))
+}
+
+fn enter(pid: u32, root: bool) -> Vec<String> {
+    let mut words: Vec<String> = ["nsenter", "--target", &pid.to_string()].map(String::from).to_vec();
+    if !root {
+        words.extend(["--user", "--preserve-credentials"].map(String::from));
+    }
+    words.extend(["--net", "--mount"].map(String::from));
+    words
+}
+
+/// The files that host shows instead of the machine's.
+fn lay_out(dir: &Path, options: &LabOptions) -> io::Result<()> {
+    let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755));
+    open(dir)?;
+    for name in ["etc", "bin", "dev", "www"] {
+        std::fs::create_dir(dir.join(name))?;
+        open(&dir.join(name))?;
+    }
+    for name in ["home", "run"] {
+        let path = dir.join(name);
+        std::fs::create_dir(&path)?;
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(UID), Some(UID))?;
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+    }
+    let etc = dir.join("etc");
+    let with = |file: &str, line: &str| -> io::Result<()> {
+        let mut text = slurp(&Path::new("/etc").join(file));
+        text.extend_from_slice(line.as_bytes());
+        std::fs::write(etc.join(file), text)
+    };
+    with("passwd", &format!("{USER}:x:{UID}:{UID}::{}:/bin/sh\n", dir.join("home").display()))?;
+    with("group", &format!("{USER}:x:{UID}:\n"))?;
+    std::fs::write(etc.join("subuid"), SUBIDS)?;
+    std::fs::write(etc.join("subgid"), SUBIDS)?;
+    std::fs::write(etc.join("resolv.conf"), format!("nameserver {WORLD4}\nnameserver {WORLD6}\n"))?;
+    std::fs::write(etc.join("resolv.container"), "nameserver 10.0.2.3\n")?;
+    for (name, _) in &options.programs {
+        std::fs::write(dir.join("bin").join(name), "")?;
+    }
+    Ok(())
+}
+
+/// What the holder of host does before it waits.
+fn host_script(dir: &Path, options: &LabOptions, root: bool) -> String {
+    let dir_text = dir.display();
+    let mut script = String::from("set -e\n");
+    for (name, path) in &options.programs {
+        script += &format!("mount --bind '{}' '{dir_text}/bin/{name}'\n", path.display());
+    }
+    script += &format!("mount --bind {dir_text}/etc/resolv.conf /etc/resolv.conf\n");
+    if root {
+        script += &format!(
+            "for file in passwd group subuid subgid; do
+               [ -e /etc/$file ] || : > /etc/$file
+               mount --bind {dir_text}/etc/$file /etc/$file
+             done
+             mount -t tmpfs -o mode=755 tmpfs {dir_text}/dev
+             mknod {dir_text}/dev/tun c 10 200; chmod 666 {dir_text}/dev/tun
+             mkdir -p /dev/net; [ -e /dev/net/tun ] || : > /dev/net/tun
+             mount --bind {dir_text}/dev/tun /dev/net/tun\n"
+        );
+    }
+    script
+        + "ip link set lo up
+           echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+           echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range 2>/dev/null || echo '0 0' > /proc/sys/net/ipv4/ping_group_range
+           echo ready; exec cat"
+}
+
+fn veth_script(world: u32) -> String {
+    format!(
+        "set -e
+         ip link add veth0 type veth peer name veth0 netns {world}
+         ip address add {HOST4}/24 dev veth0; ip address add {HOST6}/64 dev veth0 nodad
+         ip link set veth0 up
+         ip route add default via {WORLD4}; ip -6 route add default via {WORLD6}"
+    )
+}
+
+fn world_script() -> String {
+    format!(
+        "set -e
+         ip link set lo up
+         echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+         ip address add {WORLD4}/24 dev veth0; ip address add {WORLD6}/64 dev veth0 nodad
+         ip link set veth0 up"
+    )
+}

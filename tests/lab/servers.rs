@@ -1,0 +1,78 @@
+//! The servers that world (or anything else) offers, and how to wait until one listens.
+
+use std::io;
+use std::time::Duration;
+
+use crate::command::{Cmd, Running, slurp};
+use crate::namespaces::{Lab, WORLD4, WORLD6};
+
+const START: Duration = Duration::from_secs(10);
+
+impl Lab {
+    /// A DNS server in world: `name.test` and `world.test` are world's own addresses, `big.test` holds a text record
+    /// that does not fit a datagram.
+    pub fn dns(&self) -> io::Result<Running> {
+        let long = "x".repeat(200);
+        let mut server = self
+            .world(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
+            .args([
+                "--user=root",
+                "--group=root",
+                "--pid-file=",
+                "--bind-interfaces",
+                "--log-queries",
+                "--log-facility=-",
+            ])
+            .args([format!("--listen-address={WORLD4}"), format!("--listen-address={WORLD6}")])
+            .args(
+                ["name.test", "world.test"]
+                    .into_iter()
+                    .flat_map(|name| [WORLD4, WORLD6].map(|addr| format!("--host-record={name},{addr}"))),
+            )
+            .arg("--local=/test/")
+            .args((0..12).map(|n| format!("--txt-record=big.test,{n}{long}")))
+            .start()?;
+        server.until_listens("udp", 53)?;
+        server.until_listens("tcp", 53)?;
+        Ok(server)
+    }
+
+    /// An HTTP server in world on port 80 that serves [`Lab::dir`]`/www`.
+    pub fn http(&self) -> io::Result<Running> {
+        let root = self.dir().join("www");
+        let mut server =
+            self.world(["busybox", "httpd", "-f", "-p", "80", "-h"]).arg(root.into_os_string()).start()?;
+        server.until_listens("tcp", 80)?;
+        Ok(server)
+    }
+}
+
+impl Running {
+    /// Starts a server and waits until it listens.
+    pub fn server(command: Cmd, protocol: &str, port: u16) -> io::Result<Self> {
+        let mut server = command.start()?;
+        server.until_listens(protocol, port)?;
+        Ok(server)
+    }
+
+    /// Waits until something in this command's network namespace listens on the port.
+    pub fn until_listens(&mut self, protocol: &str, port: u16) -> io::Result<()> {
+        self.until(START, |running| listens(running.pid(), protocol, port))
+    }
+}
+
+/// Whether a socket is bound (`udp`) or listening (`tcp`) on the port, as `/proc/PID/net` tells of that process's
+/// network namespace.
+pub(crate) fn listens(pid: u32, protocol: &str, port: u16) -> bool {
+    let state = if protocol == "tcp" { "0A" } else { "07" };
+    ["", "6"].iter().any(|family| {
+        let path = format!("/proc/{pid}/net/{protocol}{family}");
+        String::from_utf8_lossy(&slurp(path.as_ref())).lines().skip(1).any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let local = words.next().unwrap_or_default();
+            let is = words.nth(1).unwrap_or_default();
+            let bound = local.rsplit(':').next().and_then(|hex| u16::from_str_radix(hex, 16).ok());
+            bound == Some(port) && is == state
+        })
+    })
+}
