@@ -3,7 +3,19 @@
 //! | module | what |
 //! |---|---|
 //! | [`rule`] | one rule, and the `--publish` grammar of container tools |
+//! | [`table`] | the rules in force: add, remove, list, ids, counters |
+//! | `listen` | the sockets behind them |
+//! | [`forwarder`] | what all this asks of the event loop |
+//! | [`api`] | programs change the table: [`api::slirp`], the JSON socket of slirp4netns |
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod forwarder;
+mod listen;
 pub mod rule;
+pub mod table;
+
+pub use forwarder::Forwarder;
+pub use rule::Rule;
+pub use table::{AddError, RuleId, Table};

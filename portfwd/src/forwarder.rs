@@ -1,0 +1,68 @@
+//! What portfwd asks of the event loop, as one trait.
+//!
+//! The real one is [`slipway_host::driver::Driver`], which owns the engine, the epoll set and the sockets of flows.
+//! Tests put a recording stand-in in its place, so that rules, listeners and the API are tested without an engine.
+
+use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::upstream::Meta;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+/// What a descriptor is watched for; level-triggered. Errors and hang-ups are always reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Interest {
+    pub readable: bool,
+    pub writable: bool,
+}
+
+/// An event loop with an engine behind it.
+pub trait Forwarder {
+    /// Starts watching `fd`; its events carry `token`.
+    ///
+    /// # Errors
+    /// What epoll_ctl says.
+    fn watch(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()>;
+
+    /// Changes what `fd` is watched for.
+    ///
+    /// # Errors
+    /// What epoll_ctl says.
+    fn modify(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()>;
+
+    /// Stops watching `fd`, which is about to be closed.
+    fn unwatch(&mut self, fd: BorrowedFd<'_>);
+
+    /// Whether the guest's link has this family at all.
+    fn family_on(&mut self, ipv6: bool) -> bool;
+
+    /// The guest's main address of a family, if it is known.
+    fn guest_address(&mut self, ipv6: bool) -> Option<IpAddr>;
+
+    /// Carries the connection of `client` on to `guest`.
+    ///
+    /// # Errors
+    /// When no flow can be made. The socket is closed.
+    fn accept_tcp(
+        &mut self,
+        socket: OwnedFd,
+        client: SocketAddr,
+        guest: SocketAddr,
+    ) -> Result<(), DropReason>;
+
+    /// Carries datagrams (a train of `segment` bytes each, only the last may be shorter) on to `guest`. The guest's
+    /// answers leave through `listener`.
+    ///
+    /// # Errors
+    /// When no flow can be made. The datagrams are lost.
+    fn accept_udp(
+        &mut self,
+        listener: &Rc<OwnedFd>,
+        client: SocketAddr,
+        guest: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        meta: Meta,
+    ) -> Result<(), DropReason>;
+}

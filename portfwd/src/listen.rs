@@ -1,0 +1,187 @@
+//! Listening sockets: opening them for a rule, and taking from them what clients bring.
+//!
+//! A TCP listener is non-blocking, with `SO_REUSEADDR` (a restart must not wait for old connections in TIME-WAIT; two
+//! listeners on one port are refused all the same) and the longest backlog that the host permits
+//! (`net.core.somaxconn`). A UDP socket is bound without `SO_REUSEADDR`, which would let two programs share the port.
+//!
+//! A rule without listening address is served by one dual-stack socket per port (`::` with `IPV6_V6ONLY` off) when the
+//! guest's link has both families; `IPV6_V6ONLY` is always set, so `net.ipv6.bindv6only` plays no part. An IPv4 client
+//! of such a socket appears as `::ffff:a.b.c.d` and is turned back into what it is.
+
+use crate::rule::{Proto, Rule};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+/// The address that the sockets of a rule are bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bind {
+    /// An address of one family.
+    One(IpAddr),
+    /// Every address of both families.
+    Dual,
+}
+
+/// The families of a guest's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Families {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+}
+
+impl Bind {
+    /// Where `rule` listens when the guest has `families`; `None` if it has none that fits.
+    pub(crate) fn of(rule: &Rule, families: Families) -> Option<Self> {
+        let one = match (rule.listen(), rule.target()) {
+            (Some(address), _) => address,
+            (None, Some(IpAddr::V4(_))) => Ipv4Addr::UNSPECIFIED.into(),
+            (None, Some(IpAddr::V6(_))) => Ipv6Addr::UNSPECIFIED.into(),
+            (None, None) => match families {
+                Families { v4: true, v6: true } => return Some(Self::Dual),
+                Families { v4: true, v6: false } => Ipv4Addr::UNSPECIFIED.into(),
+                Families { v4: false, .. } => Ipv6Addr::UNSPECIFIED.into(),
+            },
+        };
+        let on = if one.is_ipv6() { families.v6 } else { families.v4 };
+        on.then_some(Self::One(one))
+    }
+
+    /// The address, as messages name it.
+    pub(crate) fn address(self) -> IpAddr {
+        match self {
+            Self::One(address) => address,
+            Self::Dual => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+/// A socket that clients come to.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    /// Shared with the flows whose answers leave through it.
+    Udp(Rc<OwnedFd>),
+}
+
+impl Listener {
+    /// Opens a socket on `port` (0: the kernel chooses) and tells the address that it got.
+    pub(crate) fn open(proto: Proto, bind: Bind, port: u16) -> io::Result<(Self, SocketAddr)> {
+        match Self::open_one(proto, bind.address(), bind != Bind::Dual, port) {
+            // The host has no IPv6 at all (ipv6.disable=1).
+            Err(error)
+                if bind == Bind::Dual
+                    && error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) =>
+            {
+                Self::open_one(proto, Ipv4Addr::UNSPECIFIED.into(), true, port)
+            }
+            other => other,
+        }
+    }
+
+    fn open_one(proto: Proto, address: IpAddr, v6_only: bool, port: u16) -> io::Result<(Self, SocketAddr)> {
+        let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let kind = match proto {
+            Proto::Tcp => SockType::Stream,
+            Proto::Udp => SockType::Datagram,
+        };
+        let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+        if address.is_ipv6() {
+            socket::setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+        }
+        if proto == Proto::Tcp {
+            socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        }
+        let endpoint = SockaddrStorage::from(SocketAddr::new(address, port));
+        socket::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &endpoint)?;
+        match proto {
+            Proto::Tcp => {
+                socket::listen(&fd, Backlog::MAXALLOWABLE)?;
+                let listener = TcpListener::from(fd);
+                let local = listener.local_addr()?;
+                Ok((Self::Tcp(listener), local))
+            }
+            Proto::Udp => {
+                let udp = UdpSocket::from(fd);
+                let local = udp.local_addr()?;
+                Ok((Self::Udp(Rc::new(udp.into())), local))
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Udp(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// What an attempt to accept brought.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// A connection.
+    Client(TcpStream, SocketAddr),
+    /// One that was gone before we looked: try the next.
+    Lost,
+    /// Nobody is waiting.
+    Nobody,
+    /// The host is out of descriptors or memory, or the listener is unwell: try again later.
+    Exhausted(io::Error),
+}
+
+/// Accepts one connection.
+pub(crate) fn accept(listener: &TcpListener) -> Accepted {
+    match listener.accept() {
+        Ok((stream, client)) => match stream.set_nonblocking(true) {
+            Ok(()) => Accepted::Client(stream, canonical(client)),
+            Err(_) => Accepted::Lost,
+        },
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Accepted::Nobody,
+            _ if passing(&error) => Accepted::Lost,
+            _ => Accepted::Exhausted(error),
+        },
+    }
+}
+
+/// accept(2): Linux hands pending errors of the new connection to the caller of accept; they say nothing about the
+/// listener. EPERM is a firewall's word about this one client.
+fn passing(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let Some(number) = error.raw_os_error() else { return false };
+    matches!(
+        Errno::from_raw(number),
+        Errno::ECONNABORTED
+            | Errno::EINTR
+            | Errno::EPERM
+            | Errno::EPROTO
+            | Errno::ENETDOWN
+            | Errno::ENOPROTOOPT
+            | Errno::EHOSTDOWN
+            | Errno::ENONET
+            | Errno::EHOSTUNREACH
+            | Errno::EOPNOTSUPP
+            | Errno::ENETUNREACH
+            | Errno::ETIMEDOUT
+    )
+}
+
+/// Closes a connection so that the client sees a refusal (RST), not an empty answer.
+pub(crate) fn reset(stream: TcpStream) {
+    let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    // If it fails the client gets FIN instead of RST; there is nobody to tell.
+    let _ = socket::setsockopt(&stream, sockopt::Linger, &now);
+    drop(stream);
+}
+
+/// An IPv4 client of a dual-stack socket as what it is.
+pub(crate) fn canonical(client: SocketAddr) -> SocketAddr {
+    match client.ip().to_canonical() {
+        IpAddr::V4(address) => SocketAddr::new(address.into(), client.port()),
+        IpAddr::V6(_) => client,
+    }
+}

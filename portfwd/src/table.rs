@@ -1,0 +1,404 @@
+//! The live table: rules that are in force, with the sockets that serve them.
+//!
+//! A change touches nothing but its own rule: adding opens new sockets, removing closes listening sockets; other rules
+//! and established flows do not notice. A rule is added whole or not at all: if one port of a range cannot be had, those
+//! already opened are closed again and the caller learns the errno and the endpoint. Whether two rules conflict is for
+//! the kernel to say (EADDRINUSE), which also knows about everybody else's sockets.
+//!
+//! Each socket has a token out of the range that the caller set aside. Ids are never used twice, tokens are; a late
+//! event that meets a token's next tenant finds nothing to accept there and does no harm.
+//!
+//! One call of [`Table::on_ready`] does a bounded amount of work; events are level-triggered, so what is left comes
+//! up in the next round. When the host has run out of descriptors, a listener would be ready all the time without
+//! anything to be done about it: it is not watched until [`Table::next_deadline`].
+
+use crate::forwarder::{Forwarder, Interest};
+use crate::listen::{self, Accepted, Bind, Families, Listener};
+use crate::rule::{Proto, Rule};
+use core::fmt;
+use core::num::{NonZeroU16, NonZeroU64};
+use core::ops::Range;
+use core::time::Duration;
+use nix::errno::Errno;
+use slipway_netstack::clock::Instant;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+/// Connections accepted from one listener in one round.
+const ACCEPTS_PER_ROUND: usize = 64;
+/// How long a listener is left alone when the host is out of descriptors or memory.
+const BACKOFF: Duration = Duration::from_millis(100);
+const READABLE: Interest = Interest { readable: true, writable: false };
+const NOTHING: Interest = Interest { readable: false, writable: false };
+
+/// The name of a rule in a table: counted from 1, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(NonZeroU64);
+
+impl RuleId {
+    /// The id of the first rule.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// As a number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl From<NonZeroU64> for RuleId {
+    fn from(id: NonZeroU64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a rule has done so far: connections of a TCP rule, datagrams of a UDP rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Carried on to the guest.
+    pub accepted: u64,
+    /// Turned away, because the guest's address is not known or no flow could be made.
+    pub refused: u64,
+}
+
+/// Why a rule could not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// The kernel does not let us listen there.
+    #[error("cannot listen on {proto} {endpoint}: {}{}", describe(.error), advice(.error, *.endpoint))]
+    Listen {
+        /// The rule's protocol.
+        proto: Proto,
+        /// The address and port that failed.
+        endpoint: SocketAddr,
+        /// The kernel's word.
+        error: io::Error,
+    },
+    /// The guest's link does not have the family that the rule is about.
+    #[error("cannot forward {0}: the guest has no {family}", family = if *.1 { "IPv6" } else { "IPv4" })]
+    FamilyOff(Rule, bool),
+    /// More listening sockets than there are tokens.
+    #[error("cannot forward {0}: {1} listening sockets are open, which is the limit")]
+    Full(Rule, usize),
+}
+
+impl AddError {
+    /// The errno behind it, if there is one.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Listen { error, .. } => error.raw_os_error(),
+            Self::FamilyOff(..) | Self::Full(..) => None,
+        }
+    }
+}
+
+/// The kernel's text without the number that `io::Error` adds.
+fn describe(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &io::Error, endpoint: SocketAddr) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EACCES) if endpoint.port() < 1024 => format!(
+            " (for ports from {0} on: sysctl net.ipv4.ip_unprivileged_port_start={0}, or give this program \
+             CAP_NET_BIND_SERVICE)",
+            endpoint.port(),
+        ),
+        Some(Errno::EADDRINUSE) => {
+            " (something else listens there: stop it, or choose another port)".to_owned()
+        }
+        Some(Errno::EADDRNOTAVAIL) => " (choose an address that an interface of this host has)".to_owned(),
+        Some(Errno::EAFNOSUPPORT) => " (this host has IPv6 switched off)".to_owned(),
+        Some(Errno::EMFILE) => " (raise the limit of open files, ulimit -n)".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// One socket of one rule.
+#[derive(Debug)]
+struct Slot {
+    id: RuleId,
+    listener: Listener,
+    local: SocketAddr,
+    target_port: NonZeroU16,
+}
+
+/// A rule in force.
+#[derive(Debug)]
+struct Live {
+    rule: Rule,
+    counters: Counters,
+    /// Where its sockets are, in the order of its ports.
+    slots: Vec<u32>,
+}
+
+/// Rules in force.
+#[derive(Debug)]
+pub struct Table {
+    tokens: Range<u32>,
+    rules: BTreeMap<RuleId, Live>,
+    next: NonZeroU64,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    /// Slots not watched before `resume_at`.
+    paused: Vec<u32>,
+    resume_at: Option<Instant>,
+}
+
+/// A rule in force, as [`Table::list`] shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Info<'a> {
+    /// Its id.
+    pub id: RuleId,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// What it has done so far.
+    pub counters: Counters,
+    table: &'a Table,
+    slots: &'a [u32],
+}
+
+impl Info<'_> {
+    /// Its sockets: the address and port each has got (an ephemeral port is known here), and the guest port.
+    pub fn endpoints(&self) -> impl Iterator<Item = (SocketAddr, NonZeroU16)> {
+        self.slots.iter().filter_map(|&slot| self.table.slot(slot)).map(|slot| (slot.local, slot.target_port))
+    }
+}
+
+impl Table {
+    /// An empty table, whose sockets are watched with tokens of `tokens`; there can be as many sockets as tokens.
+    #[must_use]
+    pub const fn new(tokens: Range<u32>) -> Self {
+        Self {
+            tokens,
+            rules: BTreeMap::new(),
+            next: NonZeroU64::MIN,
+            slots: Vec::new(),
+            free: Vec::new(),
+            paused: Vec::new(),
+            resume_at: None,
+        }
+    }
+
+    /// Whether an event with this token is for [`Table::on_ready`].
+    #[must_use]
+    pub fn owns(&self, token: u32) -> bool {
+        self.tokens.contains(&token)
+    }
+
+    /// Puts `rule` in force.
+    ///
+    /// # Errors
+    /// When it cannot be had whole; nothing has changed then.
+    pub fn add(&mut self, rule: Rule, host: &mut impl Forwarder) -> Result<RuleId, AddError> {
+        let families = Families { v4: host.family_on(false), v6: host.family_on(true) };
+        let Some(bind) = Bind::of(&rule, families) else {
+            return Err(AddError::FamilyOff(rule, families.v4));
+        };
+        let in_use = self.slots.len() - self.free.len();
+        if self.tokens.len() - in_use < usize::from(rule.ports().count().get()) {
+            return Err(AddError::Full(rule, in_use));
+        }
+        let id = RuleId(self.next);
+        let opened = open_all(id, &rule, bind)?;
+        let mut slots = Vec::with_capacity(opened.len());
+        for slot in opened {
+            let (proto, endpoint) = (rule.proto(), slot.local);
+            match self.watch(slot, host) {
+                Ok(place) => slots.push(place),
+                Err(error) => {
+                    self.close(&slots, host);
+                    return Err(AddError::Listen { proto, endpoint, error });
+                }
+            }
+        }
+        // 2^64 ids: at a thousand a second, half a billion years.
+        self.next = self.next.saturating_add(1);
+        self.rules.insert(id, Live { rule, counters: Counters::default(), slots });
+        Ok(id)
+    }
+
+    /// Takes a rule out of force and returns it; `None` if there is none of that id. Its listening sockets close, its
+    /// flows live on.
+    pub fn remove(&mut self, id: RuleId, host: &mut impl Forwarder) -> Option<Rule> {
+        let live = self.rules.remove(&id)?;
+        self.close(&live.slots, host);
+        Some(live.rule)
+    }
+
+    /// The rules in force, by id.
+    pub fn list(&self) -> impl Iterator<Item = Info<'_>> {
+        self.rules.iter().map(|(&id, live)| self.info(id, live))
+    }
+
+    /// The rule of this id, if it is in force.
+    #[must_use]
+    pub fn get(&self, id: RuleId) -> Option<Info<'_>> {
+        self.rules.get(&id).map(|live| self.info(id, live))
+    }
+
+    /// The socket watched with `token` has something, or had it when the event was made.
+    pub fn on_ready(&mut self, token: u32, now: Instant, host: &mut impl Forwarder) {
+        let Some(place) = token.checked_sub(self.tokens.start) else { return };
+        let Some(slot) =
+            usize::try_from(place).ok().and_then(|at| self.slots.get(at)).and_then(Option::as_ref)
+        else {
+            return;
+        };
+        let Some(live) = self.rules.get_mut(&slot.id) else { return };
+        let pause = match &slot.listener {
+            Listener::Tcp(listener) => {
+                let mut turn =
+                    Turn { rule: &live.rule, port: slot.target_port, counters: &mut live.counters };
+                turn.accept_all(listener, host)
+            }
+            Listener::Udp(_) => None,
+        };
+        if let Some(error) = pause {
+            self.pause(place, &error, now, host);
+        }
+    }
+
+    /// When [`Table::on_deadline`] wants to be called.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.resume_at
+    }
+
+    /// Watches again what was left alone until now.
+    pub fn on_deadline(&mut self, now: Instant, host: &mut impl Forwarder) {
+        if self.resume_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.resume_at = None;
+        for place in core::mem::take(&mut self.paused) {
+            let token = self.tokens.start.saturating_add(place);
+            if let Some(slot) = self.slot(place)
+                && let Err(error) = host.modify(slot.listener.as_fd(), READABLE, token)
+            {
+                log::warn!("{} is not watched any more: {error}", slot.local);
+            }
+        }
+    }
+
+    fn info<'a>(&'a self, id: RuleId, live: &'a Live) -> Info<'a> {
+        Info { id, rule: &live.rule, counters: live.counters, table: self, slots: &live.slots }
+    }
+
+    fn slot(&self, place: u32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(place).ok()?)?.as_ref()
+    }
+
+    /// Gives `slot` a place and has it watched.
+    fn watch(&mut self, slot: Slot, host: &mut impl Forwarder) -> io::Result<u32> {
+        let place = match self.free.last() {
+            Some(&place) => place,
+            None => u32::try_from(self.slots.len()).map_err(io::Error::other)?,
+        };
+        host.watch(slot.listener.as_fd(), READABLE, self.tokens.start.saturating_add(place))?;
+        match self.slots.get_mut(usize::try_from(place).map_err(io::Error::other)?) {
+            Some(vacant) => {
+                *vacant = Some(slot);
+                self.free.pop();
+            }
+            None => self.slots.push(Some(slot)),
+        }
+        Ok(place)
+    }
+
+    fn close(&mut self, places: &[u32], host: &mut impl Forwarder) {
+        for &place in places {
+            let slot = usize::try_from(place).ok().and_then(|at| self.slots.get_mut(at));
+            if let Some(slot) = slot.and_then(Option::take) {
+                host.unwatch(slot.listener.as_fd());
+                self.free.push(place);
+            }
+        }
+    }
+
+    fn pause(&mut self, place: u32, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
+        let Some(slot) = self.slot(place) else { return };
+        if self.resume_at.is_none() {
+            log::warn!("{}: clients have to wait: {error}", slot.local);
+        }
+        let token = self.tokens.start.saturating_add(place);
+        if host.modify(slot.listener.as_fd(), NOTHING, token).is_ok() {
+            self.paused.push(place);
+            self.resume_at.get_or_insert(now + BACKOFF);
+        }
+    }
+}
+
+/// Opens the sockets of a rule, all or none.
+fn open_all(id: RuleId, rule: &Rule, bind: Bind) -> Result<Vec<Slot>, AddError> {
+    rule.ports()
+        .pairs()
+        .map(|(port, target_port)| match Listener::open(rule.proto(), bind, port) {
+            Ok((listener, local)) => Ok(Slot { id, listener, local, target_port }),
+            Err(error) => {
+                let endpoint = SocketAddr::new(bind.address(), port);
+                Err(AddError::Listen { proto: rule.proto(), endpoint, error })
+            }
+        })
+        .collect()
+}
+
+/// One round of one socket.
+struct Turn<'a> {
+    rule: &'a Rule,
+    port: NonZeroU16,
+    counters: &'a mut Counters,
+}
+
+impl Turn<'_> {
+    /// Where `client` is to be led; `None` if the guest has no known address of its family.
+    fn guest(&self, client: SocketAddr, host: &mut impl Forwarder) -> Option<SocketAddr> {
+        let address: IpAddr = match self.rule.target() {
+            Some(target) => Some(target).filter(|target| target.is_ipv6() == client.is_ipv6()),
+            None => host.guest_address(client.is_ipv6()),
+        }?;
+        Some(SocketAddr::new(address, self.port.get()))
+    }
+
+    /// Accepts who is waiting; the error is the reason for a pause.
+    fn accept_all(
+        &mut self,
+        listener: &std::net::TcpListener,
+        host: &mut impl Forwarder,
+    ) -> Option<io::Error> {
+        for _ in 0..ACCEPTS_PER_ROUND {
+            let (stream, client) = match listen::accept(listener) {
+                Accepted::Client(stream, client) => (stream, client),
+                Accepted::Lost => continue,
+                Accepted::Nobody => return None,
+                Accepted::Exhausted(error) => return Some(error),
+            };
+            let Some(guest) = self.guest(client, host) else {
+                listen::reset(stream);
+                self.count(false, 1);
+                continue;
+            };
+            let taken = host.accept_tcp(stream.into(), client, guest).is_ok();
+            self.count(taken, 1);
+        }
+        None
+    }
+
+    fn count(&mut self, accepted: bool, how_many: u64) {
+        if accepted {
+            self.counters.accepted += how_many;
+        } else {
+            self.counters.refused += how_many;
+        }
+    }
+}
