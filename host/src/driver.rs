@@ -1,0 +1,299 @@
+//! The event loop: the guest's link, the host's sockets and the clock on one side, the engine's verbs on the other.
+//!
+//! One [`Driver::turn`] is one round:
+//!
+//! ```text
+//!   wait (epoll) ─▶ frames from the link ─▶ events of sockets ─▶ timers ─▶ drain ─▶ back to the caller
+//!        ▲            at most 64 or 1 MiB                                            with what is ready
+//!        └── not at all while drain says that more is left                           of the caller's own
+//! ```
+//!
+//! Invariants.
+//! - Nothing blocks but the wait, and the wait has a timeout only if the engine or the caller has a deadline: an idle
+//!   program is never woken.
+//! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
+//!   and timers have had their turn. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
+//!   the caller are level-triggered; errors and hang-ups on them are always reported, so the caller must act on them.
+//! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
+//! - No round fails for a flow's sake. An error of [`Driver::turn`] means that the link is gone.
+
+use crate::clock;
+use crate::device::{Link, MAX_FRAME};
+use crate::epoll::Events;
+use crate::token::Token;
+use crate::upstream::Sockets;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use slipway_netstack::addr::canonical;
+use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::upstream::{Errno, Event, Meta};
+use slipway_netstack::{Engine, FlowId, Instant};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Frames taken from the link in one round.
+const FRAME_BUDGET: usize = 64;
+/// Bytes taken from the link in one round.
+const BYTE_BUDGET: usize = 1 << 20;
+
+/// What a watched descriptor is waited for. With neither, only errors and hang-ups are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Interest {
+    /// Something to read, or a connection to accept.
+    pub readable: bool,
+    /// Room to write.
+    pub writable: bool,
+}
+
+impl Interest {
+    /// Neither.
+    pub const NONE: Self = Self { readable: false, writable: false };
+    /// Reading only.
+    pub const READ: Self = Self { readable: true, writable: false };
+    /// Writing only.
+    pub const WRITE: Self = Self { readable: false, writable: true };
+    /// Both.
+    pub const BOTH: Self = Self { readable: true, writable: true };
+
+    fn flags(self) -> EpollFlags {
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, self.readable);
+        flags.set(EpollFlags::EPOLLOUT, self.writable);
+        flags
+    }
+}
+
+/// A watched descriptor that is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// The number given to [`Driver::watch`].
+    pub token: u32,
+    /// Reading will not block.
+    pub readable: bool,
+    /// Writing will not block.
+    pub writable: bool,
+    /// The other end is gone.
+    pub hangup: bool,
+    /// The descriptor is in an error state.
+    pub error: bool,
+}
+
+impl Ready {
+    fn new(token: u32, flags: EpollFlags) -> Self {
+        Self {
+            token,
+            readable: flags.contains(EpollFlags::EPOLLIN),
+            writable: flags.contains(EpollFlags::EPOLLOUT),
+            hangup: flags.contains(EpollFlags::EPOLLHUP),
+            error: flags.contains(EpollFlags::EPOLLERR),
+        }
+    }
+}
+
+/// An engine at work: it owns the engine, the link, the sockets of flows and the epoll set.
+#[derive(Debug)]
+pub struct Driver {
+    engine: Engine,
+    link: Link,
+    sockets: Sockets,
+    events: Events,
+    ready: Vec<Ready>,
+    frame: Box<[u8]>,
+    /// The engine has things to send that the last drain did not see, or left.
+    busy: bool,
+}
+
+impl Driver {
+    /// Puts `engine` to work on `link`.
+    ///
+    /// # Errors
+    /// The kernel's: out of descriptors or memory.
+    pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
+        let sockets = Sockets::new()?;
+        sockets.events().add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
+        Ok(Self {
+            engine,
+            link,
+            sockets,
+            events: Events::default(),
+            ready: Vec::new(),
+            frame: vec![0; MAX_FRAME].into_boxed_slice(),
+            busy: true,
+        })
+    }
+
+    /// Watches a descriptor of the caller's, level-triggered; [`Driver::turn`] reports it by `token`. Errors and
+    /// hang-ups are reported whatever the interest. The caller keeps the descriptor, and calls [`Driver::unwatch`]
+    /// before closing it.
+    ///
+    /// # Errors
+    /// The kernel's: already watched, of a kind that cannot be waited for (a plain file), out of watches or memory.
+    pub fn watch(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()> {
+        self.sockets.events().add(fd, Token::Foreign(token), interest.flags())
+    }
+
+    /// Changes what a watched descriptor is waited for, or its token.
+    ///
+    /// # Errors
+    /// The kernel's: not watched.
+    pub fn modify(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()> {
+        self.sockets.events().modify(fd, Token::Foreign(token), interest.flags())
+    }
+
+    /// Watches it no longer. A report of the current round may still name its token.
+    pub fn unwatch(&mut self, fd: BorrowedFd<'_>) {
+        self.sockets.events().remove(fd);
+    }
+
+    /// The engine, to look or to change a setting. What it then wants to send leaves in the next round.
+    pub fn engine(&mut self) -> &mut Engine {
+        self.busy = true;
+        &mut self.engine
+    }
+
+    /// The engine, only to look.
+    #[must_use]
+    pub fn peek_engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The guest's link.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// One round: sleeps until something happens or `deadline` comes (not at all while the engine has things to
+    /// send), carries frames and socket data both ways, and returns the caller's own descriptors that are ready.
+    ///
+    /// # Errors
+    /// The link is gone; the driver is of no further use.
+    pub fn turn(&mut self, deadline: Option<Instant>) -> io::Result<&[Ready]> {
+        self.ready.clear();
+        if self.busy {
+            self.busy = self.engine.drain(clock::now(), &mut self.sockets, &mut self.link);
+        }
+        let timeout = self.timeout(deadline);
+        self.sockets.events().wait(&mut self.events, timeout)?;
+
+        let now = clock::now();
+        self.dispatch(now)?;
+        if self.engine.next_timeout().is_some_and(|due| due <= now) {
+            self.engine.on_timeout(now, &mut self.sockets);
+        }
+        self.busy = self.engine.drain(now, &mut self.sockets, &mut self.link);
+        Ok(&self.ready)
+    }
+
+    /// How long the wait may last; `None`: for ever.
+    fn timeout(&self, deadline: Option<Instant>) -> Option<Duration> {
+        if self.busy {
+            return Some(Duration::ZERO);
+        }
+        let due = match (self.engine.next_timeout(), deadline) {
+            (Some(engine), Some(caller)) => engine.min(caller),
+            (one, other) => one.or(other)?,
+        };
+        Some(due - clock::now())
+    }
+
+    /// Hands out what the wait found.
+    fn dispatch(&mut self, now: Instant) -> io::Result<()> {
+        let mut at = 0;
+        while let Some((token, flags)) = self.events.get(at) {
+            at += 1;
+            match token {
+                Some(Token::Link) => self.read_link(now)?,
+                Some(Token::Flow(flow)) => {
+                    for event in self.sockets.decode(flow, flags) {
+                        self.engine.on_upstream(now, flow, event, &mut self.sockets);
+                    }
+                }
+                Some(Token::Foreign(token)) => self.ready.push(Ready::new(token, flags)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes frames until there are none, or the round's budget is spent.
+    fn read_link(&mut self, now: Instant) -> io::Result<()> {
+        let mut bytes = 0;
+        for _ in 0..FRAME_BUDGET {
+            let Some((offload, len)) = self.link.read_frame(&mut self.frame)? else { break };
+            let frame = self.frame.get(..len).unwrap_or_default();
+            self.engine.on_frame(now, offload, frame, &mut self.sockets);
+            bytes += len;
+            if bytes >= BYTE_BUDGET {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection accepted on a forwarded port becomes a flow from `client` to `guest`, the guest's own address.
+    /// The driver owns `socket` from now on.
+    ///
+    /// # Errors
+    /// When the engine has no place for it, or the host none in the epoll set; the client then gets a reset.
+    pub fn accept_tcp(
+        &mut self,
+        socket: OwnedFd,
+        client: SocketAddr,
+        guest: SocketAddr,
+    ) -> Result<FlowId, DropReason> {
+        let now = clock::now();
+        let flow = match self.engine.accept_tcp(now, canonical(client), guest) {
+            Ok(flow) => flow,
+            Err(reason) => {
+                Sockets::refuse(socket);
+                return Err(reason);
+            }
+        };
+        self.busy = true;
+        if self.sockets.attach_tcp(flow, socket).is_err() {
+            self.engine.on_upstream(now, flow, Event::Failed(Errno::Exhausted), &mut self.sockets);
+            return Err(DropReason::NoRoom);
+        }
+        Ok(flow)
+    }
+
+    /// `listener`, the socket of a forwarded UDP port that leads to `guest`, received `payload` from `client`: one
+    /// datagram, or a train of datagrams of `segment` bytes. Answers leave through `listener`, which stays open until
+    /// its last flow has ended; the caller alone reads from it.
+    ///
+    /// # Errors
+    /// When the engine has no place for it; the datagrams are lost, as on any network.
+    pub fn accept_udp(
+        &mut self,
+        listener: &Rc<OwnedFd>,
+        client: SocketAddr,
+        guest: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        meta: Meta,
+    ) -> Result<FlowId, DropReason> {
+        let now = clock::now();
+        let inbound = self.engine.accept_udp(now, canonical(client), guest, payload, segment, meta)?;
+        self.busy = true;
+        if inbound.new {
+            self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener));
+        }
+        Ok(inbound.flow)
+    }
+}
+
+/// Raises the limit of open descriptors as far as the system allows without privilege, and returns it.
+///
+/// # Errors
+/// The kernel's; the old limit then stays.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
