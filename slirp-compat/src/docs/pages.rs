@@ -1,0 +1,241 @@
+//! The text of the man pages that is not made from tables.
+
+use super::model::{Block, Page, options_of_command, options_of_table};
+use crate::cli;
+use crate::slirp4netns::args::TABLE;
+use Block::{Code, Term, Text};
+
+/// All pages.
+#[must_use]
+pub fn all() -> Vec<Page> {
+    vec![slipway(), run(), attach(), slirp4netns()]
+}
+
+fn sub_command(name: &str) -> Option<clap::Command> {
+    let mut command = cli::command();
+    command.build();
+    command.find_subcommand(name).cloned()
+}
+
+fn slipway() -> Page {
+    Page {
+        name: "slipway",
+        parent: None,
+        command: "slipway",
+        about: "networks for containers and virtual machines, without root",
+        synopsis: vec![
+            "run [OPTION]... [--] [CMD [ARG]...]".into(),
+            "attach [OPTION]... PID|PATH".into(),
+            "slirp4netns [ARG]...".into(),
+            "version".into(),
+        ],
+        description: &[
+            Text(
+                "slipway connects a network namespace to the world without privileges. It opens a TAP interface in the \
+                 namespace, is everything that the namespace sees behind it (gateway, DHCP server, nameserver), and \
+                 carries each connection over an ordinary socket of the host.",
+            ),
+            Term("slipway run", "starts a command in a namespace of its own; see slipway-run(1)."),
+            Term("slipway attach", "gives an existing namespace a network; see slipway-attach(1)."),
+            Term(
+                "slipway slirp4netns",
+                "is what the program does when it is called slirp4netns; see slirp4netns(1).",
+            ),
+            Term("slipway version", "shows the version."),
+        ],
+        options: options_of_command(&{
+            let mut command = cli::command();
+            command.build();
+            command
+        }),
+        sections: &[(
+            "EXAMPLES",
+            &[
+                Text("A shell with a network of its own:"),
+                Code("slipway run"),
+                Text("A web server, reachable at port 8080 of the host:"),
+                Code("slipway run -p 8080:80 -r -- busybox httpd -f -p 80"),
+            ],
+        )],
+        see_also: &[
+            "slipway-run(1)",
+            "slipway-attach(1)",
+            "slirp4netns(1)",
+            "network_namespaces(7)",
+            "user_namespaces(7)",
+        ],
+    }
+}
+
+/// What the guest sees, for run and attach.
+const ADDRESSES: &[Block] = &[
+    Text("With the default networks the namespace has:"),
+    Term("10.0.2.100, fd00::100", "its own addresses;"),
+    Term("10.0.2.2, fd00::2", "the gateway, which leads to the host's loopback with --host-loopback;"),
+    Term("10.0.2.3, fd00::3", "the nameserver, whose queries go on to those of the host."),
+];
+
+const PROBLEMS: &[Block] = &[
+    Term(
+        "/dev/net/tun is missing or must not be opened",
+        "As root: modprobe tun; chmod 0666 /dev/net/tun. In a container: pass the device, --device /dev/net/tun.",
+    ),
+    Term(
+        "user namespaces are not permitted",
+        "As root, whichever the system has: sysctl -w user.max_user_namespaces=15000, \
+         kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0. Instead of the last, an \
+         AppArmor profile that grants userns to this program.",
+    ),
+    Term(
+        "a port below 1024 must not be published",
+        "As root: sysctl -w net.ipv4.ip_unprivileged_port_start=80, or publish a higher port.",
+    ),
+    Term("ping does not work", "As root, on the host: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"."),
+];
+
+fn run() -> Page {
+    Page {
+        name: "slipway-run",
+        parent: Some("slipway"),
+        command: "slipway run",
+        about: "run a command in a network namespace of its own",
+        synopsis: vec!["[OPTION]... [--] [CMD [ARG]...]".into()],
+        description: &[Text(
+            "Makes a user, a mount and a network namespace, gives it a network, runs CMD in it and returns its exit \
+             status. When CMD ends, everything is gone. Without CMD, $SHELL is started. The file system is the host's, but \
+             /etc/resolv.conf names the nameserver inside.",
+        )],
+        options: sub_command("run").map(|command| options_of_command(&command)).unwrap_or_default(),
+        sections: &[
+            ("ADDRESSES", ADDRESSES),
+            (
+                "EXIT STATUS",
+                &[
+                    Text("That of CMD, 128 + N if signal N ended it. Otherwise:"),
+                    Term("125", "slipway itself failed;"),
+                    Term("126", "CMD cannot be executed;"),
+                    Term("127", "CMD was not found."),
+                ],
+            ),
+            ("PROBLEMS", PROBLEMS),
+            (
+                "EXAMPLES",
+                &[
+                    Code("slipway run -- curl -s https://example.org"),
+                    Code("slipway run -p 127.0.0.1:8080:80 -r -- busybox httpd -f -p 80"),
+                    Code("slipway run --pcap frames.pcap -4 -- ping -c 1 10.0.2.2"),
+                ],
+            ),
+        ],
+        see_also: &["slipway(1)", "slipway-attach(1)", "unshare(1)"],
+    }
+}
+
+fn attach() -> Page {
+    Page {
+        name: "slipway-attach",
+        parent: Some("slipway"),
+        command: "slipway attach",
+        about: "give an existing network namespace a network",
+        synopsis: vec!["[OPTION]... PID|PATH".into()],
+        description: &[
+            Text(
+                "Joins the network namespace of process PID, or the one that is bound to PATH, makes a TAP interface in it, \
+                 configures it and serves it until the process ends, the path is gone, or SIGTERM arrives. \
+                 Runs in the foreground.",
+            ),
+            Text(
+                "/etc/resolv.conf of the target is not touched: write the nameserver's address into it, or into \
+                 /etc/netns/NAME/resolv.conf for ip-netns(8).",
+            ),
+        ],
+        options: sub_command("attach").map(|command| options_of_command(&command)).unwrap_or_default(),
+        sections: &[
+            ("ADDRESSES", ADDRESSES),
+            (
+                "EXIT STATUS",
+                &[
+                    Term("0", "the target ended, or SIGTERM, SIGINT or SIGHUP arrived;"),
+                    Term("1", "anything else."),
+                ],
+            ),
+            ("PROBLEMS", PROBLEMS),
+            (
+                "EXAMPLES",
+                &[
+                    Code("unshare -rn sleep 1000 &\nslipway attach $!"),
+                    Code("slipway attach --publish 8080:80 /run/user/1000/netns/web"),
+                ],
+            ),
+        ],
+        see_also: &["slipway(1)", "slipway-run(1)", "nsenter(1)", "ip-netns(8)"],
+    }
+}
+
+fn slirp4netns() -> Page {
+    Page {
+        name: "slirp4netns",
+        parent: None,
+        command: "slirp4netns",
+        about: "user-mode networking for unprivileged network namespaces",
+        synopsis: TABLE.synopsis.iter().map(|line| (*line).to_owned()).collect(),
+        description: &[
+            Text(
+                "Connects the network namespace of process PID, or the one bound to PATH, to the world through the TAP \
+                 interface TAPNAME, without privileges. This is slipway under the name that container engines \
+                 start; command line, API and addresses are those of slirp4netns 1.3.3.",
+            ),
+            Text(
+                "It stays in the foreground and does not end with the processes of the namespace: close the other side of \
+                 --exit-fd, or send SIGTERM.",
+            ),
+        ],
+        options: options_of_table(&TABLE),
+        sections: &[
+            (
+                "ADDRESSES",
+                &[
+                    Text("Within the network of --cidr:"),
+                    Term(
+                        "network + 2",
+                        "(10.0.2.2) the gateway; leads to the host's 127.0.0.1 unless forbidden;",
+                    ),
+                    Term("network + 3", "(10.0.2.3) the nameserver;"),
+                    Term("network + 15 to + 30", "(10.0.2.15 to 10.0.2.30) leased by DHCP;"),
+                    Term(
+                        "network + 100",
+                        "(10.0.2.100) set by --configure, and the target of forwarded ports.",
+                    ),
+                    Text("With --enable-ipv6: prefix fd00::/64, gateway fd00::2, nameserver fd00::3."),
+                ],
+            ),
+            (
+                "API SOCKET",
+                &[
+                    Text(
+                        "One JSON object per connection; the answer is one JSON object, then the end of the connection.",
+                    ),
+                    Code(
+                        "{\"execute\": \"add_hostfwd\", \"arguments\": {\"proto\": \"tcp\", \"host_addr\": \"0.0.0.0\",\n \
+                         \"host_port\": 8080, \"guest_addr\": \"10.0.2.100\", \"guest_port\": 80}}\n\
+                         {\"return\": {\"id\": 1}}",
+                    ),
+                    Code("{\"execute\": \"list_hostfwd\"}"),
+                    Code("{\"execute\": \"remove_hostfwd\", \"arguments\": {\"id\": 1}}\n{\"return\": {}}"),
+                    Text("On failure the answer is {\"error\": {\"desc\": \"...\"}}. Addresses may be IPv6."),
+                ],
+            ),
+            (
+                "EXIT STATUS",
+                &[Term("0", "--exit-fd was closed; --help; --version;"), Term("1", "anything else.")],
+            ),
+            (
+                "EXAMPLES",
+                &[Code(
+                    "unshare -rn sleep 1000 &\nslirp4netns --configure --mtu=65520 --disable-host-loopback $! tap0",
+                )],
+            ),
+        ],
+        see_also: &["slipway(1)", "network_namespaces(7)", "user_namespaces(7)"],
+    }
+}
