@@ -22,12 +22,16 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod addr;
+mod bytes;
+pub mod checksum;
 pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod device;
 pub mod drop_reason;
 pub mod engine;
+pub mod ethernet;
+pub mod token_bucket;
 pub mod transport;
 pub mod upstream;
 

@@ -1,0 +1,4 @@
+//! Stage 2 of the data path: the MAC layer. Demultiplexing by EtherType, ARP, and who is where on the link.
+
+pub mod arp;
+pub mod neighbour;
