@@ -35,10 +35,10 @@ pub trait Forwarder {
     fn unwatch(&mut self, fd: BorrowedFd<'_>);
 
     /// Whether the guest's link has this family at all.
-    fn family_on(&mut self, ipv6: bool) -> bool;
+    fn family_on(&self, ipv6: bool) -> bool;
 
     /// The guest's main address of a family, if it is known.
-    fn guest_address(&mut self, ipv6: bool) -> Option<IpAddr>;
+    fn guest_address(&self, ipv6: bool) -> Option<IpAddr>;
 
     /// Carries the connection of `client` on to `guest`.
     ///

@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+#[cfg(test)]
+mod fake;
 pub mod forwarder;
 mod listen;
 pub mod rule;

@@ -12,7 +12,7 @@ use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 /// The address that the sockets of a rule are bound to.
@@ -94,7 +94,7 @@ impl Listener {
             socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         }
         let endpoint = SockaddrStorage::from(SocketAddr::new(address, port));
-        socket::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &endpoint)?;
+        socket::bind(fd.as_raw_fd(), &endpoint)?;
         match proto {
             Proto::Tcp => {
                 socket::listen(&fd, Backlog::MAXALLOWABLE)?;
@@ -176,6 +176,18 @@ pub(crate) fn reset(stream: TcpStream) {
     // If it fails the client gets FIN instead of RST; there is nobody to tell.
     let _ = socket::setsockopt(&stream, sockopt::Linger, &now);
     drop(stream);
+}
+
+/// Receives one datagram; `None` when there is none.
+pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    let (len, from) = socket::recvfrom::<SockaddrStorage>(socket.as_raw_fd(), buffer).ok()?;
+    let from = from?;
+    let client = match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
+        (Some(v4), _) => SocketAddr::from(std::net::SocketAddrV4::from(*v4)),
+        (None, Some(v6)) => SocketAddr::from(std::net::SocketAddrV6::from(*v6)),
+        (None, None) => return None,
+    };
+    Some((len, canonical(client)))
 }
 
 /// An IPv4 client of a dual-stack socket as what it is.

@@ -21,13 +21,19 @@ use core::ops::Range;
 use core::time::Duration;
 use nix::errno::Errno;
 use slipway_netstack::clock::Instant;
+use slipway_netstack::upstream::Meta;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 /// Connections accepted from one listener in one round.
 const ACCEPTS_PER_ROUND: usize = 64;
+/// Datagrams taken from one socket in one round.
+const DATAGRAMS_PER_ROUND: usize = 64;
+/// More than UDP can carry.
+const LARGEST_DATAGRAM: usize = 1 << 16;
 /// How long a listener is left alone when the host is out of descriptors or memory.
 const BACKOFF: Duration = Duration::from_millis(100);
 const READABLE: Interest = Interest { readable: true, writable: false };
@@ -153,6 +159,8 @@ pub struct Table {
     /// Slots not watched before `resume_at`.
     paused: Vec<u32>,
     resume_at: Option<Instant>,
+    /// Where datagrams are received; empty until a UDP rule has some.
+    buffer: Vec<u8>,
 }
 
 /// A rule in force, as [`Table::list`] shows it.
@@ -187,6 +195,7 @@ impl Table {
             free: Vec::new(),
             paused: Vec::new(),
             resume_at: None,
+            buffer: Vec::new(),
         }
     }
 
@@ -256,13 +265,13 @@ impl Table {
             return;
         };
         let Some(live) = self.rules.get_mut(&slot.id) else { return };
+        let mut turn = Turn { rule: &live.rule, port: slot.target_port, counters: &mut live.counters };
         let pause = match &slot.listener {
-            Listener::Tcp(listener) => {
-                let mut turn =
-                    Turn { rule: &live.rule, port: slot.target_port, counters: &mut live.counters };
-                turn.accept_all(listener, host)
+            Listener::Tcp(listener) => turn.accept_all(listener, host),
+            Listener::Udp(socket) => {
+                turn.receive_all(socket, &mut self.buffer, host);
+                None
             }
-            Listener::Udp(_) => None,
         };
         if let Some(error) = pause {
             self.pause(place, &error, now, host);
@@ -362,7 +371,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Where `client` is to be led; `None` if the guest has no known address of its family.
-    fn guest(&self, client: SocketAddr, host: &mut impl Forwarder) -> Option<SocketAddr> {
+    fn guest(&self, client: SocketAddr, host: &impl Forwarder) -> Option<SocketAddr> {
         let address: IpAddr = match self.rule.target() {
             Some(target) => Some(target).filter(|target| target.is_ipv6() == client.is_ipv6()),
             None => host.guest_address(client.is_ipv6()),
@@ -394,6 +403,19 @@ impl Turn<'_> {
         None
     }
 
+    /// Takes the datagrams that are waiting.
+    fn receive_all(&mut self, socket: &Rc<OwnedFd>, buffer: &mut Vec<u8>, host: &mut impl Forwarder) {
+        buffer.resize(LARGEST_DATAGRAM, 0);
+        for _ in 0..DATAGRAMS_PER_ROUND {
+            let Some((len, client)) = listen::receive(socket, buffer) else { return };
+            let payload = buffer.get(..len).unwrap_or_default();
+            let taken = self.guest(client, host).is_some_and(|guest| {
+                host.accept_udp(socket, client, guest, payload, len, Meta::default()).is_ok()
+            });
+            self.count(taken, 1);
+        }
+    }
+
     fn count(&mut self, accepted: bool, how_many: u64) {
         if accepted {
             self.counters.accepted += how_many;
@@ -402,3 +424,6 @@ impl Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,3 +277,6 @@ pub fn dry_run(request: &[u8]) -> String {
     };
     reply.to_string()
 }
+
+#[cfg(test)]
+mod tests;

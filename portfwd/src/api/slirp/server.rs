@@ -331,7 +331,7 @@ fn handle(
 }
 
 /// One entry for each port of each rule.
-fn entries(table: &Table, host: &mut impl Forwarder) -> Vec<Entry> {
+fn entries(table: &Table, host: &impl Forwarder) -> Vec<Entry> {
     let mut entries = Vec::new();
     for info in table.list() {
         for (local, target_port) in info.endpoints() {
@@ -349,3 +349,6 @@ fn entries(table: &Table, host: &mut impl Forwarder) -> Vec<Entry> {
     }
     entries
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! An event loop without an engine, for the tests of this crate: a real epoll set, and lists of what was handed over.
+
+use crate::forwarder::{Forwarder, Interest};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::upstream::Meta;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+/// A datagram, or a train of them, on its way to the guest.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    pub(crate) listener: Rc<OwnedFd>,
+    pub(crate) client: SocketAddr,
+    pub(crate) guest: SocketAddr,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) segment: usize,
+}
+
+/// The stand-in.
+#[derive(Debug)]
+pub(crate) struct FakeHost {
+    pub(crate) epoll: Epoll,
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+    pub(crate) guest_v4: Option<IpAddr>,
+    pub(crate) guest_v6: Option<IpAddr>,
+    /// Watching more descriptors than this fails.
+    pub(crate) watch_limit: usize,
+    pub(crate) watched: usize,
+    pub(crate) refuse: bool,
+    pub(crate) connections: Vec<(OwnedFd, SocketAddr, SocketAddr)>,
+    pub(crate) datagrams: Vec<Datagrams>,
+}
+
+impl FakeHost {
+    /// A guest with both families: 10.0.2.100 and fd00::100.
+    pub(crate) fn new() -> Self {
+        Self {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap(),
+            v4: true,
+            v6: true,
+            guest_v4: Some("10.0.2.100".parse().unwrap()),
+            guest_v6: Some("fd00::100".parse().unwrap()),
+            watch_limit: usize::MAX,
+            watched: 0,
+            refuse: false,
+            connections: Vec::new(),
+            datagrams: Vec::new(),
+        }
+    }
+
+    /// A guest without IPv6.
+    pub(crate) fn v4_only() -> Self {
+        Self { v6: false, guest_v6: None, ..Self::new() }
+    }
+
+    /// The tokens that are ready within `millis` milliseconds.
+    pub(crate) fn ready(&self, millis: u16) -> Vec<u32> {
+        let mut events = [EpollEvent::empty(); 64];
+        let count = self.epoll.wait(&mut events, EpollTimeout::from(millis)).unwrap();
+        events[..count].iter().map(|event| u32::try_from(event.data()).unwrap()).collect()
+    }
+}
+
+fn event(interest: Interest, token: u32) -> EpollEvent {
+    let mut flags = EpollFlags::empty();
+    flags.set(EpollFlags::EPOLLIN, interest.readable);
+    flags.set(EpollFlags::EPOLLOUT, interest.writable);
+    EpollEvent::new(flags, token.into())
+}
+
+impl Forwarder for FakeHost {
+    fn watch(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()> {
+        if self.watched == self.watch_limit {
+            return Err(nix::errno::Errno::ENOSPC.into());
+        }
+        self.epoll.add(fd, event(interest, token))?;
+        self.watched += 1;
+        Ok(())
+    }
+
+    fn modify(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()> {
+        Ok(self.epoll.modify(fd, &mut event(interest, token))?)
+    }
+
+    fn unwatch(&mut self, fd: BorrowedFd<'_>) {
+        self.epoll.delete(fd).unwrap();
+        self.watched -= 1;
+    }
+
+    fn family_on(&self, ipv6: bool) -> bool {
+        if ipv6 { self.v6 } else { self.v4 }
+    }
+
+    fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
+        if ipv6 { self.guest_v6 } else { self.guest_v4 }
+    }
+
+    fn accept_tcp(
+        &mut self,
+        socket: OwnedFd,
+        client: SocketAddr,
+        guest: SocketAddr,
+    ) -> Result<(), DropReason> {
+        if self.refuse {
+            return Err(DropReason::NoRoom);
+        }
+        self.connections.push((socket, client, guest));
+        Ok(())
+    }
+
+    fn accept_udp(
+        &mut self,
+        listener: &Rc<OwnedFd>,
+        client: SocketAddr,
+        guest: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        _meta: Meta,
+    ) -> Result<(), DropReason> {
+        if self.refuse {
+            return Err(DropReason::NoRoom);
+        }
+        let (listener, payload) = (Rc::clone(listener), payload.to_vec());
+        self.datagrams.push(Datagrams { listener, client, guest, payload, segment });
+        Ok(())
+    }
+}
