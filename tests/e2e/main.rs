@@ -1,1 +1,74 @@
-//! e2e
+//! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
+//!
+//! `traffic`, `names` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
+//! prove the tests; `engines` lets Podman and RootlessKit start it; `run` and `attach` are our own commands.
+
+mod attach;
+mod engines;
+mod names;
+mod publish;
+mod run;
+mod traffic;
+
+use std::time::Duration;
+
+use slipway_lab::{Container, Lab, Output, Running};
+
+/// Long enough for a loaded two-core machine, short enough to notice a hang.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Gets a lab or leaves the test as skipped; the second form is for what only ours does.
+macro_rules! lab {
+    ($name:literal, [$($program:literal),*]) => {
+        match slipway_lab::fixture($name, &[$($program),*]) {
+            Some((lab, subject)) => (lab, subject),
+            None => return,
+        }
+    };
+    (ours $name:literal, [$($program:literal),*]) => {{
+        let (lab, subject) = $crate::lab!($name, [$($program),*]);
+        if !subject.is_slipway() {
+            println!("SKIP {}: the original does otherwise", $name);
+            return;
+        }
+        (lab, subject)
+    }};
+}
+pub(crate) use lab;
+
+/// Waits until the container has its IPv6 address and route; gives the address.
+fn ipv6(container: &Container) -> String {
+    let script = "for i in $(seq 200); do
+        if ip -6 route show default | grep -q via && ip -6 -o address show scope global -tentative | grep -q inet6
+        then break; fi; sleep 0.05; done; ip -6 -o address show scope global";
+    let shown = container.sh(script).unwrap().out();
+    let address = shown.split_whitespace().find_map(|word| word.strip_suffix("/64"));
+    address.unwrap_or_else(|| panic!("no IPv6 address: {shown}")).to_owned()
+}
+
+/// A file of pseudo-random bytes that everybody may read, and its digest.
+fn payload(lab: &Lab, mebibytes: usize) -> (String, String) {
+    let path = lab.dir().join("payload");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(mebibytes << 20);
+    while bytes.len() < mebibytes << 20 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let path = path.to_string_lossy().into_owned();
+    let digest = digest(&lab.world(["sha256sum", &path]).ok(LIMIT).unwrap());
+    (path, digest)
+}
+
+fn digest(output: &Output) -> String {
+    output.out().split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// A receiver that prints the digest of what one connection brought.
+fn receiver(place: slipway_lab::Cmd, port: u16) -> Running {
+    let script = format!("exec 3<&0; ncat -l {port} --recv-only | sha256sum");
+    Running::server(place.arg(script), "tcp", port).unwrap()
+}

@@ -27,6 +27,13 @@ pub fn subject() -> Result<Subject, String> {
     }
 }
 
+/// The lab's own client and server, if cargo built them beside this program.
+#[must_use]
+pub fn peer() -> Option<PathBuf> {
+    let here = std::env::current_exe().ok()?;
+    here.ancestors().skip(1).take(2).map(|dir| dir.join("slipway-lab-peer")).find(|path| path.is_file())
+}
+
 /// A lab for a test that needs these programs; `None` after saying why the test is skipped.
 ///
 /// # Panics
@@ -38,7 +45,11 @@ pub fn fixture(test: &str, programs: &[&str]) -> Option<(Lab, Subject)> {
         if let Some(program) = missing(programs) {
             return Err(format!("{program} is not installed (cargo xtask deps)"));
         }
-        let lab = Lab::new(&subject.lab_options()).map_err(|error| error.to_string())?;
+        let mut options = subject.lab_options();
+        if let Some(peer) = peer() {
+            options.programs.push(("slipway-lab-peer".to_owned(), peer));
+        }
+        let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         Ok((lab, subject))
     });
     match made {

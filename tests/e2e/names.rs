@@ -1,0 +1,117 @@
+//! Names: relayed from the address inside to the host's name servers, over UDP and TCP.
+
+use slipway_lab::{NAMESERVER4, NAMESERVER6, WORLD4, WORLD6};
+
+use crate::{LIMIT, ipv6, lab};
+
+const DIG: [&str; 4] = ["dig", "+short", "+tries=2", "+time=4"];
+
+#[test]
+fn a_name_resolves_over_udp_and_tcp() {
+    let (lab, _) = lab!("a_name_resolves_over_udp_and_tcp", ["dig", "dnsmasq"]);
+    let _dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c"]).unwrap();
+    let server = format!("@{NAMESERVER4}");
+    for words in [&["name.test"][..], &["+tcp", "name.test"]] {
+        let answer = container.cmd(DIG).arg(&server).args(words).run(LIMIT).unwrap();
+        assert_eq!(answer.out().trim(), WORLD4, "{words:?}: {answer}");
+    }
+    let answer = container.cmd(DIG).args([&server, "name.test", "AAAA"]).run(LIMIT).unwrap();
+    assert_eq!(answer.out().trim(), WORLD6, "{answer}");
+    // Too long for a datagram: dig sees the truncation and asks again over TCP.
+    let answer = container.cmd(DIG).args([&server, "+noedns", "big.test", "TXT"]).run(LIMIT).unwrap();
+    assert_eq!(answer.out().lines().count(), 12, "{answer}");
+    // The system's resolver finds the same.
+    let answer = container.cmd(["getent", "ahostsv4", "name.test"]).run(LIMIT).unwrap();
+    assert!(answer.out().contains(WORLD4), "{answer}");
+}
+
+#[test]
+fn the_ipv6_name_server_address_answers() {
+    let (lab, _) = lab!("the_ipv6_name_server_address_answers", ["dig", "dnsmasq"]);
+    let _dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c", "--enable-ipv6"]).unwrap();
+    ipv6(&container);
+    let server = format!("@{NAMESERVER6}");
+    for words in [&["name.test"][..], &["+tcp", "name.test"]] {
+        let answer = container.cmd(DIG).arg(&server).args(words).run(LIMIT).unwrap();
+        assert_eq!(answer.out().trim(), WORLD4, "{words:?}: {answer}");
+    }
+}
+
+#[test]
+fn a_dead_name_server_is_passed_over() {
+    let (lab, _) = lab!(ours "a_dead_name_server_is_passed_over", ["dig", "dnsmasq"]);
+    lab.set_resolv_conf(&format!("nameserver 192.0.2.254\nnameserver {WORLD4}\n")).unwrap();
+    let _dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c"]).unwrap();
+    let server = format!("@{NAMESERVER4}");
+    let answer = container
+        .cmd(["dig", "+short", "+tries=4", "+time=5"])
+        .args([&server, "name.test"])
+        .run(LIMIT)
+        .unwrap();
+    assert_eq!(answer.out().trim(), WORLD4, "{answer}");
+}
+
+#[test]
+fn the_list_of_name_servers_is_followed() {
+    let (lab, _) = lab!("the_list_of_name_servers_is_followed", ["dig", "dnsmasq"]);
+    lab.set_resolv_conf("nameserver 192.0.2.254\n").unwrap();
+    let _dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c", "--enable-sandbox"]).unwrap();
+    let server = format!("@{NAMESERVER4}");
+    let none = container
+        .cmd(["dig", "+short", "+tries=1", "+time=1"])
+        .args([&server, "name.test"])
+        .run(LIMIT)
+        .unwrap();
+    assert!(!none.out().contains(WORLD4), "{none}");
+    lab.set_resolv_conf(&format!("nameserver {WORLD4}\n")).unwrap();
+    // The original looks at the file again after some seconds; ours is told at once.
+    let script =
+        format!("for i in $(seq 10); do dig +short +tries=1 +time=1 @{NAMESERVER4} name.test && break; done");
+    let answer = container.sh(&script).unwrap();
+    assert!(answer.out().contains(WORLD4), "{answer}");
+}
+
+#[test]
+fn router_advertisements_name_the_dns_server() {
+    let (lab, _) = lab!("router_advertisements_name_the_dns_server", ["tcpdump"]);
+    if !lab.by_root() {
+        println!("SKIP router_advertisements_name_the_dns_server: needs root to capture");
+        return;
+    }
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c", "--enable-ipv6"]).unwrap();
+    ipv6(&container);
+    // A capture from outside the user namespace: inside it tcpdump cannot settle its groups.
+    let mut capture = lab
+        .host_root(["nsenter", &format!("--net=/proc/{}/ns/net", container.pid())])
+        .args([
+            "tcpdump",
+            "-i",
+            "tap0",
+            "-Z",
+            "root",
+            "-n",
+            "-v",
+            "-c",
+            "1",
+            "-l",
+            "icmp6 and ip6[40] == 134",
+        ])
+        .start()
+        .unwrap();
+    capture.until(LIMIT, |running| running.stderr().contains("listening on")).unwrap();
+    // A link that comes up again solicits.
+    container.sh("ip link set tap0 down; ip link set tap0 up").unwrap();
+    let seen = capture.finish(LIMIT).unwrap().expect("an advertisement arrives");
+    let text = seen.out();
+    assert!(text.contains("fd00::/64"), "{seen}");
+    assert!(text.contains("rdnss option") && text.contains(NAMESERVER6), "{seen}");
+}

@@ -1,0 +1,224 @@
+//! The small client and server whose request/response figures and half-closes the lab measures.
+//!
+//! The server is one thread on one epoll set, so that it costs both sides of a comparison the same. The first byte
+//! of a connection says what it is for: `r` is answered and so is every later byte; `c` is answered and the
+//! connection closed by the server, so that the client's side never waits in TIME-WAIT; `h` is counted to its end and
+//! the count is sent back over the half-closed connection. Each datagram is sent back as it came.
+//!
+//! Limits: a client runs for the seconds it is told, 60 at most; no answer within two seconds is an error.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use slipway_lab::now;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
+                     hold ADDR COUNT | half-close ADDR";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("slipway-lab-peer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> io::Result<()> {
+    let address = |text: &str| text.parse::<SocketAddr>().map_err(invalid);
+    match words {
+        ["serve", at] => serve(address(at)?),
+        ["rr", to, seconds] => print_rate(rr(address(to)?, span(seconds)?)?),
+        ["crr", to, seconds] => print_rate(crr(address(to)?, span(seconds)?)?),
+        ["udp-rr", to, seconds] => print_rate(udp_rr(address(to)?, span(seconds)?)?),
+        ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
+        ["half-close", to] => half_close(address(to)?),
+        _ => Err(invalid(USAGE)),
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, error.to_string())
+}
+
+fn span(text: &str) -> io::Result<Duration> {
+    let seconds: f64 = text.parse().map_err(invalid)?;
+    Ok(Duration::from_secs_f64(seconds.clamp(0.05, 60.0)))
+}
+
+fn print_rate((count, took): (u32, Duration)) -> io::Result<()> {
+    writeln!(io::stdout(), "{:.1}", f64::from(count) / took.as_secs_f64())
+}
+
+/// What a connection of the server is for, and the bytes seen so far.
+struct Conversation {
+    stream: TcpStream,
+    purpose: Option<u8>,
+    bytes: u64,
+}
+
+fn serve(at: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    listener.set_nonblocking(true)?;
+    let datagrams = UdpSocket::bind(at)?;
+    datagrams.set_nonblocking(true)?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let watch = |fd: &dyn std::os::fd::AsFd, token: u64| {
+        epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token))
+    };
+    let (tcp, udp) = (token(&listener), token(&datagrams));
+    watch(&listener, tcp)?;
+    watch(&datagrams, udp)?;
+    let mut conversations: HashMap<u64, Conversation> = HashMap::new();
+    let mut events = vec![EpollEvent::empty(); 256];
+    let mut buffer = vec![0_u8; 65536];
+    loop {
+        let ready = epoll.wait(&mut events, EpollTimeout::NONE)?;
+        for event in events.iter().take(ready) {
+            if event.data() == tcp {
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    stream.set_nodelay(true)?;
+                    let token = token(&stream);
+                    watch(&stream, token)?;
+                    conversations.insert(token, Conversation { stream, purpose: None, bytes: 0 });
+                }
+            } else if event.data() == udp {
+                while let Ok((count, from)) = datagrams.recv_from(&mut buffer) {
+                    let _ = datagrams.send_to(buffer.get(..count).unwrap_or_default(), from);
+                }
+            } else if let Some(conversation) = conversations.get_mut(&event.data())
+                && !conversation.go_on(&mut buffer)
+            {
+                // Closing the descriptor also takes it out of the set.
+                conversations.remove(&event.data());
+            }
+        }
+    }
+}
+
+fn token(fd: &impl std::os::fd::AsRawFd) -> u64 {
+    u64::try_from(fd.as_raw_fd()).unwrap_or_default()
+}
+
+impl Conversation {
+    /// One readable event; false when the conversation is over.
+    fn go_on(&mut self, buffer: &mut [u8]) -> bool {
+        let count = match self.stream.read(buffer) {
+            Ok(count) => count,
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        self.purpose = self.purpose.or_else(|| bytes.first().copied());
+        self.bytes += count as u64;
+        match self.purpose {
+            Some(b'h') if count > 0 => true,
+            Some(b'h') => {
+                let _ = writeln!(self.stream, "got {}", self.bytes);
+                false
+            }
+            Some(b'c') => {
+                let _ = self.stream.write_all(bytes);
+                false
+            }
+            _ => count > 0 && self.stream.write_all(bytes).is_ok(),
+        }
+    }
+}
+
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn exchange(stream: &mut TcpStream, byte: u8) -> io::Result<()> {
+    let mut answer = [0_u8];
+    stream.write_all(&[byte])?;
+    stream.read_exact(&mut answer)
+}
+
+/// Repeats a step until the time is over; gives the count and the time it really took.
+fn repeat(span: Duration, mut step: impl FnMut() -> io::Result<()>) -> io::Result<(u32, Duration)> {
+    let start: Instant = now();
+    let mut count = 0;
+    while start.elapsed() < span {
+        step()?;
+        count += 1;
+    }
+    Ok((count, start.elapsed()))
+}
+
+fn rr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {
+    let mut stream = connect(to)?;
+    repeat(span, || exchange(&mut stream, b'r'))
+}
+
+fn crr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {
+    repeat(span, || {
+        let mut stream = connect(to)?;
+        exchange(&mut stream, b'c')?;
+        // The server closes first; wait for its end so that the next connection starts after it.
+        match stream.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(invalid("more than the answer arrived")),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+fn udp_rr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut lost = 0;
+    let mut answer = [0_u8; 16];
+    repeat(span, || {
+        loop {
+            socket.send(b"u")?;
+            match socket.recv(&mut answer) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock && lost < 10 => lost += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    })
+}
+
+/// Opens many connections, asks each once, and again for every line on standard input.
+fn hold(to: SocketAddr, count: usize) -> io::Result<()> {
+    let mut streams = Vec::with_capacity(count);
+    for number in 0..count {
+        let mut stream = connect(to).map_err(|error| invalid(format!("connection {number}: {error}")))?;
+        exchange(&mut stream, b'r').map_err(|error| invalid(format!("connection {number}: {error}")))?;
+        streams.push(stream);
+    }
+    writeln!(io::stdout(), "held {}", streams.len())?;
+    for line in io::stdin().lock().lines() {
+        let _ = line?;
+        for (number, stream) in streams.iter_mut().enumerate() {
+            exchange(stream, b'r').map_err(|error| invalid(format!("connection {number} again: {error}")))?;
+        }
+        writeln!(io::stdout(), "answered {}", streams.len())?;
+    }
+    Ok(())
+}
+
+fn half_close(to: SocketAddr) -> io::Result<()> {
+    let mut stream = connect(to)?;
+    stream.write_all(b"hello")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    write!(io::stdout(), "{answer}")
+}
