@@ -1,7 +1,8 @@
 //! An event loop without an engine, for the tests of this crate: a real epoll set, and lists of what was handed over.
 
-use crate::forwarder::{Forwarder, Interest};
+use crate::forwarder::Forwarder;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use slipway_host::driver::Interest;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::Meta;
 use std::io;

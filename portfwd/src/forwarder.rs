@@ -1,21 +1,15 @@
 //! What portfwd asks of the event loop, as one trait.
 //!
-//! The real one is [`slipway_host::driver::Driver`], which owns the engine, the epoll set and the sockets of flows.
+//! The real one is [`Driver`], which owns the engine, the epoll set and the sockets of flows.
 //! Tests put a recording stand-in in its place, so that rules, listeners and the API are tested without an engine.
 
+use slipway_host::driver::{Driver, Interest};
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::Meta;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
-
-/// What a descriptor is watched for; level-triggered. Errors and hang-ups are always reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Interest {
-    pub readable: bool,
-    pub writable: bool,
-}
 
 /// An event loop with an engine behind it.
 pub trait Forwarder {
@@ -65,4 +59,48 @@ pub trait Forwarder {
         segment: usize,
         meta: Meta,
     ) -> Result<(), DropReason>;
+}
+
+impl Forwarder for Driver {
+    fn watch(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()> {
+        Self::watch(self, fd, interest, token)
+    }
+
+    fn modify(&mut self, fd: BorrowedFd<'_>, interest: Interest, token: u32) -> io::Result<()> {
+        Self::modify(self, fd, interest, token)
+    }
+
+    fn unwatch(&mut self, fd: BorrowedFd<'_>) {
+        Self::unwatch(self, fd);
+    }
+
+    fn family_on(&self, ipv6: bool) -> bool {
+        let config = self.peek_engine().config();
+        if ipv6 { config.v6.is_some() } else { config.v4.is_some() }
+    }
+
+    fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
+        self.peek_engine().guest_address(ipv6)
+    }
+
+    fn accept_tcp(
+        &mut self,
+        socket: OwnedFd,
+        client: SocketAddr,
+        guest: SocketAddr,
+    ) -> Result<(), DropReason> {
+        Self::accept_tcp(self, socket, client, guest).map(drop)
+    }
+
+    fn accept_udp(
+        &mut self,
+        listener: &Rc<OwnedFd>,
+        client: SocketAddr,
+        guest: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        meta: Meta,
+    ) -> Result<(), DropReason> {
+        Self::accept_udp(self, listener, client, guest, payload, segment, meta).map(drop)
+    }
 }

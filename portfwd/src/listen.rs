@@ -10,6 +10,7 @@
 
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
+use slipway_netstack::addr::canonical;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -188,12 +189,4 @@ pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Soc
         (None, None) => return None,
     };
     Some((len, canonical(client)))
-}
-
-/// An IPv4 client of a dual-stack socket as what it is.
-pub(crate) fn canonical(client: SocketAddr) -> SocketAddr {
-    match client.ip().to_canonical() {
-        IpAddr::V4(address) => SocketAddr::new(address.into(), client.port()),
-        IpAddr::V6(_) => client,
-    }
 }

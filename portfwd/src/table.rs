@@ -12,7 +12,7 @@
 //! up in the next round. When the host has run out of descriptors, a listener would be ready all the time without
 //! anything to be done about it: it is not watched until [`Table::next_deadline`].
 
-use crate::forwarder::{Forwarder, Interest};
+use crate::forwarder::Forwarder;
 use crate::listen::{self, Accepted, Bind, Families, Listener};
 use crate::rule::{Proto, Rule};
 use core::fmt;
@@ -20,6 +20,7 @@ use core::num::{NonZeroU16, NonZeroU64};
 use core::ops::Range;
 use core::time::Duration;
 use nix::errno::Errno;
+use slipway_host::driver::Interest;
 use slipway_netstack::clock::Instant;
 use slipway_netstack::upstream::Meta;
 use std::collections::BTreeMap;
@@ -36,8 +37,6 @@ const DATAGRAMS_PER_ROUND: usize = 64;
 const LARGEST_DATAGRAM: usize = 1 << 16;
 /// How long a listener is left alone when the host is out of descriptors or memory.
 const BACKOFF: Duration = Duration::from_millis(100);
-const READABLE: Interest = Interest { readable: true, writable: false };
-const NOTHING: Interest = Interest { readable: false, writable: false };
 
 /// The name of a rule in a table: counted from 1, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -293,7 +292,7 @@ impl Table {
         for place in core::mem::take(&mut self.paused) {
             let token = self.tokens.start.saturating_add(place);
             if let Some(slot) = self.slot(place)
-                && let Err(error) = host.modify(slot.listener.as_fd(), READABLE, token)
+                && let Err(error) = host.modify(slot.listener.as_fd(), Interest::READ, token)
             {
                 log::warn!("{} is not watched any more: {error}", slot.local);
             }
@@ -314,7 +313,7 @@ impl Table {
             Some(&place) => place,
             None => u32::try_from(self.slots.len()).map_err(io::Error::other)?,
         };
-        host.watch(slot.listener.as_fd(), READABLE, self.tokens.start.saturating_add(place))?;
+        host.watch(slot.listener.as_fd(), Interest::READ, self.tokens.start.saturating_add(place))?;
         match self.slots.get_mut(usize::try_from(place).map_err(io::Error::other)?) {
             Some(vacant) => {
                 *vacant = Some(slot);
@@ -341,7 +340,7 @@ impl Table {
             log::warn!("{}: clients have to wait: {error}", slot.local);
         }
         let token = self.tokens.start.saturating_add(place);
-        if host.modify(slot.listener.as_fd(), NOTHING, token).is_ok() {
+        if host.modify(slot.listener.as_fd(), Interest::NONE, token).is_ok() {
             self.paused.push(place);
             self.resume_at.get_or_insert(now + BACKOFF);
         }

@@ -8,11 +8,12 @@
 //! The socket's mode is the umask's business and access to its path the only authentication, as in the original.
 
 use super::message::{Entry, MAX_REQUEST, Refusal, Reply, Request};
-use crate::forwarder::{Forwarder, Interest};
+use crate::forwarder::Forwarder;
 use crate::table::Table;
 use core::ops::Range;
 use core::time::Duration;
 use nix::sys::socket::{MsgFlags, send};
+use slipway_host::driver::Interest;
 use slipway_netstack::clock::Instant;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -30,10 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_millis(100);
 /// sizeof(sun_path), unix(7): the terminating NUL has to fit too.
 const MAX_PATH: usize = 108;
-
-const NOTHING: Interest = Interest { readable: false, writable: false };
-const READABLE: Interest = Interest { readable: true, writable: false };
-const WRITABLE: Interest = Interest { readable: false, writable: true };
 
 /// Why the API socket could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +125,7 @@ impl Server {
     /// # Errors
     /// What epoll_ctl says.
     pub fn start(&self, host: &mut impl Forwarder) -> io::Result<()> {
-        host.watch(self.listener.as_fd(), READABLE, self.first_token)
+        host.watch(self.listener.as_fd(), Interest::READ, self.first_token)
     }
 
     /// The tokens in use.
@@ -162,7 +159,7 @@ impl Server {
     pub fn on_deadline(&mut self, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
         if self.resume_at.is_some_and(|at| at <= now) {
             self.resume_at = None;
-            if let Err(error) = host.modify(self.listener.as_fd(), READABLE, self.first_token) {
+            if let Err(error) = host.modify(self.listener.as_fd(), Interest::READ, self.first_token) {
                 log::warn!("the API socket is not watched any more: {error}");
             }
         }
@@ -198,7 +195,7 @@ impl Server {
     /// Nobody can be accepted just now; the listener would be ready all the time.
     fn pause(&mut self, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
         log::warn!("API clients have to wait: {error}");
-        if host.modify(self.listener.as_fd(), NOTHING, self.first_token).is_ok() {
+        if host.modify(self.listener.as_fd(), Interest::NONE, self.first_token).is_ok() {
             self.resume_at = Some(now + BACKOFF);
         }
     }
@@ -245,7 +242,7 @@ impl Client {
         if self.reply.is_empty() {
             let Ok(end) = self.read() else { return Next::Done };
             if !self.answer(end, observer, table, host) {
-                return Next::Wait(READABLE);
+                return Next::Wait(Interest::READ);
             }
         }
         self.write()
@@ -297,9 +294,9 @@ impl Client {
         match send(self.stream.as_raw_fd(), &self.reply, MsgFlags::MSG_NOSIGNAL) {
             Ok(count) if count < self.reply.len() => {
                 self.reply.drain(..count);
-                Next::Wait(WRITABLE)
+                Next::Wait(Interest::WRITE)
             }
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Next::Wait(WRITABLE),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Next::Wait(Interest::WRITE),
             Ok(_) | Err(_) => {
                 // The client takes end-of-file for the end of the reply; if it has gone, there is nobody to tell.
                 let _ = self.stream.shutdown(Shutdown::Both);

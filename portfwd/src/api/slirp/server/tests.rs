@@ -197,8 +197,8 @@ fn a_reply_longer_than_the_socket_buffer_arrives_whole() {
     let long: Vec<u8> = (0..=250).cycle().take(2_000_000).collect();
     let mut writing =
         Client { stream, received: Vec::new(), reply: long.clone(), deadline: Instant::ZERO + PATIENCE };
-    assert!(matches!(writing.write(), Next::Wait(WRITABLE)), "it did not fill the buffer");
-    world.host.watch(writing.stream.as_fd(), WRITABLE, FIRST + 1).unwrap();
+    assert!(matches!(writing.write(), Next::Wait(Interest::WRITE)), "it did not fill the buffer");
+    world.host.watch(writing.stream.as_fd(), Interest::WRITE, FIRST + 1).unwrap();
     world.server.clients[0] = Some(writing);
     client.set_nonblocking(true).unwrap();
     let (mut text, mut buffer) = (Vec::new(), [0; 65536]);

@@ -1,0 +1,120 @@
+//! The table and the API on a real event loop, with a guest that never answers.
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic too")]
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use slipway_host::device::{Link, Seqpacket};
+use slipway_host::driver::Driver;
+use slipway_netstack::Engine;
+use slipway_netstack::addr::MacAddr;
+use slipway_netstack::clock::Instant;
+use slipway_netstack::config::{Config, Ipv4Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::device::Capabilities;
+use slipway_portfwd::api::slirp::Server;
+use slipway_portfwd::{Rule, Table};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+const API: u32 = 1;
+const RULES: u32 = 1000;
+
+fn config() -> Config {
+    Config {
+        mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
+        guest_mac: None,
+        mtu: Mtu::ETHERNET,
+        device: Capabilities::default(),
+        v4: Some(Ipv4Config {
+            network: "10.0.2.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 0, 2, 2),
+            dns: None,
+            guest: Ipv4Addr::new(10, 0, 2, 100),
+            dhcp: None,
+        }),
+        v6: None,
+        host_loopback: true,
+        outbound: Outbound::default(),
+        dns_search: Vec::new(),
+        tcp: TcpConfig::default(),
+        udp: UdpConfig::default(),
+        keys: Keys { flow_hash: [1; 16], isn: [2; 16] },
+        max_flows: 100,
+    }
+}
+
+struct World {
+    driver: Driver,
+    table: Table,
+    server: Server,
+    now: Instant,
+    _guest: OwnedFd,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let link = Link::from(Seqpacket::from_owned_fd(ours));
+        let mut driver = Driver::new(Engine::new(config()), link).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::bind(&dir.path().join("api.sock"), API, |_| {}).unwrap();
+        server.start(&mut driver).unwrap();
+        Self { driver, table: Table::new(RULES..RULES + 100), server, now: Instant::ZERO, _guest: guest, dir }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.dir.path().join("api.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream
+    }
+
+    /// A few rounds; the driver sleeps at most 20 ms in each.
+    fn rounds(&mut self) {
+        for _ in 0..5 {
+            let deadline = slipway_host::clock::now() + Duration::from_millis(20);
+            let ready = self.driver.turn(Some(deadline)).unwrap().to_vec();
+            for event in ready {
+                if self.table.owns(event.token) {
+                    self.table.on_ready(event.token, self.now, &mut self.driver);
+                } else if self.server.owns(event.token) {
+                    self.server.on_ready(event.token, self.now, &mut self.table, &mut self.driver);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, request: &str) -> String {
+        let mut client = self.connect();
+        client.write_all(request.as_bytes()).unwrap();
+        self.rounds();
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).unwrap();
+        reply
+    }
+}
+
+#[test]
+fn silent_api_clients_hold_up_neither_others_nor_forwarded_clients() {
+    let mut world = World::new();
+    let _silent: Vec<_> = (0..10).map(|_| world.connect()).collect();
+    world.rounds();
+    let rule: Rule = "127.0.0.1::80".parse().unwrap();
+    let tcp = world.table.add(rule, &mut world.driver).unwrap();
+    let rule: Rule = "127.0.0.1::53/udp".parse().unwrap();
+    let udp = world.table.add(rule, &mut world.driver).unwrap();
+    let at = |world: &World, id| world.table.get(id).unwrap().endpoints().next().unwrap().0;
+    let _client = TcpStream::connect(at(&world, tcp)).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"question", at(&world, udp)).unwrap();
+    let list = world.ask(r#"{"execute":"list_hostfwd"}"#);
+    assert!(list.contains(r#""guest_addr":"10.0.2.100","guest_port":53"#), "{list}");
+    for id in [tcp, udp] {
+        let counters = world.table.get(id).unwrap().counters;
+        assert_eq!(counters.accepted + counters.refused, 1, "{counters:?}");
+    }
+    assert_eq!(world.ask(r#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#), r#"{"return":{}}"#);
+    assert_eq!(world.table.list().count(), 1);
+}
