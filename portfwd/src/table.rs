@@ -158,6 +158,8 @@ pub struct Table {
     /// Slots not watched before `resume_at`.
     paused: Vec<u32>,
     resume_at: Option<Instant>,
+    /// A pause was logged, and nobody has been accepted since.
+    complained: bool,
     /// Where datagrams are received; empty until a UDP rule has some.
     buffer: Vec<u8>,
 }
@@ -194,6 +196,7 @@ impl Table {
             free: Vec::new(),
             paused: Vec::new(),
             resume_at: None,
+            complained: false,
             buffer: Vec::new(),
         }
     }
@@ -272,8 +275,9 @@ impl Table {
                 None
             }
         };
-        if let Some(error) = pause {
-            self.pause(place, &error, now, host);
+        match pause {
+            Some(error) => self.pause(place, &error, now, host),
+            None => self.complained = false,
         }
     }
 
@@ -336,11 +340,12 @@ impl Table {
 
     fn pause(&mut self, place: u32, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
         let Some(slot) = self.slot(place) else { return };
-        if self.resume_at.is_none() {
+        if !self.complained {
             log::warn!("{}: clients have to wait: {error}", slot.local);
         }
         let token = self.tokens.start.saturating_add(place);
         if host.modify(slot.listener.as_fd(), Interest::NONE, token).is_ok() {
+            self.complained = true;
             self.paused.push(place);
             self.resume_at.get_or_insert(now + BACKOFF);
         }

@@ -7,5 +7,5 @@
 pub mod message;
 pub mod server;
 
-pub use message::{Refusal, Reply, Request};
+pub use message::{Refusal, Reply, Request, dry_run};
 pub use server::{BindError, Notice, Server};

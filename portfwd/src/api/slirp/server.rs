@@ -75,6 +75,8 @@ pub struct Server {
     observer: fn(Notice<'_>),
     clients: Vec<Option<Client>>,
     resume_at: Option<Instant>,
+    /// A pause was logged, and nobody has been accepted since.
+    complained: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Server {
         };
         let listener = listen().map_err(|error| BindError::Bind { path: path.to_owned(), error })?;
         let clients = (0..SLOTS).map(|_| None).collect();
-        Ok(Self { listener, first_token, observer, clients, resume_at: None })
+        Ok(Self { listener, first_token, observer, clients, resume_at: None, complained: false })
     }
 
     /// Has the socket watched. Until then clients wait in the kernel's queue.
@@ -185,6 +187,7 @@ impl Server {
                     _ => return self.pause(&error, now, host),
                 },
             };
+            self.complained = false;
             (self.observer)(Notice::Connected);
             if stream.set_nonblocking(true).is_ok() {
                 self.admit(stream, now, table, host);
@@ -194,7 +197,9 @@ impl Server {
 
     /// Nobody can be accepted just now; the listener would be ready all the time.
     fn pause(&mut self, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
-        log::warn!("API clients have to wait: {error}");
+        if !core::mem::replace(&mut self.complained, true) {
+            log::warn!("API clients have to wait: {error}");
+        }
         if host.modify(self.listener.as_fd(), Interest::NONE, self.first_token).is_ok() {
             self.resume_at = Some(now + BACKOFF);
         }
