@@ -1,10 +1,86 @@
-//! Developer chores. More arrive with the suites.
-use std::process::{Command, ExitCode};
+//! Developer chores, in Rust so that the tree has no sprawl of scripts.
+//!
+//! `demo` and `test` are the two commands of the README: they install what is missing and then do everything. The
+//! others are their parts, or are for people who package or measure. Each file here is one chore; `tool` holds what
+//! they share.
+
+mod bench;
+mod demo;
+mod deps;
+mod install;
+mod laws;
+mod lint;
+mod test;
+mod tool;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Developer chores of slipway")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install the Debian packages that the suites use (as root), or print the command that does.
+    Deps,
+    /// Build, then show the main job live: a container's network, without root and without outside network.
+    Demo,
+    /// Lint, then run every suite. This is what CI runs.
+    Test {
+        /// Run the suites only.
+        #[arg(long)]
+        no_lint: bool,
+    },
+    /// Format, clippy, licences, and the structural laws of the tree.
+    Lint,
+    /// Measure against the peers, interleaved, and print the table.
+    Bench {
+        /// Rounds; every subject runs once in each.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Only the rows whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Measure this binary instead of building one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// Put the table into docs/performance.md.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Release build into DIR: programs, the names they answer to, man pages, completions.
+    Install {
+        /// The directory that gets bin/ and share/.
+        #[arg(long)]
+        prefix: PathBuf,
+    },
+    /// Write the man pages into docs/man.
+    Man,
+}
 
 fn main() -> ExitCode {
-    let ok = Command::new("cargo")
-        .args(["test", "--workspace", "--quiet"])
-        .status()
-        .is_ok_and(|status| status.success());
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let done = match Arguments::parse().chore {
+        Chore::Deps => deps::ensure(deps::ALL),
+        Chore::Demo => demo::run(),
+        Chore::Test { no_lint } => test::run(!no_lint),
+        Chore::Lint => lint::run(),
+        Chore::Bench { rounds, only, binary, write } => {
+            bench::run(&bench::Wish { rounds, only, binary, write })
+        }
+        Chore::Install { prefix } => install::run(&prefix),
+        Chore::Man => install::man_pages(&tool::root().join("docs/man")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,200 @@
+//! The laws that make the architecture true: what may depend on what, where unsafe and the clock may be.
+//!
+//! The engine's purity is a dependency check, not a promise; the arrows between crates are checked on cargo's own
+//! metadata; `unsafe` and clocks are looked for in the source text, with comments and literals removed.
+
+use serde_json::Value;
+
+use crate::tool::{self, Done, cargo};
+
+/// A crate and the workspace crates that it may use outside its tests. Nothing points back.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("slipway-netstack", &[]),
+    ("slipway-host", &["slipway-netstack"]),
+    ("slipway-portfwd", &["slipway-netstack", "slipway-host"]),
+    ("slirp-compat", &["slipway-netstack", "slipway-host", "slipway-portfwd"]),
+];
+
+/// What the engine must never meet, at any depth.
+const IMPURE: &[&str] = &["tokio", "nix", "libc", "mio", "rustix", "socket2"];
+
+/// The one directory with unsafe code.
+const UNSAFE: &str = "host/src/sys/";
+
+/// Who may ask the operating system for the time.
+const CLOCKS: &[&str] = &["host/", "tests/", "benches/", "xtask/"];
+
+/// Checks all laws and reports every breach.
+pub(crate) fn check() -> Done {
+    println!("$ laws: crate arrows, pure engine, unsafe in {UNSAFE} only, clocks");
+    let mut breaches = purity()?;
+    breaches.extend(arrows()?);
+    for path in tool::files(".rs")? {
+        let text = std::fs::read_to_string(tool::root().join(&path)).unwrap_or_default();
+        breaches.extend(file(&path, &text));
+    }
+    if breaches.is_empty() {
+        return Ok(());
+    }
+    for breach in &breaches {
+        eprintln!("  {breach}");
+    }
+    Err(format!("{} breach(es) of the tree's laws", breaches.len()))
+}
+
+fn purity() -> Done<Vec<String>> {
+    let tree = tool::output(&mut cargo(&[
+        "tree",
+        "--package",
+        "slipway-netstack",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]))?;
+    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names
+        .filter(|name| IMPURE.contains(name))
+        .map(|name| format!("slipway-netstack depends on {name}"))
+        .collect())
+}
+
+fn arrows() -> Done<Vec<String>> {
+    let text = tool::output(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
+    let members: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut breaches = Vec::new();
+    for package in &packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = ARROWS.iter().find(|(of, _)| *of == name) else { continue };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let of = dependency["name"].as_str().unwrap_or_default();
+            let for_tests = dependency["kind"].as_str() == Some("dev");
+            if members.contains(&of) && !allowed.contains(&of) && !for_tests {
+                breaches.push(format!("{name} -> {of} points the wrong way"));
+            }
+        }
+    }
+    Ok(breaches)
+}
+
+fn file(path: &str, text: &str) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (number, line) in code(text).lines().enumerate() {
+        let has = |word: &str| words(line).any(|found| found == word);
+        if has("unsafe") && !path.starts_with(UNSAFE) {
+            breaches.push(format!("{path}:{}: unsafe outside {UNSAFE}", number + 1));
+        }
+        let clock = line.contains("Instant::now(") || line.contains("SystemTime::now(");
+        if clock && !CLOCKS.iter().any(|allowed| path.starts_with(allowed)) {
+            breaches.push(format!("{path}:{}: asks the operating system for the time", number + 1));
+        }
+    }
+    breaches
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
+/// The source without comments and without the inside of string and character literals; lines stay lines.
+fn code(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let chars: Vec<char> = text.chars().collect();
+    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
+    let mut index = 0;
+    while index < chars.len() {
+        let end = match (at(index), at(index + 1)) {
+            ('/', '/') => line_end(&chars, index),
+            ('/', '*') => block_end(&chars, index),
+            ('"', _) => string_end(&chars, index, raw_hashes(&chars, index)),
+            ('\'', '\\') => (index + 3..chars.len()).find(|i| at(*i) == '\'').map_or(chars.len(), |i| i + 1),
+            ('\'', _) if at(index + 2) == '\'' => index + 3,
+            (c, _) => {
+                out.push(c);
+                index += 1;
+                continue;
+            }
+        };
+        out.extend(chars.get(index..end).unwrap_or_default().iter().filter(|c| **c == '\n'));
+        index = end.max(index + 1);
+    }
+    out
+}
+
+fn line_end(chars: &[char], from: usize) -> usize {
+    chars.iter().skip(from).position(|c| *c == '\n').map_or(chars.len(), |length| from + length)
+}
+
+fn block_end(chars: &[char], from: usize) -> usize {
+    let mut depth = 0_usize;
+    let mut index = from;
+    while index < chars.len() {
+        match chars.get(index..index + 2) {
+            Some(['/', '*']) => (depth, index) = (depth + 1, index + 2),
+            Some(['*', '/']) => {
+                (depth, index) = (depth - 1, index + 2);
+                if depth == 0 {
+                    return index;
+                }
+            }
+            _ => index += 1,
+        }
+    }
+    chars.len()
+}
+
+/// How many `#` stand between an `r` and this quote; `None` when the literal is not raw.
+fn raw_hashes(chars: &[char], quote: usize) -> Option<usize> {
+    let before = chars.get(..quote).unwrap_or_default();
+    let hashes = before.iter().rev().take_while(|c| **c == '#').count();
+    (before.iter().rev().nth(hashes) == Some(&'r')).then_some(hashes)
+}
+
+fn string_end(chars: &[char], quote: usize, raw: Option<usize>) -> usize {
+    let mut index = quote + 1;
+    while let Some(c) = chars.get(index) {
+        match (c, raw) {
+            ('\\', None) => index += 1,
+            ('"', None) => return index + 1,
+            ('"', Some(hashes)) => {
+                let closing = chars.iter().skip(index + 1).take(hashes).filter(|c| **c == '#').count();
+                if closing == hashes {
+                    return index + 1 + hashes;
+                }
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    chars.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_literals_are_not_code() {
+        let text = "a // unsafe\nb /* unsafe /* x */ unsafe */ c\n\"unsafe \\\" unsafe\" r#\"unsafe \" unsafe\"# '\"' 'x' d";
+        assert_eq!(code(text), "a \nb  c\n r#   d");
+    }
+
+    #[test]
+    fn unsafe_is_found_outside_its_place_only() {
+        let text = "fn f() { unsafe { g() } }";
+        assert_eq!(file("netstack/src/lib.rs", text).len(), 1);
+        assert!(file("host/src/sys/tun.rs", text).is_empty());
+        assert!(file("netstack/src/lib.rs", "#![forbid(unsafe_code)]").is_empty());
+    }
+
+    #[test]
+    fn clocks_are_found_in_the_engine() {
+        let text = "let t = Instant::now();";
+        assert_eq!(file("netstack/src/clock.rs", text).len(), 1);
+        assert!(file("host/src/clock.rs", text).is_empty());
+    }
+}
