@@ -3,6 +3,11 @@
 
 pub(crate) mod epoll;
 pub mod fdpass;
+pub mod message;
+pub mod mmsg;
 pub mod proc;
 pub(crate) mod random;
+pub mod sockopt;
+pub mod tcp;
+pub mod tcp_info;
 pub mod tun;

@@ -1,0 +1,114 @@
+//! Reading a TCP socket's receive queue without taking, and taking without reading.
+
+use nix::errno::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Copies into `into` what lies in the receive queue from where the socket's peek offset points; takes nothing.
+/// Returns 0 at the end of the stream.
+///
+/// # Errors
+/// EAGAIN when there is nothing; the connection's error.
+pub fn peek(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: pointer and length are those of a live, exclusively borrowed slice.
+    let got = unsafe {
+        libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT)
+    };
+    Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
+}
+
+/// [`peek`] for kernels without a peek offset: the first `skip` bytes of the queue are copied into `scratch`, again and
+/// again over one another, and only those behind them into `into`. Returns how many were copied in all, the skipped
+/// ones included.
+///
+/// # Errors
+/// As [`peek`]; EMSGSIZE when `skip` is more than 1023 times the length of `scratch`.
+pub fn peek_behind(
+    fd: BorrowedFd<'_>,
+    skip: usize,
+    scratch: &mut [u8],
+    into: &mut [u8],
+) -> Result<usize, Errno> {
+    let mut parts = Vec::with_capacity(skip.div_ceil(scratch.len().max(1)) + 1);
+    let mut left = skip;
+    while left > 0 {
+        let len = left.min(scratch.len());
+        if len == 0 || parts.len() >= MAX_PARTS - 1 {
+            return Err(Errno::EMSGSIZE);
+        }
+        parts.push(libc::iovec { iov_base: scratch.as_mut_ptr().cast(), iov_len: len });
+        left -= len;
+    }
+    parts.push(libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() });
+    // SAFETY: an all-zero msghdr is valid: no name, no control data, no parts.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = parts.as_mut_ptr();
+    header.msg_iovlen = parts.len();
+    // SAFETY: each part points to a live, exclusively borrowed slice and is no longer than it. That several parts
+    // name the same bytes is fine: the kernel writes them one after the other, and bytes have no invalid value.
+    let got = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
+}
+
+/// UIO_MAXIOV.
+const MAX_PARTS: usize = 1024;
+
+/// Takes up to `count` bytes from the receive queue without copying them anywhere (MSG_TRUNC, see tcp(7)). Returns how
+/// many; 0 at the end of the stream.
+///
+/// # Errors
+/// EAGAIN when there is nothing; the connection's error.
+pub fn discard(fd: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
+    // SAFETY: with MSG_TRUNC a TCP socket writes nothing to the buffer, so the null pointer is never followed; were it
+    // followed, the kernel would answer EFAULT.
+    let got = unsafe {
+        libc::recv(fd.as_raw_fd(), std::ptr::null_mut(), count, libc::MSG_TRUNC | libc::MSG_DONTWAIT)
+    };
+    Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    /// A connection whose first end has `data` in its receive queue.
+    fn holding(data: &[u8]) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        client.write_all(data).unwrap();
+        server.peek(&mut [0]).unwrap(); // Waits until it is there.
+        (server, client)
+    }
+
+    #[test]
+    fn peeking_takes_nothing_and_discarding_copies_nothing() {
+        let (server, _client) = holding(b"hello, world");
+        let mut into = [0; 5];
+        for _ in 0..2 {
+            assert_eq!(peek(server.as_fd(), &mut into), Ok(5));
+            assert_eq!(&into, b"hello");
+        }
+        assert_eq!(discard(server.as_fd(), 7), Ok(7));
+        assert_eq!(peek(server.as_fd(), &mut into), Ok(5));
+        assert_eq!(&into, b"world");
+        assert_eq!(discard(server.as_fd(), 1 << 30), Ok(5), "no more than there is");
+        assert_eq!(discard(server.as_fd(), 1), Err(Errno::EAGAIN));
+        assert_eq!(peek(server.as_fd(), &mut into), Err(Errno::EAGAIN));
+    }
+
+    #[test]
+    fn peeking_behind_skips() {
+        let (server, _client) = holding(b"hello, world");
+        let (mut scratch, mut into) = ([0; 3], [0; 16]);
+        assert_eq!(peek_behind(server.as_fd(), 7, &mut scratch, &mut into), Ok(12));
+        assert_eq!(&into[..5], b"world");
+        assert_eq!(peek_behind(server.as_fd(), 0, &mut [], &mut into), Ok(12));
+        assert_eq!(&into[..12], b"hello, world");
+        assert_eq!(peek_behind(server.as_fd(), 99, &mut scratch, &mut into), Ok(12), "all of it skipped");
+        assert_eq!(peek_behind(server.as_fd(), 1, &mut [], &mut into), Err(Errno::EMSGSIZE));
+        assert_eq!(peek_behind(server.as_fd(), 3 * 1024, &mut scratch, &mut into), Err(Errno::EMSGSIZE));
+    }
+}
