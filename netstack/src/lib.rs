@@ -31,9 +31,11 @@ pub mod device;
 pub mod drop_reason;
 pub mod engine;
 pub mod ethernet;
+pub mod ip;
 pub mod token_bucket;
 pub mod transport;
 pub mod upstream;
+pub mod within;
 
 pub use clock::Instant;
 pub use config::Config;

@@ -1,0 +1,324 @@
+//! Router advertisements (RFC 4861 §6.2): how the guest learns its IPv6 prefix, router, MTU and nameserver.
+//!
+//! **What is said.** The prefix, on-link, and for stateless autoconfiguration if it has 64 bits, valid for ever; the
+//! link's MTU; our MAC address; the nameserver and search domains (RFC 8106); the flag M when DHCPv6 has an address to
+//! give, O when it has anything to say.
+//!
+//! **When.** In answer to a solicitation, at once: a container is waiting for its address, and the random delay of RFC
+//! 4861 §6.2.6 only serves links with many routers (deviation). Besides, one at the start, for a guest that
+//! was there before us, and then one every [`INTERVAL`]. The router lifetime is the longest that RFC 8319 §4 allows,
+//! and Linux drops its default route when that runs out without ever soliciting again, so some repetition is needed; a
+//! third of the lifetime lets two in a row get lost. That is one wake-up in six hours; the random spread of §6.2.4 is
+//! left out, as there is no other router to keep out of step with (deviation).
+//!
+//! Advertisements to all nodes are limited to [`BURST`] at once and one per 3 s (§6.2.6, MIN_DELAY_BETWEEN_RAS);
+//! what exceeds that is sent when the time has come, once for all who asked.
+
+use crate::addr::MacAddr;
+use crate::clock::Instant;
+use crate::config::{Config, Ipv6Config};
+use crate::ip::ndp::{ALL_NODES, ROUTER_ADVERT, icmpv6_frame};
+use crate::token_bucket::TokenBucket;
+use crate::within::names;
+use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
+
+/// Seconds for which we are the guest's default router, and its nameserver is known.
+pub const LIFETIME: u16 = 65_535;
+/// Between advertisements that nobody asked for.
+pub const INTERVAL: Duration = Duration::from_secs(21_845);
+/// Advertisements to all nodes at once (MAX_INITIAL_RTR_ADVERTISEMENTS).
+pub const BURST: u32 = 3;
+/// Between advertisements to all nodes after that.
+pub const MIN_DELAY: Duration = Duration::from_secs(3);
+
+/// Lifetimes that never end (RFC 4861 §4.6.2).
+const FOREVER: u32 = u32::MAX;
+/// Bytes of search domains, so that the whole fits the minimum MTU with room to spare.
+const MAX_SEARCH: usize = 768;
+
+/// Decides when to advertise.
+#[derive(Debug)]
+pub struct Advertiser {
+    next: Option<Instant>,
+    to_all: TokenBucket,
+}
+
+impl Advertiser {
+    /// Due at once if `config` wants advertisements, silent for ever if not.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let enabled = config.v6.is_some_and(|v6| v6.advertise);
+        Self { next: enabled.then_some(Instant::ZERO), to_all: TokenBucket::new(BURST, MIN_DELAY) }
+    }
+
+    /// Somebody with the address `from` (perhaps unspecified), whose frames come from `mac`, looks for a router: the
+    /// frame to answer with, unless it has to wait until [`Advertiser::next_timeout`].
+    pub fn on_solicit(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        from: Ipv6Addr,
+        mac: MacAddr,
+    ) -> Option<Vec<u8>> {
+        let next = self.next?;
+        if !from.is_unspecified() && mac.is_unicast() {
+            return advertisement(config, from, mac);
+        }
+        let ready = self.to_all.ready_at(now);
+        self.next = Some(next.min(ready));
+        self.on_timeout(now, config)
+    }
+
+    /// When the next one is due.
+    #[must_use]
+    pub const fn next_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// The frame that is due at `now`, if one is.
+    pub fn on_timeout(&mut self, now: Instant, config: &Config) -> Option<Vec<u8>> {
+        self.next.filter(|&at| at <= now)?;
+        if !self.to_all.take(now) {
+            self.next = Some(self.to_all.ready_at(now));
+            return None;
+        }
+        self.next = Some(now + INTERVAL);
+        advertisement(config, ALL_NODES, MacAddr::for_multicast(IpAddr::V6(ALL_NODES)))
+    }
+}
+
+/// The frame that advertises us to `to`, which is at `to_mac`; `None` when IPv6 is off or not to be advertised.
+#[must_use]
+pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<Vec<u8>> {
+    let v6 = config.v6.as_ref().filter(|v6| v6.advertise)?;
+    let search = names::encode(&config.dns_search, MAX_SEARCH);
+    let informs = v6.dns.is_some() || !search.is_empty();
+    let managed = v6.dhcp && v6.guest.is_some();
+    let flags = u8::from(managed) << 7 | u8::from(v6.dhcp && (informs || managed)) << 6;
+    let [l0, l1] = LIFETIME.to_be_bytes();
+    // Current hop limit 64; reachable time and retransmission timer unspecified.
+    let mut message = vec![ROUTER_ADVERT, 0, 0, 0, 64, flags, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(&[1, 1]);
+    message.extend_from_slice(&config.mac.0);
+    if config.mtu.bytes() >= 1280 {
+        message.extend_from_slice(&[5, 1, 0, 0, 0, 0]);
+        message.extend_from_slice(&config.mtu.bytes().to_be_bytes());
+    }
+    prefix_option(&mut message, v6);
+    if let Some(dns) = v6.dns {
+        // RFC 8106 §5.1.
+        message.extend_from_slice(&[25, 3, 0, 0]);
+        message.extend_from_slice(&u32::from(LIFETIME).to_be_bytes());
+        message.extend_from_slice(&dns.octets());
+    }
+    search_option(&mut message, &search);
+    Some(icmpv6_frame(config.mac, to_mac, config.mac.link_local(), to, &message))
+}
+
+/// RFC 4861 §4.6.2.
+fn prefix_option(message: &mut Vec<u8>, v6: &Ipv6Config) {
+    const ON_LINK: u8 = 0x80;
+    const AUTONOMOUS: u8 = 0x40;
+    let len = v6.network.prefix_len();
+    // RFC 4862 §5.5.3 (d): interface identifiers have 64 bits, other prefixes would be ignored with a warning.
+    let flags = if len == 64 { ON_LINK | AUTONOMOUS } else { ON_LINK };
+    message.extend_from_slice(&[3, 4, len, flags]);
+    message.extend_from_slice(&FOREVER.to_be_bytes());
+    message.extend_from_slice(&FOREVER.to_be_bytes());
+    message.extend_from_slice(&[0; 4]);
+    message.extend_from_slice(&v6.network.network().octets());
+}
+
+/// RFC 8106 §5.2; padded with zeroes to a multiple of eight bytes.
+fn search_option(message: &mut Vec<u8>, search: &[u8]) {
+    if search.is_empty() {
+        return;
+    }
+    let units = search.len().div_ceil(8);
+    message.extend_from_slice(&[31, u8::try_from(1 + units).unwrap_or(u8::MAX), 0, 0]);
+    message.extend_from_slice(&u32::from(LIFETIME).to_be_bytes());
+    let end = message.len() + units * 8;
+    message.extend_from_slice(search);
+    message.resize(end, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+    use crate::device::Capabilities;
+    use proptest::prelude::*;
+    use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, NdiscPrefixInfoFlags, NdiscRepr, NdiscRouterFlags};
+
+    const OURS: MacAddr = MacAddr([0x52, 0x55, 10, 0, 2, 2]);
+    const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    fn config() -> Config {
+        Config {
+            mac: OURS,
+            guest_mac: None,
+            mtu: Mtu::new(65_520).unwrap(),
+            device: Capabilities::default(),
+            v4: None,
+            v6: Some(Ipv6Config {
+                network: "fd00::/64".parse().unwrap(),
+                gateway: "fd00::2".parse().unwrap(),
+                dns: Some("fd00::3".parse().unwrap()),
+                guest: None,
+                advertise: true,
+                dhcp: false,
+            }),
+            host_loopback: false,
+            outbound: Outbound::default(),
+            dns_search: Vec::new(),
+            tcp: TcpConfig::default(),
+            udp: UdpConfig::default(),
+            keys: Keys { flow_hash: [0; 16], isn: [0; 16] },
+            max_flows: 1,
+        }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn with(change: impl FnOnce(&mut Ipv6Config)) -> Config {
+        let mut config = config();
+        change(config.v6.as_mut().unwrap());
+        config
+    }
+
+    /// Each option of an advertisement: type and bytes.
+    fn options(frame: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut rest = &frame[54 + 16..];
+        let mut found = Vec::new();
+        while let [kind, units, ..] = *rest {
+            let (option, behind) = rest.split_at(usize::from(units) * 8);
+            found.push((kind, option.to_vec()));
+            rest = behind;
+        }
+        found
+    }
+
+    fn option(config: &Config, kind: u8) -> Option<Vec<u8>> {
+        let frame = advertisement(config, ALL_NODES, GUEST).unwrap();
+        options(&frame).into_iter().find(|(found, _)| *found == kind).map(|(_, bytes)| bytes)
+    }
+
+    #[test]
+    fn smoltcp_reads_what_is_meant() {
+        let frame = advertisement(&config(), GUEST.link_local(), GUEST).unwrap();
+        assert_eq!(frame[..14], [&GUEST.0[..], &OURS.0, &[0x86, 0xdd]].concat());
+        let packet = Ipv6Packet::new_checked(&frame[14..]).unwrap();
+        assert_eq!((packet.src_addr(), packet.dst_addr()), (OURS.link_local(), GUEST.link_local()));
+        assert_eq!(packet.hop_limit(), 255);
+        let icmp = Icmpv6Packet::new_checked(packet.payload()).unwrap();
+        assert!(icmp.verify_checksum(&packet.src_addr(), &packet.dst_addr()));
+        let NdiscRepr::RouterAdvert { flags, router_lifetime, lladdr, mtu, prefix_info, .. } =
+            NdiscRepr::parse(&icmp).unwrap()
+        else {
+            panic!("not an advertisement")
+        };
+        assert_eq!(flags, NdiscRouterFlags::empty());
+        assert_eq!(router_lifetime.secs(), 65_535);
+        assert_eq!(lladdr.unwrap().as_bytes(), OURS.0);
+        assert_eq!(mtu, Some(65_520));
+        let prefix = prefix_info.unwrap();
+        assert_eq!((prefix.prefix, prefix.prefix_len), ("fd00::".parse().unwrap(), 64));
+        assert_eq!(prefix.flags, NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF);
+        assert_eq!(prefix.valid_lifetime.secs(), u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn nameserver_and_search_domains_are_told() {
+        let mut config = config();
+        config.dns_search = vec!["example.org".into()];
+        let dns = option(&config, 25).unwrap();
+        assert_eq!(dns[..8], [25, 3, 0, 0, 0, 0, 0xff, 0xff]);
+        assert_eq!(dns[8..], "fd00::3".parse::<Ipv6Addr>().unwrap().octets());
+        let search = option(&config, 31).unwrap();
+        assert_eq!(search[..8], [31, 3, 0, 0, 0, 0, 0xff, 0xff]);
+        assert_eq!(search[8..], *b"\x07example\x03org\0\0\0\0");
+        assert_eq!(option(&with(|v6| v6.dns = None), 25), None);
+    }
+
+    #[test]
+    fn the_flags_say_what_dhcp_has() {
+        let flags = |config: &Config| advertisement(config, ALL_NODES, GUEST).unwrap()[54 + 5];
+        assert_eq!(flags(&config()), 0);
+        assert_eq!(flags(&with(|v6| v6.dhcp = true)), 0x40);
+        assert_eq!(flags(&with(|v6| (v6.dhcp, v6.dns) = (true, None))), 0);
+        let guest = "fd00::64".parse().ok();
+        assert_eq!(flags(&with(|v6| (v6.dhcp, v6.guest) = (true, guest))), 0xc0);
+        assert_eq!(flags(&with(|v6| v6.guest = guest)), 0);
+    }
+
+    #[test]
+    fn only_64_bit_prefixes_are_autonomous_and_a_tiny_mtu_is_not_told() {
+        let prefix = option(&with(|v6| v6.network = "fd00::/56".parse().unwrap()), 3).unwrap();
+        assert_eq!(prefix[2..4], [56, 0x80]);
+        let mut small = config();
+        small.mtu = Mtu::new(1279).unwrap();
+        assert_eq!(option(&small, 5), None);
+    }
+
+    #[test]
+    fn the_first_is_due_at_once_and_then_one_in_six_hours() {
+        let config = config();
+        let mut ra = Advertiser::new(&config);
+        assert_eq!(ra.next_timeout(), Some(Instant::ZERO));
+        let frame = ra.on_timeout(at(5), &config).unwrap();
+        assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!(ra.on_timeout(at(5), &config), None);
+        assert_eq!(ra.next_timeout(), Some(at(5) + INTERVAL));
+        assert!(INTERVAL * 3 <= Duration::from_secs(LIFETIME.into()), "two may get lost");
+    }
+
+    #[test]
+    fn a_guest_with_an_address_is_answered_alone_and_always() {
+        let config = config();
+        let mut ra = Advertiser::new(&config);
+        ra.on_timeout(at(0), &config);
+        for _ in 0..100 {
+            let frame = ra.on_solicit(at(1), &config, GUEST.link_local(), GUEST).unwrap();
+            assert_eq!(frame[..6], GUEST.0);
+        }
+        assert_eq!(ra.next_timeout(), Some(at(0) + INTERVAL), "the schedule does not notice");
+    }
+
+    #[test]
+    fn a_flood_of_anonymous_solicitations_is_answered_every_three_seconds() {
+        let config = config();
+        let mut ra = Advertiser::new(&config);
+        let mut sent = 0;
+        for tenth in 0..600 {
+            let now = Instant::from_micros(tenth * 100_000);
+            sent += usize::from(ra.on_timeout(now, &config).is_some());
+            sent += usize::from(ra.on_solicit(now, &config, Ipv6Addr::UNSPECIFIED, GUEST).is_some());
+        }
+        assert!((20..=23).contains(&sent), "{sent}");
+        assert!(ra.next_timeout().unwrap() <= at(63), "the last one is not forgotten");
+    }
+
+    #[test]
+    fn nothing_is_said_when_switched_off() {
+        for config in [with(|v6| v6.advertise = false), Config { v6: None, ..config() }] {
+            let mut ra = Advertiser::new(&config);
+            assert_eq!(ra.next_timeout(), None);
+            assert_eq!(ra.on_timeout(at(1), &config), None);
+            assert_eq!(ra.on_solicit(at(1), &config, GUEST.link_local(), GUEST), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_fits_the_minimum_mtu_and_parses(search in prop::collection::vec("[a-z.]{0,80}", 0..40)) {
+            let config = Config { dns_search: search, ..config() };
+            let frame = advertisement(&config, ALL_NODES, GUEST).unwrap();
+            prop_assert!(frame.len() <= 14 + 1280);
+            let icmp = Icmpv6Packet::new_checked(&frame[54..]).unwrap();
+            prop_assert!(NdiscRepr::parse(&icmp).is_ok());
+        }
+    }
+}
