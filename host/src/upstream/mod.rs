@@ -1,19 +1,77 @@
-//! Stage 5 on the host's side: real sockets.
+//! Stage 5 on the host's side: the real sockets of flows.
+//!
+//! [`Sockets`] is a table from flow to socket, at the place that the flow's id names; a call with the id of an earlier
+//! tenant finds nothing. Each socket is in the epoll set once, edge-triggered, from its opening to its closing, so that
+//! a flow costs no system call for being waited for. A descriptor and a few words are all that is kept for each: the
+//! buffers are the kernel's.
+//!
+//! [`Sockets::decode`] turns what epoll says into the engine's events; it alone asks a socket for its error, and only if
+//! epoll told of one.
+//!
+//! When the host runs out of descriptors, opening says so ([`Errno::Exhausted`]) and nothing else changes; nothing is
+//! retried here.
+
+pub mod batch;
+mod errors;
+mod ping;
+mod tcp;
+mod udp;
+
+pub use errors::errno;
+pub use tcp::Peeking;
 
 use crate::epoll::EventSet;
+use crate::token::Token;
 use nix::sys::epoll::EpollFlags;
+use ping::PingSocket;
 use slipway_netstack::FlowId;
 use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use tcp::TcpSocket;
+use udp::UdpSocket;
 
 /// The sockets of all flows, and the epoll set that they are in.
 #[derive(Debug)]
 pub struct Sockets {
     events: EventSet,
+    places: Vec<Place>,
+    peeking: Peeking,
+    /// Where bytes go that are peeked only to get behind them; empty if the kernel can do without.
+    scratch: Vec<u8>,
+    receiver: batch::Receiver,
 }
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    socket: Option<Socket>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpSocket),
+    Udp(UdpSocket),
+    Ping(PingSocket),
+}
+
+// 8000 connections are to cost less than 1 KiB each, all told.
+const _: () = assert!(size_of::<Place>() <= 48);
+
+impl Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+            Self::Ping(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// Length of [`Sockets::scratch`]: with 1023 parts in a system call, offsets up to 64 MiB.
+const SCRATCH: usize = 64 * 1024;
 
 impl Sockets {
     /// No sockets yet.
@@ -21,7 +79,21 @@ impl Sockets {
     /// # Errors
     /// The kernel's: out of descriptors or memory.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { events: EventSet::new()? })
+        Self::with_peeking(Peeking::probe())
+    }
+
+    /// No sockets yet, peeking in the given way.
+    ///
+    /// # Errors
+    /// The kernel's: out of descriptors or memory.
+    pub fn with_peeking(peeking: Peeking) -> io::Result<Self> {
+        Ok(Self {
+            events: EventSet::new()?,
+            places: Vec::new(),
+            peeking,
+            scratch: if peeking == Peeking::Skip { vec![0; SCRATCH] } else { Vec::new() },
+            receiver: batch::Receiver::default(),
+        })
     }
 
     /// The epoll set.
@@ -30,61 +102,183 @@ impl Sockets {
         &self.events
     }
 
-    /// What `flags` of the socket of `flow` mean to the engine.
-    pub fn decode(&mut self, _flow: FlowId, _flags: EpollFlags) -> impl Iterator<Item = Event> + use<> {
-        std::iter::empty()
+    /// What `flags`, told by epoll about the socket of `flow`, mean to the engine.
+    pub fn decode(&mut self, flow: FlowId, flags: EpollFlags) -> impl Iterator<Item = Event> + use<> {
+        let events = match self.get(flow) {
+            Some(Socket::Tcp(socket)) => socket.decode(flags),
+            Some(Socket::Udp(socket)) => socket.decode(flags),
+            Some(Socket::Ping(_)) => PingSocket::decode(flags),
+            None => [None; 3],
+        };
+        events.into_iter().flatten()
     }
 
-    /// Closes an accepted connection with a reset.
+    /// Closes an accepted connection with a reset: as if nobody had listened.
     pub fn refuse(socket: OwnedFd) {
-        drop(socket);
+        tcp::reset(socket);
     }
 
     /// Makes an accepted connection the socket of `flow`.
     ///
     /// # Errors
     /// The kernel's: out of watches or memory. The socket is then closed.
-    pub fn attach_tcp(&mut self, _flow: FlowId, _socket: OwnedFd) -> io::Result<()> {
+    pub fn attach_tcp(&mut self, flow: FlowId, socket: OwnedFd) -> io::Result<()> {
+        let socket = TcpSocket::attach(socket);
+        self.events.add(socket.as_fd(), Token::Flow(flow), tcp::INTEREST)?;
+        self.put(flow, Socket::Tcp(socket));
         Ok(())
     }
 
-    /// Lets `flow` send through a socket that it shares with others.
-    pub fn attach_udp_shared(&mut self, _flow: FlowId, _socket: Rc<OwnedFd>) {}
+    /// Lets `flow` send through a socket that it shares with others. Its owner alone reads from it and watches it.
+    pub fn attach_udp_shared(&mut self, flow: FlowId, socket: Rc<OwnedFd>) {
+        self.put(flow, Socket::Udp(UdpSocket::shared(socket)));
+    }
+
+    /// How many sockets there are. Counts them one by one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.places.iter().filter(|place| place.socket.is_some()).count()
+    }
+
+    fn get(&mut self, flow: FlowId) -> Option<&mut Socket> {
+        let place = self.places.get_mut(flow.index())?;
+        if place.generation == flow.generation() { place.socket.as_mut() } else { None }
+    }
+
+    fn tcp(&mut self, flow: FlowId) -> Option<&mut TcpSocket> {
+        match self.get(flow) {
+            Some(Socket::Tcp(socket)) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Adds a new socket to the epoll set and the table.
+    fn open(&mut self, flow: FlowId, socket: Socket, interest: EpollFlags) -> Result<(), Errno> {
+        let added = self.events.add(socket.as_fd(), Token::Flow(flow), interest);
+        added.map_err(|_| Errno::Exhausted)?;
+        self.put(flow, socket);
+        Ok(())
+    }
+
+    fn put(&mut self, flow: FlowId, socket: Socket) {
+        let index = flow.index();
+        if index >= self.places.len() {
+            self.places.resize_with(index + 1, Place::default);
+        }
+        if let Some(place) = self.places.get_mut(index) {
+            *place = Place { generation: flow.generation(), socket: Some(socket) };
+        }
+    }
+
+    fn take(&mut self, flow: FlowId) -> Option<Socket> {
+        let place = self.places.get_mut(flow.index())?;
+        if place.generation == flow.generation() { place.socket.take() } else { None }
+    }
 }
 
 impl Upstream for Sockets {
-    fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Option<IpAddr>) -> Result<(), Errno> {
-        Err(Errno::Exhausted)
+    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+        let socket = TcpSocket::connect(to, from)?;
+        self.open(flow, Socket::Tcp(socket), tcp::INTEREST)
     }
-    fn tcp_send(&mut self, _: FlowId, _: &[u8], _: &[u8]) -> Sent {
-        Sent::Failed(Errno::BadSocket)
+
+    fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {
+        self.tcp(flow).map_or(Sent::Failed(Errno::BadSocket), |socket| socket.send(first, second))
     }
-    fn tcp_peek(&mut self, _: FlowId, _: usize, _: &mut [u8]) -> Peek {
-        Peek::Failed(Errno::BadSocket)
+
+    fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {
+        let (peeking, mut scratch) = (self.peeking, std::mem::take(&mut self.scratch));
+        let found = self.tcp(flow).map_or(Peek::Failed(Errno::BadSocket), |socket| {
+            socket.peek(peeking, &mut scratch, offset, into)
+        });
+        self.scratch = scratch;
+        found
     }
-    fn tcp_consume(&mut self, _: FlowId, _: usize) {}
-    fn tcp_shutdown(&mut self, _: FlowId) {}
-    fn tcp_reset(&mut self, _: FlowId) {}
-    fn udp_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
-        Err(Errno::Exhausted)
+
+    fn tcp_consume(&mut self, flow: FlowId, count: usize) {
+        if let Some(socket) = self.tcp(flow) {
+            socket.consume(count);
+        }
     }
-    fn udp_send(&mut self, _: FlowId, _: SocketAddr, _: &[u8], _: usize, _: Meta) -> Result<(), Errno> {
-        Err(Errno::BadSocket)
+
+    fn tcp_shutdown(&mut self, flow: FlowId) {
+        if let Some(socket) = self.tcp(flow) {
+            socket.shutdown();
+        }
     }
-    fn udp_receive(&mut self, _: FlowId, _: &mut [u8]) -> Result<Received, Empty> {
-        Err(Empty)
+
+    fn tcp_reset(&mut self, flow: FlowId) {
+        if let Some(Socket::Tcp(socket)) = self.take(flow) {
+            socket.reset();
+        }
     }
-    fn take_error(&mut self, _: FlowId) -> Result<DatagramError, Empty> {
-        Err(Empty)
+
+    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+        let socket = UdpSocket::open(like, from)?;
+        self.open(flow, Socket::Udp(socket), udp::INTEREST)
     }
-    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
-        Err(Errno::Exhausted)
+
+    fn udp_send(
+        &mut self,
+        flow: FlowId,
+        to: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        meta: Meta,
+    ) -> Result<(), Errno> {
+        match self.get(flow) {
+            Some(Socket::Udp(socket)) => socket.send(to, payload, segment, meta),
+            _ => Err(Errno::BadSocket),
+        }
     }
-    fn ping_send(&mut self, _: FlowId, _: IpAddr, _: u16, _: &[u8], _: Meta) -> Result<(), Errno> {
-        Err(Errno::BadSocket)
+
+    fn udp_receive(&mut self, flow: FlowId, into: &mut [u8]) -> Result<Received, Empty> {
+        let place = self.places.get_mut(flow.index()).ok_or(Empty)?;
+        match &mut place.socket {
+            Some(Socket::Udp(socket)) if place.generation == flow.generation() => {
+                socket.receive(&mut self.receiver, into)
+            }
+            _ => Err(Empty),
+        }
     }
-    fn ping_receive(&mut self, _: FlowId, _: &mut [u8]) -> Result<(u16, Received), Empty> {
-        Err(Empty)
+
+    fn take_error(&mut self, flow: FlowId) -> Result<DatagramError, Empty> {
+        match self.get(flow) {
+            Some(Socket::Udp(socket)) => socket.take_error(),
+            Some(Socket::Ping(socket)) => socket.take_error(),
+            _ => Err(Empty),
+        }
     }
-    fn close(&mut self, _: FlowId) {}
+
+    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+        let socket = PingSocket::open(like, from)?;
+        self.open(flow, Socket::Ping(socket), udp::INTEREST)
+    }
+
+    fn ping_send(
+        &mut self,
+        flow: FlowId,
+        to: IpAddr,
+        sequence: u16,
+        data: &[u8],
+        meta: Meta,
+    ) -> Result<(), Errno> {
+        match self.get(flow) {
+            Some(Socket::Ping(socket)) => socket.send(to, sequence, data, meta),
+            _ => Err(Errno::BadSocket),
+        }
+    }
+
+    fn ping_receive(&mut self, flow: FlowId, into: &mut [u8]) -> Result<(u16, Received), Empty> {
+        match self.get(flow) {
+            Some(Socket::Ping(socket)) => socket.receive(into),
+            _ => Err(Empty),
+        }
+    }
+
+    fn close(&mut self, flow: FlowId) {
+        if let Some(socket) = self.take(flow) {
+            self.receiver.forget(socket.as_fd());
+        }
+    }
 }

@@ -1,0 +1,118 @@
+//! What the kernel's error numbers and error queues mean to the engine.
+
+use crate::sys::message::{control_messages, decode_address};
+use crate::sys::mmsg;
+use nix::errno::Errno as Code;
+use slipway_netstack::upstream::{DatagramError, Empty, Errno};
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+/// The engine's name for an error number.
+#[must_use]
+pub fn errno(code: Code) -> Errno {
+    match code {
+        Code::ECONNREFUSED => Errno::Refused,
+        Code::ECONNRESET | Code::EPIPE | Code::ECONNABORTED | Code::ENOTCONN => Errno::Reset,
+        Code::ETIMEDOUT => Errno::TimedOut,
+        Code::EHOSTUNREACH | Code::EHOSTDOWN => Errno::HostUnreachable,
+        Code::ENETUNREACH | Code::ENETDOWN | Code::EADDRNOTAVAIL | Code::EAFNOSUPPORT => {
+            Errno::NetUnreachable
+        }
+        Code::EACCES | Code::EPERM => Errno::Prohibited,
+        Code::EMSGSIZE => Errno::TooBig { mtu: 0 },
+        Code::EMFILE | Code::ENFILE | Code::ENOBUFS | Code::ENOMEM | Code::ENOSPC => Errno::Exhausted,
+        Code::EBADF => Errno::BadSocket,
+        _ => Errno::Other,
+    }
+}
+
+/// Entries of an error queue that are no errors (time stamps and the like), passed over in one call.
+const SKIPPED: usize = 16;
+
+/// Takes one report from the error queue of a datagram socket.
+pub(super) fn take(fd: BorrowedFd<'_>) -> Result<DatagramError, Empty> {
+    for _ in 0..SKIPPED {
+        // The datagram itself comes along; nobody wants it.
+        let arrived = match mmsg::receive_one(fd, &mut [IoSliceMut::new(&mut [0; 8])], true) {
+            Ok(arrived) => arrived,
+            Err(Code::EINTR) => continue,
+            Err(_) => return Err(Empty),
+        };
+        let Some(to) = arrived.name.decode() else { continue };
+        let report = control_messages(arrived.control.as_bytes()).find_map(|message| match message {
+            (libc::IPPROTO_IP, libc::IP_RECVERR, data) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR, data) => {
+                parse(to, data)
+            }
+            _ => None,
+        });
+        if let Some(report) = report {
+            return Ok(report);
+        }
+    }
+    Err(Empty)
+}
+
+/// `struct sock_extended_err` (linux/errqueue.h), then the address of the host that complained.
+fn parse(to: SocketAddr, data: &[u8]) -> Option<DatagramError> {
+    let (&[c0, c1, c2, c3, origin, kind, code, _pad], rest) = data.split_first_chunk::<8>()?;
+    let (&info, rest) = rest.split_first_chunk::<4>()?;
+    let offender = decode_address(rest.get(4..)?).map(|address| address.ip());
+    let error = match Code::from_raw(i32::from_ne_bytes([c0, c1, c2, c3])) {
+        Code::EMSGSIZE => Errno::TooBig { mtu: u16::try_from(u32::from_ne_bytes(info)).unwrap_or(u16::MAX) },
+        other => errno(other),
+    };
+    match origin {
+        libc::SO_EE_ORIGIN_LOCAL => Some(DatagramError { to, error, reporter: None, icmp: None }),
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => {
+            Some(DatagramError { to, error, reporter: offender, icmp: Some((kind, code)) })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::message::Name;
+
+    fn report(errno: i32, origin: u8, info: u32, offender: &[u8]) -> Vec<u8> {
+        let mut data = errno.to_ne_bytes().to_vec();
+        data.extend([origin, 3, 4, 0]);
+        data.extend(info.to_ne_bytes());
+        data.extend([0; 4]);
+        data.extend(offender);
+        data
+    }
+
+    #[test]
+    fn a_router_that_needs_fragments_is_understood() {
+        let to = "192.0.2.1:9".parse().unwrap();
+        let router = Name::from("198.51.100.7:0".parse::<SocketAddr>().unwrap());
+        let data = report(libc::EMSGSIZE, libc::SO_EE_ORIGIN_ICMP, 1400, router.as_bytes());
+        let expected = DatagramError {
+            to,
+            error: Errno::TooBig { mtu: 1400 },
+            reporter: Some("198.51.100.7".parse().unwrap()),
+            icmp: Some((3, 4)),
+        };
+        assert_eq!(parse(to, &data), Some(expected));
+        let local = report(libc::EMSGSIZE, libc::SO_EE_ORIGIN_LOCAL, 1_000_000, router.as_bytes());
+        let expected =
+            DatagramError { to, error: Errno::TooBig { mtu: u16::MAX }, reporter: None, icmp: None };
+        assert_eq!(parse(to, &local), Some(expected));
+    }
+
+    #[test]
+    fn other_and_cut_reports_are_passed_over() {
+        let to = "192.0.2.1:9".parse().unwrap();
+        assert_eq!(parse(to, &report(0, libc::SO_EE_ORIGIN_TIMESTAMPING, 0, &[0; 16])), None);
+        let whole = report(libc::ECONNREFUSED, libc::SO_EE_ORIGIN_ICMP, 0, &[]);
+        for len in 0..whole.len() {
+            assert_eq!(parse(to, &whole[..len]), None);
+        }
+        let unknown_offender = parse(to, &whole).unwrap();
+        assert_eq!(unknown_offender.reporter, None);
+        assert_eq!(unknown_offender.error, Errno::Refused);
+    }
+}

@@ -1,0 +1,114 @@
+//! Ping sockets of flows: ICMP echo without privilege, where `net.ipv4.ping_group_range` admits this process.
+//!
+//! The kernel writes identifier and checksum and delivers only replies to our own identifier. The 8 bytes of ICMP header
+//! are RFC 792 and RFC 4443 §4.1: type, code, checksum, identifier, sequence number.
+
+use super::batch::{read_control, sender};
+use super::errors::{self, errno};
+use super::tcp::refuse_disguised;
+use super::udp::{decode, forgive, outgoing_control, prepare_errors, twice};
+use crate::sys::message::Name;
+use crate::sys::mmsg;
+use crate::sys::sockopt::{self, Opt};
+use nix::errno::Errno as Code;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
+use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Received};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// The socket of one flow.
+#[derive(Debug)]
+pub(super) struct PingSocket {
+    fd: OwnedFd,
+    ipv6: bool,
+}
+
+/// Messages that are no echo replies, and errors about earlier requests, that one call passes over.
+const PASSED_OVER: usize = 16;
+
+impl PingSocket {
+    /// A socket of the family of `like`.
+    pub(super) fn open(like: IpAddr, from: Option<IpAddr>) -> Result<Self, Errno> {
+        let ipv6 = like.is_ipv6();
+        let (family, protocol, fields) = if ipv6 {
+            let fields = [Opt::RECEIVE_HOP_LIMIT, Opt::RECEIVE_TRAFFIC_CLASS];
+            (AddressFamily::Inet6, SockProtocol::IcmpV6, fields)
+        } else {
+            (AddressFamily::Inet, SockProtocol::Icmp, [Opt::RECEIVE_TTL, Opt::RECEIVE_TOS])
+        };
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd = socket(family, SockType::Datagram, flags, protocol).map_err(errno)?;
+        prepare_errors(fd.as_fd(), ipv6);
+        for opt in fields {
+            // Refused, it costs a header field.
+            let _ = sockopt::set(fd.as_fd(), opt, 1);
+        }
+        if let Some(from) = from {
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
+        }
+        Ok(Self { fd, ipv6 })
+    }
+
+    /// What an epoll event means.
+    pub(super) fn decode(flags: EpollFlags) -> [Option<Event>; 3] {
+        decode(flags)
+    }
+
+    /// Sends an echo request.
+    pub(super) fn send(&self, to: IpAddr, sequence: u16, data: &[u8], meta: Meta) -> Result<(), Errno> {
+        refuse_disguised(to)?;
+        let [high, low] = sequence.to_be_bytes();
+        let request = if self.ipv6 { V6_REQUEST } else { V4_REQUEST };
+        let header = [request, 0, 0, 0, 0, 0, high, low];
+        let name = Name::from(SocketAddr::new(to, 0));
+        let control = outgoing_control(self.ipv6, meta);
+        let parts = [IoSlice::new(&header), IoSlice::new(data)];
+        forgive(twice(|| mmsg::send_one(self.as_fd(), &name, &control, &parts)))
+    }
+
+    /// Receives an echo reply: sequence number, and the data in `into`.
+    pub(super) fn receive(&self, into: &mut [u8]) -> Result<(u16, Received), Empty> {
+        let reply = if self.ipv6 { V6_REPLY } else { V4_REPLY };
+        for _ in 0..PASSED_OVER {
+            let mut header = [0; HEADER];
+            let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(into)];
+            let arrived = match mmsg::receive_one(self.as_fd(), &mut parts, false) {
+                Ok(arrived) => arrived,
+                Err(Code::EAGAIN) => return Err(Empty),
+                // Interrupted, or an error about an earlier request, which the error queue tells.
+                Err(_) => continue,
+            };
+            let ([kind, 0, _, _, _, _, high, low], Some(from), Some(len)) =
+                (header, sender(&arrived.name), arrived.len.checked_sub(HEADER))
+            else {
+                continue;
+            };
+            if kind != reply {
+                continue;
+            }
+            let (meta, _) = read_control(arrived.control.as_bytes());
+            let received = Received { len, segment: len, from, meta };
+            return Ok((u16::from_be_bytes([high, low]), received));
+        }
+        Err(Empty)
+    }
+
+    /// Takes one report from the error queue.
+    pub(super) fn take_error(&self) -> Result<DatagramError, Empty> {
+        errors::take(self.as_fd())
+    }
+}
+
+impl AsFd for PingSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const HEADER: usize = 8;
+const V4_REQUEST: u8 = 8;
+const V4_REPLY: u8 = 0;
+const V6_REQUEST: u8 = 128;
+const V6_REPLY: u8 = 129;

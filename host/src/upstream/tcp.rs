@@ -1,0 +1,303 @@
+//! TCP sockets of flows.
+//!
+//! Guest to host, bytes go straight into the kernel's send buffer, whose size is left to the kernel's own tuning (setting
+//! SO_SNDBUF would end that). Host to guest, they stay in the kernel's receive queue until the guest has acknowledged
+//! them: [`TcpSocket::peek`] copies without taking, from any offset, and [`TcpSocket::consume`] takes without copying.
+//!
+//! **Peek offset.** From Linux 6.9 on, SO_PEEK_OFF makes MSG_PEEK start behind bytes already seen, and the kernel moves
+//! the offset by itself: forward when peeking, back when bytes are taken. We keep count, so that only a jump (a
+//! retransmission) costs a setsockopt. It stays off as long as every peek is from the front, which is all that short
+//! exchanges ever do. Older kernels copy the seen bytes into a scratch buffer first ([`Peeking::Skip`]).
+//!
+//! **Known ends.** A peek that filled less than its buffer has seen the end of the queue; what arrives later raises a
+//! new event. So until that event a peek from there on is answered without a system call. Two things would break the
+//! reasoning, an end-of-file that was announced before the peek and urgent data (at which reading stops short), so a
+//! socket that has seen either asks the kernel each time.
+//!
+//! The kernel behaviour that all this leans on is tested in `tests/platform_tcp.rs`.
+
+use super::errors::errno;
+use crate::sys::sockopt::{self, Opt};
+use crate::sys::{message, mmsg};
+use crate::sys::{tcp, tcp_info};
+use nix::errno::Errno as Code;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, shutdown,
+    socket,
+};
+use slipway_netstack::upstream::{Errno, Event, Peek, Sent};
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// How to peek behind bytes already seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peeking {
+    /// The kernel keeps an offset (SO_PEEK_OFF on TCP, Linux 6.9).
+    Offset,
+    /// The seen bytes are copied and thrown away.
+    Skip,
+}
+
+impl Peeking {
+    /// What this kernel can.
+    #[must_use]
+    pub fn probe() -> Self {
+        let can = new_socket(AddressFamily::Inet)
+            .or_else(|_| new_socket(AddressFamily::Inet6))
+            .and_then(|fd| sockopt::set(fd.as_fd(), Opt::PEEK_OFFSET, 0));
+        if can.is_ok() { Self::Offset } else { Self::Skip }
+    }
+}
+
+/// What a flow's TCP socket is waited for, edge-triggered.
+pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN
+    .union(EpollFlags::EPOLLOUT)
+    .union(EpollFlags::EPOLLRDHUP)
+    .union(EpollFlags::EPOLLPRI)
+    .union(EpollFlags::EPOLLET);
+
+/// The socket of one flow.
+#[derive(Debug)]
+pub(super) struct TcpSocket {
+    fd: OwnedFd,
+    /// The kernel's peek offset; `None` while it is off.
+    peek_at: Option<u32>,
+    /// There is nothing from this offset on, until the next event.
+    dry_at: Option<u32>,
+    connecting: bool,
+    /// The last send was short: the engine waits for room.
+    short: bool,
+    /// End-of-file or urgent data has been announced: ends are no longer known.
+    ask_always: bool,
+}
+
+impl TcpSocket {
+    /// Starts to connect.
+    pub(super) fn connect(to: SocketAddr, from: Option<IpAddr>) -> Result<Self, Errno> {
+        refuse_disguised(to.ip())?;
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = new_socket(family).map_err(errno)?;
+        if let Some(from) = from {
+            // Not a reason to fail: without it the ports of one address are used up sooner.
+            let _ = sockopt::set(fd.as_fd(), Opt::BIND_NO_PORT, 1);
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
+        }
+        prepare(fd.as_fd());
+        match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+            Ok(()) | Err(Code::EINPROGRESS | Code::EINTR) => {}
+            Err(code) => return Err(errno(code)),
+        }
+        Ok(Self::new(fd, true))
+    }
+
+    /// Takes over an accepted connection.
+    ///
+    /// Whether it blocks does not matter: every call on it says MSG_DONTWAIT.
+    pub(super) fn attach(fd: OwnedFd) -> Self {
+        prepare(fd.as_fd());
+        Self::new(fd, false)
+    }
+
+    fn new(fd: OwnedFd, connecting: bool) -> Self {
+        Self { fd, peek_at: None, dry_at: None, connecting, short: false, ask_always: false }
+    }
+
+    /// What an epoll event means.
+    pub(super) fn decode(&mut self, flags: EpollFlags) -> [Option<Event>; 3] {
+        use EpollFlags as F;
+        let dead = flags.intersects(F::EPOLLERR | F::EPOLLHUP);
+        if flags.intersects(F::EPOLLIN | F::EPOLLPRI | F::EPOLLRDHUP) || dead {
+            self.dry_at = None;
+        }
+        self.ask_always |= dead || flags.intersects(F::EPOLLPRI | F::EPOLLRDHUP);
+        if dead {
+            match sockopt::get(self.fd.as_fd(), Opt::ERROR) {
+                // Both halves closed in the ordinary way. Of a connection that never was one, it means that an earlier
+                // call has been told the reason.
+                Ok(0) if !self.connecting => {}
+                Ok(0) => return [Some(Event::Failed(Errno::Reset)), None, None],
+                Ok(code) => return [Some(Event::Failed(errno(Code::from_raw(code)))), None, None],
+                Err(code) => return [Some(Event::Failed(errno(code))), None, None],
+            }
+        }
+        let writable = flags.contains(F::EPOLLOUT);
+        let connected = self.connecting && writable;
+        self.connecting &= !writable;
+        let room = self.short && writable;
+        if writable {
+            self.short = false;
+        }
+        let readable = !self.connecting && (flags.intersects(F::EPOLLIN | F::EPOLLRDHUP) || dead);
+        [
+            connected.then_some(Event::Connected),
+            readable.then_some(Event::Readable),
+            room.then_some(Event::Writable),
+        ]
+    }
+
+    /// Offers bytes to the kernel.
+    pub(super) fn send(&mut self, first: &[u8], second: &[u8]) -> Sent {
+        let offered = first.len() + second.len();
+        if offered == 0 {
+            return Sent::Taken(0);
+        }
+        let parts = [IoSlice::new(first), IoSlice::new(second)];
+        loop {
+            match mmsg::send_one(self.fd.as_fd(), &message::Name::EMPTY, &message::Control::EMPTY, &parts) {
+                Ok(taken) => {
+                    self.short = taken < offered;
+                    return Sent::Taken(taken);
+                }
+                Err(Code::EAGAIN) => {
+                    self.short = true;
+                    return Sent::Taken(0);
+                }
+                Err(Code::EINTR) => {}
+                Err(code) => return Sent::Failed(errno(code)),
+            }
+        }
+    }
+
+    /// Copies from `offset` behind the front of the receive queue.
+    pub(super) fn peek(
+        &mut self,
+        peeking: Peeking,
+        scratch: &mut [u8],
+        offset: usize,
+        into: &mut [u8],
+    ) -> Peek {
+        let Ok(at) = u32::try_from(offset) else { return Peek::Empty };
+        if into.is_empty() || self.dry_at.is_some_and(|end| at >= end) {
+            return Peek::Empty;
+        }
+        let found = match peeking {
+            Peeking::Offset => self.peek_from(at, into),
+            Peeking::Skip => self.peek_behind(offset, scratch, into),
+        };
+        match found {
+            Ok(0) => Peek::End,
+            Ok(len) => {
+                self.note_end(offset + len, len < into.len());
+                Peek::Data(len)
+            }
+            Err(Code::EAGAIN) => {
+                self.note_end(offset, true);
+                Peek::Empty
+            }
+            Err(code) => Peek::Failed(errno(code)),
+        }
+    }
+
+    fn note_end(&mut self, end: usize, seen: bool) {
+        if seen && !self.ask_always {
+            self.dry_at = u32::try_from(end).ok();
+        }
+    }
+
+    /// Peeks with the kernel's offset.
+    fn peek_from(&mut self, at: u32, into: &mut [u8]) -> Result<usize, Code> {
+        if self.peek_at.unwrap_or(0) != at {
+            let value = i32::try_from(at).map_err(|_| Code::EAGAIN)?;
+            sockopt::set(self.fd.as_fd(), Opt::PEEK_OFFSET, value)?;
+            self.peek_at = Some(at);
+        }
+        let len = retry(|| tcp::peek(self.fd.as_fd(), into))?;
+        if let Some(at) = &mut self.peek_at {
+            *at = at.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        }
+        Ok(len)
+    }
+
+    /// Peeks by skipping.
+    fn peek_behind(&self, offset: usize, scratch: &mut [u8], into: &mut [u8]) -> Result<usize, Code> {
+        let fd = self.fd.as_fd();
+        let mut closed = false;
+        loop {
+            let len = retry(|| tcp::peek_behind(fd, offset, scratch, into))?;
+            if len > offset {
+                return Ok(len - offset);
+            }
+            if len == 0 && offset == 0 {
+                return Ok(0);
+            }
+            // All was skipped. Whether more can come, the state tells; what came in between, one more look.
+            match (closed, tcp_info::peer_has_closed(fd)) {
+                (true, _) => return Ok(0),
+                (false, Ok(true)) => closed = true,
+                (false, _) => return Err(Code::EAGAIN),
+            }
+        }
+    }
+
+    /// Takes `count` bytes that were peeked.
+    pub(super) fn consume(&mut self, count: usize) {
+        let mut left = count;
+        while left > 0 {
+            match retry(|| tcp::discard(self.fd.as_fd(), left)) {
+                Ok(taken @ 1..) => left = left.saturating_sub(taken),
+                // Cannot be with bytes that were peeked; if it is, the next peek tells why.
+                Ok(0) | Err(_) => break,
+            }
+        }
+        let taken = u32::try_from(count - left).unwrap_or(u32::MAX);
+        for at in [&mut self.peek_at, &mut self.dry_at].into_iter().flatten() {
+            *at = at.saturating_sub(taken);
+        }
+    }
+
+    /// Closes our half.
+    pub(super) fn shutdown(&self) {
+        // Fails only on a connection that is dead already, which its next event or call tells.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Closes it with a reset.
+    pub(super) fn reset(self) {
+        reset(self.fd);
+    }
+}
+
+impl AsFd for TcpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Closes a connection with a reset.
+pub(super) fn reset(fd: OwnedFd) {
+    // If it cannot be set, the socket is closed in the ordinary way.
+    let _ = sockopt::reset_on_close(fd.as_fd());
+    drop(fd);
+}
+
+/// An IPv4 address dressed up as an IPv6 one would lead round every rule that looks at IPv4 addresses: the kernel
+/// connects `::ffff:127.0.0.1` to 127.0.0.1.
+pub(super) fn refuse_disguised(to: IpAddr) -> Result<(), Errno> {
+    match to {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(Errno::NetUnreachable),
+        _ => Ok(()),
+    }
+}
+
+fn new_socket(family: AddressFamily) -> Result<OwnedFd, Code> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    socket(family, SockType::Stream, flags, SockProtocol::Tcp)
+}
+
+/// What every flow's socket gets. None of it can fail on a TCP socket, and none is worth a connection.
+fn prepare(fd: BorrowedFd<'_>) {
+    for opt in [Opt::NO_DELAY, Opt::KEEPALIVE, Opt::URGENT_INLINE] {
+        let _ = sockopt::set(fd, opt, 1);
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Code>) -> Result<T, Code> {
+    loop {
+        match call() {
+            Err(Code::EINTR) => {}
+            outcome => return outcome,
+        }
+    }
+}
