@@ -18,6 +18,7 @@ pub(crate) struct Datagrams {
     pub(crate) guest: SocketAddr,
     pub(crate) payload: Vec<u8>,
     pub(crate) segment: usize,
+    pub(crate) meta: Meta,
 }
 
 /// The stand-in.
@@ -120,13 +121,13 @@ impl Forwarder for FakeHost {
         guest: SocketAddr,
         payload: &[u8],
         segment: usize,
-        _meta: Meta,
+        meta: Meta,
     ) -> Result<(), DropReason> {
         if self.refuse {
             return Err(DropReason::NoRoom);
         }
         let (listener, payload) = (Rc::clone(listener), payload.to_vec());
-        self.datagrams.push(Datagrams { listener, client, guest, payload, segment });
+        self.datagrams.push(Datagrams { listener, client, guest, payload, segment, meta });
         Ok(())
     }
 }

@@ -10,6 +10,7 @@
 
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
+use slipway_host::upstream::batch::{self, Hint};
 use slipway_netstack::addr::canonical;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -62,8 +63,8 @@ impl Bind {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    /// Shared with the flows whose answers leave through it.
-    Udp(Rc<OwnedFd>),
+    /// Shared with the flows whose answers leave through it; and what is expected of its next batch.
+    Udp(Rc<OwnedFd>, Hint),
 }
 
 impl Listener {
@@ -106,7 +107,13 @@ impl Listener {
             Proto::Udp => {
                 let udp = UdpSocket::from(fd);
                 let local = udp.local_addr()?;
-                Ok((Self::Udp(Rc::new(udp.into())), local))
+                if !(address.is_ipv6() && v6_only) {
+                    batch::prepare(udp.as_fd(), false);
+                }
+                if address.is_ipv6() {
+                    batch::prepare(udp.as_fd(), true);
+                }
+                Ok((Self::Udp(Rc::new(udp.into()), Hint::default()), local))
             }
         }
     }
@@ -116,7 +123,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Udp(fd) => fd.as_fd(),
+            Self::Udp(fd, _) => fd.as_fd(),
         }
     }
 }
@@ -177,16 +184,4 @@ pub(crate) fn reset(stream: TcpStream) {
     // If it fails the client gets FIN instead of RST; there is nobody to tell.
     let _ = socket::setsockopt(&stream, sockopt::Linger, &now);
     drop(stream);
-}
-
-/// Receives one datagram; `None` when there is none.
-pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-    let (len, from) = socket::recvfrom::<SockaddrStorage>(socket.as_raw_fd(), buffer).ok()?;
-    let from = from?;
-    let client = match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
-        (Some(v4), _) => SocketAddr::from(std::net::SocketAddrV4::from(*v4)),
-        (None, Some(v6)) => SocketAddr::from(std::net::SocketAddrV6::from(*v6)),
-        (None, None) => return None,
-    };
-    Some((len, canonical(client)))
 }

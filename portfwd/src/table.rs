@@ -21,8 +21,9 @@ use core::ops::Range;
 use core::time::Duration;
 use nix::errno::Errno;
 use slipway_host::driver::Interest;
+use slipway_host::upstream::batch::{Hint, Receiver};
 use slipway_netstack::clock::Instant;
-use slipway_netstack::upstream::Meta;
+use slipway_netstack::upstream::Received;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,8 +32,6 @@ use std::rc::Rc;
 
 /// Connections accepted from one listener in one round.
 const ACCEPTS_PER_ROUND: usize = 64;
-/// Datagrams taken from one socket in one round.
-const DATAGRAMS_PER_ROUND: usize = 64;
 /// More than UDP can carry.
 const LARGEST_DATAGRAM: usize = 1 << 16;
 /// How long a listener is left alone when the host is out of descriptors or memory.
@@ -160,7 +159,13 @@ pub struct Table {
     resume_at: Option<Instant>,
     /// A pause was logged, and nobody has been accepted since.
     complained: bool,
-    /// Where datagrams are received; empty until a UDP rule has some.
+    inbox: Inbox,
+}
+
+/// Where datagrams are received; takes no memory until a UDP rule has some.
+#[derive(Debug, Default)]
+struct Inbox {
+    receiver: Receiver,
     buffer: Vec<u8>,
 }
 
@@ -187,7 +192,7 @@ impl Info<'_> {
 impl Table {
     /// An empty table, whose sockets are watched with tokens of `tokens`; there can be as many sockets as tokens.
     #[must_use]
-    pub const fn new(tokens: Range<u32>) -> Self {
+    pub fn new(tokens: Range<u32>) -> Self {
         Self {
             tokens,
             rules: BTreeMap::new(),
@@ -197,7 +202,7 @@ impl Table {
             paused: Vec::new(),
             resume_at: None,
             complained: false,
-            buffer: Vec::new(),
+            inbox: Inbox::default(),
         }
     }
 
@@ -262,16 +267,16 @@ impl Table {
     pub fn on_ready(&mut self, token: u32, now: Instant, host: &mut impl Forwarder) {
         let Some(place) = token.checked_sub(self.tokens.start) else { return };
         let Some(slot) =
-            usize::try_from(place).ok().and_then(|at| self.slots.get(at)).and_then(Option::as_ref)
+            usize::try_from(place).ok().and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut)
         else {
             return;
         };
         let Some(live) = self.rules.get_mut(&slot.id) else { return };
         let mut turn = Turn { rule: &live.rule, port: slot.target_port, counters: &mut live.counters };
-        let pause = match &slot.listener {
+        let pause = match &mut slot.listener {
             Listener::Tcp(listener) => turn.accept_all(listener, host),
-            Listener::Udp(socket) => {
-                turn.receive_all(socket, &mut self.buffer, host);
+            Listener::Udp(socket, hint) => {
+                turn.receive_batch(socket, hint, &mut self.inbox, host);
                 None
             }
         };
@@ -407,17 +412,23 @@ impl Turn<'_> {
         None
     }
 
-    /// Takes the datagrams that are waiting.
-    fn receive_all(&mut self, socket: &Rc<OwnedFd>, buffer: &mut Vec<u8>, host: &mut impl Forwarder) {
-        buffer.resize(LARGEST_DATAGRAM, 0);
-        for _ in 0..DATAGRAMS_PER_ROUND {
-            let Some((len, client)) = listen::receive(socket, buffer) else { return };
-            let payload = buffer.get(..len).unwrap_or_default();
-            let taken = self.guest(client, host).is_some_and(|guest| {
-                host.accept_udp(socket, client, guest, payload, len, Meta::default()).is_ok()
-            });
-            self.count(taken, 1);
-        }
+    /// Takes one batch of the datagrams that are waiting.
+    fn receive_batch(
+        &mut self,
+        socket: &Rc<OwnedFd>,
+        hint: &mut Hint,
+        inbox: &mut Inbox,
+        host: &mut impl Forwarder,
+    ) {
+        inbox.buffer.resize(LARGEST_DATAGRAM, 0);
+        inbox.receiver.receive_batch(socket.as_fd(), hint, &mut inbox.buffer, |train, payload| {
+            let Received { segment, from, meta, .. } = *train;
+            let taken = self
+                .guest(from, host)
+                .is_some_and(|guest| host.accept_udp(socket, from, guest, payload, segment, meta).is_ok());
+            let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
+            self.count(taken, u64::try_from(datagrams).unwrap_or(u64::MAX));
+        });
     }
 
     fn count(&mut self, accepted: bool, how_many: u64) {

@@ -144,6 +144,28 @@ fn datagrams_are_carried_to_the_guest_and_answered_through_the_listener() {
 }
 
 #[test]
+fn datagrams_that_wait_together_travel_together() {
+    let (mut table, mut host) = (table(), FakeHost::new());
+    let id = table.add(rule(":53/udp"), &mut host).unwrap();
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    client.set_ttl(33).unwrap();
+    for byte in 0..100 {
+        client.send_to(&[byte; 700], loopback(&table, id, false)).unwrap();
+    }
+    for _ in 0..100 {
+        if table.get(id).unwrap().counters.accepted == 100 {
+            break;
+        }
+        round(&mut table, &mut host);
+    }
+    let payload: Vec<u8> = host.datagrams.iter().flat_map(|train| train.payload.clone()).collect();
+    assert_eq!(payload, (0..100).flat_map(|byte| [byte; 700]).collect::<Vec<u8>>());
+    assert!(host.datagrams.len() < 20, "{} trains", host.datagrams.len());
+    assert!(host.datagrams.iter().all(|train| train.segment == 700 && train.meta.hops == 33));
+    assert_eq!(host.ready(0), [0; 0]);
+}
+
+#[test]
 fn a_burst_is_accepted_over_several_rounds() {
     let (mut table, mut host) = (table(), FakeHost::v4_only());
     let id = table.add(rule("127.0.0.1::80"), &mut host).unwrap();
