@@ -76,6 +76,9 @@ pub struct Ipv4Config {
     pub guest: Ipv4Addr,
     /// Addresses handed out by DHCP; `None` switches the server off.
     pub dhcp: Option<DhcpPool>,
+    /// An address that answers ARP and then nothing: connections to it time out. slirp4netns's DNS address is one under
+    /// `--disable-dns`.
+    pub silent: Option<Ipv4Addr>,
 }
 
 /// A run of addresses that the DHCP server leases.

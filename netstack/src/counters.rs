@@ -34,9 +34,14 @@ pub struct Counters {
 
 impl Counters {
     /// Counts one drop.
-    #[expect(clippy::indexing_slicing, reason = "the array has one place per variant")]
     pub fn drop(&mut self, reason: DropReason) {
-        self.dropped[reason as usize] += 1;
+        self.drop_many(reason, 1);
+    }
+
+    /// Counts `count` drops.
+    #[expect(clippy::indexing_slicing, reason = "the array has one place per variant")]
+    pub fn drop_many(&mut self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize] += count;
     }
 
     /// How many were dropped for `reason`.

@@ -10,21 +10,85 @@
 //!
 //! Beside them stand the doors for connections that come from the host's side ([`Engine::accept_tcp`],
 //! [`Engine::accept_udp`]) and the few settings that change while running.
+//!
+//! The first three change state and talk to sockets; only `drain` sends frames. So a batch of frames costs one
+//! acknowledgement a flow, and a flow with much to send takes turns with the others. Frames that are not part of a
+//! flow (ARP, DHCP, ICMP, RST) wait in a bounded outbox for the same moment.
 
+use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
+use crate::ethernet::neighbour::Neighbours;
+use crate::frame::{Tally, Tx, TxBuffer};
+use crate::ip::fragment::Reassembler;
+use crate::ip::icmp_error::IcmpErrors;
+use crate::ip::rewrite::guest_view;
+use crate::transport::echo::Echo;
 use crate::transport::flow::FlowId;
+use crate::transport::table::{Key, Kind, Table};
+use crate::transport::tcp::{self, Opening, Tcp};
+use crate::transport::timer::Timers;
+use crate::transport::udp::{self, Role, Udp};
 use crate::upstream::{Event, Meta, Upstream};
-use core::net::{IpAddr, SocketAddr};
+use crate::within::Within;
+use crate::within::dns::Nameservers;
+use core::hash::Hasher;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+use siphasher::sip::SipHasher13;
+use std::collections::VecDeque;
+
+/// Frames that one flow may send before others have their turn.
+const FLOW_BUDGET: usize = 16;
+/// Frames that one [`Engine::drain`] may send in all.
+const DRAIN_BUDGET: usize = 64;
+/// Frames that may wait in the outbox. Beyond, they are dropped as on a full link.
+const OUTBOX: usize = 1024;
+/// How long a flow towards the guest waits for the answer to an ARP request or neighbour solicitation before it asks again.
+const NEIGHBOUR_RETRY: Duration = Duration::from_secs(1);
 
 /// The stack of one guest link.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    counters: Counters,
+    pub(crate) config: Config,
+    pub(crate) counters: Counters,
+    pub(crate) flows: Table<Entry>,
+    pub(crate) timers: Timers,
+    /// Flows that have something to flush.
+    queue: VecDeque<FlowId>,
+    pub(crate) tcp: tcp::Shared,
+    pub(crate) udp_batch: udp::Batch,
+    pub(crate) nameservers: Nameservers,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) reassembler: Reassembler,
+    pub(crate) icmp_errors: IcmpErrors,
+    pub(crate) within: Within,
+    outbox: VecDeque<(Offload, Vec<u8>)>,
+    pub(crate) buffer: TxBuffer,
+    /// The global IPv6 address that the guest was last seen to use.
+    pub(crate) guest_v6: Option<Ipv6Addr>,
+    /// Flows from the host's side that wait for the guest's MAC address.
+    unresolved: Vec<FlowId>,
+    /// Identification of the datagrams that we fragment.
+    pub(crate) next_ident: u32,
+}
+
+/// A flow in the table.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    queued: bool,
+    pub(crate) body: Body,
+}
+
+/// A flow by its protocol. TCP and UDP are boxed: the table is an array, and echo flows are small.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Tcp(Box<Tcp>),
+    Udp(Box<Udp>),
+    Echo(Echo),
 }
 
 /// Where a datagram from the host's side went.
@@ -36,37 +100,143 @@ pub struct Inbound {
     pub new: bool,
 }
 
+/// One flow, for listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowInfo {
+    /// Its id.
+    pub id: FlowId,
+    /// "tcp", "udp" or "icmp".
+    pub protocol: &'static str,
+    /// The guest's end. For ICMP the port is the echo identifier.
+    pub guest: SocketAddr,
+    /// The other end as the guest sees it; the wildcard for UDP that talks to anybody.
+    pub peer: SocketAddr,
+    /// TCP only: the connection's state.
+    pub state: &'static str,
+    /// Bytes of memory that it holds.
+    pub memory: usize,
+}
+
 impl Engine {
     /// An engine with no flows.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, counters: Counters::default() }
+        Self {
+            counters: Counters::default(),
+            flows: Table::new(config.keys.flow_hash, config.max_flows),
+            timers: Timers::default(),
+            queue: VecDeque::new(),
+            tcp: tcp::Shared::new(config.tcp),
+            udp_batch: udp::Batch::default(),
+            nameservers: Nameservers::default(),
+            neighbours: Neighbours::default(),
+            reassembler: Reassembler::default(),
+            icmp_errors: IcmpErrors::new(config.v4.map(|v4| v4.network)),
+            within: Within::new(&config),
+            outbox: VecDeque::new(),
+            buffer: TxBuffer::default(),
+            guest_v6: config.v6.and_then(|v6| v6.guest),
+            unresolved: Vec::new(),
+            next_ident: u32::from_ne_bytes(config.keys.isn.first_chunk().copied().unwrap_or_default()),
+            config,
+        }
     }
 
+    // ── the five verbs ─────────────────────────────────────────────────────────────────────────────────
+
     /// The device delivered `frame`, of which `offload` was left to us.
-    pub fn on_frame<U: Upstream>(&mut self, _now: Instant, _offload: Offload, _frame: &[u8], _up: &mut U) {
-        self.counters.drop(DropReason::UnknownProtocol);
+    pub fn on_frame<U: Upstream>(&mut self, now: Instant, offload: Offload, frame: &[u8], up: &mut U) {
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += frame.len() as u64;
+        if let Err(reason) = self.on_ethernet(now, offload, frame, up) {
+            self.counters.drop(reason);
+        }
     }
 
     /// The socket of `flow` has news.
-    pub fn on_upstream<U: Upstream>(&mut self, _now: Instant, _flow: FlowId, _event: Event, _up: &mut U) {}
+    pub fn on_upstream<U: Upstream>(&mut self, now: Instant, flow: FlowId, event: Event, up: &mut U) {
+        let Some((_, entry)) = self.flows.get_mut(flow) else { return };
+        match &mut entry.body {
+            Body::Tcp(tcp) if tcp.is_connecting() => self.on_connect(now, flow, event, up),
+            Body::Tcp(_) => self.tcp_step(now, flow, up, |tcp, ctx| tcp.on_upstream(event, ctx)),
+            Body::Udp(udp) => {
+                match event {
+                    Event::Error | Event::Failed(_) => udp.has_error = true,
+                    _ => udp.readable = true,
+                }
+                self.enqueue(flow);
+            }
+            Body::Echo(echo) => {
+                match event {
+                    Event::Error | Event::Failed(_) => echo.has_error = true,
+                    _ => echo.readable = true,
+                }
+                self.enqueue(flow);
+            }
+        }
+    }
 
     /// Does what was due at or before `now`.
-    pub fn on_timeout<U: Upstream>(&mut self, _now: Instant, _up: &mut U) {}
+    pub fn on_timeout<U: Upstream>(&mut self, now: Instant, up: &mut U) {
+        self.neighbour_timeout(now);
+        self.within_timeout(now);
+        for reason in self.reassembler.expire(now) {
+            self.counters.drop(reason);
+        }
+        while let Some(id) = self.timers.pop(now) {
+            let Some((_, entry)) = self.flows.get_mut(id) else { continue };
+            match &mut entry.body {
+                Body::Tcp(tcp) if tcp.needs_neighbour() => self.await_neighbour(now, id),
+                Body::Tcp(_) => self.tcp_step(now, id, up, Tcp::on_timeout),
+                Body::Udp(udp) if udp.expiry(&self.config.udp) <= now => self.finish(id, up),
+                Body::Udp(_) => self.retry_dns(now, id, up),
+                Body::Echo(_) => self.finish(id, up),
+            }
+        }
+    }
 
     /// When [`Engine::on_timeout`] wants to be called next; `None`: not before something else happens.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        [
+            self.timers.next(),
+            self.reassembler.next_timeout(),
+            self.neighbours.next_timeout(),
+            self.within.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Sends what the earlier verbs left to send: acknowledgements, replies, data waiting in host sockets.
     ///
     /// Returns whether more is left than one fair turn allows; the caller then looks for new frames and events without
     /// sleeping and calls again.
-    pub fn drain<U: Upstream, D: Device>(&mut self, _now: Instant, _up: &mut U, _dev: &mut D) -> bool {
-        false
+    pub fn drain<U: Upstream, D: Device>(&mut self, now: Instant, up: &mut U, dev: &mut D) -> bool {
+        self.flush_udp_batch(now, up);
+        let mut sent = self.counters.frames_out;
+        let limit = sent + DRAIN_BUDGET as u64;
+        // Each flow that is queued now has its turn; those that want another wait for the next drain.
+        for _ in 0..self.queue.len() {
+            if sent >= limit {
+                break;
+            }
+            let Some(id) = self.queue.pop_front() else { break };
+            self.flush_flow(now, id, up, dev);
+            sent = self.counters.frames_out;
+        }
+        while let Some((offload, frame)) = self.outbox.pop_front() {
+            self.counters.frames_out += 1;
+            self.counters.bytes_out += frame.len() as u64;
+            if dev.transmit(offload, &frame).is_err() {
+                self.counters.drop(DropReason::Device);
+            }
+        }
+        !self.queue.is_empty()
     }
+
+    // ── doors for the host's side ──────────────────────────────────────────────────────────────────────
 
     /// A client at `from` connected to a forwarded port that leads to `guest`; the connection is established on the
     /// host. On success the caller attaches the accepted socket to the id; the engine connects to the guest and resets
@@ -77,11 +247,31 @@ impl Engine {
     /// When the flow cannot be made; the caller closes the socket.
     pub fn accept_tcp(
         &mut self,
-        _now: Instant,
-        _from: SocketAddr,
-        _guest: SocketAddr,
+        now: Instant,
+        from: SocketAddr,
+        guest: SocketAddr,
     ) -> Result<FlowId, DropReason> {
-        Err(DropReason::NoRoom)
+        let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
+        if peer.is_ipv4() != guest.is_ipv4() {
+            return Err(DropReason::FamilyOff);
+        }
+        let mut key = Key { kind: Kind::Tcp, guest, peer };
+        // Two clients can look the same to the guest (127.0.0.1 and 127.0.0.2 from the same port): the second gets
+        // another port.
+        for _ in 0..64 {
+            if self.flows.find(&key).is_none() {
+                break;
+            }
+            key.peer.set_port(key.peer.port().wrapping_add(1).max(1024));
+        }
+        if self.flows.find(&key).is_some() {
+            return Err(DropReason::NoRoom);
+        }
+        let opening = self.opening(now, &key, None);
+        let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_host(&opening))))?;
+        self.counters.tcp_accepted += 1;
+        self.await_neighbour(now, id);
+        Ok(id)
     }
 
     /// A forwarded UDP port that leads to `guest` received `payload` from `from`: one datagram, or a train of datagrams
@@ -91,39 +281,180 @@ impl Engine {
     /// When the flow cannot be made; the datagrams are dropped and counted.
     pub fn accept_udp(
         &mut self,
-        _now: Instant,
-        _from: SocketAddr,
-        _guest: SocketAddr,
-        _payload: &[u8],
-        _segment: usize,
-        _meta: Meta,
+        now: Instant,
+        from: SocketAddr,
+        guest: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        meta: Meta,
     ) -> Result<Inbound, DropReason> {
-        Err(DropReason::NoRoom)
+        let result = self.inbound_udp(now, from, guest, payload, segment, meta);
+        if let Err(reason) = result {
+            self.counters.drop(reason);
+        }
+        result
     }
 
     /// The host's nameservers, most preferred first. Takes effect with the next query.
-    pub fn set_nameservers(&mut self, _servers: Vec<IpAddr>) {}
+    pub fn set_nameservers(&mut self, servers: Vec<IpAddr>) {
+        self.nameservers.set(servers);
+    }
 
     /// Where a rule without guest address leads: the configured address, or for IPv6 the one that the guest was last
     /// seen to use.
     #[must_use]
     pub fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
-        if ipv6 {
-            self.config.v6.and_then(|v6| v6.guest).map(IpAddr::V6)
-        } else {
-            self.config.v4.map(|v4| IpAddr::V4(v4.guest))
-        }
+        if ipv6 { self.guest_v6.map(IpAddr::V6) } else { self.config.v4.map(|v4| IpAddr::V4(v4.guest)) }
     }
 
     /// What the engine was told at its birth.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub const fn config(&self) -> &Config {
         &self.config
     }
 
     /// What has happened so far.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How many flows there are.
+    #[must_use]
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// All flows, for listings.
+    pub fn flows(&self) -> impl Iterator<Item = FlowInfo> + '_ {
+        self.flows.iter().map(|(id, key, entry)| {
+            let (protocol, state, memory) = match &entry.body {
+                Body::Tcp(tcp) => ("tcp", tcp.state_name(), tcp.held()),
+                Body::Udp(_) => ("udp", "", size_of::<Udp>()),
+                Body::Echo(_) => ("icmp", "", 0),
+            };
+            FlowInfo { id, protocol, guest: key.guest, peer: key.peer, state, memory }
+        })
+    }
+
+    // ── what the stages share ──────────────────────────────────────────────────────────────────────────
+
+    /// A frame that belongs to no flow, to be sent with the next drain.
+    pub(crate) fn post(&mut self, frame: Vec<u8>) {
+        if self.outbox.len() < OUTBOX {
+            self.outbox.push_back((Offload::NONE, frame));
+        } else {
+            self.counters.drop(DropReason::NoRoom);
+        }
+    }
+
+    /// The flow has something to flush.
+    pub(crate) fn enqueue(&mut self, id: FlowId) {
+        if let Some((_, entry)) = self.flows.get_mut(id)
+            && !entry.queued
+        {
+            entry.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    pub(crate) fn insert(&mut self, key: Key, body: Body) -> Result<FlowId, DropReason> {
+        self.flows.insert(key, Entry { queued: false, body }).map_err(|_| DropReason::NoRoom)
+    }
+
+    /// Removes a flow whose socket is closed already.
+    pub(crate) fn forget(&mut self, id: FlowId) {
+        self.timers.set(id, None);
+        if let Some(Entry { body: Body::Tcp(tcp), .. }) = self.flows.remove(id) {
+            tcp.release(&mut self.tcp);
+        }
+    }
+
+    /// Ends a flow and closes its socket.
+    pub(crate) fn finish<U: Upstream>(&mut self, id: FlowId, up: &mut U) {
+        up.close(id);
+        self.forget(id);
+    }
+
+    /// What a new TCP flow starts from.
+    pub(crate) fn opening(&self, now: Instant, key: &Key, mac: Option<MacAddr>) -> Opening {
+        Opening { now, isn: self.isn(now, key), mss: self.mss(key.guest.ip()), mac }
+    }
+
+    /// The largest TCP payload that the guest's link carries (RFC 6691: options do not count).
+    fn mss(&self, guest: IpAddr) -> u16 {
+        let headers = crate::frame::ip_header_len(guest) + 20;
+        self.config.mtu.bytes().saturating_sub(u16::try_from(headers).unwrap_or(60))
+    }
+
+    /// RFC 6528 §3: a keyed hash of the connection, plus a clock that ticks every 4 microseconds.
+    #[expect(clippy::cast_possible_truncation, reason = "a sequence number is the low 32 bits")]
+    fn isn(&self, now: Instant, key: &Key) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.config.keys.isn);
+        for end in [key.guest, key.peer] {
+            match end.ip() {
+                IpAddr::V4(a) => hasher.write(&a.octets()),
+                IpAddr::V6(a) => hasher.write(&a.octets()),
+            }
+            hasher.write(&end.port().to_be_bytes());
+        }
+        (hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32)
+    }
+
+    fn flush_flow<U: Upstream, D: Device>(&mut self, now: Instant, id: FlowId, up: &mut U, dev: &mut D) {
+        let Some((key, entry)) = self.flows.get_mut(id) else { return };
+        entry.queued = false;
+        let Body::Tcp(tcp) = &mut entry.body else {
+            return self.flush_datagrams(now, id, up, dev);
+        };
+        let mut out = Tx {
+            dev,
+            buffer: &mut self.buffer,
+            tally: Tally::default(),
+            mac: self.config.mac,
+            caps: self.config.device,
+        };
+        let mut ctx = tcp::Ctx { now, id, up, shared: &mut self.tcp, counters: &mut self.counters };
+        let result = tcp.flush(key, &mut ctx, &mut out, FLOW_BUDGET);
+        let tally = out.tally;
+        self.counters.add(tally);
+        match result {
+            Ok(more) => {
+                let at = tcp.deadline(&self.config.tcp);
+                self.timers.set(id, at);
+                if more {
+                    self.enqueue(id);
+                }
+            }
+            Err(step) => self.conclude(id, step),
+        }
+    }
+
+    /// A flow from the host's side wants to reach the guest: finds its MAC address, or asks for it.
+    fn await_neighbour(&mut self, now: Instant, id: FlowId) {
+        let Some((key, _)) = self.flows.get_mut(id) else { return };
+        let guest = key.guest.ip();
+        let mac = self.resolve(now, guest);
+        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
+        match mac {
+            Some(mac) => {
+                tcp.mac = Some(mac);
+                self.enqueue(id);
+            }
+            None => {
+                tcp.await_neighbour(now + NEIGHBOUR_RETRY);
+                self.timers.set(id, Some(now + NEIGHBOUR_RETRY));
+                if !self.unresolved.contains(&id) && self.unresolved.len() < OUTBOX {
+                    self.unresolved.push(id);
+                }
+            }
+        }
+    }
+
+    /// The guest's MAC address became known: what waited for it goes on.
+    pub(crate) fn resolved(&mut self, now: Instant) {
+        for id in core::mem::take(&mut self.unresolved) {
+            self.await_neighbour(now, id);
+        }
     }
 }

@@ -31,6 +31,7 @@ pub mod device;
 pub mod drop_reason;
 pub mod engine;
 pub mod ethernet;
+pub(crate) mod frame;
 pub mod ip;
 pub mod token_bucket;
 pub mod transport;

@@ -31,6 +31,7 @@ fn config() -> Config {
             gateway: Ipv4Addr::new(10, 0, 2, 2),
             dns: None,
             guest: Ipv4Addr::new(10, 0, 2, 100),
+            silent: None,
             dhcp: None,
         }),
         v6: None,

@@ -50,6 +50,7 @@ pub fn engine_config() -> Config {
             gateway: GATEWAY4,
             dns: Some(DNS4),
             guest: GUEST4,
+            silent: None,
             dhcp: Some(DhcpPool {
                 first: Ipv4Addr::new(10, 0, 2, 15),
                 count: 16,

@@ -101,7 +101,7 @@ pub fn on_message(our_mac: MacAddr, v4: &Ipv4Config, payload: &[u8]) -> Result<H
 
 /// Whether the guest sees us behind `ip`.
 fn is_ours(v4: &Ipv4Config, ip: Ipv4Addr) -> bool {
-    ip == v4.gateway || v4.dns == Some(ip)
+    ip == v4.gateway || v4.dns == Some(ip) || v4.silent == Some(ip)
 }
 
 fn may_teach(our_mac: MacAddr, v4: &Ipv4Config, sender: Station) -> bool {
@@ -157,6 +157,7 @@ mod tests {
             gateway: Ipv4Addr::new(10, 0, 2, 2),
             dns: Some(Ipv4Addr::new(10, 0, 2, 3)),
             guest: GUEST.ip,
+            silent: None,
             dhcp: None,
         }
     }

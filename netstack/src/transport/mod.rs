@@ -1,3 +1,205 @@
-//! Stage 4 of the data path: flows.
+//! Stage 4 of the data path: segments, datagrams and echo requests become flows.
+//!
+//! Each protocol has a file with its flow; this one decides which flow a packet belongs to, makes new ones, and carries
+//! out what a flow's step says. A flow is found by the two ends that the guest sees ([`table::Key`]).
 
+mod datagrams;
+pub(crate) mod echo;
 pub mod flow;
+pub(crate) mod table;
+pub(crate) mod tcp;
+pub(crate) mod timer;
+pub(crate) mod udp;
+
+use crate::addr::MacAddr;
+use crate::clock::Instant;
+use crate::device::vnet::Checksum;
+use crate::drop_reason::DropReason;
+use crate::engine::{Body, Engine};
+use crate::ip::Packet;
+use crate::ip::icmp_error::Problem;
+use crate::ip::rewrite::{Route, route};
+use crate::upstream::{Errno, Event, Upstream};
+use crate::within::dns;
+use core::net::{IpAddr, SocketAddr};
+use flow::FlowId;
+use table::{Key, Kind};
+use tcp::{Ctx, Segment, Step, Tcp};
+
+impl Engine {
+    /// A TCP segment of the guest.
+    pub(crate) fn on_tcp<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        checksum: Checksum,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        let seg = Segment::parse(packet.payload, packet.src, packet.dst, checksum)?;
+        let key = Key {
+            kind: Kind::Tcp,
+            guest: SocketAddr::new(packet.src, seg.src_port),
+            peer: SocketAddr::new(packet.dst, seg.dst_port),
+        };
+        if let Some(id) = self.flows.find(&key) {
+            self.tcp_step(now, id, up, |tcp, ctx| {
+                if tcp.mac.is_some() {
+                    tcp.mac = Some(mac);
+                }
+                tcp.on_segment(&seg, ctx)
+            });
+            return Ok(());
+        }
+        if seg.flags.rst() {
+            return Err(DropReason::OutOfWindow);
+        }
+        if !seg.flags.syn() || seg.flags.ack() {
+            // RFC 9293 §3.10.7.1: a segment of no connection is answered by RST.
+            self.reject(mac, &key, &seg);
+            return Err(DropReason::OutOfWindow);
+        }
+        self.open_tcp(now, mac, packet, key, &seg, up)
+    }
+
+    /// The guest wants a connection.
+    fn open_tcp<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        key: Key,
+        seg: &Segment<'_>,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        if packet.src.is_unspecified() {
+            return Err(DropReason::Martian);
+        }
+        let to = match route(&self.config, packet.dst) {
+            Route::Upstream(ip) => SocketAddr::new(ip, seg.dst_port),
+            Route::Dns if seg.dst_port == dns::PORT => match self.nameservers.get(0) {
+                Some(server) => SocketAddr::new(server, dns::PORT),
+                None => {
+                    self.reject(mac, &key, seg);
+                    return Err(DropReason::Upstream);
+                }
+            },
+            Route::Dns => {
+                self.reject(mac, &key, seg);
+                return Err(DropReason::NoSuchHost);
+            }
+            Route::Forbidden => {
+                self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
+                return Err(DropReason::Forbidden);
+            }
+            Route::Group => return Err(DropReason::Multicast),
+            Route::Nobody => return Err(DropReason::NoSuchHost),
+        };
+        let opening = self.opening(now, &key, Some(mac));
+        let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_guest(seg, &opening))))?;
+        self.counters.tcp_opened += 1;
+        self.connect(now, id, to, up);
+        Ok(())
+    }
+
+    /// Starts the host's connect() for a flow; its failure on the spot is told as a late one would be.
+    fn connect<U: Upstream>(&mut self, now: Instant, id: FlowId, to: SocketAddr, up: &mut U) {
+        let from = self.config.outbound.toward(to.ip());
+        if let Err(errno) = up.tcp_connect(id, to, from) {
+            self.on_connect(now, id, Event::Failed(errno), up);
+        }
+    }
+
+    /// News for a flow whose connect() is under way.
+    pub(crate) fn on_connect<U: Upstream>(&mut self, now: Instant, id: FlowId, event: Event, up: &mut U) {
+        let Some((key, entry)) = self.flows.get_mut(id) else { return };
+        let (key, Body::Tcp(tcp)) = (*key, &mut entry.body) else { return };
+        match event {
+            Event::Connected => {
+                tcp.connected();
+                self.enqueue(id);
+            }
+            Event::Failed(errno) => {
+                up.close(id);
+                if matches!(route(&self.config, key.peer.ip()), Route::Dns) {
+                    tcp.attempt = tcp.attempt.saturating_add(1);
+                    if let Some(server) = self.nameservers.get(tcp.attempt.into()) {
+                        return self.connect(now, id, SocketAddr::new(server, dns::PORT), up);
+                    }
+                }
+                self.refuse(now, id, errno);
+            }
+            Event::Readable | Event::Writable | Event::Error => {}
+        }
+    }
+
+    /// The host could not connect: the guest is told in the way that its own network would.
+    fn refuse(&mut self, now: Instant, id: FlowId, errno: Errno) {
+        self.counters.tcp_refused += 1;
+        let Some((key, entry)) = self.flows.get_mut(id) else { return };
+        let (key, Body::Tcp(tcp)) = (*key, &entry.body) else { return };
+        let (mac, behind_syn) = (tcp.mac, tcp.behind_syn());
+        self.forget(id);
+        let Some(mac) = mac else { return };
+        match tcp::refusal(errno) {
+            tcp::Refusal::Reset => {
+                let frame = tcp::segment::reset_frame(
+                    self.config.mac,
+                    mac,
+                    &key,
+                    tcp::seq::SeqNum(0),
+                    Some(behind_syn),
+                );
+                self.post(frame);
+            }
+            tcp::Refusal::Unreachable(errno) => {
+                let quoted = tcp::segment::syn_packet(&key, behind_syn.minus(1));
+                if let Some(problem) = Problem::from_errno(errno) {
+                    self.icmp_error(now, mac, &quoted, problem);
+                }
+            }
+        }
+    }
+
+    /// RFC 9293 §3.10.7.1: the RST that answers a segment of no connection.
+    fn reject(&mut self, mac: MacAddr, key: &Key, seg: &Segment<'_>) {
+        let frame = if seg.flags.ack() {
+            tcp::segment::reset_frame(self.config.mac, mac, key, seg.ack, None)
+        } else {
+            let ack = seg.seq.plus(seg.space());
+            tcp::segment::reset_frame(self.config.mac, mac, key, tcp::seq::SeqNum(0), Some(ack))
+        };
+        self.post(frame);
+    }
+
+    /// Runs one step of a TCP flow and does what it says.
+    pub(crate) fn tcp_step<U: Upstream>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        step: impl FnOnce(&mut Tcp, &mut Ctx<'_, U>) -> Step,
+    ) {
+        let Some((_, entry)) = self.flows.get_mut(id) else { return };
+        let Body::Tcp(tcp) = &mut entry.body else { return };
+        let mut ctx = Ctx { now, id, up, shared: &mut self.tcp, counters: &mut self.counters };
+        match step(tcp, &mut ctx) {
+            // The flush of the coming drain sets the timer.
+            Step::Continue => self.enqueue(id),
+            over => self.conclude(id, over),
+        }
+    }
+
+    /// A TCP flow is over; its socket is closed.
+    pub(crate) fn conclude(&mut self, id: FlowId, step: Step) {
+        if let Step::Abort(seq) = step
+            && let Some((key, entry)) = self.flows.get_mut(id)
+            && let Body::Tcp(tcp) = &entry.body
+            && let Some(mac) = tcp.mac
+        {
+            let frame = tcp::segment::reset_frame(self.config.mac, mac, key, seq, Some(tcp.behind_syn()));
+            self.post(frame);
+        }
+        self.forget(id);
+    }
+}

@@ -1,8 +1,12 @@
 //! Stage 6: the servers that exist only within the stack.
 //!
 //! The guest meets them at the gateway's address as it would meet those of a router at home: a DHCP server for each
-//! family and router advertisements. Each is a codec with a little state, fed with one message at a time; nothing here
-//! knows sockets, and time is an argument.
+//! family, router advertisements, and the DNS address. Each is a codec with a little state, fed with one message at a
+//! time; nothing here knows sockets, and time is an argument.
 
+pub(crate) mod dns;
 pub mod names;
 pub mod ra;
+mod serve;
+
+pub(crate) use serve::Within;

@@ -245,6 +245,8 @@ fn ipv4(network: Ipv4Net, dns: bool) -> Ipv4Config {
         gateway: at(2),
         dns: dns.then(|| at(3)),
         guest: at(100),
+        // Under --disable-dns the address stays on the link, but connections to it time out (contract section 8).
+        silent: (!dns).then(|| at(3)),
         dhcp: Some(DhcpPool { first: at(15), count: 16, lease: Duration::from_secs(24 * 60 * 60) }),
     }
 }

@@ -1,0 +1,375 @@
+//! Frames towards the guest: headers written in front of a payload that is already in place.
+//!
+//! [`TxBuffer`] has room for one super-frame. The payload (peeked from a socket, or copied) lies at a fixed place behind
+//! [`HEADROOM`]; [`Tx`] writes Ethernet, IP and transport headers right-aligned before it, so nothing is ever moved. When
+//! the device does not segment, the frame is cut here: the headers of segment *n* overwrite the tail of segment
+//! *n* - 1, which has left already.
+
+use crate::addr::MacAddr;
+use crate::counters::Counters;
+use crate::device::vnet::{Checksum, Gso, GsoKind, Offload};
+use crate::device::{Capabilities, Device};
+use crate::drop_reason::DropReason;
+use core::net::{IpAddr, SocketAddr};
+use smoltcp::wire::checksum;
+
+/// Room for Ethernet (14), IPv6 (40) and the longest TCP header (60), rounded up.
+pub(crate) const HEADROOM: usize = 128;
+/// The longest payload: an IP packet holds 65,535 bytes.
+pub(crate) const MAX_PAYLOAD: usize = 65_535;
+
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET_LEN: usize = 14;
+/// Bytes of an IPv4 header without options.
+pub(crate) const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header.
+pub(crate) const IPV6_LEN: usize = 40;
+
+pub(crate) const PROTO_ICMP: u8 = 1;
+pub(crate) const PROTO_TCP: u8 = 6;
+pub(crate) const PROTO_UDP: u8 = 17;
+pub(crate) const PROTO_ICMPV6: u8 = 58;
+
+/// Bytes of the IP header of `addr`'s family, without options.
+pub(crate) const fn ip_header_len(addr: IpAddr) -> usize {
+    match addr {
+        IpAddr::V4(_) => IPV4_LEN,
+        IpAddr::V6(_) => IPV6_LEN,
+    }
+}
+
+/// Room for one frame, reused for all.
+#[derive(Debug)]
+pub(crate) struct TxBuffer {
+    bytes: Box<[u8]>,
+}
+
+impl Default for TxBuffer {
+    fn default() -> Self {
+        Self { bytes: vec![0; HEADROOM + MAX_PAYLOAD].into_boxed_slice() }
+    }
+}
+
+impl TxBuffer {
+    /// The first `len` bytes of the payload's place.
+    pub(crate) fn payload_mut(&mut self, len: usize) -> &mut [u8] {
+        let end = HEADROOM + len.min(MAX_PAYLOAD);
+        self.bytes.get_mut(HEADROOM..end).unwrap_or_default()
+    }
+}
+
+/// What a frame's Ethernet and IP headers say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envelope {
+    pub(crate) to_mac: MacAddr,
+    pub(crate) src: SocketAddr,
+    pub(crate) dst: SocketAddr,
+    pub(crate) hops: u8,
+    pub(crate) traffic_class: u8,
+}
+
+/// A transport header: its bytes with the checksum field zero, and where that field is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transport<'a> {
+    pub(crate) protocol: u8,
+    pub(crate) header: &'a [u8],
+    pub(crate) checksum_at: usize,
+}
+
+/// How the payload is to be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Not at all.
+    Whole,
+    /// Into segments of this many bytes, by the device.
+    Train(GsoKind, u16),
+}
+
+/// What was sent, to be added to the counters afterwards.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    frames: u64,
+    bytes: u64,
+    refused: u64,
+    too_big: u64,
+}
+
+impl Tally {
+    /// One frame of `len` bytes.
+    pub(crate) const fn one(len: usize) -> Self {
+        Self { frames: 1, bytes: len as u64, refused: 0, too_big: 0 }
+    }
+}
+
+impl Counters {
+    /// Adds what a [`Tx`] sent.
+    pub(crate) fn add(&mut self, tally: Tally) {
+        self.frames_out += tally.frames;
+        self.bytes_out += tally.bytes;
+        self.drop_many(DropReason::Device, tally.refused);
+        self.drop_many(DropReason::TooBig, tally.too_big);
+    }
+}
+
+/// Sends frames to the guest.
+#[derive(Debug)]
+pub(crate) struct Tx<'a, D> {
+    pub(crate) dev: &'a mut D,
+    pub(crate) buffer: &'a mut TxBuffer,
+    pub(crate) tally: Tally,
+    pub(crate) mac: MacAddr,
+    pub(crate) caps: Capabilities,
+}
+
+impl<D: Device> Tx<'_, D> {
+    /// Sends the `len` payload bytes that begin `skip` bytes into the buffer's payload.
+    pub(crate) fn send(
+        &mut self,
+        env: &Envelope,
+        transport: &Transport<'_>,
+        skip: usize,
+        len: usize,
+        cut: Cut,
+    ) {
+        let payload_at = HEADROOM + skip;
+        let ip_len = ip_header_len(env.dst.ip());
+        let l4_len = transport.header.len() + len;
+        let headers_len = ETHERNET_LEN + ip_len + transport.header.len();
+        let Some(start) = payload_at.checked_sub(headers_len) else { return };
+        let Some(frame) = self.buffer.bytes.get_mut(start..payload_at + len) else {
+            self.tally.too_big += 1;
+            return;
+        };
+        if !write_headers(frame, self.mac, env, transport.protocol, l4_len) {
+            self.tally.too_big += 1;
+            return;
+        }
+        let Some(l4) = frame.get_mut(ETHERNET_LEN + ip_len..) else { return };
+        if let Some(place) = l4.get_mut(..transport.header.len()) {
+            place.copy_from_slice(transport.header);
+        }
+        let sum = pseudo_header(env.src.ip(), env.dst.ip(), transport.protocol, l4_len);
+        let checksum = if self.caps.checksum {
+            put_u16(l4, transport.checksum_at, sum);
+            Checksum::Partial { start: to_u16(ETHERNET_LEN + ip_len), offset: to_u16(transport.checksum_at) }
+        } else {
+            put_u16(l4, transport.checksum_at, 0);
+            let sum = finish(checksum::combine(&[sum, checksum::data(l4)]), transport.protocol);
+            put_u16(l4, transport.checksum_at, sum);
+            Checksum::Complete
+        };
+        let gso = match cut {
+            Cut::Train(kind, size) if len > usize::from(size) => {
+                Some(Gso { kind, size, header_len: to_u16(headers_len) })
+            }
+            _ => None,
+        };
+        self.tally.frames += 1;
+        self.tally.bytes += frame.len() as u64;
+        if self.dev.transmit(Offload { checksum, gso }, frame).is_err() {
+            self.tally.refused += 1;
+        }
+    }
+}
+
+/// A whole frame of its own, for the seldom ones: checksum complete, payload copied.
+pub(crate) fn assemble(mac: MacAddr, env: &Envelope, transport: &Transport<'_>, payload: &[u8]) -> Vec<u8> {
+    let ip_len = ip_header_len(env.dst.ip());
+    let l4_len = transport.header.len() + payload.len();
+    let mut frame = vec![0; ETHERNET_LEN + ip_len];
+    frame.extend_from_slice(transport.header);
+    frame.extend_from_slice(payload);
+    write_headers(&mut frame, mac, env, transport.protocol, l4_len);
+    if let Some(l4) = frame.get_mut(ETHERNET_LEN + ip_len..) {
+        put_u16(l4, transport.checksum_at, 0);
+        let pseudo = match transport.protocol {
+            PROTO_ICMP => 0,
+            protocol => pseudo_header(env.src.ip(), env.dst.ip(), protocol, l4_len),
+        };
+        let sum = finish(checksum::combine(&[pseudo, checksum::data(l4)]), transport.protocol);
+        put_u16(l4, transport.checksum_at, sum);
+    }
+    frame
+}
+
+/// An Ethernet frame around a complete IP packet.
+pub(crate) fn wrap(mac: MacAddr, to_mac: MacAddr, packet: &[u8]) -> Vec<u8> {
+    let ethertype: [u8; 2] = match packet.first().map(|b| b >> 4) {
+        Some(6) => [0x86, 0xdd],
+        _ => [0x08, 0x00],
+    };
+    let mut frame = Vec::with_capacity(ETHERNET_LEN + packet.len());
+    frame.extend_from_slice(&to_mac.0);
+    frame.extend_from_slice(&mac.0);
+    frame.extend_from_slice(&ethertype);
+    frame.extend_from_slice(packet);
+    frame
+}
+
+/// The one's complement of a sum as it goes into a header; a UDP checksum of zero means "none" and is sent as all ones
+/// (RFC 768).
+fn finish(sum: u16, protocol: u8) -> u16 {
+    match !sum {
+        0 if protocol == PROTO_UDP => 0xffff,
+        sum => sum,
+    }
+}
+
+fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, l4_len: usize) -> u16 {
+    let len = u32::try_from(l4_len).unwrap_or(u32::MAX).to_be_bytes();
+    let tail = [len[0], len[1], len[2], len[3], 0, 0, 0, protocol];
+    match (src, dst) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => checksum::combine(&[
+            checksum::data(&s.octets()),
+            checksum::data(&d.octets()),
+            checksum::data(&tail),
+        ]),
+        (s, d) => {
+            let octets = |a: IpAddr| match a {
+                IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+                IpAddr::V6(a) => a.octets(),
+            };
+            checksum::combine(&[
+                checksum::data(&octets(s)),
+                checksum::data(&octets(d)),
+                checksum::data(&tail),
+            ])
+        }
+    }
+}
+
+/// Writes the Ethernet and IP headers to the front of `frame`. False when the packet is too long for its length field.
+fn write_headers(frame: &mut [u8], mac: MacAddr, env: &Envelope, protocol: u8, l4_len: usize) -> bool {
+    let [t0, t1, t2, t3, t4, t5] = env.to_mac.0;
+    let [m0, m1, m2, m3, m4, m5] = mac.0;
+    match (env.src.ip(), env.dst.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let Ok(total) = u16::try_from(l4_len + IPV4_LEN) else { return false };
+            let ([l0, l1], s, d) = (total.to_be_bytes(), src.octets(), dst.octets());
+            let (class, hops) = (env.traffic_class, env.hops);
+            // Don't Fragment is set and the identification is zero: RFC 6864 §4.1, an atomic datagram.
+            let mut ip = [
+                0x45, class, l0, l1, 0, 0, 0x40, 0, hops, protocol, 0, 0, s[0], s[1], s[2], s[3], d[0], d[1],
+                d[2], d[3],
+            ];
+            let [c0, c1] = (!checksum::data(&ip)).to_be_bytes();
+            ip[10] = c0;
+            ip[11] = c1;
+            let ethernet = [t0, t1, t2, t3, t4, t5, m0, m1, m2, m3, m4, m5, 0x08, 0x00];
+            copy_front(frame, &ethernet, &ip)
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let Ok(total) = u16::try_from(l4_len) else { return false };
+            let ([l0, l1], class) = (total.to_be_bytes(), env.traffic_class);
+            let mut ip = [0; IPV6_LEN];
+            let fixed = [0x60 | class >> 4, class << 4, 0, 0, l0, l1, protocol, env.hops];
+            if let Some((start, rest)) = ip.split_first_chunk_mut::<8>() {
+                *start = fixed;
+                if let Some((s, d)) = rest.split_at_mut_checked(16) {
+                    s.copy_from_slice(&src.octets());
+                    d.copy_from_slice(&dst.octets());
+                }
+            }
+            let ethernet = [t0, t1, t2, t3, t4, t5, m0, m1, m2, m3, m4, m5, 0x86, 0xdd];
+            copy_front(frame, &ethernet, &ip)
+        }
+        _ => false,
+    }
+}
+
+fn copy_front(frame: &mut [u8], ethernet: &[u8; ETHERNET_LEN], ip: &[u8]) -> bool {
+    let Some((eth, rest)) = frame.split_at_mut_checked(ETHERNET_LEN) else { return false };
+    eth.copy_from_slice(ethernet);
+    match rest.get_mut(..ip.len()) {
+        Some(place) => {
+            place.copy_from_slice(ip);
+            true
+        }
+        None => false,
+    }
+}
+
+fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Header lengths, which are all far below the limit.
+fn to_u16(n: usize) -> u16 {
+    u16::try_from(n).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Full;
+
+    #[derive(Default)]
+    struct Sink(Vec<(Offload, Vec<u8>)>);
+
+    impl Device for Sink {
+        fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+            self.0.push((offload, frame.to_vec()));
+            Ok(())
+        }
+    }
+
+    fn send(caps: Capabilities, v6: bool, protocol: u8, payload: &[u8], cut: Cut) -> (Offload, Vec<u8>) {
+        let (mut dev, mut buffer) = (Sink::default(), TxBuffer::default());
+        buffer.payload_mut(payload.len()).copy_from_slice(payload);
+        let ends = if v6 { ("[fd00::2]:53", "[fd00::64]:999") } else { ("10.0.2.2:53", "10.0.2.100:999") };
+        let env = Envelope {
+            to_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            src: ends.0.parse().unwrap(),
+            dst: ends.1.parse().unwrap(),
+            hops: 64,
+            traffic_class: 0xb8,
+        };
+        let len = (payload.len() as u16 + 8).to_be_bytes();
+        let header: &[u8] =
+            if protocol == PROTO_UDP { &[0, 53, 3, 231, len[0], len[1], 0, 0] } else { &[0; 20] };
+        let transport =
+            Transport { protocol, header, checksum_at: if protocol == PROTO_UDP { 6 } else { 16 } };
+        let mut tx =
+            Tx { dev: &mut dev, buffer: &mut buffer, tally: Tally::default(), mac: MacAddr([2; 6]), caps };
+        tx.send(&env, &transport, 0, payload.len(), cut);
+        dev.0.pop().unwrap()
+    }
+
+    #[test]
+    fn a_second_parser_agrees_with_the_headers() {
+        for v6 in [false, true] {
+            let (offload, frame) = send(Capabilities::default(), v6, PROTO_UDP, b"hello", Cut::Whole);
+            assert_eq!(offload, Offload::NONE);
+            let packet = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
+            let Some(etherparse::TransportSlice::Udp(udp)) = packet.transport else { panic!("no UDP") };
+            assert_eq!((udp.source_port(), udp.destination_port(), udp.payload()), (53, 999, &b"hello"[..]));
+            let expected = match packet.net.unwrap() {
+                etherparse::NetSlice::Ipv4(ip) => {
+                    let header = ip.header().to_header();
+                    assert_eq!(header.header_checksum, header.calc_header_checksum());
+                    assert_eq!(header.dscp.value() << 2, 0xb8);
+                    udp.to_header().calc_checksum_ipv4(&header, udp.payload()).unwrap()
+                }
+                etherparse::NetSlice::Ipv6(ip) => {
+                    let header = ip.header().to_header();
+                    udp.to_header().calc_checksum_ipv6(&header, udp.payload()).unwrap()
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(udp.checksum(), expected);
+        }
+    }
+
+    #[test]
+    fn a_capable_device_gets_the_work_left_over() {
+        let caps = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+        let (offload, frame) = send(caps, false, PROTO_TCP, &[7; 3000], Cut::Train(GsoKind::Tcp4, 1400));
+        assert_eq!(offload.checksum, Checksum::Partial { start: 34, offset: 16 });
+        assert_eq!(offload.gso, Some(Gso { kind: GsoKind::Tcp4, size: 1400, header_len: 54 }));
+        assert_eq!(frame.len(), 3054);
+        let (offload, _) = send(caps, false, PROTO_TCP, &[7; 1400], Cut::Train(GsoKind::Tcp4, 1400));
+        assert_eq!(offload.gso, None, "a train of one is no train");
+    }
+}

@@ -1,0 +1,171 @@
+//! An IP packet of the guest: reassembled if need be, then to its transport; and the ICMP errors that go back.
+
+use crate::addr::MacAddr;
+use crate::checksum;
+use crate::clock::Instant;
+use crate::device::Offload;
+use crate::device::vnet::Checksum;
+use crate::drop_reason::DropReason;
+use crate::engine::Engine;
+use crate::frame::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
+use crate::ip::Packet;
+use crate::ip::fragment::Reassembled;
+use crate::ip::icmp_error::Problem;
+use crate::ip::ndp::Answer;
+use crate::ip::rewrite::guest_view;
+use crate::ip::{group, ndp};
+use crate::transport::echo;
+use crate::upstream::{DatagramError, Upstream};
+use core::net::IpAddr;
+
+const PROTO_IGMP: u8 = 2;
+
+impl Engine {
+    /// What follows an Ethernet header with an IP EtherType.
+    pub(crate) fn on_ip<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        offload: Offload,
+        bytes: &[u8],
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        let packet = Packet::parse(bytes)?;
+        self.notice(now, mac, packet.src);
+        if !packet.fragment {
+            return self.on_packet(now, mac, &packet, offload, up);
+        }
+        self.counters.fragments_in += 1;
+        match self.reassembler.insert(now, packet.whole) {
+            Reassembled::Complete(whole) => {
+                let packet = Packet::parse(&whole)?;
+                // A checksum left to us covers one frame, so that of a fragmented datagram is complete.
+                self.on_packet(now, mac, &packet, Offload::NONE, up)
+            }
+            Reassembled::Waiting => Ok(()),
+            Reassembled::Dropped(reason) => Err(reason),
+        }
+    }
+
+    /// Learns where the guest is from what it sends.
+    fn notice(&mut self, now: Instant, mac: MacAddr, src: IpAddr) {
+        let on_link = match src {
+            IpAddr::V4(ip) => self.config.v4.is_some_and(|v4| v4.network.contains(&ip)),
+            IpAddr::V6(ip) => {
+                let global = self.config.v6.is_some_and(|v6| v6.network.contains(&ip));
+                if global && self.config.v6.is_some_and(|v6| v6.guest.is_none()) {
+                    self.guest_v6 = Some(ip);
+                }
+                global || ip.is_unicast_link_local()
+            }
+        };
+        if on_link && self.neighbours.peek(src) != Some(mac) {
+            self.learn(now, src, mac);
+        }
+    }
+
+    fn on_packet<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        offload: Offload,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        match (packet.protocol, packet.dst) {
+            (PROTO_TCP, _) => self.on_tcp(now, mac, packet, offload.checksum, up),
+            (PROTO_UDP, _) => self.on_udp(now, mac, packet, offload, up),
+            (PROTO_ICMP, IpAddr::V4(_)) => self.on_icmp(now, mac, packet, offload.checksum, up),
+            (PROTO_ICMPV6, IpAddr::V6(_)) => self.on_icmp(now, mac, packet, offload.checksum, up),
+            // Nothing is relayed between groups here or there: that somebody listens changes nothing.
+            (PROTO_IGMP, IpAddr::V4(_)) => group::igmp(packet.payload).map(|_| ()),
+            _ => {
+                self.icmp_error(now, mac, packet.whole, Problem::ProtocolUnreachable);
+                Err(DropReason::UnknownProtocol)
+            }
+        }
+    }
+
+    fn on_icmp<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        checksum: Checksum,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        let kind = *packet.payload.first().ok_or(DropReason::Malformed)?;
+        if checksum == Checksum::Complete && !checksum_fits(packet) {
+            return Err(DropReason::Checksum);
+        }
+        let (request, _) = echo::types(packet.dst);
+        if kind == request {
+            return self.on_echo(now, mac, packet, up);
+        }
+        match (packet.src, packet.dst) {
+            (IpAddr::V6(src), IpAddr::V6(dst)) if ndp::is_ndp(kind) => {
+                let message =
+                    ndp::Message { src, dst, hops: packet.hops, verified: true, bytes: packet.payload };
+                self.on_ndp(now, mac, message)
+            }
+            (IpAddr::V6(_), IpAddr::V6(_)) if group::is_mld(kind) => {
+                group::mld(packet.hops, packet.payload).map(|_| ())
+            }
+            _ => Err(DropReason::Unsolicited),
+        }
+    }
+
+    fn on_ndp(&mut self, now: Instant, mac: MacAddr, message: ndp::Message<'_>) -> Result<(), DropReason> {
+        let v6 = self.config.v6.ok_or(DropReason::FamilyOff)?;
+        let heard = ndp::on_message(self.config.mac, &v6, mac, message)?;
+        if let Some((ip, mac)) = heard.learnt {
+            self.learn(now, ip.into(), mac);
+        }
+        match heard.answer {
+            Answer::Nothing => {}
+            Answer::Frame(frame) => self.post(frame),
+            Answer::Router { from, mac } => self.advertise(now, from, mac),
+        }
+        Ok(())
+    }
+
+    /// Tells the guest by ICMP why `packet`, which it sent, went no further. The complaint comes from the gateway, the
+    /// first router on the way.
+    pub(crate) fn icmp_error(&mut self, now: Instant, mac: MacAddr, packet: &[u8], problem: Problem) {
+        let from = match packet.first().map(|b| b >> 4) {
+            Some(4) => self.config.v4.map(|v4| v4.gateway.into()),
+            _ => self.config.v6.map(|v6| v6.gateway.into()),
+        };
+        if let Some(from) = from {
+            self.icmp_from(now, mac, from, packet, problem);
+        }
+    }
+
+    /// Passes a report from the host's error queue on to the guest.
+    pub(crate) fn icmp_report(&mut self, now: Instant, mac: MacAddr, packet: &[u8], report: &DatagramError) {
+        let Some(problem) = Problem::from_report(report) else { return };
+        match report.reporter.map(|ip| guest_view(&self.config, ip)) {
+            Some(from) => self.icmp_from(now, mac, from, packet, problem),
+            None => self.icmp_error(now, mac, packet, problem),
+        }
+    }
+
+    fn icmp_from(&mut self, now: Instant, mac: MacAddr, from: IpAddr, packet: &[u8], problem: Problem) {
+        match self.icmp_errors.build(now, problem, from, packet) {
+            Ok(reply) => {
+                self.counters.icmp_errors_out += 1;
+                let frame = wrap(self.config.mac, mac, &reply);
+                self.post(frame);
+            }
+            Err(reason) => self.counters.drop(reason),
+        }
+    }
+}
+
+/// Whether an ICMP message's checksum is right; ICMPv6 has a pseudo-header (RFC 4443 §2.3).
+fn checksum_fits(packet: &Packet<'_>) -> bool {
+    match packet.src {
+        IpAddr::V4(_) => checksum::fits(packet.payload),
+        IpAddr::V6(_) => checksum::transport_fits(packet.src, packet.dst, PROTO_ICMPV6, packet.payload),
+    }
+}

@@ -1,0 +1,188 @@
+//! Where a destination leads, and what a host-side address looks like to the guest.
+//!
+//! The guest's network holds three special addresses. The gateway stands for the host: with host loopback allowed it leads
+//! to 127.0.0.1 or ::1, and loopback clients of forwarded ports appear as it. Port 53 of the DNS address leads to the host's
+//! nameservers. Everything else inside the network is nobody (the guest is the only station), everything outside is the
+//! world. Contract: slirp4netns §8. Promise: no rule here lets a guest reach the host's loopback but the gateway's.
+
+use crate::config::Config;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where a destination address of the guest leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To this address on the host's side.
+    Upstream(IpAddr),
+    /// To the DNS address.
+    Dns,
+    /// To the gateway, which must not be used to reach the host.
+    Forbidden,
+    /// To a multicast group, or to all stations.
+    Group,
+    /// To an address of the guest's own network where nobody lives.
+    Nobody,
+}
+
+/// Where `dst` leads.
+pub(crate) fn route(config: &Config, dst: IpAddr) -> Route {
+    match dst {
+        IpAddr::V4(dst) => route_v4(config, dst),
+        IpAddr::V6(dst) => route_v6(config, dst),
+    }
+}
+
+fn route_v4(config: &Config, dst: Ipv4Addr) -> Route {
+    let Some(v4) = config.v4 else { return Route::Nobody };
+    if dst == v4.gateway || dst == Ipv4Addr::BROADCAST {
+        return loopback(config, Ipv4Addr::LOCALHOST.into());
+    }
+    if Some(dst) == v4.dns {
+        return Route::Dns;
+    }
+    if dst.is_multicast() || dst == v4.network.broadcast() {
+        return Route::Group;
+    }
+    if v4.network.contains(&dst) || dst.is_unspecified() || dst.is_loopback() {
+        return Route::Nobody;
+    }
+    Route::Upstream(dst.into())
+}
+
+fn route_v6(config: &Config, dst: Ipv6Addr) -> Route {
+    let Some(v6) = config.v6 else { return Route::Nobody };
+    if dst == v6.gateway {
+        return loopback(config, Ipv6Addr::LOCALHOST.into());
+    }
+    if Some(dst) == v6.dns {
+        return Route::Dns;
+    }
+    if dst.is_multicast() {
+        return Route::Group;
+    }
+    // An IPv4-mapped destination would make an IPv6 socket speak IPv4, past the rules above.
+    let nobody = v6.network.contains(&dst)
+        || dst.is_unspecified()
+        || dst.is_loopback()
+        || dst.is_unicast_link_local()
+        || dst.to_ipv4_mapped().is_some();
+    if nobody { Route::Nobody } else { Route::Upstream(dst.into()) }
+}
+
+const fn loopback(config: &Config, to: IpAddr) -> Route {
+    if config.host_loopback { Route::Upstream(to) } else { Route::Forbidden }
+}
+
+/// How the guest sees a peer that has `addr` on the host's side.
+pub(crate) fn guest_view(config: &Config, addr: IpAddr) -> IpAddr {
+    let gateway = match addr {
+        IpAddr::V4(a) if a.is_loopback() || a.is_unspecified() => config.v4.map(|v4| v4.gateway.into()),
+        IpAddr::V6(a) if a.is_loopback() || a.is_unspecified() => config.v6.map(|v6| v6.gateway.into()),
+        // Link-local addresses of the host's links mean nothing on the guest's.
+        IpAddr::V6(a) if a.is_unicast_link_local() => config.v6.map(|v6| v6.gateway.into()),
+        // The client has an address that lies in the guest's own network: answers would never leave it.
+        IpAddr::V4(a) => config.v4.filter(|v4| v4.network.contains(&a)).map(|v4| v4.gateway.into()),
+        IpAddr::V6(a) => config.v6.filter(|v6| v6.network.contains(&a)).map(|v6| v6.gateway.into()),
+    };
+    gateway.unwrap_or(addr)
+}
+
+/// Whether `addr` is one of ours: echo requests to it are answered here.
+pub(crate) fn is_ours(config: &Config, addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => config.v4.is_some_and(|v4| a == v4.gateway || Some(a) == v4.dns),
+        IpAddr::V6(a) => {
+            config.v6.is_some_and(|v6| a == v6.gateway || Some(a) == v6.dns || a == config.mac.link_local())
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::addr::MacAddr;
+    use crate::config::{DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+    use crate::device::Capabilities;
+    use core::time::Duration;
+
+    /// slirp4netns's defaults with IPv6 on.
+    pub(crate) fn config() -> Config {
+        Config {
+            mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
+            guest_mac: None,
+            mtu: Mtu::ETHERNET,
+            device: Capabilities::default(),
+            v4: Some(Ipv4Config {
+                network: "10.0.2.0/24".parse().unwrap(),
+                gateway: "10.0.2.2".parse().unwrap(),
+                dns: Some("10.0.2.3".parse().unwrap()),
+                guest: "10.0.2.100".parse().unwrap(),
+                dhcp: Some(DhcpPool {
+                    first: "10.0.2.15".parse().unwrap(),
+                    count: 16,
+                    lease: Duration::from_secs(86_400),
+                }),
+                silent: None,
+            }),
+            v6: Some(Ipv6Config {
+                network: "fd00::/64".parse().unwrap(),
+                gateway: "fd00::2".parse().unwrap(),
+                dns: Some("fd00::3".parse().unwrap()),
+                guest: None,
+                advertise: true,
+                dhcp: true,
+            }),
+            host_loopback: true,
+            outbound: Outbound::default(),
+            dns_search: Vec::new(),
+            tcp: TcpConfig::default(),
+            udp: UdpConfig::default(),
+            keys: Keys { flow_hash: [1; 16], isn: [2; 16] },
+            max_flows: 1000,
+        }
+    }
+
+    #[test]
+    fn special_addresses_lead_where_the_contract_says() {
+        let mut config = config();
+        let to = |config: &Config, dst: &str| route(config, dst.parse().unwrap());
+        assert_eq!(to(&config, "10.0.2.2"), Route::Upstream("127.0.0.1".parse().unwrap()));
+        assert_eq!(to(&config, "fd00::2"), Route::Upstream("::1".parse().unwrap()));
+        assert_eq!(to(&config, "10.0.2.3"), Route::Dns);
+        assert_eq!(to(&config, "fd00::3"), Route::Dns);
+        assert_eq!(to(&config, "10.0.2.77"), Route::Nobody);
+        assert_eq!(to(&config, "10.0.2.255"), Route::Group);
+        assert_eq!(to(&config, "192.0.2.1"), Route::Upstream("192.0.2.1".parse().unwrap()));
+        config.host_loopback = false;
+        assert_eq!(to(&config, "10.0.2.2"), Route::Forbidden);
+        assert_eq!(to(&config, "fd00::2"), Route::Forbidden);
+    }
+
+    #[test]
+    fn no_other_spelling_reaches_the_hosts_loopback() {
+        let config = config();
+        for dst in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "::ffff:10.9.9.9",
+            "fe80::1",
+        ] {
+            assert_eq!(route(&config, dst.parse().unwrap()), Route::Nobody, "{dst}");
+        }
+    }
+
+    #[test]
+    fn loopback_clients_appear_as_the_gateway() {
+        let config = config();
+        let seen = |addr: &str| guest_view(&config, addr.parse().unwrap()).to_string();
+        assert_eq!(seen("127.0.0.1"), "10.0.2.2");
+        assert_eq!(seen("127.1.2.3"), "10.0.2.2");
+        assert_eq!(seen("::1"), "fd00::2");
+        assert_eq!(seen("10.0.2.100"), "10.0.2.2");
+        assert_eq!(seen("192.0.2.9"), "192.0.2.9");
+        assert_eq!(seen("2001:db8::9"), "2001:db8::9");
+    }
+}

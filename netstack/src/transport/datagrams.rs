@@ -1,0 +1,580 @@
+//! UDP and echo through the engine: which flow, which socket, what comes back, what went wrong.
+
+use super::echo::{self, Echo};
+use super::flow::FlowId;
+use super::table::{Key, Kind};
+use super::udp::{self, Datagram, Failure, Role, Train, Udp};
+use crate::addr::{MacAddr, any_endpoint};
+use crate::clock::Instant;
+use crate::device::{Device, Offload};
+use crate::drop_reason::DropReason;
+use crate::engine::{Body, Engine, Inbound};
+use crate::ethernet::neighbour::{Lookup, Waiting};
+use crate::frame::{
+    ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Tally, Transport, Tx, assemble, wrap,
+};
+use crate::ip::Packet;
+use crate::ip::fragment::fragment;
+use crate::ip::icmp_error::Problem;
+use crate::ip::rewrite::{Route, guest_view, is_ours, route};
+use crate::upstream::{DatagramError, Errno, Meta, Upstream};
+use crate::within::dns::{self, Relay};
+use core::net::{IpAddr, SocketAddr};
+
+/// Trains that one flow may deliver before others have their turn.
+const TRAINS: usize = 16;
+/// Reports that one flow may take from its error queue in a turn.
+const REPORTS: usize = 16;
+
+impl Engine {
+    // ── UDP, guest to host ─────────────────────────────────────────────────────────────────────────────
+
+    /// A UDP datagram of the guest, or a train of them.
+    pub(crate) fn on_udp<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        offload: Offload,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        let datagram = Datagram::parse(packet.payload, packet.src, packet.dst, offload.checksum)?;
+        if self.serve_within(now, mac, packet, &datagram)? {
+            return Ok(());
+        }
+        if packet.src.is_unspecified() || datagram.src_port == 0 {
+            return Err(DropReason::Martian);
+        }
+        let segment = match offload.gso {
+            Some(gso) => usize::from(gso.size).min(datagram.payload.len()),
+            None => datagram.payload.len(),
+        };
+        let guest = SocketAddr::new(packet.src, datagram.src_port);
+        let peer = SocketAddr::new(packet.dst, datagram.dst_port);
+        let meta = Meta { hops: packet.hops, traffic_class: packet.traffic_class };
+
+        if let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) {
+            return self.udp_of_pair(now, id, mac, &datagram, segment, meta, up);
+        }
+        let to = match route(&self.config, packet.dst) {
+            Route::Upstream(ip) => SocketAddr::new(ip, datagram.dst_port),
+            Route::Dns if datagram.dst_port == dns::PORT => {
+                let key = Key { kind: Kind::UdpPair, guest, peer };
+                let flow = Udp::new(Role::Dns(Relay::default()), mac, now);
+                let id = self.insert(key, Body::Udp(Box::new(flow)))?;
+                self.counters.udp_flows += 1;
+                return self.udp_of_pair(now, id, mac, &datagram, segment, meta, up);
+            }
+            Route::Dns => {
+                self.icmp_error(now, mac, packet.whole, Problem::PortUnreachable);
+                return Err(DropReason::NoSuchHost);
+            }
+            Route::Forbidden => {
+                self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
+                return Err(DropReason::Forbidden);
+            }
+            Route::Group => return Err(DropReason::Multicast),
+            Route::Nobody => return Err(DropReason::NoSuchHost),
+        };
+        let id = self.udp_flow(now, guest, mac, up)?;
+        if let Some((_, entry)) = self.flows.get_mut(id)
+            && let Body::Udp(udp) = &mut entry.body
+        {
+            udp.last = now;
+        }
+        self.counters.udp_out += 1;
+        let failure = self.udp_batch.add((id, to, meta), datagram.payload, segment, up);
+        self.udp_failed(now, failure);
+        Ok(())
+    }
+
+    /// The flow of a guest endpoint with anybody, made if there is none.
+    fn udp_flow<U: Upstream>(
+        &mut self,
+        now: Instant,
+        guest: SocketAddr,
+        mac: MacAddr,
+        up: &mut U,
+    ) -> Result<FlowId, DropReason> {
+        let key = Key { kind: Kind::UdpAny, guest, peer: any_endpoint(guest.ip()) };
+        if let Some(id) = self.flows.find(&key) {
+            return Ok(id);
+        }
+        let id = self.insert(key, Body::Udp(Box::new(Udp::new(Role::Any, mac, now))))?;
+        if up.udp_open(id, guest.ip(), self.config.outbound.toward(guest.ip())).is_err() {
+            self.forget(id);
+            return Err(DropReason::Upstream);
+        }
+        self.counters.udp_flows += 1;
+        self.timers.set(id, Some(now + self.config.udp.timeout));
+        Ok(id)
+    }
+
+    /// A datagram for a peer that has a flow of its own: a client of a forwarded port, or the DNS address.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one datagram")]
+    fn udp_of_pair<U: Upstream>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        mac: MacAddr,
+        datagram: &Datagram<'_>,
+        segment: usize,
+        meta: Meta,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        let Some((_, entry)) = self.flows.get_mut(id) else { return Err(DropReason::NoRoom) };
+        let Body::Udp(udp) = &mut entry.body else { return Err(DropReason::NoRoom) };
+        udp.last = now;
+        udp.mac = mac;
+        self.counters.udp_out += 1;
+        match &mut udp.role {
+            Role::Inbound { client } => {
+                udp.both_ways = true;
+                let target = (id, *client, meta);
+                let failure = self.udp_batch.add(target, datagram.payload, segment, up);
+                self.udp_failed(now, failure);
+            }
+            Role::Dns(relay) => {
+                // A train of queries does not happen; if it does, each is one.
+                for query in datagram.payload.chunks(segment.max(1)) {
+                    let Some(send) = relay.ask(now, query, &self.nameservers) else {
+                        return Err(DropReason::Upstream);
+                    };
+                    let from = self.config.outbound.toward(send.to.ip());
+                    if send_query(id, &mut relay.open, &send, from, up).is_err() {
+                        relay.failed(now, send.to.ip());
+                    }
+                }
+                let at = udp.deadline(&self.config.udp);
+                self.timers.set(id, Some(at));
+            }
+            Role::Any => {}
+        }
+        Ok(())
+    }
+
+    /// Sends the datagrams gathered so far.
+    pub(crate) fn flush_udp_batch<U: Upstream>(&mut self, now: Instant, up: &mut U) {
+        let failure = self.udp_batch.flush(up);
+        self.udp_failed(now, failure);
+    }
+
+    /// The host refused a datagram: the guest is told as by a router.
+    fn udp_failed(&mut self, now: Instant, failure: Option<Failure>) {
+        let Some(Failure { flow, to, errno }) = failure else { return };
+        self.counters.drop(DropReason::Upstream);
+        self.datagram_error(now, flow, &DatagramError { to, error: errno, reporter: None, icmp: None });
+    }
+
+    /// A query waits for another server, or a flow's time has come.
+    pub(crate) fn retry_dns<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) {
+        let Some((_, entry)) = self.flows.get_mut(id) else { return };
+        let Body::Udp(udp) = &mut entry.body else { return };
+        if let Role::Dns(relay) = &mut udp.role {
+            // Each query is tried with each server once at most, so this ends.
+            loop {
+                let open = relay.open;
+                let Some(send) = relay.retry(now, &self.nameservers) else { break };
+                let (to, query) = (send.to, send.query.to_vec());
+                let from = self.config.outbound.toward(to.ip());
+                let mut now_open = open;
+                let sent = send_query(id, &mut now_open, &dns::Send { to, query: &query }, from, up);
+                relay.open = now_open;
+                if sent.is_err() {
+                    relay.failed(now, to.ip());
+                }
+            }
+        }
+        let at = udp.deadline(&self.config.udp);
+        self.timers.set(id, Some(at));
+    }
+
+    // ── UDP and echo, host to guest ────────────────────────────────────────────────────────────────────
+
+    /// See [`Engine::accept_udp`].
+    pub(crate) fn inbound_udp(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        guest: SocketAddr,
+        payload: &[u8],
+        segment: usize,
+        meta: Meta,
+    ) -> Result<Inbound, DropReason> {
+        let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
+        if peer.is_ipv4() != guest.is_ipv4() {
+            return Err(DropReason::FamilyOff);
+        }
+        let key = Key { kind: Kind::UdpPair, guest, peer };
+        let (flow, new) = match self.flows.find(&key) {
+            Some(id) => (id, false),
+            None => {
+                let role = Role::Inbound { client: from };
+                let id = self.insert(key, Body::Udp(Box::new(Udp::new(role, MacAddr::BROADCAST, now))))?;
+                self.counters.udp_flows += 1;
+                self.timers.set(id, Some(now + self.config.udp.timeout));
+                (id, true)
+            }
+        };
+        if let Some((_, entry)) = self.flows.get_mut(flow)
+            && let Body::Udp(udp) = &mut entry.body
+        {
+            udp.last = now;
+        }
+        let found = self.neighbours.lookup(now, guest.ip());
+        let to_mac = match found {
+            Lookup::Known(mac) => mac,
+            Lookup::Resolve { .. } => MacAddr::BROADCAST,
+            Lookup::Unreachable => return Err(DropReason::Unresolved),
+        };
+        let env = Envelope {
+            to_mac,
+            src: peer,
+            dst: guest,
+            hops: meta.hops.max(1),
+            traffic_class: meta.traffic_class,
+        };
+        for datagram in payload.chunks(segment.max(1)) {
+            let frame = self.udp_frames(&env, datagram);
+            for frame in frame {
+                if matches!(found, Lookup::Known(_)) {
+                    self.post(frame);
+                } else {
+                    self.neighbours.wait(guest.ip(), Waiting { offload: Offload::NONE, frame })?;
+                }
+            }
+        }
+        if payload.is_empty() {
+            for frame in self.udp_frames(&env, &[]) {
+                self.post(frame);
+            }
+        }
+        if matches!(found, Lookup::Resolve { ask: true }) {
+            self.ask_for(guest.ip());
+        }
+        self.counters.udp_in += 1;
+        Ok(Inbound { flow, new })
+    }
+
+    /// One datagram as frames of their own: one, or fragments.
+    fn udp_frames(&mut self, env: &Envelope, datagram: &[u8]) -> Vec<Vec<u8>> {
+        let header = udp::header(env, datagram.len());
+        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let frame = assemble(self.config.mac, env, &transport, datagram);
+        self.fit(env.to_mac, frame)
+    }
+
+    /// A frame as it is, or as fragments when its packet exceeds the MTU.
+    pub(crate) fn fit(&mut self, to_mac: MacAddr, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        let mtu = self.config.mtu;
+        if frame.len() - ETHERNET_LEN <= usize::from(mtu.bytes()) {
+            return vec![frame];
+        }
+        self.next_ident = self.next_ident.wrapping_add(1);
+        let mut frames = Vec::new();
+        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let cut = fragment(packet, mtu, self.next_ident, |part| {
+            frames.push(wrap(self.config.mac, to_mac, part));
+        });
+        if let Err(reason) = cut {
+            self.counters.drop(reason);
+        }
+        self.counters.fragments_out += frames.len() as u64;
+        frames
+    }
+
+    /// Delivers what a UDP or ping socket has for the guest.
+    pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        dev: &mut D,
+    ) {
+        self.take_errors(now, id, up);
+        let more = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
+            Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, up, dev),
+            Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, up, dev),
+            _ => return,
+        };
+        if more {
+            self.enqueue(id);
+        }
+    }
+
+    fn flush_udp<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        dev: &mut D,
+    ) -> bool {
+        for _ in 0..TRAINS {
+            let into = self.buffer.payload_mut(crate::frame::MAX_PAYLOAD);
+            let Ok(received) = up.udp_receive(id, into) else {
+                if let Some((_, entry)) = self.flows.get_mut(id)
+                    && let Body::Udp(udp) = &mut entry.body
+                {
+                    udp.readable = false;
+                }
+                return false;
+            };
+            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
+            let Body::Udp(udp) = &mut entry.body else { return false };
+            let (guest, mut src) = (key.guest, received.from);
+            match &mut udp.role {
+                Role::Dns(relay) => {
+                    let answer = self.buffer.payload_mut(received.len.min(512));
+                    if !relay.answered(received.from, answer, &mut self.nameservers) {
+                        self.counters.drop(DropReason::Unsolicited);
+                        continue;
+                    }
+                    src = key.peer;
+                }
+                _ => src.set_ip(guest_view(&self.config, src.ip())),
+            }
+            udp.last = now;
+            udp.both_ways = true;
+            let env = Envelope {
+                to_mac: udp.mac,
+                src,
+                dst: guest,
+                hops: received.meta.hops.max(1),
+                traffic_class: received.meta.traffic_class,
+            };
+            let at = udp.deadline(&self.config.udp);
+            self.timers.set(id, Some(at));
+            if src.is_ipv4() != guest.is_ipv4() {
+                self.counters.drop(DropReason::FamilyOff);
+                continue;
+            }
+            self.send_train(&Train { len: received.len, segment: received.segment, env }, dev);
+        }
+        true
+    }
+
+    fn send_train<D: Device>(&mut self, train: &Train, dev: &mut D) {
+        self.counters.udp_in += train.len.div_ceil(train.segment.max(1)).max(1) as u64;
+        let mut oversized = Vec::new();
+        let mut tx = Tx {
+            dev,
+            buffer: &mut self.buffer,
+            tally: Tally::default(),
+            mac: self.config.mac,
+            caps: self.config.device,
+        };
+        udp::send_to_guest(train, self.config.mtu.bytes().into(), &mut tx, |tx, at, len| {
+            let bytes = tx.buffer.payload_mut(at + len);
+            oversized.push(bytes.get(at..).unwrap_or_default().to_vec());
+        });
+        let tally = tx.tally;
+        self.counters.add(tally);
+        for datagram in oversized {
+            for frame in self.udp_frames(&train.env, &datagram) {
+                self.post(frame);
+            }
+        }
+    }
+
+    // ── echo ───────────────────────────────────────────────────────────────────────────────────────────
+
+    /// An echo request of the guest.
+    pub(crate) fn on_echo<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        let (ident, sequence, data) = echo::parse(packet.payload).ok_or(DropReason::Malformed)?;
+        let (_, reply) = echo::types(packet.dst);
+        if is_ours(&self.config, packet.dst) {
+            let env = Envelope {
+                to_mac: mac,
+                src: SocketAddr::new(packet.dst, 0),
+                dst: SocketAddr::new(packet.src, 0),
+                hops: 64,
+                traffic_class: packet.traffic_class,
+            };
+            let frames = self.echo_frames(&env, &echo::header(reply, ident, sequence), data);
+            for frame in frames {
+                self.post(frame);
+            }
+            return Ok(());
+        }
+        let to = match route(&self.config, packet.dst) {
+            Route::Upstream(to) => to,
+            Route::Group => return Err(DropReason::Multicast),
+            _ => return Err(DropReason::NoSuchHost),
+        };
+        let key = Key {
+            kind: Kind::Echo,
+            guest: SocketAddr::new(packet.src, ident),
+            peer: SocketAddr::new(packet.dst, 0),
+        };
+        let id = match self.flows.find(&key) {
+            Some(id) => id,
+            None => self.open_echo(now, key, mac, to, up)?,
+        };
+        if let Some((_, entry)) = self.flows.get_mut(id)
+            && let Body::Echo(echo) = &mut entry.body
+        {
+            echo.last = now;
+            echo.sequence = sequence;
+            self.timers.set(id, Some(now + echo::TIMEOUT));
+        }
+        let meta = Meta { hops: packet.hops, traffic_class: packet.traffic_class };
+        if let Err(errno) = up.ping_send(id, to, sequence, data, meta) {
+            if let Some(problem) = Problem::from_errno(errno) {
+                self.icmp_error(now, mac, packet.whole, problem);
+            }
+            return Err(DropReason::Upstream);
+        }
+        Ok(())
+    }
+
+    fn open_echo<U: Upstream>(
+        &mut self,
+        now: Instant,
+        key: Key,
+        mac: MacAddr,
+        to: IpAddr,
+        up: &mut U,
+    ) -> Result<FlowId, DropReason> {
+        let echo = Echo { mac, last: now, readable: false, has_error: false, sequence: 0 };
+        let id = self.insert(key, Body::Echo(echo))?;
+        if let Err(errno) = up.ping_open(id, to, self.config.outbound.toward(to)) {
+            self.forget(id);
+            return Err(if errno == Errno::Prohibited {
+                DropReason::Forbidden
+            } else {
+                DropReason::Upstream
+            });
+        }
+        self.counters.echo_flows += 1;
+        Ok(id)
+    }
+
+    fn flush_echo<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        dev: &mut D,
+    ) -> bool {
+        for _ in 0..TRAINS {
+            let into = self.buffer.payload_mut(crate::frame::MAX_PAYLOAD);
+            let Ok((sequence, received)) = up.ping_receive(id, into) else {
+                if let Some((_, entry)) = self.flows.get_mut(id)
+                    && let Body::Echo(echo) = &mut entry.body
+                {
+                    echo.readable = false;
+                }
+                return false;
+            };
+            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
+            let Body::Echo(echo) = &mut entry.body else { return false };
+            echo.last = now;
+            self.timers.set(id, Some(now + echo::TIMEOUT));
+            let env = Envelope {
+                to_mac: echo.mac,
+                src: SocketAddr::new(key.peer.ip(), 0),
+                dst: SocketAddr::new(key.guest.ip(), 0),
+                hops: received.meta.hops.max(1),
+                traffic_class: received.meta.traffic_class,
+            };
+            let (_, reply) = echo::types(key.peer.ip());
+            let header = echo::header(reply, key.guest.port(), sequence);
+            let data = self.buffer.payload_mut(received.len).to_vec();
+            for frame in self.echo_frames(&env, &header, &data) {
+                self.counters.add(Tally::one(frame.len()));
+                if dev.transmit(Offload::NONE, &frame).is_err() {
+                    self.counters.drop(DropReason::Device);
+                }
+            }
+        }
+        true
+    }
+
+    fn echo_frames(&mut self, env: &Envelope, header: &[u8; 8], data: &[u8]) -> Vec<Vec<u8>> {
+        let protocol = if env.dst.is_ipv4() { PROTO_ICMP } else { PROTO_ICMPV6 };
+        let transport = Transport { protocol, header, checksum_at: 2 };
+        let frame = assemble(self.config.mac, env, &transport, data);
+        self.fit(env.to_mac, frame)
+    }
+
+    // ── errors ─────────────────────────────────────────────────────────────────────────────────────────
+
+    fn take_errors<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) {
+        let has_error = match self.flows.get_mut(id).map(|(_, entry)| &mut entry.body) {
+            Some(Body::Udp(udp)) => core::mem::take(&mut udp.has_error),
+            Some(Body::Echo(echo)) => core::mem::take(&mut echo.has_error),
+            _ => false,
+        };
+        if !has_error {
+            return;
+        }
+        for _ in 0..REPORTS {
+            let Ok(report) = up.take_error(id) else { return };
+            self.datagram_error(now, id, &report);
+        }
+    }
+
+    /// A datagram sent earlier did not arrive: the guest gets the ICMP error, quoting what it must have sent.
+    fn datagram_error(&mut self, now: Instant, id: FlowId, report: &DatagramError) {
+        let Some((key, entry)) = self.flows.get_mut(id) else { return };
+        let guest = key.guest;
+        let (mac, protocol, peer, header) = match &mut entry.body {
+            Body::Udp(udp) => {
+                let peer = match &mut udp.role {
+                    Role::Dns(relay) => {
+                        // Another server is asked; the guest need not know.
+                        relay.failed(now, report.to.ip());
+                        self.timers.set(id, Some(now));
+                        return;
+                    }
+                    Role::Inbound { .. } => key.peer,
+                    Role::Any => SocketAddr::new(guest_view(&self.config, report.to.ip()), report.to.port()),
+                };
+                let env = quoted_envelope(guest, peer);
+                (udp.mac, PROTO_UDP, peer, udp::header(&env, 0))
+            }
+            Body::Echo(echo) => {
+                let protocol = if guest.is_ipv4() { PROTO_ICMP } else { PROTO_ICMPV6 };
+                let (request, _) = echo::types(guest.ip());
+                (echo.mac, protocol, key.peer, echo::header(request, guest.port(), echo.sequence))
+            }
+            Body::Tcp(_) => return,
+        };
+        let env = quoted_envelope(guest, peer);
+        let checksum_at = if protocol == PROTO_UDP { 6 } else { 2 };
+        let transport = Transport { protocol, header: &header, checksum_at };
+        let frame = assemble(self.config.mac, &env, &transport, &[]);
+        let quoted = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        self.icmp_report(now, mac, quoted, report);
+    }
+}
+
+/// The headers of a packet that the guest sent.
+const fn quoted_envelope(guest: SocketAddr, peer: SocketAddr) -> Envelope {
+    Envelope { to_mac: MacAddr([0; 6]), src: guest, dst: peer, hops: 64, traffic_class: 0 }
+}
+
+/// Sends a query, opening the flow's socket first, or again when the server is of the other family.
+fn send_query<U: Upstream>(
+    id: FlowId,
+    open: &mut Option<bool>,
+    send: &dns::Send<'_>,
+    from: Option<IpAddr>,
+    up: &mut U,
+) -> Result<(), Errno> {
+    let v6 = send.to.is_ipv6();
+    if *open != Some(v6) {
+        if open.take().is_some() {
+            up.close(id);
+        }
+        up.udp_open(id, send.to.ip(), from)?;
+        *open = Some(v6);
+    }
+    up.udp_send(id, send.to, send.query, send.query.len(), Meta::default())
+}

@@ -1,0 +1,389 @@
+//! TCP: a translator between the guest's TCP and a host kernel socket, not a second full stack.
+//!
+//! ```text
+//!   guest ──segments──▶ ToUpstream ──bytes──▶ socket      acknowledged when the socket or our buffer has them
+//!   guest ◀──segments── ToGuest ◀──peeked── socket        consumed when the guest has acknowledged them
+//! ```
+//!
+//! **Guest to host** (`to_upstream`). Payload in order goes straight from the device's buffer into the socket. What the
+//! socket does not take is kept in a bounded buffer, and the window that we advertise is exactly the room that is left, so
+//! nothing inside the advertised window is ever thrown away. Bytes in that buffer are acknowledged: they are in order,
+//! in memory, and the socket is always kept full from it. If they cannot be delivered in the end the flow is reset, never
+//! closed politely. Acknowledging only what the kernel took would make a guest repeat data whenever a
+//! slow upstream pauses for longer than the guest's retransmission timeout.
+//!
+//! **Host to guest** (`to_guest`). Data stays in the kernel's receive queue, peeked at an offset, until the guest has
+//! acknowledged it; retransmission peeks again; no copy is kept here. There is no congestion window: the link is a device
+//! on this machine that carries or refuses at once, so the guest's window is the only limit (docs/rfc-exceptions.md).
+//!
+//! **Opening** (`open`). The guest's SYN is answered when the host's connect() has succeeded; its failure
+//! becomes RST or the ICMP error it stands for.
+//!
+//! **Closing**. Each half closes by itself: FIN becomes shutdown(), end-of-file becomes FIN. A flow ends when both halves
+//! are closed and acknowledged; there is no TIME-WAIT here, the socket's own does that duty upstream, and a guest
+//! that repeats its last FIN is answered by RST, which by then harms nothing.
+//!
+//! A flow does its sending in [`Tcp::flush`] only, once per batch of frames and events: one acknowledgement covers the
+//! batch, and it rides on data where there is any.
+
+pub(crate) mod buffer;
+mod open;
+pub(crate) mod options;
+pub(crate) mod rtt;
+pub(crate) mod segment;
+pub(crate) mod seq;
+mod to_guest;
+mod to_upstream;
+
+use crate::addr::MacAddr;
+use crate::clock::Instant;
+use crate::config::TcpConfig;
+use crate::counters::Counters;
+use crate::device::Device;
+use crate::drop_reason::DropReason;
+use crate::frame::Tx;
+use crate::transport::flow::FlowId;
+use crate::transport::table::Key;
+use crate::upstream::{Errno, Event, Upstream};
+use core::time::Duration;
+pub(crate) use open::{Opening, Refusal, refusal};
+pub(crate) use segment::{Flags, Segment};
+use seq::SeqNum;
+use to_guest::ToGuest;
+use to_upstream::ToUpstream;
+
+/// Our window scale: with it a window reaches 8 MiB, twice the default bound.
+const WINDOW_SHIFT: u8 = 7;
+/// Timeouts in a row without a sign of life after which the guest is gone (Linux's tcp_retries2).
+const MAX_UNHEARD: u8 = 15;
+/// Challenge acknowledgements per second, all flows together (RFC 5961 §7).
+const CHALLENGES_PER_SECOND: u8 = 100;
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The guest's SYN is here; the host's connect() is under way.
+    Connecting,
+    /// A client is connected on the host's side; our SYN is on its way to the guest.
+    SynSent,
+    /// The host is connected; our SYN-ACK is on its way to the guest.
+    SynReceived,
+    /// Both sides are connected. Closing is told by the halves.
+    Open,
+}
+
+/// What a step did to the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Step {
+    /// It lives on, and may have something to flush.
+    Continue,
+    /// It is over, and its socket closed.
+    Finished,
+    /// It is over, its socket closed, and the guest is to be told by RST with this sequence number.
+    Abort(SeqNum),
+}
+
+/// What all TCP flows share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: TcpConfig,
+    /// Bytes of window that may still be promised.
+    pool: u64,
+    challenge_second: u64,
+    challenges: u8,
+}
+
+impl Shared {
+    pub(crate) const fn new(config: TcpConfig) -> Self {
+        Self { config, pool: config.window_pool, challenge_second: 0, challenges: 0 }
+    }
+
+    /// RFC 5961 §7: whether one more challenge may be sent.
+    fn may_challenge(&mut self, now: Instant) -> bool {
+        let second = now.as_micros() / 1_000_000;
+        if second != self.challenge_second {
+            self.challenge_second = second;
+            self.challenges = 0;
+        }
+        self.challenges = self.challenges.saturating_add(1);
+        self.challenges <= CHALLENGES_PER_SECOND
+    }
+}
+
+/// What a step may touch beside its flow.
+pub(crate) struct Ctx<'a, U> {
+    pub(crate) now: Instant,
+    pub(crate) id: FlowId,
+    pub(crate) up: &'a mut U,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) counters: &'a mut Counters,
+}
+
+/// One TCP connection.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    stage: Stage,
+    /// The guest's MAC address, once known.
+    pub(crate) mac: Option<MacAddr>,
+    rx: ToUpstream,
+    tx: ToGuest,
+    /// The timestamp to echo; `None` when the option is not in use (RFC 7323 §3.2).
+    ts_recent: Option<u32>,
+    /// Both sides permit SACK.
+    sack: bool,
+    /// When the guest last said something.
+    heard: Instant,
+    /// Keepalive probes since then.
+    probes: u8,
+    /// The largest segment that fits the guest's link.
+    own_mss: u16,
+    /// Which nameserver the connect() in progress tries, when this is a connection to the DNS address.
+    pub(crate) attempt: u8,
+}
+
+impl Tcp {
+    /// A segment of the guest arrived for this flow.
+    pub(crate) fn on_segment<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Step {
+        match self.stage {
+            Stage::Connecting => return self.while_connecting(seg, ctx),
+            Stage::SynSent => return self.answer_to_syn(seg, ctx),
+            Stage::SynReceived | Stage::Open => {}
+        }
+        // RFC 9293 §3.10.7.4, first: is it in the window?
+        if !self.rx.acceptable(seg) {
+            ctx.counters.drop(DropReason::OutOfWindow);
+            if self.stage == Stage::SynReceived && seg.flags.syn() {
+                self.tx.syn_due = true; // our SYN-ACK was lost
+            } else if !seg.flags.rst() {
+                self.rx.ack_now();
+                self.hear(ctx.now);
+            }
+            return Step::Continue;
+        }
+        // Second: RST. RFC 5961 §3.2: only the exact next number resets; others are challenged.
+        if seg.flags.rst() {
+            if seg.seq == self.rx.next() {
+                ctx.counters.tcp_reset += 1;
+                ctx.up.tcp_reset(ctx.id);
+                return Step::Finished;
+            }
+            self.challenge(ctx);
+            return Step::Continue;
+        }
+        // Fourth: SYN. RFC 5961 §4.2: challenged, so that a guest that has forgotten the connection resets it.
+        if seg.flags.syn() {
+            if self.stage == Stage::SynReceived {
+                self.tx.syn_due = true;
+            } else {
+                self.challenge(ctx);
+            }
+            return Step::Continue;
+        }
+        // Fifth: ACK.
+        if !seg.flags.ack() {
+            ctx.counters.drop(DropReason::Malformed);
+            return Step::Continue;
+        }
+        if !self.timestamp_is_fresh(seg) {
+            ctx.counters.drop(DropReason::OutOfWindow);
+            self.rx.ack_now();
+            return Step::Continue;
+        }
+        self.hear(ctx.now);
+        if self.stage == Stage::SynReceived {
+            if seg.ack != self.tx.first() {
+                // RFC 9293 §3.10.7.4: an unacceptable ACK in SYN-RECEIVED is answered by RST from its own number.
+                ctx.up.tcp_reset(ctx.id);
+                return Step::Abort(seg.ack);
+            }
+            self.stage = Stage::Open;
+            self.tx.opened(ctx.now);
+        }
+        if !self.tx.on_ack(seg, ctx) {
+            self.rx.ack_now(); // it acknowledges what was never sent
+            return Step::Continue;
+        }
+        // Seventh and eighth: text, FIN.
+        if let Err(errno) = self.rx.accept(seg, ctx) {
+            return self.upstream_failed(errno, ctx);
+        }
+        Step::Continue
+    }
+
+    /// The flow's socket has news.
+    pub(crate) fn on_upstream<U: Upstream>(&mut self, event: Event, ctx: &mut Ctx<'_, U>) -> Step {
+        match event {
+            Event::Readable => self.tx.readable = true,
+            Event::Writable => {
+                if let Err(errno) = self.rx.push(ctx) {
+                    return self.upstream_failed(errno, ctx);
+                }
+            }
+            Event::Failed(errno) => return self.upstream_failed(errno, ctx),
+            Event::Connected | Event::Error => {}
+        }
+        Step::Continue
+    }
+
+    /// The deadline has come.
+    pub(crate) fn on_timeout<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Step {
+        if matches!(self.stage, Stage::Connecting) {
+            return Step::Continue;
+        }
+        self.rx.on_timeout(ctx.now);
+        let gone = !self.tx.on_timeout(ctx) || self.silence_is_over(ctx);
+        if gone {
+            ctx.counters.tcp_timeouts += 1;
+            ctx.up.tcp_reset(ctx.id);
+            return Step::Abort(self.tx.next());
+        }
+        Step::Continue
+    }
+
+    /// When [`Tcp::on_timeout`] wants to be called.
+    pub(crate) fn deadline(&self, config: &TcpConfig) -> Option<Instant> {
+        if self.stage == Stage::Connecting {
+            return None; // the kernel's own timeout ends it
+        }
+        let silence = match self.probes {
+            0 => config.keepalive_idle,
+            _ => config.keepalive_idle + config.keepalive_interval * u32::from(self.probes),
+        };
+        let mut quiet = self.heard + silence;
+        if self.is_half_closed() {
+            quiet = quiet.min(self.heard + config.half_closed_timeout);
+        }
+        [self.rx.deadline(), self.tx.deadline(), Some(quiet)].into_iter().flatten().min()
+    }
+
+    /// Sends what there is to send, at most `budget` frames. True when more is waiting.
+    pub(crate) fn flush<U: Upstream, D: Device>(
+        &mut self,
+        key: &Key,
+        ctx: &mut Ctx<'_, U>,
+        out: &mut Tx<'_, D>,
+        budget: usize,
+    ) -> Result<bool, Step> {
+        let Some(mac) = self.mac else { return Ok(false) };
+        if self.stage == Stage::Connecting {
+            return Ok(false);
+        }
+        let mut wire = segment::Wire { key, mac, out, now: ctx.now };
+        if self.stage != Stage::Open {
+            if core::mem::take(&mut self.tx.syn_due) {
+                self.send_syn(ctx.now, &mut wire);
+            }
+            return Ok(false);
+        }
+        let head = segment::Head {
+            ts_recent: self.ts_recent,
+            ts_offset: self.tx.first().0,
+            blocks: self.sack.then(|| self.rx.blocks()).unwrap_or_default(),
+        };
+        let more = match self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) {
+            Ok(more) => more,
+            Err(errno) => return Err(self.upstream_failed(errno, ctx)),
+        };
+        if self.rx.wants_ack(ctx.shared) {
+            let window = self.rx.advertise();
+            let segment =
+                segment::Out { seq: self.tx.next(), ack: self.rx.acked_now(), flags: Flags::ACK, window };
+            wire.send(&segment, &head, 0, 0, None);
+        }
+        if self.rx.is_done() && self.tx.is_done() {
+            ctx.counters.tcp_closed += 1;
+            ctx.up.close(ctx.id);
+            return Err(Step::Finished);
+        }
+        Ok(more)
+    }
+
+    /// The flow ends: gives back what it had of the shared pool.
+    pub(crate) fn release(&self, shared: &mut Shared) {
+        shared.pool += self.rx.promised();
+    }
+
+    /// Bytes of memory held for this flow beyond its place in the table.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>() + self.rx.held()
+    }
+
+    /// The name of the state, in the words of RFC 9293 as far as they fit a translator.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match (self.stage, self.rx.guest_closed(), self.tx.upstream_closed()) {
+            (Stage::Connecting, ..) => "connecting",
+            (Stage::SynSent, ..) => "syn-sent",
+            (Stage::SynReceived, ..) => "syn-received",
+            (Stage::Open, false, false) => "established",
+            (Stage::Open, true, false) => "guest-closed",
+            (Stage::Open, false, true) => "upstream-closed",
+            (Stage::Open, true, true) => "closing",
+        }
+    }
+
+    const fn is_half_closed(&self) -> bool {
+        self.rx.guest_closed() || self.tx.upstream_closed()
+    }
+
+    const fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.probes = 0;
+        self.tx.heard();
+    }
+
+    fn challenge<U>(&mut self, ctx: &mut Ctx<'_, U>) {
+        if ctx.shared.may_challenge(ctx.now) {
+            self.rx.ack_now();
+        } else {
+            ctx.counters.drop(DropReason::RateLimited);
+        }
+    }
+
+    /// RFC 7323 §5.3: protection against wrapped sequence numbers; and §4.3: which timestamp to echo.
+    fn timestamp_is_fresh(&mut self, seg: &Segment<'_>) -> bool {
+        let (Some(recent), Some(ts)) = (self.ts_recent, seg.options.timestamps) else { return true };
+        if ts.value.wrapping_sub(recent).cast_signed() < 0 {
+            return false;
+        }
+        if seg.seq.before_or_at(self.rx.last_acked()) {
+            self.ts_recent = Some(ts.value);
+        }
+        true
+    }
+
+    /// Keepalive (RFC 9293 §3.8.4) and the bound on half-closed flows. True when the guest is given up.
+    fn silence_is_over<U>(&mut self, ctx: &Ctx<'_, U>) -> bool {
+        let (config, silent) = (&ctx.shared.config, ctx.now.since(self.heard));
+        if self.is_half_closed() && silent >= config.half_closed_timeout {
+            return true;
+        }
+        if silent < config.keepalive_idle + config.keepalive_interval * u32::from(self.probes) {
+            return false;
+        }
+        if self.probes >= config.keepalive_probes {
+            return true;
+        }
+        self.probes += 1;
+        self.tx.keepalive_due = true;
+        false
+    }
+
+    /// The host's connection broke, or could not be made: the guest is told by RST.
+    fn upstream_failed<U: Upstream>(&mut self, _errno: Errno, ctx: &mut Ctx<'_, U>) -> Step {
+        ctx.counters.tcp_reset += 1;
+        ctx.up.tcp_reset(ctx.id);
+        Step::Abort(self.tx.next())
+    }
+}
+
+/// The earlier of a deadline that may be set and another.
+fn earlier(a: Option<Instant>, b: Instant) -> Option<Instant> {
+    Some(a.map_or(b, |a| a.min(b)))
+}
+
+/// How long an acknowledgement of little data may wait for data to ride on.
+///
+/// A local server answers within this time, which saves a frame for each request; a remote one costs one timer. It is far
+/// below the 40 ms of Linux because a guest with Nagle's algorithm on may be waiting for it.
+const DELAYED_ACK: Duration = Duration::from_millis(1);

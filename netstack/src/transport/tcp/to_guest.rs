@@ -1,0 +1,582 @@
+//! Host to guest: what lies in the socket's receive queue leaves in segments, and stays in the queue until acknowledged.
+//!
+//! Invariants. `una` is the first byte that the guest has not acknowledged, and (after the pending consume) the first byte of
+//! the receive queue; so the byte `seq` lies at offset `seq - una`. `next` is the first byte never sent. The guest's
+//! window is never overrun but by the one byte of a zero-window probe.
+//!
+//! Loss. SACK blocks are remembered; the gaps below `lost` are repeated once each, in order, by `repeat`, a cursor. Three
+//! things move `lost` forward: duplicate acknowledgements or SACKed bytes above a gap (RFC 6675 §5, in the reduced form that
+//! needs no congestion window), the tail probe (RFC 8985 §7) and the retransmission timeout (RFC 6298 §5).
+
+use super::rtt::Rtt;
+use super::segment::{Flags, Head, Out, Segment, Wire, timestamp};
+use super::seq::{Range, Ranges, SeqNum};
+use super::to_upstream::ToUpstream;
+use super::{Ctx, MAX_UNHEARD, earlier};
+use crate::clock::Instant;
+use crate::device::Device;
+use crate::frame::{MAX_PAYLOAD, ip_header_len};
+use crate::upstream::{Errno, Peek, Upstream};
+use core::time::Duration;
+
+/// Duplicate acknowledgements that mean loss (RFC 5681 §3.2).
+const DUP_THRESHOLD: u32 = 3;
+/// How long a receiver may delay an acknowledgement (Linux: 40 ms), with some slack: a tail probe waits for it.
+const WORST_DELAYED_ACK: Duration = Duration::from_millis(50);
+/// The largest window scale (RFC 7323 §2.3).
+const TIMESTAMPS_LEN: u16 = 12;
+
+/// What the timer is running for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    Off,
+    /// RFC 6298.
+    Retransmit(Instant),
+    /// RFC 8985 §7: the last segment is repeated to provoke a SACK.
+    TailProbe(Instant),
+    /// RFC 9293 §3.8.6.1: the window is closed and nothing is in flight.
+    ZeroWindow(Instant),
+}
+
+/// The half of a connection that the host sends.
+#[derive(Debug)]
+pub(super) struct ToGuest {
+    isn: SeqNum,
+    una: SeqNum,
+    next: SeqNum,
+    /// The guest's window, in bytes from `una`.
+    window: u32,
+    max_window: u32,
+    /// Sequence and acknowledgement number of the segment that last set `window` (RFC 9293 §3.10.7.4).
+    window_seq: SeqNum,
+    window_ack: SeqNum,
+    shift: u8,
+    /// Payload bytes in a segment.
+    mss: u16,
+    /// Acknowledged bytes that the socket does not know of yet.
+    consume: u32,
+    pub(super) readable: bool,
+    /// Where our FIN lies: the socket's stream ends there.
+    fin: Option<SeqNum>,
+    sacked: Ranges,
+    /// Unacknowledged bytes before this are lost, unless SACKed.
+    lost: SeqNum,
+    /// From here on they have not been repeated yet.
+    repeat: SeqNum,
+    /// `next` when the loss was noticed: the recovery ends when the guest has acknowledged it.
+    recover: Option<SeqNum>,
+    /// After a timeout: one segment is repeated first, the rest when the guest answers.
+    timed_out: bool,
+    repeated_at: Instant,
+    dup_acks: u32,
+    rtt: Rtt,
+    /// A byte whose acknowledgement is being timed, and since when.
+    timed: Option<(SeqNum, Instant)>,
+    timer: Timer,
+    backoff: u8,
+    unheard: u8,
+    tail_probed: bool,
+    /// A tail probe or zero-window probe is due.
+    probe_due: bool,
+    pub(super) keepalive_due: bool,
+    /// A SYN or SYN-ACK is to be sent.
+    pub(super) syn_due: bool,
+}
+
+impl ToGuest {
+    pub(super) fn new(isn: SeqNum) -> Self {
+        Self {
+            isn,
+            una: isn,
+            next: isn,
+            window: 0,
+            max_window: 0,
+            window_seq: SeqNum(0),
+            window_ack: SeqNum(0),
+            shift: 0,
+            mss: 536,
+            consume: 0,
+            readable: false,
+            fin: None,
+            sacked: Ranges::default(),
+            lost: isn,
+            repeat: isn,
+            recover: None,
+            timed_out: false,
+            repeated_at: Instant::ZERO,
+            dup_acks: 0,
+            rtt: Rtt::default(),
+            timed: None,
+            timer: Timer::Off,
+            backoff: 0,
+            unheard: 0,
+            tail_probed: false,
+            probe_due: false,
+            keepalive_due: false,
+            syn_due: false,
+        }
+    }
+
+    /// What the guest's SYN said. `timestamps`: each segment will carry them.
+    pub(super) fn negotiate(&mut self, seg: &Segment<'_>, our_mss: u16, timestamps: bool, shift: Option<u8>) {
+        // RFC 9293 §3.7.1: 536 (IPv4) or 1220 (IPv6) when the option is missing; a peer that says less than 64 is
+        // taken as saying 64, as Linux does, so that nobody makes us send a frame for each byte.
+        let theirs = seg.options.mss.unwrap_or(536).max(64);
+        self.mss = theirs.min(our_mss).saturating_sub(if timestamps { TIMESTAMPS_LEN } else { 0 });
+        self.shift = shift.unwrap_or(0);
+        self.window = u32::from(seg.window); // RFC 7323 §2.2: not scaled in a SYN
+        self.max_window = self.window;
+        self.window_seq = seg.seq;
+        self.window_ack = seg.ack;
+    }
+
+    /// The first byte behind our SYN.
+    pub(super) const fn first(&self) -> SeqNum {
+        self.isn.plus(1)
+    }
+
+    pub(super) const fn isn(&self) -> SeqNum {
+        self.isn
+    }
+
+    pub(super) const fn next(&self) -> SeqNum {
+        self.next
+    }
+
+    pub(super) const fn upstream_closed(&self) -> bool {
+        self.fin.is_some()
+    }
+
+    /// The guest has acknowledged everything, our FIN included.
+    pub(super) fn is_done(&self) -> bool {
+        self.fin.is_some_and(|fin| fin.before(self.una))
+    }
+
+    /// Our SYN left.
+    pub(super) fn syn_sent(&mut self, now: Instant) {
+        if self.una == self.next {
+            self.next = self.isn.plus(1);
+            self.timed = Some((self.isn, now));
+        } else {
+            self.timed = None; // Karn: a repeated segment is not timed
+        }
+        self.timer = Timer::Retransmit(now + self.rtt.timeout(self.backoff));
+    }
+
+    /// The neighbour is not resolved yet: look again soon.
+    pub(super) const fn retry_at(&mut self, at: Instant) {
+        self.timer = Timer::Retransmit(at);
+    }
+
+    /// Our SYN is acknowledged.
+    pub(super) fn opened(&mut self, now: Instant) {
+        if let Some((_, since)) = self.timed.take() {
+            self.rtt.measure(now.since(since));
+        }
+        self.una = self.first();
+        self.next = self.next.max(self.una);
+        self.lost = self.una;
+        self.repeat = self.una;
+        self.timer = Timer::Off;
+        self.backoff = 0;
+        self.readable = true;
+    }
+
+    /// The guest said something.
+    pub(super) const fn heard(&mut self) {
+        self.unheard = 0;
+    }
+
+    /// Takes a segment's acknowledgement. False when it acknowledges what was never sent.
+    pub(super) fn on_ack<U>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> bool {
+        let ack = seg.ack;
+        if self.next.before(ack) {
+            return false;
+        }
+        if ack.before(self.una) {
+            return true; // old
+        }
+        let sacked_before = self.sacked.total();
+        for block in seg.options.sack.iter().flatten() {
+            // RFC 2018 §4, RFC 2883: blocks at or below the acknowledgement, or beyond what was sent, say nothing here.
+            if ack.before(block.start) && block.start.before(block.end) && block.end.before_or_at(self.next) {
+                self.sacked.insert(*block);
+            }
+        }
+        let progress = ack.since(self.una);
+        let window_changed = self.take_window(seg);
+        if progress > 0 {
+            self.advance(ack, ctx.now);
+        } else if self.una != self.next
+            && (self.sacked.total() > sacked_before
+                || (seg.payload.is_empty() && !window_changed && !seg.flags.fin() && self.window > 0))
+        {
+            self.dup_acks = self.dup_acks.saturating_add(1);
+        }
+        self.detect_loss(ctx);
+        true
+    }
+
+    fn take_window(&mut self, seg: &Segment<'_>) -> bool {
+        let newer = self.window_seq.before(seg.seq)
+            || (self.window_seq == seg.seq && self.window_ack.before_or_at(seg.ack));
+        if !newer {
+            return false;
+        }
+        let window = u32::from(seg.window) << self.shift;
+        let changed = window != self.window;
+        if self.window == 0 && window > 0 && self.una != self.next {
+            // What was in flight when the window closed, a probe perhaps, was not taken: repeat it at once.
+            self.repeat = self.una;
+            self.lost = self.next;
+            self.backoff = 0;
+        }
+        self.window = window;
+        self.max_window = self.max_window.max(window);
+        self.window_seq = seg.seq;
+        self.window_ack = seg.ack;
+        if window > 0 && matches!(self.timer, Timer::ZeroWindow(_)) {
+            self.timer = Timer::Off;
+            self.backoff = 0;
+        }
+        changed
+    }
+
+    fn advance(&mut self, ack: SeqNum, now: Instant) {
+        let mut data = ack.since(self.una);
+        if self.fin.is_some_and(|fin| fin.before(ack)) {
+            data -= 1;
+        }
+        self.consume += data;
+        self.una = ack;
+        self.sacked.advance(ack);
+        self.lost = self.lost.max(ack);
+        self.repeat = self.repeat.max(ack);
+        self.dup_acks = 0;
+        self.backoff = 0;
+        self.tail_probed = false;
+        if let Some((seq, since)) = self.timed
+            && seq.before(ack)
+        {
+            self.rtt.measure(now.since(since));
+            self.timed = None;
+        }
+        if let Some(recover) = self.recover {
+            if recover.before_or_at(ack) {
+                self.recover = None;
+                self.timed_out = false;
+            } else if self.timed_out {
+                // The guest lives: everything that was in flight at the timeout is taken as lost.
+                self.lost = recover;
+                self.timed_out = false;
+            } else if self.sacked.is_empty() {
+                // RFC 6582 §3.2, a partial acknowledgement: the next segment is missing, too.
+                self.lost = self.lost.max(ack.plus(self.mss.into()).min(recover));
+            }
+        }
+        self.arm(now);
+    }
+
+    fn detect_loss<U>(&mut self, ctx: &mut Ctx<'_, U>) {
+        if self.una == self.next {
+            return;
+        }
+        let mss = u32::from(self.mss).max(1);
+        // RFC 5827 §3: with few segments in flight there cannot be three duplicates.
+        let flight = self.next.since(self.una).div_ceil(mss);
+        let threshold = DUP_THRESHOLD.min(flight.saturating_sub(1)).max(1);
+        let above = self.sacked.total().div_ceil(mss).min(DUP_THRESHOLD);
+        if self.recover.is_none() && (self.dup_acks >= threshold || above >= threshold) {
+            self.recover = Some(self.next);
+            self.repeat = self.una;
+            self.lost = self.una.plus(mss).min(self.next);
+            self.timed = None;
+            ctx.counters.tcp_fast_retransmits += 1;
+        }
+        if self.recover.is_none() || self.timed_out {
+            return;
+        }
+        if let Some(highest) = self.sacked.highest() {
+            // RFC 6675 §4 IsLost: enough was received above it. Near the end of a flight less suffices.
+            let margin = mss * (threshold - 1);
+            self.lost = self.lost.max(highest.minus(margin).max(self.una));
+        }
+        // A repeat may be lost, too: when the first gap stays open for longer than a round trip after it was
+        // repeated, the gaps are gone through once more.
+        let patience = self.rtt.smoothed().unwrap_or_default() * 5 / 4 + Duration::from_millis(1);
+        if self.una.before(self.repeat) && ctx.now.since(self.repeated_at) > patience {
+            self.repeat = self.una;
+            self.repeated_at = ctx.now;
+        }
+    }
+
+    /// (Re)starts the timer that suits what is in flight.
+    fn arm(&mut self, now: Instant) {
+        if self.una == self.next {
+            if !matches!(self.timer, Timer::ZeroWindow(_)) {
+                self.timer = Timer::Off;
+            }
+            return;
+        }
+        let timeout = self.rtt.timeout(self.backoff);
+        // RFC 8985 §7.2: two round trips, and time for a delayed acknowledgement.
+        let tail = self.rtt.smoothed().map(|srtt| srtt * 2 + WORST_DELAYED_ACK);
+        self.timer = match tail {
+            Some(tail)
+                if tail < timeout && !self.tail_probed && self.recover.is_none() && self.backoff == 0 =>
+            {
+                Timer::TailProbe(now + tail)
+            }
+            _ => Timer::Retransmit(now + timeout),
+        };
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.timer {
+            Timer::Off => None,
+            Timer::Retransmit(at) | Timer::TailProbe(at) | Timer::ZeroWindow(at) => earlier(None, at),
+        }
+    }
+
+    /// False when the guest has been silent through too many timeouts.
+    pub(super) fn on_timeout<U>(&mut self, ctx: &mut Ctx<'_, U>) -> bool {
+        let now = ctx.now;
+        match self.timer {
+            Timer::Retransmit(at) if at <= now => {
+                if self.unheard >= MAX_UNHEARD {
+                    return false;
+                }
+                self.unheard += 1;
+                self.backoff = self.backoff.saturating_add(1);
+                if self.una == self.isn {
+                    self.syn_due = true;
+                    self.timer = Timer::Retransmit(now + self.rtt.timeout(self.backoff));
+                    return true;
+                }
+                self.recover = Some(self.next);
+                self.timed_out = true;
+                self.timed = None;
+                self.repeat = self.una;
+                self.lost = self.una.plus(self.mss.into()).min(self.next);
+                // RFC 2018 §8: after a timeout the guest may have discarded what it had SACKed.
+                self.sacked.clear();
+                self.dup_acks = 0;
+                ctx.counters.tcp_retransmits += 1;
+                self.timer = Timer::Retransmit(now + self.rtt.timeout(self.backoff));
+            }
+            Timer::TailProbe(at) if at <= now => {
+                self.tail_probed = true;
+                self.probe_due = true;
+                self.timer = Timer::Retransmit(now + self.rtt.timeout(0));
+            }
+            Timer::ZeroWindow(at) if at <= now => {
+                self.probe_due = true;
+                self.timer = Timer::Off;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Sends repeats, probes, new data, FIN: at most `budget` frames. True when more is waiting.
+    pub(super) fn flush<U: Upstream, D: Device>(
+        &mut self,
+        ctx: &mut Ctx<'_, U>,
+        rx: &mut ToUpstream,
+        head: &Head,
+        wire: &mut Wire<'_, '_, D>,
+        mut budget: usize,
+    ) -> Result<bool, Errno> {
+        if self.consume > 0 {
+            ctx.up.tcp_consume(ctx.id, self.consume as usize);
+            self.consume = 0;
+        }
+        if core::mem::take(&mut self.keepalive_due) {
+            // RFC 9293 §3.8.4: a number already acknowledged provokes an answer.
+            let segment = Out {
+                seq: self.una.minus(1),
+                ack: rx.acked_now(),
+                flags: Flags::ACK,
+                window: rx.advertise(),
+            };
+            wire.send(&segment, head, 0, 0, None);
+        }
+        if core::mem::take(&mut self.probe_due) {
+            self.probe(ctx, rx, head, wire)?;
+        }
+        while budget > 0
+            && let Some(gap) = self.sacked.first_gap(self.repeat, self.lost)
+        {
+            let Some(end) = self.resend(gap, ctx, rx, head, wire)? else { break };
+            self.repeat = end;
+            self.repeated_at = ctx.now;
+            ctx.counters.tcp_retransmits += 1;
+            budget -= 1;
+        }
+        loop {
+            if self.fin == Some(self.next) {
+                self.send_fin(ctx.now, rx, head, wire);
+            }
+            let room = self.una.plus(self.window).since(self.next);
+            if !self.readable || self.fin.is_some() {
+                return Ok(false);
+            }
+            // RFC 9293 §3.8.6.2.1, sender's silly window avoidance: a full segment, half of the largest window, or
+            // nothing in flight.
+            let enough = u32::from(self.mss).min(self.max_window / 2).max(1);
+            if room < enough && (room == 0 || self.una != self.next) {
+                if self.una == self.next {
+                    self.await_window(ctx);
+                }
+                return Ok(false);
+            }
+            if budget == 0 {
+                return Ok(true);
+            }
+            budget -= 1;
+            let want = self.chunk(wire.key.guest.ip(), head, ctx.now).min(room as usize);
+            self.send_new(want, ctx, rx, head, wire)?;
+        }
+    }
+
+    /// The most payload of one frame: whole segments, as many as an IP packet holds.
+    fn chunk(&self, guest: core::net::IpAddr, head: &Head, now: Instant) -> usize {
+        let mss = usize::from(self.mss).max(1);
+        let headers = ip_header_len(guest) + 20 + head.options(now).bytes().len();
+        (MAX_PAYLOAD - headers) / mss * mss
+    }
+
+    fn send_new<U: Upstream, D: Device>(
+        &mut self,
+        want: usize,
+        ctx: &mut Ctx<'_, U>,
+        rx: &mut ToUpstream,
+        head: &Head,
+        wire: &mut Wire<'_, '_, D>,
+    ) -> Result<(), Errno> {
+        let offset = self.next.since(self.una) as usize;
+        match ctx.up.tcp_peek(ctx.id, offset, wire.out.buffer.payload_mut(want)) {
+            Peek::Data(n) => {
+                self.emit(self.next, n, n < want, rx, head, wire);
+                if self.timed.is_none() {
+                    self.timed = Some((self.next, ctx.now));
+                }
+                let idle = self.una == self.next;
+                self.next = self.next.plus(u32::try_from(n).unwrap_or(0));
+                if idle || matches!(self.timer, Timer::Off) {
+                    self.arm(ctx.now);
+                }
+            }
+            Peek::Empty => self.readable = false,
+            Peek::End => {
+                self.readable = false;
+                self.fin = Some(self.next);
+                self.send_fin(ctx.now, rx, head, wire);
+            }
+            Peek::Failed(errno) => return Err(errno),
+        }
+        Ok(())
+    }
+
+    fn emit<D: Device>(
+        &self,
+        seq: SeqNum,
+        len: usize,
+        push: bool,
+        rx: &mut ToUpstream,
+        head: &Head,
+        wire: &mut Wire<'_, '_, D>,
+    ) {
+        let flags = if push { Flags::ACK.and(Flags::PSH) } else { Flags::ACK };
+        let window = rx.advertise();
+        let segment = Out { seq, ack: rx.acked_now(), flags, window };
+        wire.send(&segment, head, 0, len, Some(self.mss));
+    }
+
+    fn send_fin<D: Device>(
+        &mut self,
+        now: Instant,
+        rx: &mut ToUpstream,
+        head: &Head,
+        wire: &mut Wire<'_, '_, D>,
+    ) {
+        let Some(fin) = self.fin else { return };
+        let window = rx.advertise();
+        let segment = Out { seq: fin, ack: rx.acked_now(), flags: Flags::FIN.and(Flags::ACK), window };
+        wire.send(&segment, head, 0, 0, None);
+        self.next = self.next.max(fin.plus(1));
+        if !matches!(self.timer, Timer::Retransmit(_)) {
+            self.arm(now);
+        }
+    }
+
+    /// Repeats the beginning of `gap`, as much as one frame holds. `None` when the socket cannot show it (which would be a
+    /// fault of the host's); otherwise where the rest begins.
+    fn resend<U: Upstream, D: Device>(
+        &mut self,
+        gap: Range,
+        ctx: &mut Ctx<'_, U>,
+        rx: &mut ToUpstream,
+        head: &Head,
+        wire: &mut Wire<'_, '_, D>,
+    ) -> Result<Option<SeqNum>, Errno> {
+        self.timed = None; // Karn's rule
+        if self.fin == Some(gap.start) {
+            self.send_fin(ctx.now, rx, head, wire);
+            return Ok(Some(gap.end));
+        }
+        let want = self.chunk(wire.key.guest.ip(), head, ctx.now).min(gap.end.since(gap.start) as usize);
+        let want = match self.fin {
+            Some(fin) => want.min(fin.since(gap.start) as usize),
+            None => want,
+        };
+        let offset = gap.start.since(self.una) as usize;
+        match ctx.up.tcp_peek(ctx.id, offset, wire.out.buffer.payload_mut(want)) {
+            Peek::Data(n) => {
+                self.emit(gap.start, n, false, rx, head, wire);
+                Ok(Some(gap.start.plus(u32::try_from(n).unwrap_or(0))))
+            }
+            Peek::Failed(errno) => Err(errno),
+            Peek::Empty | Peek::End => Ok(None),
+        }
+    }
+
+    /// A tail probe repeats the last segment; a zero-window probe sends one byte beyond the window.
+    fn probe<U: Upstream, D: Device>(
+        &mut self,
+        ctx: &mut Ctx<'_, U>,
+        rx: &mut ToUpstream,
+        head: &Head,
+        wire: &mut Wire<'_, '_, D>,
+    ) -> Result<(), Errno> {
+        if self.una == self.next {
+            if self.readable && self.window == 0 {
+                self.send_new(1, ctx, rx, head, wire)?;
+            }
+            return Ok(());
+        }
+        let start = self.una.max(self.next.minus(self.mss.into()));
+        let start = match self.fin {
+            // The last segment is the FIN alone, or data before it.
+            Some(fin) if fin.before(self.next) => fin,
+            _ => start,
+        };
+        self.resend(Range { start, end: self.next }, ctx, rx, head, wire)?;
+        ctx.counters.tcp_retransmits += 1;
+        Ok(())
+    }
+
+    /// The window is closed, nothing is in flight, and data (or the end) may be waiting: probe, so that a lost window
+    /// update does not stall the flow for ever.
+    fn await_window<U>(&mut self, ctx: &Ctx<'_, U>) {
+        if self.timer == Timer::Off {
+            self.timer = Timer::ZeroWindow(ctx.now + self.rtt.timeout(self.backoff));
+            self.backoff = self.backoff.saturating_add(1).min(10);
+        }
+    }
+
+    /// Our timestamp clock at `now`.
+    pub(super) const fn timestamp(&self, now: Instant) -> u32 {
+        timestamp(now, self.first().0)
+    }
+}

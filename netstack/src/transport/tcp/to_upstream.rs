@@ -1,0 +1,336 @@
+//! Guest to host: what arrives in segments leaves into the socket, in order, each byte once.
+//!
+//! Invariants. `next` is the first byte not yet taken; everything before it is in the socket or in `buffer`. `edge` is the
+//! right edge of the window as last advertised and never moves back. Every byte before `edge` has a place in
+//! `buffer`, so it is kept when it arrives early, and told by SACK.
+
+use super::buffer::Buffer;
+use super::options::MAX_SACK_BLOCKS;
+use super::segment::{Segment, len32};
+use super::seq::{Range, Ranges, SeqNum};
+use super::{Ctx, DELAYED_ACK, Shared, WINDOW_SHIFT, earlier};
+use crate::clock::Instant;
+use crate::upstream::{Errno, Sent, Upstream};
+
+/// The first window: what a SYN-ACK can say without scaling.
+const FIRST_WINDOW: u32 = 65_535;
+/// In-order data up to this many bytes may have its acknowledgement delayed.
+const SMALL: u32 = 4096;
+
+/// Whether the guest is owed an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ack {
+    None,
+    /// By then, if nothing carries it before.
+    By(Instant),
+    Now,
+}
+
+/// The half of a connection that the guest sends.
+#[derive(Debug)]
+pub(super) struct ToUpstream {
+    next: SeqNum,
+    edge: SeqNum,
+    last_acked: SeqNum,
+    /// What `edge` was when it was last told, for window updates.
+    told_edge: SeqNum,
+    /// Received ahead of `next`.
+    ahead: Ranges,
+    /// The range that was received last out of order: the first SACK block (RFC 2018 §4).
+    latest: Option<Range>,
+    buffer: Buffer,
+    /// The socket took less than offered; wait for it.
+    blocked: bool,
+    /// The most that `buffer` may hold.
+    capacity: u32,
+    shift: u8,
+    ack: Ack,
+    /// Where the guest's FIN lies, once seen.
+    fin: Option<SeqNum>,
+    /// It was reached, and is acknowledged.
+    fin_reached: bool,
+    shut: bool,
+}
+
+impl ToUpstream {
+    /// Begins behind the guest's SYN, whose number is `isn`.
+    pub(super) fn new(isn: SeqNum) -> Self {
+        let next = isn.plus(1);
+        Self {
+            next,
+            edge: next.plus(FIRST_WINDOW),
+            last_acked: next,
+            told_edge: next.plus(FIRST_WINDOW),
+            ahead: Ranges::default(),
+            latest: None,
+            buffer: Buffer::default(),
+            blocked: false,
+            capacity: FIRST_WINDOW,
+            shift: 0,
+            ack: Ack::None,
+            fin: None,
+            fin_reached: false,
+            shut: false,
+        }
+    }
+
+    /// The guest scales windows, so we do.
+    pub(super) const fn scale(&mut self) {
+        self.shift = WINDOW_SHIFT;
+    }
+
+    pub(super) const fn is_scaled(&self) -> bool {
+        self.shift > 0
+    }
+
+    pub(super) const fn next(&self) -> SeqNum {
+        self.next
+    }
+
+    pub(super) const fn last_acked(&self) -> SeqNum {
+        self.last_acked
+    }
+
+    pub(super) const fn ack_now(&mut self) {
+        self.ack = Ack::Now;
+    }
+
+    pub(super) const fn guest_closed(&self) -> bool {
+        self.fin_reached
+    }
+
+    /// Everything was passed on, the end included.
+    pub(super) const fn is_done(&self) -> bool {
+        self.shut
+    }
+
+    /// What this half took from the shared pool.
+    pub(super) fn promised(&self) -> u64 {
+        u64::from(self.capacity - FIRST_WINDOW)
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// RFC 9293 §3.10.7.4, table 6: whether any part of the segment lies in the window.
+    pub(super) fn acceptable(&self, seg: &Segment<'_>) -> bool {
+        let window = self.edge.since(self.next);
+        let space = seg.space();
+        if window == 0 {
+            return space == 0 && seg.seq == self.next;
+        }
+        let inside = |seq: SeqNum| self.next.before_or_at(seq) && seq.before(self.edge);
+        // A pure ACK right at the edge is what a sender with a full window sends.
+        if space == 0 {
+            return inside(seg.seq) || seg.seq == self.edge;
+        }
+        inside(seg.seq) || inside(seg.seq.plus(space - 1))
+    }
+
+    /// Takes a segment's payload and FIN.
+    pub(super) fn accept<U: Upstream>(
+        &mut self,
+        seg: &Segment<'_>,
+        ctx: &mut Ctx<'_, U>,
+    ) -> Result<(), Errno> {
+        let (mut seq, mut payload) = (seg.seq, seg.payload);
+        let end = seq.plus(len32(payload));
+        if seg.flags.fin() && end.before_or_at(self.edge) && self.fin.is_none_or(|fin| fin == end) {
+            self.fin = Some(end);
+        }
+        if let Some(fin) = self.fin {
+            // RFC 9293 §3.10.7.4: nothing lies behind a FIN.
+            payload = payload.get(..fin.since(seq).min(len32(payload)) as usize).unwrap_or_default();
+        }
+        if seq.before(self.next) {
+            let old = self.next.since(seq).min(len32(payload));
+            payload = payload.get(old as usize..).unwrap_or_default();
+            seq = seq.plus(old);
+            if old > 0 {
+                self.ack = Ack::Now; // a repeat: our acknowledgement was lost
+            }
+        }
+        let room = self.edge.since(seq).min(len32(payload));
+        payload = payload.get(..room as usize).unwrap_or_default();
+        if !payload.is_empty() && !self.fin_reached {
+            if seq == self.next {
+                self.in_order(payload, ctx)?;
+            } else {
+                self.out_of_order(seq, payload);
+            }
+        }
+        if seg.flags.fin() || self.fin.is_some() {
+            self.reach_fin(ctx)?;
+        }
+        Ok(())
+    }
+
+    fn in_order<U: Upstream>(&mut self, payload: &[u8], ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
+        let direct = self.ahead.is_empty() && self.buffer.len() == 0 && !self.blocked;
+        let taken = if direct { self.offer(payload, &[], ctx)? } else { 0 };
+        if let Some(rest) = payload.get(taken..).filter(|rest| !rest.is_empty()) {
+            self.buffer.write_at(self.buffer.len(), rest);
+            self.buffer.extend(rest.len());
+        }
+        self.next = self.next.plus(len32(payload));
+        if !self.ahead.is_empty() {
+            self.ack = Ack::Now; // RFC 5681 §4.2: at once when a gap closes
+            while let Some(end) = self.ahead.take_adjacent(self.next) {
+                self.buffer.extend(end.since(self.next) as usize);
+                self.next = self.next.max(end);
+            }
+            if self.ahead.is_empty() {
+                self.latest = None;
+            }
+        }
+        if !direct {
+            self.push(ctx)?;
+        }
+        self.grow(ctx.shared);
+        self.owe(ctx.now);
+        Ok(())
+    }
+
+    fn out_of_order(&mut self, seq: SeqNum, payload: &[u8]) {
+        let range = Range { start: seq, end: seq.plus(len32(payload)) };
+        if self.ahead.insert(range) {
+            self.buffer.write_at(self.buffer.len() + seq.since(self.next) as usize, payload);
+            self.latest = Some(range);
+        }
+        self.ack = Ack::Now; // RFC 5681 §4.2: a duplicate acknowledgement at once
+    }
+
+    fn reach_fin<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
+        if self.fin == Some(self.next) && !self.fin_reached {
+            self.next = self.next.plus(1);
+            self.edge = self.edge.max(self.next);
+            self.fin_reached = true;
+        }
+        self.ack = Ack::Now;
+        self.push(ctx)
+    }
+
+    /// Offers bytes to the socket; returns how many it took.
+    fn offer<U: Upstream>(
+        &mut self,
+        first: &[u8],
+        second: &[u8],
+        ctx: &mut Ctx<'_, U>,
+    ) -> Result<usize, Errno> {
+        match ctx.up.tcp_send(ctx.id, first, second) {
+            Sent::Taken(n) => {
+                self.blocked = n < first.len() + second.len();
+                Ok(n)
+            }
+            Sent::Failed(errno) => Err(errno),
+        }
+    }
+
+    /// Fills the socket from the buffer, and closes it behind the last byte.
+    pub(super) fn push<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
+        self.blocked = false;
+        if self.buffer.len() > 0 {
+            let (first, second) = self.buffer.pieces();
+            match ctx.up.tcp_send(ctx.id, first, second) {
+                Sent::Taken(n) => {
+                    self.blocked = n < self.buffer.len();
+                    self.buffer.consume(n, !self.ahead.is_empty());
+                }
+                Sent::Failed(errno) => return Err(errno),
+            }
+        }
+        if self.fin_reached && self.buffer.len() == 0 && !self.shut {
+            self.shut = true;
+            ctx.up.tcp_shutdown(ctx.id);
+        }
+        Ok(())
+    }
+
+    /// Doubles the window when the guest comes near its edge: it could send faster if it might.
+    fn grow(&mut self, shared: &mut Shared) {
+        if self.shift == 0 || self.edge.since(self.next) > self.capacity / 2 {
+            return;
+        }
+        let wanted = self.capacity.saturating_mul(2).min(shared.config.max_window.max(self.capacity));
+        let more = u64::from(wanted - self.capacity).min(shared.pool);
+        shared.pool -= more;
+        self.capacity += u32::try_from(more).unwrap_or(0);
+    }
+
+    /// In-order data came: when is it to be acknowledged?
+    fn owe(&mut self, now: Instant) {
+        if self.ack == Ack::Now {
+            return;
+        }
+        let unacked = self.next.since(self.last_acked);
+        self.ack = match self.ack {
+            Ack::None if unacked <= SMALL => Ack::By(now + DELAYED_ACK),
+            Ack::By(at) if unacked <= SMALL => Ack::By(at),
+            _ => Ack::Now,
+        };
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        if matches!(self.ack, Ack::By(at) if at <= now) {
+            self.ack = Ack::Now;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.ack {
+            Ack::By(at) => earlier(None, at),
+            Ack::None | Ack::Now => None,
+        }
+    }
+
+    fn room(&self) -> u32 {
+        self.capacity.saturating_sub(u32::try_from(self.buffer.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a segment must leave even without data: an acknowledgement is due, or the window has opened so far that the
+    /// guest should know (RFC 9293 §3.8.6.2.2, receiver's silly window avoidance).
+    pub(super) fn wants_ack(&self, _shared: &Shared) -> bool {
+        if self.ack == Ack::Now {
+            return true;
+        }
+        let told = self.told_edge.since(self.next);
+        let opened = self.next.plus(self.room()).since(self.told_edge);
+        !self.fin_reached && told < self.capacity / 2 && opened >= (self.capacity / 2).min(FIRST_WINDOW)
+    }
+
+    /// The window field of a segment that leaves now; moves the edge.
+    pub(super) fn advertise(&mut self) -> u16 {
+        self.edge = self.edge.max(self.next.plus(self.room()));
+        // Rounded up, so that scaling never takes back what was promised.
+        let window = self.edge.since(self.next).div_ceil(1 << self.shift);
+        let field = u16::try_from(window).unwrap_or(u16::MAX);
+        self.edge = self.edge.max(self.next.plus(u32::from(field) << self.shift));
+        self.told_edge = self.edge;
+        field
+    }
+
+    /// The acknowledgement field of a segment that leaves now: nothing is owed afterwards.
+    pub(super) const fn acked_now(&mut self) -> SeqNum {
+        self.last_acked = self.next;
+        self.ack = Ack::None;
+        self.next
+    }
+
+    /// SACK blocks, the latest first (RFC 2018 §4).
+    pub(super) fn blocks(&self) -> [Option<Range>; MAX_SACK_BLOCKS] {
+        let mut blocks = [None; MAX_SACK_BLOCKS];
+        if self.ahead.is_empty() {
+            return blocks;
+        }
+        let holds = |r: &Range| {
+            self.latest.is_some_and(|l| r.start.before_or_at(l.start) && l.end.before_or_at(r.end))
+        };
+        let first = self.ahead.iter().filter(&holds).take(1);
+        let others = self.ahead.iter().filter(|r| !holds(r));
+        for (slot, range) in blocks.iter_mut().zip(first.chain(others)) {
+            *slot = Some(range);
+        }
+        blocks
+    }
+}
