@@ -26,7 +26,7 @@ mod subject;
 pub use command::{Cmd, Output, Running, now};
 pub use fixture::{fixture, peer, subject};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
-pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject};
+pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
 
 /// Finds a program on the search path, also in the `sbin` directories that an ordinary user's path lacks.
 #[must_use]

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -18,7 +18,7 @@ use slipway_lab::now;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
-                     hold ADDR COUNT | half-close ADDR";
+                     hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +41,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["udp-rr", to, seconds] => print_rate(udp_rr(address(to)?, span(seconds)?)?),
         ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
         ["half-close", to] => half_close(address(to)?),
+        ["start-up", program @ ..] if !program.is_empty() => start_up(program),
         _ => Err(invalid(USAGE)),
     }
 }
@@ -221,4 +222,26 @@ fn half_close(to: SocketAddr) -> io::Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     write!(io::stdout(), "{answer}")
+}
+
+/// Times a program from exec to the first byte on its descriptor 3, then ends it by closing its standard input.
+fn start_up(words: &[&str]) -> io::Result<()> {
+    // The shell says when it is about to become the program; its own start is not counted.
+    let script = r#"exec 3>&1 1>/dev/null 2>&1; echo >&3; exec "$@""#;
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut pipe = child.stdout.take().ok_or_else(|| invalid("no pipe"))?;
+    let mut byte = [0_u8];
+    pipe.read_exact(&mut byte)?;
+    let start = now();
+    let ready = pipe.read_exact(&mut byte);
+    let took = start.elapsed();
+    drop(child.stdin.take());
+    let status = child.wait()?;
+    ready.map_err(|_| invalid(format!("ended before it was ready: {status}")))?;
+    writeln!(io::stdout(), "{:.3}", took.as_secs_f64() * 1e3)
 }

@@ -117,7 +117,7 @@ impl Slirp {
 }
 
 /// Sends a request to an API socket and reads the reply.
-fn api(path: &Path, request: &[u8]) -> io::Result<String> {
+pub fn api(path: &Path, request: &[u8]) -> io::Result<String> {
     let mut socket = UnixStream::connect(path)?;
     socket.set_read_timeout(Some(START))?;
     socket.set_write_timeout(Some(START))?;

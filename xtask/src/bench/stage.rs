@@ -1,0 +1,167 @@
+//! A subject on stage: a fresh container with the subject's network, or the host itself.
+
+use std::time::Duration;
+
+use slipway_lab::{Cmd, Container, Lab, Running};
+
+use crate::tool::Done;
+
+use super::rows::Variation;
+
+const START: Duration = Duration::from_secs(10);
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Ours, in its slirp4netns role.
+    Slipway,
+    /// The original from Debian.
+    Slirp4netns,
+    /// passt's namespace mode, from Debian.
+    Pasta,
+    /// No container: the kernel's own path between host and world.
+    Host,
+}
+
+impl Subject {
+    /// The column's head.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Slipway => "slipway",
+            Self::Slirp4netns => "slirp4netns",
+            Self::Pasta => "pasta",
+            Self::Host => "host itself",
+        }
+    }
+
+    /// Whether it is a rival (and not ours or the host).
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Slirp4netns | Self::Pasta)
+    }
+
+    /// The program's name in the lab.
+    pub(crate) fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Slipway => Some("slirp4netns-ours"),
+            Self::Slirp4netns => Some("slirp4netns"),
+            Self::Pasta => Some("pasta"),
+            Self::Host => None,
+        }
+    }
+}
+
+/// A subject that is ready to work; everything goes when this does.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) subject: Subject,
+    pub(crate) variation: Variation,
+    // The subject ends before its container.
+    pub(crate) process: Option<Running>,
+    pub(crate) container: Option<Container>,
+}
+
+impl<'a> Stage<'a> {
+    /// Sets a subject up.
+    pub(crate) fn new(lab: &'a Lab, subject: Subject, variation: Variation) -> Done<Self> {
+        let wmem = if variation.tuned { "4096 262144 33554432" } else { "4096 16384 4194304" };
+        let tune = format!("echo {wmem} > /proc/sys/net/ipv4/tcp_wmem");
+        lab.host_root(["sh", "-c", &tune]).ok(START).map_err(said)?;
+        let mut stage = Self { lab, subject, variation, process: None, container: None };
+        let Some(program) = subject.program() else { return Ok(stage) };
+        let container = lab.container().map_err(said)?;
+        let guest = if variation.bbr { "bbr" } else { "cubic" };
+        let choose = format!("echo {guest} > /proc/sys/net/ipv4/tcp_congestion_control; {tune}");
+        container.sh(&choose).map_err(said)?;
+        let process = match subject {
+            Subject::Pasta => pasta(lab, &container, program, variation)?,
+            _ => slirp(lab, &container, program, variation)?,
+        };
+        stage.process = Some(process);
+        stage.container = Some(container);
+        Ok(stage)
+    }
+
+    /// A command where the work is done: in the container, or on the host for the host itself.
+    pub(crate) fn guest(&self, argv: &[&str]) -> Cmd {
+        match &self.container {
+            Some(container) => container.cmd(argv),
+            None => self.lab.host(argv),
+        }
+    }
+
+    /// Resident memory of the subject, in KiB.
+    pub(crate) fn resident(&self) -> Done<f64> {
+        let pid = self.process.as_ref().map(Running::pid).ok_or("the host itself has no process")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(said)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let number = line.split_whitespace().next().and_then(|number| number.parse().ok());
+        number.ok_or_else(|| format!("no VmRSS of {pid}"))
+    }
+}
+
+/// The container port that every subject publishes.
+pub(crate) const PUBLISHED: u16 = 9001;
+
+fn slirp(lab: &Lab, container: &Container, program: &str, variation: Variation) -> Done<Running> {
+    let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; rm -f api.sock; exec "$@""#;
+    let mut process = lab
+        .host(["sh", "-c", script, "sh"])
+        .args(named(lab, program))
+        .args(["-c", "-e", "0", "-r", "1", "--api-socket=api.sock"])
+        .args([format!("--mtu={}", variation.mtu), container.pid().to_string(), "tap0".to_owned()])
+        .start()
+        .map_err(said)?;
+    process.until(START, |running| running.stdout().ends_with('1')).map_err(said)?;
+    let request = format!(
+        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"0.0.0.0","host_port":{PUBLISHED},"guest_addr":"10.0.2.100","guest_port":{PUBLISHED}}}}}"#
+    );
+    let reply = slipway_lab::api(&lab.home().join("api.sock"), request.as_bytes()).map_err(said)?;
+    if reply.contains("\"id\"") { Ok(process) } else { Err(format!("add_hostfwd: {reply}")) }
+}
+
+/// The program under the name that gives it its role.
+fn named(lab: &Lab, program: &str) -> Vec<String> {
+    match program {
+        // One binary: the sub-command chooses the role.
+        "slirp4netns-ours" => vec![lab.program(program), "slirp4netns".to_owned()],
+        _ => vec![lab.program(program)],
+    }
+}
+
+/// Words that start a subject of the slirp4netns kind.
+pub(crate) fn words(lab: &Lab, subject: Subject) -> Vec<String> {
+    subject.program().map(|program| named(lab, program)).unwrap_or_default()
+}
+
+fn pasta(lab: &Lab, container: &Container, program: &str, variation: Variation) -> Done<Running> {
+    let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; exec "$@""#;
+    let mtu = variation.mtu.to_string();
+    let published = PUBLISHED.to_string();
+    let mut process = lab
+        .host(["sh", "-c", script, "sh"])
+        .args([
+            &lab.program(program),
+            "-f",
+            "-q",
+            "--config-net",
+            "--no-map-gw",
+            "-m",
+            &mtu,
+            "-t",
+            &published,
+        ])
+        .args([container.pid().to_string()])
+        .start()
+        .map_err(said)?;
+    process
+        .until(START, |_| {
+            container.sh("ip -4 route show default").is_ok_and(|shown| shown.out().contains("default"))
+        })
+        .map_err(said)?;
+    Ok(process)
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
