@@ -265,6 +265,13 @@ impl Host {
         self.sockets.keys().copied()
     }
 
+    /// The flows that have an open UDP or ping socket.
+    pub fn datagram_flows(&self) -> impl Iterator<Item = FlowId> {
+        let datagram =
+            |(flow, socket): (&FlowId, &Socket)| matches!(socket, Socket::Datagram(_)).then_some(*flow);
+        self.sockets.iter().filter_map(datagram)
+    }
+
     /// Whether an event can be sent to `flow`: it has a socket, or had one that the engine closed.
     #[must_use]
     pub fn knows(&self, flow: FlowId) -> bool {

@@ -1,0 +1,184 @@
+//! Replays the fuzz corpora: `fuzz/corpus/TARGET/*`, seeds and what the fuzzer once broke (`regress-*`).
+//!
+//! `cargo test -p slipway-tests --test fuzz_corpus -- --ignored write_seeds` writes the seeds anew.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use testkit::fuzz::TARGETS;
+use testkit::packet::{Arp, ETHERTYPE_ARP, Icmp, Options, Tcp, Udp, ethernet, ethernet_of, flag};
+use testkit::rng::Rng;
+use testkit::world::{DNS4, DNS6, ENGINE_MAC, GATEWAY4, GATEWAY6, GUEST_MAC, GUEST4, GUEST6};
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
+
+#[test]
+fn corpora_replay() {
+    let mut failed = Vec::new();
+    for target in TARGETS {
+        let files =
+            fs::read_dir(corpus(target.name)).unwrap_or_else(|e| panic!("corpus of {}: {e}", target.name));
+        let mut count = 0;
+        for file in files {
+            let path = file.unwrap().path();
+            let data = fs::read(&path).unwrap();
+            if catch_unwind(|| (target.body)(&data)).is_err() {
+                failed.push(path);
+            }
+            count += 1;
+        }
+        assert!(count > 0, "no corpus of {}", target.name);
+    }
+    assert!(failed.is_empty(), "these inputs break their promise: {failed:#?}");
+}
+
+#[test]
+fn every_target_has_a_binary() {
+    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    let mut found: Vec<String> = fs::read_dir(targets)
+        .unwrap()
+        .map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, TARGETS.map(|target| target.name));
+}
+
+#[test]
+fn random_bytes_are_survived() {
+    let mut rng = Rng::new(2026);
+    for target in TARGETS {
+        for len in [0, 1, 2, 15, 64, 400, 2000] {
+            let data: Vec<u8> = (0..len).map(|_| rng.next().to_le_bytes()[0]).collect();
+            (target.body)(&data);
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes the seeds of fuzz/corpus"]
+fn write_seeds() {
+    for target in TARGETS {
+        for (name, data) in seeds(target.name) {
+            fs::create_dir_all(corpus(target.name)).unwrap();
+            fs::write(corpus(target.name).join(format!("seed-{name}")), data).unwrap();
+        }
+    }
+}
+
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let named = |list: Vec<(&str, Vec<u8>)>| list.into_iter().map(|(n, d)| (n.to_owned(), d)).collect();
+    match target {
+        "frame" => named(frames().into_iter().map(|(name, frame)| (name, with_header(&frame))).collect()),
+        "vnet" => named(vec![
+            ("tcp4-train", vec![1, 1, 66, 0, 180, 5, 34, 0, 16, 0, 0, 64, 0]),
+            ("udp-train", vec![1, 5, 42, 0, 180, 5, 34, 0, 6, 0, 0, 64, 0]),
+            ("verified", vec![2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 3]),
+        ]),
+        "dhcp4" => named(vec![
+            ("discover", dhcp4(1, &[55, 4, 1, 3, 6, 15])),
+            ("request", dhcp4(3, &[50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2])),
+            ("release", dhcp4(7, &[])),
+            ("no-end", dhcp4(1, &[12, 200])),
+        ]),
+        "dhcp6" => named(vec![
+            ("solicit", vec![1, 1, 2, 3, 0, 1, 0, 10, 0, 3, 0, 1, 2, 0, 0, 0, 0, 100, 0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("information", vec![11, 1, 2, 3, 0, 6, 0, 4, 0, 23, 0, 24]),
+            ("short", vec![3, 1, 2, 3, 0, 1, 255, 255]),
+        ]),
+        "ndp" => named(vec![
+            ("router-solicitation", [&[0, 133, 0, 0, 0, 0, 0, 0, 0, 1, 1][..], &GUEST_MAC.0].concat()),
+            ("neighbour-solicitation", [&[1, 135, 0, 0, 0, 0, 0, 0, 0][..], &GATEWAY6.octets(), &[1, 1], &GUEST_MAC.0].concat()),
+            ("zero-option", [&[1, 135, 0, 0, 0, 0, 0, 0, 0][..], &GATEWAY6.octets(), &[1, 0]].concat()),
+        ]),
+        "slirp_json" => named(vec![
+            ("add", br#"{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"0.0.0.0","host_port":8080,"guest_addr":"10.0.2.100","guest_port":80}}"#.to_vec()),
+            ("add-short", br#"{"execute":"add_hostfwd","arguments":{"host_port":8080,"guest_port":80}}"#.to_vec()),
+            ("list", br#"{"execute":"list_hostfwd"}"#.to_vec()),
+            ("remove", br#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#.to_vec()),
+            ("cut", br#"{"execute":"remove_hostfwd","arguments":{"id":"#.to_vec()),
+        ]),
+        "port_rule" => named(vec![
+            ("one", b"8080:80".to_vec()),
+            ("addressed", b"127.0.0.1:5353:53/udp".to_vec()),
+            ("six", b"[::1]:8000-8010:8000-8010/tcp".to_vec()),
+        ]),
+        "getopt_argv" => named(vec![
+            ("configure", b"-c\0-r\x003\0-e\x004\0--mtu=65520\x001234\0tap0".to_vec()),
+            ("cluster", b"-cr3\0--conf\0--\0-6".to_vec()),
+            ("bad", b"--nope\0-z\0--mtu".to_vec()),
+        ]),
+        _ => (0..8u64).map(|n| (format!("random-{n}"), random(n))).collect(),
+    }
+}
+
+fn random(n: u64) -> Vec<u8> {
+    let mut rng = Rng::new(n);
+    (0..256 + n * 64).map(|_| rng.next().to_le_bytes()[0]).collect()
+}
+
+fn with_header(frames: &[Vec<u8>]) -> Vec<u8> {
+    let one = |frame: &Vec<u8>| {
+        let len = u16::try_from(frame.len()).unwrap().to_le_bytes();
+        [&len[..], &[0; 10], frame].concat()
+    };
+    frames.iter().flat_map(one).collect()
+}
+
+fn dhcp4(kind: u8, options: &[u8]) -> Vec<u8> {
+    let mut message = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
+    message.extend_from_slice(&[0; 16]);
+    message.extend_from_slice(&GUEST_MAC.0);
+    message.extend_from_slice(&[0; 10 + 192]);
+    message.extend_from_slice(&[99, 130, 83, 99, 53, 1, kind]);
+    message.extend_from_slice(options);
+    message.push(255);
+    message
+}
+
+fn frames() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let out = |packet: testkit::packet::Ip| ethernet(ENGINE_MAC, GUEST_MAC, &packet.emit());
+    let own = |port| SocketAddr::new(GUEST4.into(), port);
+    let own6 = |port| SocketAddr::new(GUEST6.into(), port);
+    let remote = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 80);
+    let syn = Tcp {
+        seq: 1,
+        window: 64_000,
+        options: Options {
+            mss: Some(1460),
+            scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((1, 0)),
+            ..Options::default()
+        },
+        ..Tcp::default()
+    }
+    .with(flag::SYN);
+    let arp = Arp::request((GUEST_MAC, GUEST4), GATEWAY4).emit();
+    let long = Udp::packet(own(9), remote, &[1; 3000]);
+    vec![
+        (
+            "arp",
+            vec![ethernet_of(slipway_netstack::addr::MacAddr::BROADCAST, GUEST_MAC, ETHERTYPE_ARP, &arp)],
+        ),
+        ("syn", vec![out(syn.packet(own(1024), remote))]),
+        ("syn6", vec![out(syn.packet(own6(1024), "[2001:db8::1]:80".parse().unwrap()))]),
+        ("dns", vec![out(Udp::packet(own(53), SocketAddr::new(DNS4.into(), 53), b"query"))]),
+        ("dns6", vec![out(Udp::packet(own6(53), SocketAddr::new(DNS6.into(), 53), b"query"))]),
+        ("fragments", long.cut(1, 1480).into_iter().map(out).collect()),
+        (
+            "ping",
+            vec![
+                out(Icmp::echo_request(GUEST4.into(), 1, 1, b"abcd").packet(GUEST4.into(), GATEWAY4.into())),
+            ],
+        ),
+        (
+            "ping6",
+            vec![
+                out(Icmp::echo_request(GUEST6.into(), 1, 1, b"abcd").packet(GUEST6.into(), GATEWAY6.into())),
+            ],
+        ),
+    ]
+}

@@ -1,0 +1,245 @@
+//! The bodies of the fuzz targets: what to do with bytes that anybody could have sent.
+//!
+//! They live here, as plain functions, so that `cargo test` can replay every file of `fuzz/corpus/` through them
+//! without a fuzzer (`tests/fuzz_corpus.rs`); the targets in `fuzz/` only call them. Each is a promise: no panic,
+//! no circle, no growth without bound. Those that run the engine run it inside the simulator, so the host's contract
+//! checker and the strict parser of outgoing frames watch as well.
+//!
+//! | function | input |
+//! |---|---|
+//! | [`frame`] | any frames, each with a virtio-net header |
+//! | [`engine_actions`] | a list of things that can happen: frames built layer by layer, host events, rules, time |
+//! | [`tcp_actions`] | one open connection, and both ends doing anything; the streams must stay intact |
+//! | [`reassembly`] | pieces of one datagram, cut and sent in any way |
+//! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
+//! | [`vnet`] | any virtio-net header in front of a good frame |
+//! | [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
+
+mod actions;
+mod frames;
+mod tcp;
+
+use crate::packet::{Icmp, Ip, Tcp, Udp, ethernet, flag};
+use crate::raw_guest::RawGuest;
+use crate::upstream::HostConfig;
+use crate::upstream::datagram::{EchoService, UdpService};
+use crate::upstream::tcp::Script;
+use crate::world::{ENGINE_MAC, GUEST_MAC, GUEST4, World, WorldConfig};
+use arbitrary::{Arbitrary, Unstructured};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+use slipway_netstack::device::vnet::HEADER_LEN;
+use slipway_netstack::device::{Capabilities, Offload};
+
+pub use actions::engine_actions;
+pub use tcp::tcp_actions;
+
+/// A fuzz target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name in `fuzz/fuzz_targets/` and `fuzz/corpus/`.
+    pub name: &'static str,
+    /// What to do with an input.
+    pub body: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: [Target; 11] = [
+    Target { name: "dhcp4", body: dhcp4 },
+    Target { name: "dhcp6", body: dhcp6 },
+    Target { name: "engine_actions", body: engine_actions },
+    Target { name: "frame", body: frame },
+    Target { name: "getopt_argv", body: getopt_argv },
+    Target { name: "ndp", body: ndp },
+    Target { name: "port_rule", body: port_rule },
+    Target { name: "reassembly", body: reassembly },
+    Target { name: "slirp_json", body: slirp_json },
+    Target { name: "tcp_actions", body: tcp_actions },
+    Target { name: "vnet", body: vnet },
+];
+
+/// A world in which everybody answers, on a device that takes every offload.
+fn world() -> World<RawGuest> {
+    let mut config = WorldConfig::default();
+    config.engine.device = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+    config.engine.max_flows = 16;
+    config.host = HostConfig { eager: true, ..HostConfig::default() };
+    let mut world = World::raw(config);
+    world.host.serve_otherwise(Script::echo());
+    world.host.serve_udp_otherwise(UdpService::Echo);
+    world.host.serve_echo_otherwise(EchoService::Reply);
+    world.engine.set_nameservers(vec![IpAddr::from([192, 0, 2, 53]), Ipv6Addr::LOCALHOST.into()]);
+    world
+}
+
+/// Lets a second pass, with everything that it brings; what the guest gets is parsed and thrown away.
+fn run(world: &mut World<RawGuest>) {
+    world.run_for(Duration::from_secs(1));
+    world.guest.take();
+}
+
+/// Any frames: two bytes of length (little-endian), a virtio-net header and the frame, again and again.
+pub fn frame(mut data: &[u8]) {
+    let mut world = world();
+    while let [a, b, rest @ ..] = data {
+        let Some((header, rest)) = rest.split_first_chunk::<HEADER_LEN>() else { break };
+        let (frame, rest) = rest.split_at(usize::from(u16::from_le_bytes([*a, *b])).min(rest.len()));
+        if let Some(offload) = Offload::parse(header) {
+            world.guest.send_frame(offload, frame.to_vec());
+            world.run_for(Duration::from_millis(1));
+        }
+        data = rest;
+    }
+    run(&mut world);
+}
+
+/// A virtio-net header, and behind it bytes that decide how long the frame is to which it belongs.
+pub fn vnet(data: &[u8]) {
+    let Some((header, rest)) = data.split_first_chunk::<HEADER_LEN>() else { return };
+    let Some(offload) = Offload::parse(header) else { return };
+    let again = Offload::parse(&offload.emit());
+    assert_eq!(again, Some(offload), "what was understood is written down as it was understood");
+    let len = rest.first_chunk::<2>().map_or(0, |len| usize::from(u16::from_le_bytes(*len)).min(60_000));
+    let from = SocketAddr::new(GUEST4.into(), 1024);
+    let to = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 80);
+    let tcp = Tcp { seq: 1, window: 1000, ..Tcp::default() };
+    let mut world = world();
+    for packet in [
+        tcp.clone().with(flag::SYN).packet(from, to),
+        tcp.seq_plus(1).with(flag::ACK).data(vec![0; len]).packet(from, to),
+        Udp::packet(from, to, &vec![0; len]),
+    ] {
+        let mut bytes = packet.emit();
+        bytes.truncate(bytes.len().saturating_sub(rest.get(2).map_or(0, |cut| usize::from(*cut))));
+        world.guest.send_frame(offload, ethernet(ENGINE_MAC, GUEST_MAC, &bytes));
+        run(&mut world);
+    }
+}
+
+fn messages(data: &[u8], wrap: impl Fn(&[u8]) -> Ip) {
+    let mut world = world();
+    // Messages are told apart by a four-byte mark that no well-formed one contains by chance.
+    for message in split(data, &[0xfe, 0xed, 0xfa, 0xce]) {
+        world.guest.send(&wrap(&message[..message.len().min(1400)]));
+        run(&mut world);
+    }
+}
+
+fn split<'a>(data: &'a [u8], mark: &[u8]) -> Vec<&'a [u8]> {
+    let mut out = Vec::new();
+    let mut rest = data;
+    while out.len() < 32 {
+        let Some(at) = rest.windows(mark.len()).position(|window| window == mark) else { break };
+        out.push(&rest[..at]);
+        rest = &rest[at + mark.len()..];
+    }
+    out.push(rest);
+    out
+}
+
+/// DHCP messages, as broadcasts from a client without address.
+pub fn dhcp4(data: &[u8]) {
+    let from = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 68);
+    let to = SocketAddr::new(Ipv4Addr::BROADCAST.into(), 67);
+    messages(data, |message| Udp::packet(from, to, message));
+}
+
+/// DHCPv6 messages, to all servers and relay agents.
+pub fn dhcp6(data: &[u8]) {
+    let from = SocketAddr::new(GUEST_MAC.link_local().into(), 546);
+    let to = SocketAddr::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2).into(), 547);
+    messages(data, |message| Udp::packet(from, to, message));
+}
+
+/// ICMPv6 messages with hop limit 255; the first byte decides where to, the second is the type.
+pub fn ndp(data: &[u8]) {
+    messages(data, |message| {
+        let (to, message) = message.split_first().unwrap_or((&0, &[]));
+        let to = match to % 4 {
+            0 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2),
+            1 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 2),
+            2 => ENGINE_MAC.link_local(),
+            _ => crate::world::GATEWAY6,
+        };
+        let mut bytes = message.to_vec();
+        bytes.resize(bytes.len().max(8), 0);
+        let word = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        let icmp = Icmp { kind: bytes[0], code: bytes[1], word, body: bytes[8..].to_vec() };
+        let mut packet = icmp.packet(GUEST_MAC.link_local().into(), to.into());
+        packet.hops = 255;
+        packet
+    });
+}
+
+/// Pieces of a datagram.
+#[derive(Debug, Arbitrary)]
+struct Pieces {
+    v6: bool,
+    len: u16,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Arbitrary)]
+struct Piece {
+    id: u8,
+    at: u16,
+    len: u16,
+    /// Says "more" where there is no more, or the reverse.
+    lie: bool,
+    /// Other bytes than the datagram has there.
+    wrong: bool,
+    pause: u8,
+}
+
+/// Pieces of one datagram, cut and sent in any way. If one comes out, and no piece had other bytes, it is the one.
+pub fn reassembly(data: &[u8]) {
+    let Ok(input) = Pieces::arbitrary(&mut Unstructured::new(data)) else { return };
+    let mut world = world();
+    let (from, to): (SocketAddr, SocketAddr) = if input.v6 {
+        (SocketAddr::new(crate::world::GUEST6.into(), 7), "[2001:db8::1]:7".parse().expect("an endpoint"))
+    } else {
+        (SocketAddr::new(GUEST4.into(), 7), "192.0.2.1:7".parse().expect("an endpoint"))
+    };
+    let payload = crate::pattern::bytes(3, 0, usize::from(input.len).min(65_000));
+    let whole = Udp::packet(from, to, &payload);
+    let mut honest = true;
+    for piece in input.pieces.iter().take(256) {
+        let begin = (usize::from(piece.at) * 8).min(whole.payload.len() / 8 * 8).min(65_528);
+        let end = (begin + usize::from(piece.len).min(1480)).min(whole.payload.len());
+        let mut bytes = whole.payload[begin..end].to_vec();
+        if piece.wrong {
+            bytes.iter_mut().for_each(|b| *b ^= 0x55);
+        }
+        honest &= !piece.wrong && !piece.lie;
+        let more = (end < whole.payload.len()) != piece.lie;
+        let offset = u16::try_from(begin).expect("below 64 KiB");
+        let fragment = crate::packet::Fragment { id: u32::from(piece.id % 8), offset, more };
+        world.guest.send(&Ip { fragment: Some(fragment), payload: bytes, ..whole.clone() });
+        world.run_for(Duration::from_millis(u64::from(piece.pause) * 10 + 1));
+        world.guest.take();
+    }
+    for datagram in world.host.take_datagrams() {
+        assert!(!honest || datagram.payload == payload, "a datagram that nobody sent");
+    }
+    run(&mut world);
+}
+
+/// A request to slirp4netns's API socket.
+pub fn slirp_json(data: &[u8]) {
+    let reply = slipway_portfwd::api::slirp::dry_run(data);
+    assert!(!reply.is_empty(), "every request has a reply");
+}
+
+/// The text of a forwarding rule. What is understood is printed so that it is understood again.
+pub fn port_rule(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    if let Ok(rule) = text.parse::<slipway_portfwd::Rule>() {
+        let printed = rule.to_string();
+        assert_eq!(printed.parse().as_ref(), Ok(&rule), "{text:?} printed as {printed:?}");
+    }
+}
+
+/// Words of a command line, with zero bytes between them.
+pub fn getopt_argv(data: &[u8]) {
+    slirp_compat::flags::getopt::fuzz(data);
+}
