@@ -1,7 +1,7 @@
 //! A guest driven by hand: the test sends packets field by field and looks at what comes back.
 //!
 //! Beside the frames it answers ARP requests and neighbour solicitations for its own addresses by itself, unless
-//! told not to, and keeps those out of what the test sees. [`RawTcp`] is one end of a TCP connection that keeps
+//! told not to, and keeps those, and unsolicited router advertisements, out of what the test sees. [`RawTcp`] is one end of a TCP connection that keeps
 //! sequence numbers and nothing else: every segment is the test's decision.
 
 use crate::packet::{Arp, Body, Frame, Icmp, Ip, Options, Tcp, Udp, ethernet, ethernet_of, flag};
@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 pub struct RawGuest {
     /// Whether neighbours' questions are answered.
     pub answers: bool,
+    /// Router advertisements to all nodes that were kept from the test.
+    pub advertisements: Vec<Frame>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     outbox: VecDeque<(Offload, Vec<u8>)>,
@@ -27,6 +29,7 @@ impl Default for RawGuest {
     fn default() -> Self {
         Self {
             answers: true,
+            advertisements: Vec::new(),
             addresses: vec![GUEST4.into(), GUEST6.into(), GUEST_MAC.link_local().into()],
             outbox: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -38,6 +41,13 @@ impl Guest for RawGuest {
     fn deliver(&mut self, _now: Instant, frame: &[u8]) {
         let frame = Frame::parse(frame);
         if self.answers && self.answer(&frame) {
+            return;
+        }
+        if let Body::Icmp(ip, icmp) = &frame.body
+            && icmp.kind == 134
+            && ip.dst == IpAddr::from(ALL_NODES)
+        {
+            self.advertisements.push(frame);
             return;
         }
         self.inbox.push_back(frame);
@@ -94,6 +104,9 @@ impl RawGuest {
         self.inbox.drain(..).collect()
     }
 }
+
+/// ff02::1.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// A solicited advertisement of `own`, overriding, with our link-layer address.
 #[must_use]
