@@ -196,8 +196,13 @@ impl Upstream for Sockets {
     }
 
     fn tcp_consume(&mut self, flow: FlowId, count: usize) {
-        if let Some(socket) = self.tcp(flow) {
-            socket.consume(count);
+        let (peeking, place) = (self.peeking, self.places.get_mut(flow.index()));
+        let Some(place) = place.filter(|place| place.generation == flow.generation()) else { return };
+        let Some(Socket::Tcp(socket)) = &mut place.socket else { return };
+        socket.consume(count);
+        if socket.wants_news(peeking) {
+            // Setting the same interest again makes epoll look again. It can fail only for want of memory.
+            let _ = self.events.modify(socket.as_fd(), Token::Flow(flow), tcp::INTEREST);
         }
     }
 

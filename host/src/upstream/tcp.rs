@@ -12,9 +12,10 @@
 //! **Known ends.** A peek that filled less than its buffer has seen the end of the queue; what arrives later raises a
 //! new event. So until that event a peek from there on is answered without a system call. Two things would break the
 //! reasoning, an end-of-file that was announced before the peek and urgent data (at which reading stops short), so a
-//! socket that has seen either asks the kernel each time.
+//! socket that has seen either asks the kernel each time. Without a kernel's peek offset, nothing behind urgent data can
+//! be peeked at all before what is in front of it has been taken ([`TcpSocket::wants_news`]).
 //!
-//! The kernel behaviour that all this leans on is tested in `tests/platform_tcp.rs`.
+//! The kernel behaviour that all this leans on is tested in `tests/platform/tcp.rs`.
 
 use super::errors::errno;
 use crate::sys::sockopt::{self, Opt};
@@ -71,6 +72,7 @@ pub(super) struct TcpSocket {
     short: bool,
     /// End-of-file or urgent data has been announced: ends are no longer known.
     ask_always: bool,
+    urgent: bool,
 }
 
 impl TcpSocket {
@@ -101,7 +103,7 @@ impl TcpSocket {
     }
 
     fn new(fd: OwnedFd, connecting: bool) -> Self {
-        Self { fd, peek_at: None, dry_at: None, connecting, short: false, ask_always: false }
+        Self { fd, peek_at: None, dry_at: None, connecting, short: false, ask_always: false, urgent: false }
     }
 
     /// What an epoll event means.
@@ -111,7 +113,8 @@ impl TcpSocket {
         if flags.intersects(F::EPOLLIN | F::EPOLLPRI | F::EPOLLRDHUP) || dead {
             self.dry_at = None;
         }
-        self.ask_always |= dead || flags.intersects(F::EPOLLPRI | F::EPOLLRDHUP);
+        self.urgent |= flags.contains(F::EPOLLPRI);
+        self.ask_always |= self.urgent || dead || flags.contains(F::EPOLLRDHUP);
         if dead {
             match sockopt::get(self.fd.as_fd(), Opt::ERROR) {
                 // Both halves closed in the ordinary way. Of a connection that never was one, it means that an earlier
@@ -245,6 +248,11 @@ impl TcpSocket {
         for at in [&mut self.peek_at, &mut self.dry_at].into_iter().flatten() {
             *at = at.saturating_sub(taken);
         }
+    }
+
+    /// Whether taking bytes may have laid open others that no event has told of or will tell of.
+    pub(super) fn wants_news(&self, peeking: Peeking) -> bool {
+        self.urgent && peeking == Peeking::Skip
     }
 
     /// Closes our half.

@@ -7,7 +7,7 @@
 //!
 //! An error reported about an earlier datagram makes the next call on the socket fail once; that call is repeated.
 //!
-//! The kernel behaviour that this leans on is tested in `tests/platform_udp.rs`.
+//! The kernel behaviour that this leans on is tested in `tests/platform/udp.rs`.
 
 use super::batch::{self, Hint, Receiver};
 use super::errors::{self, errno};

@@ -1,0 +1,126 @@
+use ipnet::Ipv4Net;
+use slipway_host::clock;
+use slipway_host::device::{Link, Seqpacket};
+use slipway_host::driver::{Driver, Interest, raise_descriptor_limit};
+use slipway_netstack::Engine;
+use slipway_netstack::addr::MacAddr;
+use slipway_netstack::config::{Config, Ipv4Config, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::device::Capabilities;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
+
+fn config() -> Config {
+    Config {
+        mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
+        guest_mac: None,
+        mtu: Mtu::ETHERNET,
+        device: Capabilities::default(),
+        v4: Some(Ipv4Config {
+            network: Ipv4Net::new(Ipv4Addr::new(10, 0, 2, 0), 24).unwrap(),
+            gateway: Ipv4Addr::new(10, 0, 2, 2),
+            dns: None,
+            guest: Ipv4Addr::new(10, 0, 2, 100),
+            dhcp: None,
+        }),
+        v6: None,
+        host_loopback: true,
+        outbound: Outbound::default(),
+        dns_search: Vec::new(),
+        tcp: TcpConfig::default(),
+        udp: UdpConfig::default(),
+        keys: slipway_host::random::keys().unwrap(),
+        max_flows: 100,
+    }
+}
+
+/// A driver and the guest's end of its link.
+fn driver() -> (Driver, UnixDatagram) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let (ours, guests) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+    let link = Link::from(Seqpacket::from_owned_fd(ours));
+    (Driver::new(Engine::new(config()), link).unwrap(), UnixDatagram::from(guests))
+}
+
+#[test]
+fn foreign_descriptors_are_reported_by_token() {
+    let (mut driver, _guest) = driver();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    driver.watch(here.as_fd(), Interest::READ, 42).unwrap();
+    let soon = || Some(clock::now() + Duration::from_millis(200));
+    there.write_all(b"x").unwrap();
+    for _ in 0..2 {
+        let ready = driver.turn(soon()).unwrap();
+        assert_eq!(ready.len(), 1, "level-triggered: told until it is read");
+        assert_eq!((ready[0].token, ready[0].readable, ready[0].writable), (42, true, false));
+        assert!(!ready[0].hangup && !ready[0].error);
+    }
+    (&here).read_exact(&mut [0]).unwrap();
+    driver.modify(here.as_fd(), Interest::BOTH, 43).unwrap();
+    let ready = driver.turn(soon()).unwrap();
+    assert_eq!((ready[0].token, ready[0].readable, ready[0].writable), (43, false, true));
+    driver.modify(here.as_fd(), Interest::NONE, 44).unwrap();
+    assert!(driver.turn(soon()).unwrap().is_empty());
+    drop(there);
+    assert!(driver.turn(soon()).unwrap()[0].hangup, "hang-ups are told whatever the interest");
+    driver.unwatch(here.as_fd());
+    assert!(driver.turn(soon()).unwrap().is_empty());
+}
+
+#[test]
+fn a_turn_ends_at_the_deadline_and_not_before() {
+    let (mut driver, _guest) = driver();
+    driver.turn(Some(clock::now())).unwrap();
+    let deadline = clock::now() + Duration::from_millis(30);
+    while clock::now() < deadline {
+        driver.turn(Some(deadline)).unwrap();
+    }
+    assert!(clock::now() - deadline < Duration::from_millis(25));
+}
+
+#[test]
+fn a_flood_of_frames_does_not_keep_others_from_their_turn() {
+    let (mut driver, guest) = driver();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    driver.watch(here.as_fd(), Interest::READ, 1).unwrap();
+    let mut sent = 0u64;
+    while sent < 1000 && guest.send(&[0xff; 60]).is_ok() {
+        sent += 1;
+    }
+    assert!(sent > 64, "more than one round's budget: {sent}");
+    there.write_all(b"x").unwrap();
+    assert_eq!(driver.turn(None).unwrap().len(), 1, "told in the first round");
+    for _ in 0..100 {
+        driver.turn(Some(clock::now())).unwrap();
+    }
+    let counters = driver.peek_engine().counters();
+    assert!(counters.dropped_total().max(counters.frames_in) >= sent, "every frame reached the engine");
+}
+
+#[test]
+fn the_end_of_the_link_ends_the_loop() {
+    let (mut driver, guest) = driver();
+    drop(guest);
+    assert!(driver.turn(Some(clock::now() + Duration::from_millis(500))).is_err());
+}
+
+#[test]
+fn a_connection_that_the_engine_cannot_take_is_reset() {
+    let (mut driver, _guest) = driver();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, from) = listener.accept().unwrap();
+    // There is no IPv6 in this engine's configuration.
+    let guest = "[2001:db8::1]:80".parse().unwrap();
+    assert!(driver.accept_tcp(OwnedFd::from(socket), from, guest).is_err());
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn the_descriptor_limit_is_raised_to_the_hard_one() {
+    let limit = raise_descriptor_limit().unwrap();
+    assert_eq!(raise_descriptor_limit().unwrap(), limit);
+}
