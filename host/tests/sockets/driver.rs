@@ -24,6 +24,7 @@ fn config() -> Config {
             dns: None,
             guest: Ipv4Addr::new(10, 0, 2, 100),
             dhcp: None,
+            silent: None,
         }),
         v6: None,
         host_loopback: true,
