@@ -180,9 +180,7 @@ impl Engine {
     pub fn on_timeout<U: Upstream>(&mut self, now: Instant, up: &mut U) {
         self.neighbour_timeout(now);
         self.within_timeout(now);
-        for reason in self.reassembler.expire(now) {
-            self.counters.drop(reason);
-        }
+        self.fragment_timeout(now);
         while let Some(id) = self.timers.pop(now) {
             let Some((_, entry)) = self.flows.get_mut(id) else { continue };
             match &mut entry.body {

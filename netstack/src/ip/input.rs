@@ -9,7 +9,7 @@ use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::frame::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
 use crate::ip::Packet;
-use crate::ip::fragment::Reassembled;
+use crate::ip::fragment::{Expired, Reassembled};
 use crate::ip::icmp_error::Problem;
 use crate::ip::ndp::Answer;
 use crate::ip::rewrite::guest_view;
@@ -36,7 +36,9 @@ impl Engine {
             return self.on_packet(now, mac, &packet, offload, up);
         }
         self.counters.fragments_in += 1;
-        match self.reassembler.insert(now, packet.whole) {
+        let outcome = self.reassembler.insert(now, packet.whole);
+        self.counters.drop_many(DropReason::Fragment, self.reassembler.take_evicted());
+        match outcome {
             Reassembled::Complete(whole) => {
                 let packet = Packet::parse(&whole)?;
                 // A checksum left to us covers one frame, so that of a fragmented datagram is complete.
@@ -44,6 +46,18 @@ impl Engine {
             }
             Reassembled::Waiting => Ok(()),
             Reassembled::Dropped(reason) => Err(reason),
+        }
+    }
+
+    /// Gives up datagrams whose missing fragments never came, and says so (RFC 1122 §3.3.2, RFC 8200 §4.5).
+    pub(crate) fn fragment_timeout(&mut self, now: Instant) {
+        while let Some(Expired { first }) = self.reassembler.expire(now) {
+            self.counters.drop(DropReason::Fragment);
+            let Some(first) = first else { continue };
+            let mac = Packet::parse(&first).ok().and_then(|packet| self.neighbours.peek(packet.src));
+            if let Some(mac) = mac {
+                self.icmp_error(now, mac, &first, Problem::ReassemblyTimeExceeded);
+            }
         }
     }
 

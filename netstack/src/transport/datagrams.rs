@@ -273,11 +273,11 @@ impl Engine {
         self.next_ident = self.next_ident.wrapping_add(1);
         let mut frames = Vec::new();
         let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
-        let cut = fragment(packet, mtu, self.next_ident, |part| {
+        let cut = fragment(packet, usize::from(mtu.bytes()), self.next_ident, |part| {
             frames.push(wrap(self.config.mac, to_mac, part));
         });
-        if let Err(reason) = cut {
-            self.counters.drop(reason);
+        if let Err(uncut) = cut {
+            self.counters.drop(uncut.into());
         }
         self.counters.fragments_out += frames.len() as u64;
         frames
