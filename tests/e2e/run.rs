@@ -1,1 +1,211 @@
-//! `slipway run`.
+//! `slipway run`: a command with a network of its own, and what people meet when something is in the way.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use slipway_lab::{Cmd, HOST4, HOST6, Lab, Output, Running, WORLD4};
+
+use crate::{LIMIT, lab};
+
+/// `slipway run` with options and a script for the shell.
+fn run(lab: &Lab, options: &[&str], script: &str) -> Cmd {
+    lab.host([&lab.program("slipway"), "run"]).args(options).args(["--", "sh", "-c", script])
+}
+
+fn done(lab: &Lab, options: &[&str], script: &str) -> Output {
+    run(lab, options, script).run(LIMIT).unwrap()
+}
+
+#[test]
+fn the_commands_status_is_ours() {
+    let (lab, _) = lab!(ours "the_commands_status_is_ours", []);
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137)] {
+        let output = done(&lab, &[], script);
+        assert_eq!(output.code(), code, "{script}: {output}");
+    }
+    let slipway = lab.program("slipway");
+    for (command, code) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
+        let output = lab.host([&slipway, "run", "--", command]).run(LIMIT).unwrap();
+        assert_eq!(output.code(), code, "{command}: {output}");
+        assert!(output.err().contains(command), "{output}");
+    }
+}
+
+#[test]
+fn without_a_command_it_is_the_shell() {
+    let (lab, _) = lab!(ours "without_a_command_it_is_the_shell", []);
+    let command = lab
+        .host([&lab.program("slipway"), "run", "-q"])
+        .env("SHELL", "/bin/sh")
+        .input("echo typed; exit 3\n");
+    let output = command.run(LIMIT).unwrap();
+    assert_eq!((output.out().as_str(), output.code()), ("typed\n", 3), "{output}");
+}
+
+#[test]
+fn input_and_output_pass_through() {
+    let (lab, _) = lab!(ours "input_and_output_pass_through", []);
+    let output = run(&lab, &["-q"], "cat; echo err >&2").input("abc").run(LIMIT).unwrap();
+    assert_eq!(output.out(), "abc", "{output}");
+    assert!(output.err().contains("err"), "{output}");
+}
+
+#[test]
+fn there_are_addresses_routes_and_names() {
+    let (lab, _) = lab!(ours "there_are_addresses_routes_and_names", ["dnsmasq", "busybox"]);
+    std::fs::write(lab.dir().join("www/index.html"), "fetched\n").unwrap();
+    let (_dns, _http) = (lab.dns().unwrap(), lab.http().unwrap());
+    let script = "ip address show tap0; ip route; ip -6 route; busybox wget -qO- http://name.test/index.html";
+    let output = done(&lab, &[], script);
+    let shown = output.out();
+    assert!(output.success(), "{output}");
+    for expected in
+        ["10.0.2.100/24", "mtu 65520", "default via 10.0.2.2", "fd00:", "default via f", "fetched"]
+    {
+        assert!(shown.contains(expected), "{expected}: {output}");
+    }
+}
+
+#[test]
+fn options_shape_the_network() {
+    let (lab, _) = lab!(ours "options_shape_the_network", []);
+    let options = ["--mtu", "1400", "--no-ipv6", "--network", "10.7.0.0/24", "--ifname", "net0"];
+    let output = done(&lab, &options, "ip address show net0; ip route; ip -6 address show net0 scope global");
+    let shown = output.out();
+    for expected in ["mtu 1400", "10.7.0.100/24", "default via 10.7.0.2"] {
+        assert!(shown.contains(expected), "{expected}: {output}");
+    }
+    assert!(!shown.contains("fd00:"), "{output}");
+}
+
+#[test]
+fn one_is_oneself_or_root_inside() {
+    let (lab, _) = lab!(ours "one_is_oneself_or_root_inside", []);
+    let outside = lab.host(["id", "-u"]).ok(LIMIT).unwrap().out();
+    assert_eq!(done(&lab, &["-q"], "id -u").out(), outside);
+    assert_eq!(done(&lab, &["-q", "--map-root"], "id -u").out(), "0\n");
+}
+
+#[test]
+fn a_published_port_is_reached_with_the_clients_address() {
+    let (lab, _) = lab!(ours "a_published_port_is_reached_with_the_clients_address", ["ncat"]);
+    let script = "for f in 4 6; do ncat -$f -l -k 80 -c 'echo peer=$NCAT_REMOTE_ADDR' & done
+                  for i in $(seq 100); do ip -6 route | grep -q ^default && break; sleep 0.05; done
+                  echo serving; cat; kill %1 %2";
+    let mut command = run(&lab, &["-r", "-p", "8080:80"], script).start().unwrap();
+    command.until(LIMIT, |running| running.stdout().contains("serving")).unwrap();
+    for (family, at, expected) in [("-4", HOST4, WORLD4), ("-6", HOST6, slipway_lab::WORLD6)] {
+        let fetch = format!(
+            "for i in $(seq 50); do ncat {family} --recv-only -w 10 {at} 8080 2>/dev/null | grep peer && break; sleep 0.1; done"
+        );
+        let answer = lab.world(["sh", "-c", &fetch]).run(LIMIT).unwrap();
+        assert_eq!(answer.out(), format!("peer={expected}\n"), "{answer}");
+    }
+    command.stdin.take();
+    command.finish(LIMIT).unwrap();
+}
+
+#[test]
+fn the_hosts_loopback_is_out_of_reach_unless_allowed() {
+    let (lab, _) = lab!(ours "the_hosts_loopback_is_out_of_reach_unless_allowed", ["ncat"]);
+    let server = lab.host(["ncat", "-l", "127.0.0.1", "8000", "-k", "-c", "echo from loopback"]);
+    let _server = Running::server(server, "tcp", 8000).unwrap();
+    let ask = "ncat --recv-only -w 5 10.0.2.2 8000";
+    assert_eq!(done(&lab, &["-q", "--host-loopback"], ask).out(), "from loopback\n");
+    let output = done(&lab, &["-q"], ask);
+    assert!(output.out().is_empty() && !output.success(), "{output}");
+}
+
+#[test]
+fn a_capture_has_the_frames() {
+    let (lab, _) = lab!(ours "a_capture_has_the_frames", ["ping"]);
+    let file = lab.home().join("trace.pcap");
+    let path = file.to_string_lossy().into_owned();
+    let output = done(&lab, &["--pcap", &path], "ping -c1 -W5 10.0.2.2");
+    assert!(output.success(), "{output}");
+    let bytes = std::fs::read(&file).unwrap();
+    let magic = u32::from_ne_bytes(bytes[..4].try_into().unwrap());
+    assert!(matches!(magic, 0xa1b2_c3d4 | 0xa1b2_3c4d), "{magic:x}");
+    // Header, then at least the echo and its answer.
+    assert!(bytes.len() > 24 + 2 * (16 + 98), "{} bytes", bytes.len());
+}
+
+#[test]
+fn name_servers_can_be_chosen() {
+    let (lab, _) = lab!(ours "name_servers_can_be_chosen", ["dnsmasq"]);
+    lab.set_resolv_conf("nameserver 192.0.2.254\n").unwrap();
+    let _dns = lab.dns().unwrap();
+    let output = done(&lab, &["-q", "--dns", WORLD4], "cat /etc/resolv.conf; getent ahostsv4 name.test");
+    assert!(output.out().contains("nameserver 10.0.2.3") && output.out().contains(WORLD4), "{output}");
+}
+
+#[test]
+fn nothing_is_left_afterwards() {
+    let (lab, _) = lab!(ours "nothing_is_left_afterwards", []);
+    assert!(done(&lab, &["-p", "8080:80"], "true").success());
+    assert_eq!(processes(&lab), Vec::<String>::new());
+    // And the port is free again at once.
+    assert!(done(&lab, &["-p", "8080:80"], "true").success());
+}
+
+#[test]
+fn a_signal_ends_command_and_network() {
+    let (lab, _) = lab!(ours "a_signal_ends_command_and_network", []);
+    let mut command = run(&lab, &[], "echo started; exec sleep 60").start().unwrap();
+    command.until(LIMIT, |running| running.stdout().contains("started")).unwrap();
+    let leader = i32::try_from(command.pid()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(leader), Signal::SIGTERM).unwrap();
+    let start = slipway_lab::now();
+    let ended = command.finish(LIMIT).unwrap().expect("it ends");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(ended.code(), 143, "{ended}");
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        processes(&lab).is_empty()
+    });
+    assert!(gone, "{:?}", processes(&lab));
+}
+
+#[test]
+fn what_is_in_the_way_is_said_in_one_line() {
+    let (lab, _) = lab!(ours "what_is_in_the_way_is_said_in_one_line", ["ncat"]);
+    let one_line = |output: &Output, words: &[&str]| {
+        let said = output.err();
+        assert!(!output.success(), "{output}");
+        assert_eq!(said.lines().count(), 1, "{output}");
+        for word in words {
+            assert!(said.contains(word), "{word}: {output}");
+        }
+    };
+    let server = lab.host(["ncat", "-l", "-k", "8080"]);
+    let _server = Running::server(server, "tcp", 8080).unwrap();
+    one_line(&done(&lab, &["-p", "8080:80"], "true"), &["8080", "in use"]);
+    if lab.by_root() {
+        one_line(&done(&lab, &["-p", "80:80"], "true"), &["80", "ip_unprivileged_port_start"]);
+    }
+    let none = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" run -- true";
+    let output =
+        lab.host(["unshare", "--user", "--map-root-user", "sh", "-c", none, &lab.program("slipway")]);
+    one_line(&output.run(LIMIT).unwrap(), &["user namespace", "max_user_namespaces"]);
+    if lab.by_root() {
+        lab.host_root(["chmod", "600", "/dev/net/tun"]).ok(LIMIT).unwrap();
+        one_line(&done(&lab, &[], "true"), &["/dev/net/tun", "chmod"]);
+        lab.host_root(["mount", "-t", "tmpfs", "tmpfs", "/dev/net"]).ok(LIMIT).unwrap();
+        one_line(&done(&lab, &[], "true"), &["/dev/net/tun", "modprobe tun"]);
+    }
+}
+
+/// Command lines of processes that were started from the lab's directory.
+fn processes(lab: &Lab) -> Vec<String> {
+    let program = lab.program("slipway");
+    let mut found = Vec::new();
+    for entry in Path::new("/proc").read_dir().unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.starts_with(&program) {
+            found.push(line);
+        }
+    }
+    found
+}
