@@ -14,6 +14,9 @@
 //! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
 //!   and timers have had their turn. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
 //!   the caller are level-triggered; errors and hang-ups on them are always reported, so the caller must act on them.
+//! - A small frame that ends a sleep is most likely alone, so no system call is spent on learning that no other follows;
+//!   it is on its way before the link is looked at again. If there was another, the next wait returns at once, and then
+//!   the link is read until it is empty.
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
 //! - No round fails for a flow's sake. An error of [`Driver::turn`] means that the link is gone.
 
@@ -38,6 +41,10 @@ use std::time::Duration;
 const FRAME_BUDGET: usize = 64;
 /// Bytes taken from the link in one round.
 const BYTE_BUDGET: usize = 1 << 20;
+/// A wait that took this long has slept: what ended it has only just come.
+const SLEPT: Duration = Duration::from_micros(4);
+/// A frame that asks or acknowledges, rather than one of a stream.
+const SMALL_FRAME: usize = 512;
 
 /// What a watched descriptor is waited for. With neither, only errors and hang-ups are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -176,11 +183,12 @@ impl Driver {
         if self.busy {
             self.busy = self.engine.drain(clock::now(), &mut self.sockets, &mut self.link);
         }
-        let timeout = self.timeout(deadline);
+        let before = clock::now();
+        let timeout = self.timeout(before, deadline);
         self.sockets.events().wait(&mut self.events, timeout)?;
 
         let now = clock::now();
-        self.dispatch(now)?;
+        self.dispatch(now, now - before >= SLEPT)?;
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
         }
@@ -189,7 +197,7 @@ impl Driver {
     }
 
     /// How long the wait may last; `None`: for ever.
-    fn timeout(&self, deadline: Option<Instant>) -> Option<Duration> {
+    fn timeout(&self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
         if self.busy {
             return Some(Duration::ZERO);
         }
@@ -197,16 +205,16 @@ impl Driver {
             (Some(engine), Some(caller)) => engine.min(caller),
             (one, other) => one.or(other)?,
         };
-        Some(due - clock::now())
+        Some(due - now)
     }
 
     /// Hands out what the wait found.
-    fn dispatch(&mut self, now: Instant) -> io::Result<()> {
+    fn dispatch(&mut self, now: Instant, slept: bool) -> io::Result<()> {
         let mut at = 0;
         while let Some((token, flags)) = self.events.get(at) {
             at += 1;
             match token {
-                Some(Token::Link) => self.read_link(now)?,
+                Some(Token::Link) => self.read_link(now, slept)?,
                 Some(Token::Flow(flow)) => {
                     for event in self.sockets.decode(flow, flags) {
                         self.engine.on_upstream(now, flow, event, &mut self.sockets);
@@ -220,14 +228,15 @@ impl Driver {
     }
 
     /// Takes frames until there are none, or the round's budget is spent.
-    fn read_link(&mut self, now: Instant) -> io::Result<()> {
+    fn read_link(&mut self, now: Instant, slept: bool) -> io::Result<()> {
         let mut bytes = 0;
         for _ in 0..FRAME_BUDGET {
             let Some((offload, len)) = self.link.read_frame(&mut self.frame)? else { break };
             let frame = self.frame.get(..len).unwrap_or_default();
             self.engine.on_frame(now, offload, frame, &mut self.sockets);
             bytes += len;
-            if bytes >= BYTE_BUDGET {
+            let lone = slept && bytes <= SMALL_FRAME;
+            if lone || bytes >= BYTE_BUDGET {
                 break;
             }
         }

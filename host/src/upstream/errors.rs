@@ -86,6 +86,18 @@ mod tests {
     }
 
     #[test]
+    fn error_numbers_that_matter_have_names() {
+        assert_eq!(errno(Code::ECONNREFUSED), Errno::Refused);
+        assert_eq!(errno(Code::EPIPE), Errno::Reset);
+        assert_eq!(errno(Code::EHOSTUNREACH), Errno::HostUnreachable);
+        assert_eq!(errno(Code::EADDRNOTAVAIL), Errno::NetUnreachable);
+        assert_eq!(errno(Code::EPERM), Errno::Prohibited);
+        assert_eq!(errno(Code::EMFILE), Errno::Exhausted);
+        assert_eq!(errno(Code::EMSGSIZE), Errno::TooBig { mtu: 0 });
+        assert_eq!(errno(Code::ENOTTY), Errno::Other);
+    }
+
+    #[test]
     fn a_router_that_needs_fragments_is_understood() {
         let to = "192.0.2.1:9".parse().unwrap();
         let router = Name::from("198.51.100.7:0".parse::<SocketAddr>().unwrap());

@@ -97,8 +97,39 @@ fn a_flood_of_frames_does_not_keep_others_from_their_turn() {
     for _ in 0..100 {
         driver.turn(Some(clock::now())).unwrap();
     }
-    let counters = driver.peek_engine().counters();
-    assert!(counters.dropped_total().max(counters.frames_in) >= sent, "every frame reached the engine");
+    assert_eq!(driver.peek_engine().counters().frames_in, sent, "every frame reached the engine");
+}
+
+#[test]
+fn small_frames_after_a_sleep_lose_nothing() {
+    let (mut driver, guest) = driver();
+    driver.turn(Some(clock::now())).unwrap();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            guest.send(&[0xff; 60]).unwrap();
+            guest.send(&[0xff; 60]).unwrap();
+        }
+        guest
+    });
+    let end = clock::now() + Duration::from_secs(5);
+    while driver.peek_engine().counters().frames_in < 40 && clock::now() < end {
+        driver.turn(Some(end)).unwrap();
+    }
+    assert_eq!(driver.peek_engine().counters().frames_in, 40);
+    sender.join().unwrap();
+}
+
+#[test]
+fn an_idle_driver_sleeps() {
+    let (mut driver, _guest) = driver();
+    driver.turn(Some(clock::now())).unwrap();
+    let (mut rounds, end) = (0, clock::now() + Duration::from_millis(100));
+    while clock::now() < end {
+        driver.turn(Some(end)).unwrap();
+        rounds += 1;
+    }
+    assert!(rounds <= 2, "{rounds} rounds in 100 ms of nothing");
 }
 
 #[test]
