@@ -1,4 +1,15 @@
-//! The Linux shell.
+//! The Linux shell: every system call and every unsafe block around the pure engine of `netstack`.
+//!
+//! ```text
+//!   sandbox, netns, netlink            once, at the start
+//!        │ a link's descriptor
+//!        ▼
+//!   device ◀──────▶ driver ◀──────▶ upstream        for ever after, in one thread
+//!   (frames)     (epoll, engine)    (sockets)
+//! ```
+//! Start-up goes in this order: enter or make the namespaces and fetch the link's descriptor ([`netns`], [`netlink`]),
+//! open the link ([`device`]), bind listeners, drop privileges, then give engine and link to a
+//! [`driver::Driver`] and call its `turn` until the end. [`sys`] alone may hold unsafe code.
 
 pub mod clock;
 pub mod device;
