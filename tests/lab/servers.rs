@@ -13,24 +13,26 @@ impl Lab {
     /// that does not fit a datagram.
     pub fn dns(&self) -> io::Result<Running> {
         let long = "x".repeat(200);
+        let mut text = format!("listen-address={WORLD4}\nlisten-address={WORLD6}\nlocal=/test/\n");
+        for name in ["name.test", "world.test"] {
+            text += &format!("host-record={name},{WORLD4}\nhost-record={name},{WORLD6}\n");
+        }
+        for number in 0..12 {
+            text += &format!("txt-record=big.test,{number}{long}\n");
+        }
+        let file = self.dir().join("etc/dnsmasq.conf");
+        std::fs::write(&file, text)?;
+        // In its debugging mode it stays in front and keeps its user, which inside a user namespace is all it can do.
         let mut server = self
-            .world(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
-            .args([
-                "--user=root",
-                "--group=root",
+            .world([
+                "dnsmasq",
+                "--no-daemon",
+                "--no-resolv",
+                "--no-hosts",
                 "--pid-file=",
                 "--bind-interfaces",
-                "--log-queries",
-                "--log-facility=-",
             ])
-            .args([format!("--listen-address={WORLD4}"), format!("--listen-address={WORLD6}")])
-            .args(
-                ["name.test", "world.test"]
-                    .into_iter()
-                    .flat_map(|name| [WORLD4, WORLD6].map(|addr| format!("--host-record={name},{addr}"))),
-            )
-            .arg("--local=/test/")
-            .args((0..12).map(|n| format!("--txt-record=big.test,{n}{long}")))
+            .args(["--log-queries".to_owned(), format!("--conf-file={}", file.display())])
             .start()?;
         server.until_listens("udp", 53)?;
         server.until_listens("tcp", 53)?;

@@ -49,8 +49,16 @@ fn suites(required: bool) -> Done<(Done, Count)> {
         return Ok((outcome, from_junit(&record)));
     }
     println!("xtask: cargo-nextest is not installed; using cargo test");
-    let mut command =
-        cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast", "--", "--show-output"]);
+    let mut command = cargo(&[
+        "test",
+        "--workspace",
+        "--lib",
+        "--bins",
+        "--tests",
+        "--no-fail-fast",
+        "--",
+        "--show-output",
+    ]);
     command.env("SLIPWAY_E2E_REQUIRE", required).stdout(Stdio::piped());
     let output = command.output().map_err(|error| format!("cargo test: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
