@@ -23,7 +23,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-pub use cut::{Uncut, fragment};
+pub use cut::{Uncut, fragment, permit};
 
 mod cut;
 

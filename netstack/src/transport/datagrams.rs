@@ -14,7 +14,7 @@ use crate::frame::{
     ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Tally, Transport, Tx, assemble, wrap,
 };
 use crate::ip::Packet;
-use crate::ip::fragment::fragment;
+use crate::ip::fragment::{fragment, permit};
 use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, guest_view, is_ours, route};
 use crate::upstream::{DatagramError, Errno, Meta, Upstream};
@@ -265,14 +265,15 @@ impl Engine {
     }
 
     /// A frame as it is, or as fragments when its packet exceeds the MTU.
-    pub(crate) fn fit(&mut self, to_mac: MacAddr, frame: Vec<u8>) -> Vec<Vec<u8>> {
+    pub(crate) fn fit(&mut self, to_mac: MacAddr, mut frame: Vec<u8>) -> Vec<Vec<u8>> {
         let mtu = self.config.mtu;
         if frame.len() - ETHERNET_LEN <= usize::from(mtu.bytes()) {
             return vec![frame];
         }
         self.next_ident = self.next_ident.wrapping_add(1);
         let mut frames = Vec::new();
-        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let packet = frame.get_mut(ETHERNET_LEN..).unwrap_or_default();
+        permit(packet);
         let cut = fragment(packet, usize::from(mtu.bytes()), self.next_ident, |part| {
             frames.push(wrap(self.config.mac, to_mac, part));
         });

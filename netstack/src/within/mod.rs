@@ -4,9 +4,13 @@
 //! family, router advertisements, and the DNS address. Each is a codec with a little state, fed with one message at a
 //! time; nothing here knows sockets, and time is an argument.
 
+pub mod dhcp4;
+pub mod dhcp6;
 pub(crate) mod dns;
 pub mod names;
 pub mod ra;
 mod serve;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use serve::Within;

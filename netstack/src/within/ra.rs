@@ -146,37 +146,16 @@ fn search_option(message: &mut Vec<u8>, search: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Keys, Mtu, Outbound, TcpConfig, UdpConfig};
-    use crate::device::Capabilities;
+    use crate::config::Mtu;
+    use crate::within::testing::{self, GUEST, OURS};
     use proptest::prelude::*;
     use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, NdiscPrefixInfoFlags, NdiscRepr, NdiscRouterFlags};
 
-    const OURS: MacAddr = MacAddr([0x52, 0x55, 10, 0, 2, 2]);
-    const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-
     fn config() -> Config {
-        Config {
-            mac: OURS,
-            guest_mac: None,
-            mtu: Mtu::new(65_520).unwrap(),
-            device: Capabilities::default(),
-            v4: None,
-            v6: Some(Ipv6Config {
-                network: "fd00::/64".parse().unwrap(),
-                gateway: "fd00::2".parse().unwrap(),
-                dns: Some("fd00::3".parse().unwrap()),
-                guest: None,
-                advertise: true,
-                dhcp: false,
-            }),
-            host_loopback: false,
-            outbound: Outbound::default(),
-            dns_search: Vec::new(),
-            tcp: TcpConfig::default(),
-            udp: UdpConfig::default(),
-            keys: Keys { flow_hash: [0; 16], isn: [0; 16] },
-            max_flows: 1,
-        }
+        let mut config = testing::config();
+        config.mtu = Mtu::new(65_520).unwrap();
+        config.v6.as_mut().unwrap().dhcp = false;
+        config
     }
 
     fn at(seconds: u64) -> Instant {

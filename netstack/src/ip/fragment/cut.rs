@@ -58,6 +58,16 @@ pub fn fragment(packet: &[u8], mtu: usize, ident: u32, emit: impl FnMut(&[u8])) 
     }
 }
 
+/// Takes "don't fragment" off an IPv4 packet of our own making that turned out to be too large: we send it with the flag as
+/// long as it is whole (RFC 6864 §4.1). The header checksum is no longer right then; [`fragment`] makes it anew.
+pub fn permit(packet: &mut [u8]) {
+    if packet.first().is_some_and(|first| first >> 4 == 4)
+        && let Some(flags) = packet.get_mut(6)
+    {
+        *flags &= !0x40;
+    }
+}
+
 fn cut_v4(packet: &[u8], mtu: usize, ident: u32, mut emit: impl FnMut(&[u8])) -> Result<usize, Uncut> {
     let header_len = packet.first().map_or(0, |first| usize::from(first & 15) * 4);
     let total = bytes::be16(packet, 2).map_or(0, usize::from);

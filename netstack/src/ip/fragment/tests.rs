@@ -118,6 +118,33 @@ fn packets_that_must_not_or_cannot_be_cut() {
     }
 }
 
+/// The engine sends whole packets with "don't fragment" set; what is too large is cut all the same.
+#[test]
+fn the_engine_cuts_its_own_datagrams() {
+    use crate::frame::{Envelope, Transport, assemble};
+    use crate::within::testing::{self, GUEST, OURS};
+    let mut engine = crate::Engine::new(testing::config());
+    for (src, dst) in [("203.0.113.7:53", "10.0.2.100:4000"), ("[2001:db8::7]:53", "[fd00::64]:4000")] {
+        let env = Envelope {
+            to_mac: GUEST,
+            src: src.parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            hops: 64,
+            traffic_class: 0,
+        };
+        let header = [0, 53, 15, 160, 11, 192, 0, 0];
+        let transport = Transport { protocol: 17, header: &header, checksum_at: 6 };
+        let whole = assemble(OURS, &env, &transport, &[7; 3000]);
+        let frames = engine.fit(GUEST, whole.clone());
+        assert_eq!(frames.len(), 3, "{src}");
+        let mut reassembler = Reassembler::new();
+        let last = frames.iter().map(|frame| reassembler.insert(at(0), &frame[14..])).last();
+        let Some(Reassembled::Complete(packet)) = last else { panic!("not complete: {last:?}") };
+        let payload_at = if src.starts_with('[') { 40 } else { 20 };
+        assert_eq!(packet[payload_at..], whole[14 + payload_at..]);
+    }
+}
+
 #[test]
 fn a_v4_fragment_may_be_cut_again() {
     let packet = udp(false, 5000);

@@ -1,0 +1,342 @@
+//! The DHCP server for IPv4 (RFC 2131, options of RFC 2132), as the gateway plays it.
+//!
+//! One [`Server`] takes the payload of a datagram to port 67 and gives the payload of the answer from port 67 to port 68,
+//! with the addresses it goes to. It knows at most as many clients as its pool has addresses; a client is its client
+//! identifier or, without one, its hardware address (RFC 2131 §4.2).
+//!
+//! We are the only server on this link and so speak with authority: a client that claims an address which it cannot have
+//! is told so at once (DHCPNAK), and one that we have forgotten (after a restart) keeps its address if it is free. RFC
+//! 2131 §4.3.2 asks for silence in that case for the sake of other servers; there are none (deviation).
+//!
+//! Relay agents (RFC 2131 §4.1, `giaddr`) and BOOTP clients without message type have no place on a guest's link and are
+//! not answered. Options are read from the `file` and `sname` fields, too, if the message says so (RFC 2132 §9.3).
+
+use crate::addr::MacAddr;
+use crate::clock::Instant;
+use crate::config::{Config, DhcpPool, Ipv4Config};
+use crate::drop_reason::DropReason;
+use crate::within::names;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+pub use message::{Kind, Request};
+use message::{Reply as Writer, option};
+
+mod message;
+
+/// Port of the server.
+pub const SERVER_PORT: u16 = 67;
+/// Port of the client.
+pub const CLIENT_PORT: u16 = 68;
+/// How long an address that was offered waits for the client's choice.
+pub const OFFER_HOLD: Duration = Duration::from_secs(60);
+/// How long an address that a client found in use is not offered.
+pub const DECLINE_HOLD: Duration = Duration::from_secs(600);
+
+/// What to do about a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Send this.
+    Reply(Reply),
+    /// Nothing.
+    Ignore(DropReason),
+}
+
+/// A message for a client: from port 67 of the gateway to port 68 of `to_ip` at `to_mac`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The DHCP message.
+    pub payload: Vec<u8>,
+    /// Where the frame goes: the client has no address yet that could be resolved.
+    pub to_mac: MacAddr,
+    /// Where the packet goes.
+    pub to_ip: Ipv4Addr,
+}
+
+/// Whose lease it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Client {
+    /// It calls itself so (option 61).
+    Named(Box<[u8]>),
+    /// It has this address.
+    Hardware(MacAddr),
+    /// Nobody: the address was found in use.
+    Stranger,
+}
+
+/// An address that is spoken for. It stays on record after its time, so that the client gets it again if nobody
+/// else had to have it (RFC 2131 §4.3.1).
+#[derive(Debug)]
+struct Lease {
+    client: Client,
+    addr: Ipv4Addr,
+    mac: MacAddr,
+    until: Instant,
+    bound: bool,
+}
+
+/// The server of one link.
+#[derive(Debug)]
+pub struct Server {
+    v4: Ipv4Config,
+    pool: DhcpPool,
+    mtu: u16,
+    search: Vec<u8>,
+    leases: Vec<Lease>,
+}
+
+impl Server {
+    /// The server that `config` wants, if it wants one.
+    #[must_use]
+    pub fn new(config: &Config) -> Option<Self> {
+        let v4 = config.v4?;
+        Some(Self {
+            v4,
+            pool: v4.dhcp?,
+            mtu: config.mtu.bytes(),
+            // One option: longer lists would have to be split (RFC 3396), which not every client puts together.
+            search: names::encode(&config.dns_search, 255),
+            leases: Vec::new(),
+        })
+    }
+
+    /// Handles the payload of a UDP datagram to port 67.
+    pub fn answer(&mut self, now: Instant, payload: &[u8]) -> Answer {
+        let request = match Request::parse(payload) {
+            Ok(request) => request,
+            Err(reason) => return Answer::Ignore(reason),
+        };
+        let reply = match request.kind {
+            Kind::Discover => self.discover(now, &request),
+            Kind::Request => self.request(now, &request),
+            Kind::Decline => self.decline(now, &request),
+            Kind::Release => self.release(now, &request),
+            Kind::Inform => self.inform(&request),
+        };
+        reply.map_or_else(Answer::Ignore, Answer::Reply)
+    }
+
+    /// The addresses in use at `now`, and by whom.
+    pub fn leases(&self, now: Instant) -> impl Iterator<Item = (Ipv4Addr, MacAddr)> {
+        self.leases
+            .iter()
+            .filter(move |lease| lease.bound && lease.until > now)
+            .map(|lease| (lease.addr, lease.mac))
+    }
+
+    // ── messages ───────────────────────────────────────────────────────────────────────────────────────
+
+    /// RFC 2131 §4.3.1.
+    fn discover(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
+        let client = Client::of(request);
+        let addr = self.choose(now, &client, request.requested).ok_or(DropReason::NoRoom)?;
+        if request.rapid_commit {
+            // RFC 4039 §3.1: who asks for it is spared the second round.
+            self.hold(client, request.mac, addr, now + self.pool.lease, true);
+            let mut ack = self.lease_reply(option::ACK, request, addr);
+            ack.option(option::RAPID_COMMIT, &[]);
+            return Ok(deliver(ack, request, addr));
+        }
+        // An offer to somebody who has the address already does not shorten the lease.
+        let held = self
+            .lease_of(&client)
+            .is_some_and(|lease| lease.bound && lease.addr == addr && lease.until > now);
+        if !held {
+            self.hold(client, request.mac, addr, now + OFFER_HOLD, false);
+        }
+        Ok(deliver(self.lease_reply(option::OFFER, request, addr), request, addr))
+    }
+
+    /// RFC 2131 §4.3.2: the four states of a client that sends DHCPREQUEST.
+    fn request(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
+        let client = Client::of(request);
+        let addr = match (request.server, request.requested, request.ciaddr) {
+            // SELECTING another server: our offer is void.
+            (Some(server), _, _) if server != self.v4.gateway => {
+                self.leases.retain(|lease| lease.bound || lease.client != client);
+                return Err(DropReason::Unsolicited);
+            }
+            // SELECTING us; or INIT-REBOOT, which names no server.
+            (_, Some(requested), ciaddr) if ciaddr.is_unspecified() => requested,
+            // RENEWING or REBINDING. Some clients name the server here although they must not.
+            (_, _, ciaddr) if !ciaddr.is_unspecified() => ciaddr,
+            _ => return Err(DropReason::Malformed),
+        };
+        if !self.may_have(now, &client, addr) {
+            return Ok(nak(self.reply(option::NAK, request)));
+        }
+        self.hold(client, request.mac, addr, now + self.pool.lease, true);
+        Ok(deliver(self.lease_reply(option::ACK, request, addr), request, addr))
+    }
+
+    /// RFC 2131 §4.3.3: the client found out that somebody has the address.
+    fn decline(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
+        let client = Client::of(request);
+        let addr = request.requested.ok_or(DropReason::Malformed)?;
+        let lease = self
+            .leases
+            .iter_mut()
+            .find(|lease| lease.client == client && lease.addr == addr)
+            .filter(|_| request.server == Some(self.v4.gateway))
+            .ok_or(DropReason::Unsolicited)?;
+        (lease.client, lease.bound, lease.until) = (Client::Stranger, false, now + DECLINE_HOLD);
+        Err(DropReason::Unsolicited)
+    }
+
+    /// RFC 2131 §4.3.4. There is no answer to it.
+    fn release(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
+        let client = Client::of(request);
+        let released = self
+            .leases
+            .iter_mut()
+            .find(|lease| lease.client == client && lease.addr == request.ciaddr)
+            .filter(|_| request.server == Some(self.v4.gateway));
+        if let Some(lease) = released {
+            (lease.bound, lease.until) = (false, now);
+        }
+        Err(DropReason::Unsolicited)
+    }
+
+    /// RFC 2131 §4.3.5: a client with an address of its own wants to know the rest.
+    fn inform(&self, request: &Request<'_>) -> Result<Reply, DropReason> {
+        let addr = request.ciaddr;
+        // The answer goes to an address that the client claims; it has to be one of this link.
+        if !self.is_host(addr) || self.is_ours(addr) {
+            return Err(DropReason::Martian);
+        }
+        let mut ack = self.reply(option::ACK, request);
+        self.parameters(&mut ack);
+        Ok(Reply { payload: ack.finish(), to_mac: request.mac, to_ip: addr })
+    }
+
+    // ── leases ─────────────────────────────────────────────────────────────────────────────────────────
+
+    /// RFC 2131 §4.3.1: the client's present or former address, the one it wishes, any free one; at last the one whose
+    /// time has been up for longest.
+    fn choose(&self, now: Instant, client: &Client, wish: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let known = self.lease_of(client).map(|lease| lease.addr);
+        let wish = wish.filter(|&addr| self.may_have(now, client, addr));
+        let fresh = || self.pool().find(|&addr| self.leases.iter().all(|lease| lease.addr != addr));
+        let stale = || {
+            let over = self.leases.iter().filter(|lease| lease.until <= now);
+            over.min_by_key(|lease| lease.until).map(|lease| lease.addr)
+        };
+        known.or(wish).or_else(fresh).or_else(stale)
+    }
+
+    /// Whether `client` may use `addr` from now on.
+    fn may_have(&self, now: Instant, client: &Client, addr: Ipv4Addr) -> bool {
+        self.pool().any(|pooled| pooled == addr)
+            && self
+                .leases
+                .iter()
+                .all(|lease| lease.addr != addr || lease.client == *client || lease.until <= now)
+    }
+
+    /// Puts on record that `client` has `addr`, and nothing else, until then.
+    fn hold(&mut self, client: Client, mac: MacAddr, addr: Ipv4Addr, until: Instant, bound: bool) {
+        self.leases.retain(|lease| lease.client != client && lease.addr != addr);
+        self.leases.push(Lease { client, addr, mac, until, bound });
+    }
+
+    fn lease_of(&self, client: &Client) -> Option<&Lease> {
+        self.leases.iter().find(|lease| lease.client == *client)
+    }
+
+    /// The addresses that may be leased, in order.
+    fn pool(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let first = u32::from(self.pool.first);
+        (0..u32::from(self.pool.count))
+            .filter_map(move |n| first.checked_add(n).map(Ipv4Addr::from))
+            .filter(|&addr| self.is_host(addr) && !self.is_ours(addr))
+    }
+
+    /// Whether a host of the network can have `addr`.
+    fn is_host(&self, addr: Ipv4Addr) -> bool {
+        let network = self.v4.network;
+        let edges = network.prefix_len() < 31 && (addr == network.network() || addr == network.broadcast());
+        network.contains(&addr) && !edges
+    }
+
+    fn is_ours(&self, addr: Ipv4Addr) -> bool {
+        addr == self.v4.gateway || self.v4.dns == Some(addr) || self.v4.silent == Some(addr)
+    }
+
+    // ── replies ────────────────────────────────────────────────────────────────────────────────────────
+
+    /// A reply with the options that all have.
+    fn reply(&self, kind: u8, request: &Request<'_>) -> Writer {
+        let mut reply = Writer::to(request);
+        reply.option(option::MESSAGE_TYPE, &[kind]);
+        reply.option(option::SERVER, &self.v4.gateway.octets());
+        // RFC 6842 §3: the identifier goes back as it came.
+        if let Some(name) = request.client {
+            reply.option(option::CLIENT, name);
+        }
+        reply
+    }
+
+    /// An offer or acknowledgement of `addr`.
+    fn lease_reply(&self, kind: u8, request: &Request<'_>, addr: Ipv4Addr) -> Writer {
+        let mut reply = self.reply(kind, request);
+        reply.your_address(addr);
+        let lease = u32::try_from(self.pool.lease.as_secs()).unwrap_or(u32::MAX);
+        reply.option(option::LEASE, &lease.to_be_bytes());
+        // RFC 2131 §4.4.5: half of the lease, and seven eighths. A lease without end is never renewed.
+        if lease != u32::MAX {
+            reply.option(option::T1, &(lease / 2).to_be_bytes());
+            reply.option(option::T2, &(lease - lease / 8).to_be_bytes());
+        }
+        self.parameters(&mut reply);
+        reply
+    }
+
+    /// What every host on the link has to know, whoever leased it its address. Most important first: what exceeds the
+    /// message size that the client takes is left out.
+    fn parameters(&self, reply: &mut Writer) {
+        let gateway = self.v4.gateway.octets();
+        reply.option(option::NETMASK, &self.v4.network.netmask().octets());
+        reply.option(option::ROUTER, &gateway);
+        if let Some(dns) = self.v4.dns {
+            reply.option(option::DNS, &dns.octets());
+        }
+        reply.option(option::MTU, &self.mtu.to_be_bytes());
+        reply.option(option::BROADCAST, &self.v4.network.broadcast().octets());
+        if !self.v4.network.contains(&self.v4.gateway) {
+            // RFC 3442: a host route makes a router outside the prefix reachable; then the default route.
+            let [a, b, c, d] = gateway;
+            reply.option(option::ROUTES, &[32, a, b, c, d, 0, 0, 0, 0, 0, a, b, c, d]);
+        }
+        if !self.search.is_empty() {
+            reply.option(option::SEARCH, &self.search);
+        }
+    }
+}
+
+impl Client {
+    fn of(request: &Request<'_>) -> Self {
+        request.client.map_or(Self::Hardware(request.mac), |name| Self::Named(name.into()))
+    }
+}
+
+/// RFC 2131 §4.1: to the address the client has, else to all if it says that it hears nothing else, else to the address
+/// that it is getting.
+fn deliver(reply: Writer, request: &Request<'_>, addr: Ipv4Addr) -> Reply {
+    let (to_mac, to_ip) = if !request.ciaddr.is_unspecified() {
+        (request.mac, request.ciaddr)
+    } else if request.broadcast {
+        (MacAddr::BROADCAST, Ipv4Addr::BROADCAST)
+    } else {
+        (request.mac, addr)
+    };
+    Reply { payload: reply.finish(), to_mac, to_ip }
+}
+
+/// RFC 2131 §4.1: a refusal always goes to all, the client's address being in doubt.
+fn nak(mut reply: Writer) -> Reply {
+    reply.option(option::MESSAGE, b"address not available");
+    Reply { payload: reply.finish(), to_mac: MacAddr::BROADCAST, to_ip: Ipv4Addr::BROADCAST }
+}
+
+#[cfg(test)]
+mod tests;

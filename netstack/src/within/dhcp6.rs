@@ -1,0 +1,340 @@
+//! The DHCPv6 server (RFC 8415), as the gateway plays it.
+//!
+//! It tells nameserver and search domains to whom asks (Information-request), and leases the one address that the
+//! configuration knows for the guest, if it knows one. The link has a single guest, so there is nothing to keep count
+//! of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is never woken up to renew),
+//! and a second identity association of the same message gets none. The server thus has no state.
+//!
+//! Messages are accepted and discarded as §16 says; relayed ones (Relay-forward) have no place on a guest's link. A reply
+//! stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.
+
+use crate::bytes;
+use crate::config::{Config, Ipv6Config};
+use crate::drop_reason::DropReason;
+use crate::within::names;
+use core::net::Ipv6Addr;
+use core::ops::RangeInclusive;
+
+/// Port of the server.
+pub const SERVER_PORT: u16 = 547;
+/// Port of the client.
+pub const CLIENT_PORT: u16 = 546;
+/// All_DHCP_Relay_Agents_and_Servers.
+pub const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+
+/// The largest reply: the minimum MTU less IPv6 and UDP headers.
+const LARGEST: usize = 1280 - 48;
+/// RFC 8415 §11.1: a DUID has 128 bytes at most, besides its type.
+const DUID: RangeInclusive<usize> = 3..=130;
+/// Identity associations, and addresses in one, that are looked at.
+const MAX_IAS: usize = 16;
+const MAX_ADDRESSES: usize = 8;
+/// Bytes of search domains.
+const MAX_SEARCH: usize = 512;
+const FOREVER: [u8; 4] = [0xff; 4];
+
+mod kind {
+    pub(super) const SOLICIT: u8 = 1;
+    pub(super) const ADVERTISE: u8 = 2;
+    pub(super) const REQUEST: u8 = 3;
+    pub(super) const CONFIRM: u8 = 4;
+    pub(super) const RENEW: u8 = 5;
+    pub(super) const REBIND: u8 = 6;
+    pub(super) const REPLY: u8 = 7;
+    pub(super) const RELEASE: u8 = 8;
+    pub(super) const DECLINE: u8 = 9;
+    pub(super) const INFORMATION_REQUEST: u8 = 11;
+}
+
+mod option {
+    pub(super) const CLIENT_ID: u16 = 1;
+    pub(super) const SERVER_ID: u16 = 2;
+    pub(super) const IA_NA: u16 = 3;
+    pub(super) const IA_TA: u16 = 4;
+    pub(super) const IA_ADDRESS: u16 = 5;
+    pub(super) const STATUS: u16 = 13;
+    pub(super) const RAPID_COMMIT: u16 = 14;
+    pub(super) const DNS: u16 = 23;
+    pub(super) const SEARCH: u16 = 24;
+    pub(super) const IA_PD: u16 = 25;
+}
+
+/// Status codes (RFC 8415 §21.13).
+#[derive(Debug, Clone, Copy)]
+enum Status {
+    Success = 0,
+    NoAddrsAvail = 2,
+    NoBinding = 3,
+    NotOnLink = 4,
+    UseMulticast = 5,
+    NoPrefixAvail = 6,
+}
+
+/// The server of one link.
+#[derive(Debug)]
+pub struct Server {
+    v6: Ipv6Config,
+    /// DUID-LL (RFC 8415 §11.4): it follows from our MAC address and so is the same after a restart.
+    duid: [u8; 10],
+    search: Vec<u8>,
+}
+
+/// An identity association as a client sends it.
+#[derive(Debug)]
+struct Ia {
+    kind: u16,
+    iaid: [u8; 4],
+    addresses: Vec<Ipv6Addr>,
+}
+
+/// What matters of a message from a client.
+#[derive(Debug)]
+struct Request<'a> {
+    kind: u8,
+    xid: [u8; 3],
+    client: Option<&'a [u8]>,
+    server: Option<&'a [u8]>,
+    ias: Vec<Ia>,
+    rapid_commit: bool,
+}
+
+impl Server {
+    /// The server that `config` wants, if it wants one.
+    #[must_use]
+    pub fn new(config: &Config) -> Option<Self> {
+        let v6 = config.v6.filter(|v6| v6.dhcp)?;
+        let [a, b, c, d, e, f] = config.mac.0;
+        let duid = [0, 3, 0, 1, a, b, c, d, e, f];
+        Some(Self { v6, duid, search: names::encode(&config.dns_search, MAX_SEARCH) })
+    }
+
+    /// Handles the payload of a UDP datagram to port 547, sent to a group or (`to_group` false) to an address of ours. The
+    /// answer goes to port 546 of where it came from.
+    ///
+    /// # Errors
+    /// [`DropReason::Malformed`] and [`DropReason::Unsolicited`] when it has to be discarded.
+    pub fn answer(&self, payload: &[u8], to_group: bool) -> Result<Vec<u8>, DropReason> {
+        let request = Request::parse(payload)?;
+        self.validate(&request)?;
+        if !to_group {
+            // RFC 8415 §16, and §18.4: nobody was told that unicast is welcome (option 12).
+            return match request.kind {
+                kind::REQUEST | kind::RENEW | kind::RELEASE | kind::DECLINE => {
+                    Ok(self.status_only(&request, Status::UseMulticast))
+                }
+                _ => Err(DropReason::Unsolicited),
+            };
+        }
+        match request.kind {
+            kind::SOLICIT if request.rapid_commit => {
+                let mut reply = self.reply(kind::REPLY, &request);
+                put_option(&mut reply, option::RAPID_COMMIT, &[]);
+                Ok(self.with_leases(reply, &request, Status::NoAddrsAvail))
+            }
+            kind::SOLICIT => {
+                Ok(self.with_leases(self.reply(kind::ADVERTISE, &request), &request, Status::NoAddrsAvail))
+            }
+            kind::REQUEST => {
+                Ok(self.with_leases(self.reply(kind::REPLY, &request), &request, Status::NoAddrsAvail))
+            }
+            kind::RENEW | kind::REBIND => {
+                Ok(self.with_leases(self.reply(kind::REPLY, &request), &request, Status::NoBinding))
+            }
+            kind::CONFIRM => self.confirm(&request),
+            kind::RELEASE | kind::DECLINE => Ok(self.status_only(&request, Status::Success)),
+            _ => {
+                let mut reply = self.reply(kind::REPLY, &request);
+                self.put_information(&mut reply);
+                Ok(reply)
+            }
+        }
+    }
+
+    /// RFC 8415 §16.2 to §16.12: which identifiers a message must and must not have.
+    fn validate(&self, request: &Request<'_>) -> Result<(), DropReason> {
+        let needs = |condition: bool| if condition { Ok(()) } else { Err(DropReason::Malformed) };
+        match request.kind {
+            kind::SOLICIT | kind::CONFIRM | kind::REBIND => {
+                needs(request.client.is_some() && request.server.is_none())
+            }
+            kind::REQUEST | kind::RENEW | kind::RELEASE | kind::DECLINE => {
+                needs(request.client.is_some() && request.server.is_some())?;
+                self.is_for_us(request)
+            }
+            kind::INFORMATION_REQUEST => {
+                needs(request.ias.is_empty())?;
+                self.is_for_us(request)
+            }
+            _ => Err(DropReason::Unsolicited),
+        }
+    }
+
+    fn is_for_us(&self, request: &Request<'_>) -> Result<(), DropReason> {
+        match request.server {
+            Some(server) if server != self.duid => Err(DropReason::Unsolicited),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 8415 §18.3.3: are the client's addresses still right for this link? Without any there is nothing to say.
+    fn confirm(&self, request: &Request<'_>) -> Result<Vec<u8>, DropReason> {
+        let mut addresses = request.ias.iter().flat_map(|ia| &ia.addresses).peekable();
+        addresses.peek().ok_or(DropReason::Unsolicited)?;
+        let all = addresses.all(|addr| self.v6.network.contains(addr));
+        Ok(self.status_only(request, if all { Status::Success } else { Status::NotOnLink }))
+    }
+
+    // ── replies ────────────────────────────────────────────────────────────────────────────────────────
+
+    fn reply(&self, kind: u8, request: &Request<'_>) -> Vec<u8> {
+        let [x0, x1, x2] = request.xid;
+        let mut reply = vec![kind, x0, x1, x2];
+        put_option(&mut reply, option::SERVER_ID, &self.duid);
+        if let Some(client) = request.client {
+            put_option(&mut reply, option::CLIENT_ID, client);
+        }
+        reply
+    }
+
+    fn status_only(&self, request: &Request<'_>, status: Status) -> Vec<u8> {
+        let mut reply = self.reply(kind::REPLY, request);
+        put_status(&mut reply, status);
+        reply
+    }
+
+    fn put_information(&self, reply: &mut Vec<u8>) {
+        if let Some(dns) = self.v6.dns {
+            put_option(reply, option::DNS, &dns.octets());
+        }
+        if !self.search.is_empty() {
+            put_option(reply, option::SEARCH, &self.search);
+        }
+    }
+
+    /// Completes a reply with what is known and what each identity association gets. `lacking` says why there is no
+    /// address when we have none for anybody.
+    fn with_leases(&self, mut reply: Vec<u8>, request: &Request<'_>, lacking: Status) -> Vec<u8> {
+        self.put_information(&mut reply);
+        let mut address = self.v6.guest;
+        for ia in &request.ias {
+            let mut content = Vec::new();
+            let mut timers = [0; 8];
+            let refusal = match ia.kind {
+                option::IA_PD => Some(Status::NoPrefixAvail),
+                option::IA_TA => Some(Status::NoAddrsAvail),
+                _ => match address.take() {
+                    Some(addr) => {
+                        // RFC 8415 §21.4: T1 and T2 infinite, no renewal.
+                        timers = [0xff; 8];
+                        put_address(&mut content, addr, FOREVER);
+                        // RFC 8415 §18.3.4: what the client should not have any more is told with lifetimes of zero.
+                        if matches!(request.kind, kind::RENEW | kind::REBIND) {
+                            for &old in ia.addresses.iter().filter(|&&old| old != addr) {
+                                put_address(&mut content, old, [0; 4]);
+                            }
+                        }
+                        None
+                    }
+                    None if self.v6.guest.is_none() => Some(lacking),
+                    None => Some(Status::NoAddrsAvail),
+                },
+            };
+            if let Some(status) = refusal {
+                put_status(&mut content, status);
+            }
+            let mut body = ia.iaid.to_vec();
+            // IA_TA has no timers (RFC 8415 §21.5).
+            if ia.kind != option::IA_TA {
+                body.extend_from_slice(&timers);
+            }
+            body.extend_from_slice(&content);
+            if reply.len() + 4 + body.len() <= LARGEST {
+                put_option(&mut reply, ia.kind, &body);
+            }
+        }
+        reply
+    }
+}
+
+fn put_option(reply: &mut Vec<u8>, code: u16, data: &[u8]) {
+    reply.extend_from_slice(&code.to_be_bytes());
+    reply.extend_from_slice(&bytes::len16(data.len()).to_be_bytes());
+    reply.extend_from_slice(data);
+}
+
+fn put_status(reply: &mut Vec<u8>, status: Status) {
+    put_option(reply, option::STATUS, &[0, status as u8]);
+}
+
+/// An address with the same preferred and valid lifetime.
+fn put_address(content: &mut Vec<u8>, addr: Ipv6Addr, lifetime: [u8; 4]) {
+    let mut body = addr.octets().to_vec();
+    body.extend_from_slice(&lifetime);
+    body.extend_from_slice(&lifetime);
+    put_option(content, option::IA_ADDRESS, &body);
+}
+
+impl<'a> Request<'a> {
+    fn parse(payload: &'a [u8]) -> Result<Self, DropReason> {
+        let ([kind, xid @ ..], options) = payload.split_first_chunk::<4>().ok_or(DropReason::Malformed)?;
+        let mut request =
+            Self { kind: *kind, xid: *xid, client: None, server: None, ias: Vec::new(), rapid_commit: false };
+        // A relay's message has another header; what follows would be misread.
+        if !(kind::SOLICIT..=kind::INFORMATION_REQUEST).contains(kind) {
+            return Err(DropReason::Unsolicited);
+        }
+        for_each_option(options, |code, data| {
+            match code {
+                option::CLIENT_ID | option::SERVER_ID if !DUID.contains(&data.len()) => {
+                    return Err(DropReason::Malformed);
+                }
+                option::CLIENT_ID => request.client = Some(data),
+                option::SERVER_ID => request.server = Some(data),
+                option::RAPID_COMMIT => request.rapid_commit = true,
+                option::IA_NA | option::IA_TA | option::IA_PD if request.ias.len() < MAX_IAS => {
+                    request.ias.push(Ia::parse(code, data)?);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(request)
+    }
+}
+
+impl Ia {
+    fn parse(kind: u16, data: &[u8]) -> Result<Self, DropReason> {
+        let iaid = bytes::array(data, 0).ok_or(DropReason::Malformed)?;
+        let fixed = if kind == option::IA_TA { 4 } else { 12 };
+        let mut addresses = Vec::new();
+        for_each_option(data.get(fixed..).ok_or(DropReason::Malformed)?, |code, data| {
+            if code == option::IA_ADDRESS && addresses.len() < MAX_ADDRESSES {
+                addresses
+                    .push(bytes::ipv6(data, 0).filter(|_| data.len() >= 24).ok_or(DropReason::Malformed)?);
+            }
+            Ok(())
+        })?;
+        Ok(Self { kind, iaid, addresses })
+    }
+}
+
+/// Hands each option to `each`: code and content (RFC 8415 §21.1).
+fn for_each_option<'a>(
+    mut options: &'a [u8],
+    mut each: impl FnMut(u16, &'a [u8]) -> Result<(), DropReason>,
+) -> Result<(), DropReason> {
+    while !options.is_empty() {
+        let code = bytes::be16(options, 0).ok_or(DropReason::Malformed)?;
+        let len = bytes::be16(options, 2).ok_or(DropReason::Malformed)?;
+        let (data, rest) = options
+            .get(4..)
+            .and_then(|behind| behind.split_at_checked(len.into()))
+            .ok_or(DropReason::Malformed)?;
+        each(code, data)?;
+        options = rest;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
