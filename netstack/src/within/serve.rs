@@ -5,20 +5,29 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
+use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
 use crate::ip::Packet;
-use crate::transport::udp::Datagram;
+use crate::ip::rewrite::is_ours;
+use crate::transport::udp::{self, Datagram};
 use crate::within::ra::Advertiser;
-use core::net::Ipv6Addr;
+use crate::within::{dhcp4, dhcp6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The servers and their state.
 #[derive(Debug)]
 pub(crate) struct Within {
     advertiser: Advertiser,
+    dhcp4: Option<dhcp4::Server>,
+    dhcp6: Option<dhcp6::Server>,
 }
 
 impl Within {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { advertiser: Advertiser::new(config) }
+        Self {
+            advertiser: Advertiser::new(config),
+            dhcp4: dhcp4::Server::new(config),
+            dhcp6: dhcp6::Server::new(config),
+        }
     }
 
     pub(crate) const fn next_timeout(&self) -> Option<Instant> {
@@ -44,11 +53,143 @@ impl Engine {
     /// Whether a datagram was for a server within, which then has answered it.
     pub(crate) fn serve_within(
         &mut self,
-        _now: Instant,
-        _mac: MacAddr,
-        _packet: &Packet<'_>,
-        _datagram: &Datagram<'_>,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
     ) -> Result<bool, DropReason> {
-        Ok(false)
+        match (packet.dst, datagram.dst_port) {
+            (IpAddr::V4(dst), dhcp4::SERVER_PORT) => self.serve_dhcp4(now, dst, datagram.payload),
+            (IpAddr::V6(dst), dhcp6::SERVER_PORT) => {
+                let client = SocketAddr::new(packet.src, dhcp6::CLIENT_PORT);
+                self.serve_dhcp6(mac, client, dst, datagram.payload)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn serve_dhcp4(&mut self, now: Instant, dst: Ipv4Addr, payload: &[u8]) -> Result<bool, DropReason> {
+        let (Some(v4), Some(server)) = (self.config.v4, &mut self.within.dhcp4) else { return Ok(false) };
+        if !dst.is_broadcast() && dst != v4.network.broadcast() && dst != v4.gateway {
+            return Ok(false);
+        }
+        match server.answer(now, payload) {
+            dhcp4::Answer::Reply(reply) => {
+                let src = SocketAddr::new(v4.gateway.into(), dhcp4::SERVER_PORT);
+                let dst = SocketAddr::new(reply.to_ip.into(), dhcp4::CLIENT_PORT);
+                self.post_datagram(reply.to_mac, src, dst, &reply.payload);
+                Ok(true)
+            }
+            dhcp4::Answer::Ignore(reason) => Err(reason),
+        }
+    }
+
+    fn serve_dhcp6(
+        &mut self,
+        mac: MacAddr,
+        client: SocketAddr,
+        dst: Ipv6Addr,
+        payload: &[u8],
+    ) -> Result<bool, DropReason> {
+        let Some(server) = &self.within.dhcp6 else { return Ok(false) };
+        let to_group = dst == dhcp6::ALL_SERVERS;
+        let link_local = self.config.mac.link_local();
+        if !to_group && dst != link_local && !is_ours(&self.config, dst.into()) {
+            return Ok(false);
+        }
+        if client.ip().is_unspecified() {
+            return Err(DropReason::Martian);
+        }
+        let reply = server.answer(payload, to_group)?;
+        let src = SocketAddr::new(link_local.into(), dhcp6::SERVER_PORT);
+        self.post_datagram(mac, src, client, &reply);
+        Ok(true)
+    }
+
+    /// Sends a datagram of a server within.
+    fn post_datagram(&mut self, to_mac: MacAddr, src: SocketAddr, dst: SocketAddr, payload: &[u8]) {
+        let env = Envelope { to_mac, src, dst, hops: 64, traffic_class: 0 };
+        let header = udp::header(&env, payload.len());
+        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let frame = assemble(self.config.mac, &env, &transport, payload);
+        for frame in self.fit(to_mac, frame) {
+            self.post(frame);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Offload;
+    use crate::within::testing::{self, Deaf, GUEST, OURS, Wire};
+
+    /// What the engine answers to a datagram of the guest.
+    fn exchange(engine: &mut Engine, src: &str, dst: &str, payload: &[u8]) -> Vec<Vec<u8>> {
+        let env = Envelope {
+            to_mac: MacAddr::BROADCAST,
+            src: src.parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            hops: 64,
+            traffic_class: 0,
+        };
+        let header = udp::header(&env, payload.len());
+        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let frame = assemble(GUEST, &env, &transport, payload);
+        engine.on_frame(Instant::ZERO, Offload::NONE, &frame, &mut Deaf);
+        let mut wire = Wire::default();
+        while engine.drain(Instant::ZERO, &mut Deaf, &mut wire) {}
+        wire.0
+    }
+
+    fn discover() -> Vec<u8> {
+        let mut bytes = vec![0; 240];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[28..34].copy_from_slice(&GUEST.0);
+        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+        bytes.extend_from_slice(&[53, 1, 1, 255]);
+        bytes
+    }
+
+    #[test]
+    fn dhcp_is_served_to_a_guest_without_address() {
+        let mut engine = Engine::new(testing::config());
+        for dst in ["255.255.255.255:67", "10.0.2.255:67", "10.0.2.2:67"] {
+            let frames = exchange(&mut engine, "0.0.0.0:68", dst, &discover());
+            let [frame] = &frames[..] else { panic!("{dst}: {} frames", frames.len()) };
+            assert_eq!(frame[..12], [GUEST.0, OURS.0].concat());
+            let packet = Packet::parse(&frame[14..]).unwrap();
+            assert_eq!(
+                (packet.src.to_string(), packet.dst.to_string()),
+                ("10.0.2.2".into(), "10.0.2.15".into())
+            );
+            let datagram =
+                Datagram::parse(packet.payload, packet.src, packet.dst, Offload::NONE.checksum).unwrap();
+            assert_eq!((datagram.src_port, datagram.dst_port), (67, 68));
+        }
+        assert!(exchange(&mut engine, "0.0.0.0:68", "10.0.2.9:67", &discover()).is_empty(), "not ours");
+    }
+
+    #[test]
+    fn dhcpv6_is_served_from_our_link_local_address() {
+        let mut engine = Engine::new(testing::config());
+        let request = [11, 1, 2, 3];
+        let frames = exchange(&mut engine, "[fe80::1]:546", "[ff02::1:2]:547", &request);
+        let [frame] = &frames[..] else { panic!("{} frames", frames.len()) };
+        let packet = Packet::parse(&frame[14..]).unwrap();
+        assert_eq!(packet.src, IpAddr::V6(OURS.link_local()));
+        assert_eq!(packet.dst.to_string(), "fe80::1");
+        assert_eq!(packet.payload[..4], [2, 35, 2, 34], "ports 547 and 546");
+        assert!(exchange(&mut engine, "[::]:546", "[ff02::1:2]:547", &request).is_empty());
+    }
+
+    #[test]
+    fn switched_off_servers_are_silent() {
+        let mut config = testing::config();
+        config.v4.as_mut().unwrap().dhcp = None;
+        config.v6.as_mut().unwrap().dhcp = false;
+        let mut engine = Engine::new(config);
+        assert!(exchange(&mut engine, "0.0.0.0:68", "255.255.255.255:67", &discover()).is_empty());
+        assert!(exchange(&mut engine, "[fe80::1]:546", "[ff02::1:2]:547", &[11, 1, 2, 3]).is_empty());
     }
 }

@@ -1,8 +1,11 @@
-//! A configuration for tests: what `slirp4netns --enable-ipv6` has, but for the key.
+//! For tests: a configuration (what `slirp4netns --enable-ipv6` has, but for the keys), a link, and a host without sockets.
 
 use crate::addr::MacAddr;
 use crate::config::{Config, DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
-use crate::device::Capabilities;
+use crate::device::{Capabilities, Device, Full, Offload};
+use crate::transport::flow::FlowId;
+use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Upstream};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 pub(crate) const OURS: MacAddr = MacAddr([0x52, 0x55, 10, 0, 2, 2]);
@@ -42,4 +45,56 @@ pub(crate) fn config() -> Config {
         keys: Keys { flow_hash: [0; 16], isn: [0; 16] },
         max_flows: 64,
     }
+}
+
+/// A link that keeps what is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Wire(pub(crate) Vec<Vec<u8>>);
+
+impl Device for Wire {
+    fn transmit(&mut self, _: Offload, frame: &[u8]) -> Result<(), Full> {
+        self.0.push(frame.to_vec());
+        Ok(())
+    }
+}
+
+/// A host that opens no socket.
+#[derive(Debug)]
+pub(crate) struct Deaf;
+
+impl Upstream for Deaf {
+    fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+        Err(Errno::NetUnreachable)
+    }
+    fn tcp_send(&mut self, _: FlowId, _: &[u8], _: &[u8]) -> Sent {
+        Sent::Failed(Errno::BadSocket)
+    }
+    fn tcp_peek(&mut self, _: FlowId, _: usize, _: &mut [u8]) -> Peek {
+        Peek::Failed(Errno::BadSocket)
+    }
+    fn tcp_consume(&mut self, _: FlowId, _: usize) {}
+    fn tcp_shutdown(&mut self, _: FlowId) {}
+    fn tcp_reset(&mut self, _: FlowId) {}
+    fn udp_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+        Err(Errno::NetUnreachable)
+    }
+    fn udp_send(&mut self, _: FlowId, _: SocketAddr, _: &[u8], _: usize, _: Meta) -> Result<(), Errno> {
+        Err(Errno::BadSocket)
+    }
+    fn udp_receive(&mut self, _: FlowId, _: &mut [u8]) -> Result<Received, Empty> {
+        Err(Empty)
+    }
+    fn take_error(&mut self, _: FlowId) -> Result<DatagramError, Empty> {
+        Err(Empty)
+    }
+    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+        Err(Errno::Prohibited)
+    }
+    fn ping_send(&mut self, _: FlowId, _: IpAddr, _: u16, _: &[u8], _: Meta) -> Result<(), Errno> {
+        Err(Errno::BadSocket)
+    }
+    fn ping_receive(&mut self, _: FlowId, _: &mut [u8]) -> Result<(u16, Received), Empty> {
+        Err(Empty)
+    }
+    fn close(&mut self, _: FlowId) {}
 }
