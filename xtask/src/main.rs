@@ -60,7 +60,7 @@ enum Chore {
         #[arg(long)]
         prefix: PathBuf,
     },
-    /// Write the man pages into docs/man.
+    /// Write the man pages into target/man.
     Man,
 }
 
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
             bench::run(&bench::Wish { rounds, only, binary, write })
         }
         Chore::Install { prefix } => install::run(&prefix),
-        Chore::Man => install::man_pages(&tool::root().join("docs/man")),
+        Chore::Man => install::man_pages(&tool::target().join("man")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
