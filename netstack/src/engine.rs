@@ -49,6 +49,8 @@ const DRAIN_BUDGET: usize = 64;
 const OUTBOX: usize = 1024;
 /// How long a flow towards the guest waits for the answer to an ARP request or neighbour solicitation before it asks again.
 const NEIGHBOUR_RETRY: Duration = Duration::from_secs(1);
+/// After so long without an answer the client is reset: longer than the kernel's three requests take.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The stack of one guest link.
 #[derive(Debug)]
@@ -184,6 +186,11 @@ impl Engine {
         while let Some(id) = self.timers.pop(now) {
             let Some((_, entry)) = self.flows.get_mut(id) else { continue };
             match &mut entry.body {
+                Body::Tcp(tcp) if tcp.needs_neighbour() && tcp.waited(now) >= NEIGHBOUR_PATIENCE => {
+                    self.counters.tcp_refused += 1;
+                    up.tcp_reset(id);
+                    self.forget(id);
+                }
                 Body::Tcp(tcp) if tcp.needs_neighbour() => self.await_neighbour(now, id),
                 Body::Tcp(_) => self.tcp_step(now, id, up, Tcp::on_timeout),
                 Body::Udp(udp) if udp.expiry(&self.config.udp) <= now => self.finish(id, up),
@@ -368,9 +375,16 @@ impl Engine {
         }
     }
 
-    /// Ends a flow and closes its socket.
+    /// Ends a flow and closes its socket, if it has one: a flow to the DNS address opens it with its first query to
+    /// a nameserver.
     pub(crate) fn finish<U: Upstream>(&mut self, id: FlowId, up: &mut U) {
-        up.close(id);
+        let open = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
+            Some(Body::Udp(udp)) => !matches!(&udp.role, Role::Dns(relay) if relay.open.is_none()),
+            _ => true,
+        };
+        if open {
+            up.close(id);
+        }
         self.forget(id);
     }
 

@@ -138,7 +138,8 @@ impl Engine {
                 // A train of queries does not happen; if it does, each is one.
                 for query in datagram.payload.chunks(segment.max(1)) {
                     let Some(send) = relay.ask(now, query, &self.nameservers) else {
-                        return Err(DropReason::Upstream);
+                        self.counters.drop(DropReason::Upstream);
+                        break;
                     };
                     let from = self.config.outbound.toward(send.to.ip());
                     if send_query(id, &mut relay.open, &send, from, up).is_err() {
@@ -206,6 +207,13 @@ impl Engine {
             return Err(DropReason::FamilyOff);
         }
         let key = Key { kind: Kind::UdpPair, guest, peer };
+        // Before a flow is made: one without a socket attached could never answer.
+        let found = self.neighbours.lookup(now, guest.ip());
+        let to_mac = match found {
+            Lookup::Known(mac) => mac,
+            Lookup::Resolve { .. } => MacAddr::BROADCAST,
+            Lookup::Unreachable => return Err(DropReason::Unresolved),
+        };
         let (flow, new) = match self.flows.find(&key) {
             Some(id) => (id, false),
             None => {
@@ -221,12 +229,6 @@ impl Engine {
         {
             udp.last = now;
         }
-        let found = self.neighbours.lookup(now, guest.ip());
-        let to_mac = match found {
-            Lookup::Known(mac) => mac,
-            Lookup::Resolve { .. } => MacAddr::BROADCAST,
-            Lookup::Unreachable => return Err(DropReason::Unresolved),
-        };
         let env = Envelope {
             to_mac,
             src: peer,
@@ -240,7 +242,10 @@ impl Engine {
                 if matches!(found, Lookup::Known(_)) {
                     self.post(frame);
                 } else {
-                    self.neighbours.wait(guest.ip(), Waiting { offload: Offload::NONE, frame })?;
+                    let waiting = Waiting { offload: Offload::NONE, frame };
+                    if let Err(reason) = self.neighbours.wait(guest.ip(), waiting) {
+                        self.counters.drop(reason);
+                    }
                 }
             }
         }

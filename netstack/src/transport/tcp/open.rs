@@ -15,6 +15,7 @@ use crate::clock::Instant;
 use crate::device::Device;
 use crate::drop_reason::DropReason;
 use crate::upstream::{Errno, Upstream};
+use core::time::Duration;
 
 /// What a new connection starts from.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +98,11 @@ impl Tcp {
     /// Whether our SYN still waits for the guest's MAC address.
     pub(crate) fn needs_neighbour(&self) -> bool {
         self.mac.is_none()
+    }
+
+    /// How long our SYN has been waiting for it.
+    pub(crate) const fn waited(&self, now: Instant) -> Duration {
+        now.since(self.heard)
     }
 
     /// The guest's MAC address is being asked for: the SYN waits until `at` at the latest.

@@ -23,6 +23,10 @@ use core::time::Duration;
 const DUP_THRESHOLD: u32 = 3;
 /// How long a receiver may delay an acknowledgement (Linux: 40 ms), with some slack: a tail probe waits for it.
 const WORST_DELAYED_ACK: Duration = Duration::from_millis(50);
+/// In a recovery acknowledgements are not delayed (RFC 5681 §4.2): less slack.
+const RECOVERY_SLACK: Duration = Duration::from_millis(5);
+/// Probes of a recovery before the retransmission timeout has its turn.
+const RECOVERY_PROBES: u8 = 3;
 /// The largest window scale (RFC 7323 §2.3).
 const TIMESTAMPS_LEN: u16 = 12;
 
@@ -75,7 +79,8 @@ pub(super) struct ToGuest {
     timer: Timer,
     backoff: u8,
     unheard: u8,
-    tail_probed: bool,
+    /// Probes since the guest last acknowledged something new.
+    tail_probes: u8,
     /// A tail probe or zero-window probe is due.
     probe_due: bool,
     pub(super) keepalive_due: bool,
@@ -110,7 +115,7 @@ impl ToGuest {
             timer: Timer::Off,
             backoff: 0,
             unheard: 0,
-            tail_probed: false,
+            tail_probes: 0,
             probe_due: false,
             keepalive_due: false,
             syn_due: false,
@@ -254,7 +259,7 @@ impl ToGuest {
         self.repeat = self.repeat.max(ack);
         self.dup_acks = 0;
         self.backoff = 0;
-        self.tail_probed = false;
+        self.tail_probes = 0;
         if let Some((seq, since)) = self.timed
             && seq.before(ack)
         {
@@ -291,6 +296,8 @@ impl ToGuest {
             self.repeat = self.una;
             self.lost = self.una.plus(mss).min(self.next);
             self.timed = None;
+            self.tail_probes = 0;
+            self.arm(ctx.now);
             ctx.counters.tcp_fast_retransmits += 1;
         }
         if self.recover.is_none() || self.timed_out {
@@ -319,16 +326,24 @@ impl ToGuest {
             return;
         }
         let timeout = self.rtt.timeout(self.backoff);
-        // RFC 8985 §7.2: two round trips, and time for a delayed acknowledgement.
-        let tail = self.rtt.smoothed().map(|srtt| srtt * 2 + WORST_DELAYED_ACK);
-        self.timer = match tail {
-            Some(tail)
-                if tail < timeout && !self.tail_probed && self.recover.is_none() && self.backoff == 0 =>
-            {
-                Timer::TailProbe(now + tail)
-            }
+        self.timer = match self.probe_after() {
+            Some(probe) if probe < timeout => Timer::TailProbe(now + probe),
             _ => Timer::Retransmit(now + timeout),
         };
+    }
+
+    /// How long to wait for the guest before probing, if a probe is to come before the retransmission timeout.
+    ///
+    /// RFC 8985 §7.2: once, two round trips and time for a delayed acknowledgement. In a recovery the probe repeats the
+    /// first gap, whose first repeat must have been lost: nothing else would notice before the timeout.
+    fn probe_after(&self) -> Option<Duration> {
+        let two_trips = self.rtt.smoothed()? * 2;
+        match self.recover {
+            _ if self.backoff > 0 || self.timed_out => None,
+            None => (self.tail_probes == 0).then_some(two_trips + WORST_DELAYED_ACK),
+            Some(_) => (self.tail_probes < RECOVERY_PROBES)
+                .then(|| (two_trips + RECOVERY_SLACK) * (1 << self.tail_probes)),
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -365,9 +380,9 @@ impl ToGuest {
                 self.timer = Timer::Retransmit(now + self.rtt.timeout(self.backoff));
             }
             Timer::TailProbe(at) if at <= now => {
-                self.tail_probed = true;
+                self.tail_probes = self.tail_probes.saturating_add(1);
                 self.probe_due = true;
-                self.timer = Timer::Retransmit(now + self.rtt.timeout(0));
+                self.arm(now);
             }
             Timer::ZeroWindow(at) if at <= now => {
                 self.probe_due = true;
@@ -561,7 +576,13 @@ impl ToGuest {
             Some(fin) if fin.before(self.next) => fin,
             _ => start,
         };
-        self.resend(Range { start, end: self.next }, ctx, rx, head, wire)?;
+        let mut again = Range { start, end: self.next };
+        if self.recover.is_some()
+            && let Some(gap) = self.sacked.first_gap(self.una, self.next)
+        {
+            again = Range { start: gap.start, end: gap.end.min(gap.start.plus(self.mss.into())) };
+        }
+        self.resend(again, ctx, rx, head, wire)?;
         ctx.counters.tcp_retransmits += 1;
         Ok(())
     }

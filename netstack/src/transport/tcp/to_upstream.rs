@@ -11,11 +11,15 @@ use super::seq::{Range, Ranges, SeqNum};
 use super::{Ctx, DELAYED_ACK, Shared, WINDOW_SHIFT, earlier};
 use crate::clock::Instant;
 use crate::upstream::{Errno, Sent, Upstream};
+use core::time::Duration;
 
 /// The first window: what a SYN-ACK can say without scaling.
 const FIRST_WINDOW: u32 = 65_535;
 /// In-order data up to this many bytes may have its acknowledgement delayed.
 const SMALL: u32 = 4096;
+
+/// A guest that sends a whole window within this time may be held up by it rather than by us: its way here may be long.
+const BRISK: Duration = Duration::from_secs(1);
 
 /// Whether the guest is owed an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub(super) struct ToUpstream {
     /// The most that `buffer` may hold.
     capacity: u32,
     shift: u8,
+    /// Where and when the window's worth of data began that is being timed.
+    brisk: Option<(SeqNum, Instant)>,
     ack: Ack,
     /// Where the guest's FIN lies, once seen.
     fin: Option<SeqNum>,
@@ -67,6 +73,7 @@ impl ToUpstream {
             blocked: false,
             capacity: FIRST_WINDOW,
             shift: 0,
+            brisk: None,
             ack: Ack::None,
             fin: None,
             fin_reached: false,
@@ -187,7 +194,7 @@ impl ToUpstream {
         if !direct {
             self.push(ctx)?;
         }
-        self.grow(ctx.shared);
+        self.grow(ctx.now, ctx.shared);
         self.owe(ctx.now);
         Ok(())
     }
@@ -247,9 +254,15 @@ impl ToUpstream {
         Ok(())
     }
 
-    /// Doubles the window when the guest comes near its edge: it could send faster if it might.
-    fn grow(&mut self, shared: &mut Shared) {
-        if self.shift == 0 || self.edge.since(self.next) > self.capacity / 2 {
+    /// Doubles the window when the guest comes near its edge, or fills one quickly: it could send faster if it might.
+    fn grow(&mut self, now: Instant, shared: &mut Shared) {
+        let (from, since) = *self.brisk.get_or_insert((self.next, now));
+        let filled = self.next.since(from) >= self.capacity;
+        if filled {
+            self.brisk = Some((self.next, now));
+        }
+        let near = self.edge.since(self.next) <= self.capacity / 2;
+        if self.shift == 0 || !(near || filled && now.since(since) <= BRISK) {
             return;
         }
         let wanted = self.capacity.saturating_mul(2).min(shared.config.max_window.max(self.capacity));
