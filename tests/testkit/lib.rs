@@ -13,5 +13,6 @@ pub mod packet;
 pub mod pattern;
 pub mod raw_guest;
 pub mod rng;
+pub mod throughput;
 pub mod upstream;
 pub mod world;

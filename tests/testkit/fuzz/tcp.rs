@@ -177,7 +177,7 @@ impl Session {
 
     fn data(&mut self, world: &mut World<RawGuest>, back: u16, ahead: u16, len: u16, fin: bool, psh: bool) {
         let from = (self.sent + u32::from(ahead % 4096)).saturating_sub(u32::from(back));
-        let mut len = u32::from(len);
+        let mut len = u32::from(len.min(60_000));
         if let Some(end) = self.fin_at {
             len = len.min(end.saturating_sub(from));
         }

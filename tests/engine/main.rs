@@ -1,0 +1,3 @@
+//! Scenarios of the engine in virtual time, by area. See `testkit::world` for the machinery.
+
+mod throughput;
