@@ -18,6 +18,8 @@ pub mod epoll;
 pub mod netlink;
 pub mod netns;
 pub mod random;
+pub mod resolver;
+pub mod signals;
 pub mod sys;
 pub mod token;
 pub mod upstream;

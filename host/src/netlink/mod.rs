@@ -1,1 +1,21 @@
-//! Route netlink (rtnetlink(7)).
+//! Interfaces, addresses, routes and neighbours by route netlink (rtnetlink(7)): synchronous, one request at a time.
+//!
+//! A [`Netlink`] belongs to the network namespace in which it was opened, and stays there. The types of the
+//! netlink crates do not leave this folder: their names change with every minor version.
+
+mod addr;
+mod link;
+mod monitor;
+mod neigh;
+mod route;
+mod socket;
+
+pub use addr::Address;
+pub use link::Interface;
+pub use monitor::{Changes, Monitor};
+pub use neigh::Neighbour;
+pub use route::Route;
+pub use socket::{Error, Netlink};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,57 @@
-//! Network namespaces.
+//! Network namespaces: entering one to open the guest's TAP in it ([`open_tap`]).
+//!
+//! ```text
+//!   this process                    child: one thread, short-lived
+//!   ────────────                    ──────────────────────────────
+//!   fork ─────────────────────────▶ setns (user, then network)  |  unshare (user, network, mount)
+//!                                   open the TAP, configure it by netlink
+//!   receive the TAP ◀── SCM_RIGHTS ─
+//! ```
+//! Only descriptors and one line of text cross the border; this process itself never changes its namespaces here.
+//! Source: namespaces(7), user_namespaces(7), setns(2).
+
+mod configure;
+mod diagnose;
+mod enter;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use configure::{Configure, Side};
+pub use enter::{Opened, Target, open_tap};
+
+use std::io;
+
+/// Why a namespace could not be entered or made.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// The child met an error: one line that says what to do, and its exit status.
+    #[error("{message}")]
+    Child {
+        /// The line.
+        message: String,
+        /// The exit status, for `child failed(1)`.
+        status: u8,
+    },
+    /// The child died of a signal.
+    #[error("the helper process was killed by {0}")]
+    Killed(nix::sys::signal::Signal),
+    /// A system call of this process failed.
+    #[error("cannot {doing}: {source}")]
+    System {
+        /// What for.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The new user namespace cannot be given its ids.
+    #[error("{0}")]
+    UserNamespace(String),
+}
+
+impl NetnsError {
+    fn system(doing: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System { doing, source: source.into() }
+    }
+}

@@ -1,0 +1,106 @@
+//! Addresses: list, add, and the first one of an interface.
+
+use super::link::Interface;
+use super::socket::{Error, Netlink};
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use std::net::IpAddr;
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The interface's number.
+    pub interface: u32,
+    /// The address, with the length of its prefix.
+    pub net: IpNet,
+    /// Whether duplicate address detection has not finished, so that it cannot be used yet.
+    pub tentative: bool,
+    /// Whether it is meant for this link only (fe80::/10, 169.254.0.0/16) or this host only.
+    pub local: bool,
+}
+
+impl Netlink {
+    /// All addresses of all interfaces, in the kernel's order.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
+        let list =
+            self.dump("list the addresses", &RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        Ok(list.into_iter().filter_map(address).collect())
+    }
+
+    /// The first address of the interface called `name` in the given family, global ones before link-local ones.
+    ///
+    /// # Errors
+    /// ENODEV without such an interface, EADDRNOTAVAIL without such an address.
+    pub fn first_address(&mut self, name: &str, ipv6: bool) -> Result<IpAddr, Error> {
+        let interface = self.interface(name)?;
+        let mut found: Vec<_> = self
+            .addresses()?
+            .into_iter()
+            .filter(|a| a.interface == interface.index && a.net.addr().is_ipv6() == ipv6)
+            .collect();
+        found.sort_by_key(|address| address.local);
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        found.first().map(|address| address.net.addr()).ok_or_else(|| {
+            Error::new(format!("find an {family} address of the interface {name}"), Errno::EADDRNOTAVAIL)
+        })
+    }
+
+    /// Gives an interface an address, or renews it. An IPv6 address can be used at once: there is nobody else on the
+    /// link who could have it, so duplicate address detection is left out.
+    ///
+    /// # Errors
+    /// The kernel's: EACCES when IPv6 is switched off for the interface.
+    pub fn add_address(&mut self, interface: &Interface, net: IpNet) -> Result<(), Error> {
+        let mut message = AddressMessage::default();
+        message.header.index = interface.index;
+        message.header.prefix_len = net.prefix_len();
+        message.header.scope = AddressScope::Universe;
+        message.attributes.push(AddressAttribute::Local(net.addr()));
+        message.attributes.push(AddressAttribute::Address(net.addr()));
+        match net {
+            IpNet::V4(net) => {
+                message.header.family = AddressFamily::Inet;
+                if net.prefix_len() < 31 {
+                    message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+                }
+            }
+            IpNet::V6(_) => {
+                message.header.family = AddressFamily::Inet6;
+                message.header.flags = AddressHeaderFlags::Nodad;
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
+        }
+        let doing = format!("give the interface {} the address {net}", interface.name);
+        self.change(&doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+}
+
+fn address(message: RouteNetlinkMessage) -> Option<Address> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+    let mut local = None;
+    let mut address = None;
+    let mut tentative = message.header.flags.contains(AddressHeaderFlags::Tentative);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(found) => local = Some(*found),
+            AddressAttribute::Address(found) => address = Some(*found),
+            AddressAttribute::Flags(flags) => tentative |= flags.contains(AddressFlags::Tentative),
+            _ => {}
+        }
+    }
+    // On a point-to-point link IFA_ADDRESS is the peer; IFA_LOCAL, where present, is always ours.
+    Some(Address {
+        interface: message.header.index,
+        net: IpNet::new(local.or(address)?, message.header.prefix_len).ok()?,
+        tentative,
+        local: message.header.scope != AddressScope::Universe,
+    })
+}
