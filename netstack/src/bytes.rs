@@ -19,11 +19,6 @@ pub(crate) fn be16(data: &[u8], at: usize) -> Option<u16> {
     array(data, at).map(u16::from_be_bytes)
 }
 
-/// The 32-bit number at `at`.
-pub(crate) fn be32(data: &[u8], at: usize) -> Option<u32> {
-    array(data, at).map(u32::from_be_bytes)
-}
-
 /// The IPv4 address at `at`.
 pub(crate) fn ipv4(data: &[u8], at: usize) -> Option<Ipv4Addr> {
     array::<4>(data, at).map(Ipv4Addr::from)
@@ -63,10 +58,7 @@ mod tests {
         assert_eq!(data, [1, 2, 3]);
         put(&mut data, 1, [9, 9]);
         assert_eq!(data, [1, 9, 9]);
-        assert_eq!(
-            (be32(&data, 0), ipv4(&data, 0), ipv6(&data, 0), byte(&data, 3)),
-            (None, None, None, None)
-        );
+        assert_eq!((ipv4(&data, 0), ipv6(&data, 0), byte(&data, 3)), (None, None, None));
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Engine {
 
     /// Requests that are due again, and frames whose neighbour never answered.
     pub(crate) fn neighbour_timeout(&mut self, now: Instant) {
+        self.counters.drop_many(DropReason::NoRoom, self.neighbours.take_lost());
         while let Some(due) = self.neighbours.on_timeout(now) {
             match due {
                 Due::Ask(ip) => self.ask_for(ip),

@@ -198,10 +198,9 @@ impl Neighbours {
         }
     }
 
-    /// How many waiting frames were pushed out by newer ones so far.
-    #[must_use]
-    pub const fn lost(&self) -> u64 {
-        self.lost
+    /// How many waiting frames were pushed out by newer ones since the last call.
+    pub const fn take_lost(&mut self) -> u64 {
+        core::mem::replace(&mut self.lost, 0)
     }
 
     /// The entry of `ip`, made if need be.
@@ -321,7 +320,7 @@ mod tests {
             cache.wait(ip(1), frame(n)).unwrap();
         }
         assert_eq!(cache.take_waiting(ip(1)), (2..10).map(frame).collect::<Vec<_>>());
-        assert_eq!(cache.lost(), 2);
+        assert_eq!(cache.take_lost(), 2);
     }
 
     #[test]

@@ -12,6 +12,9 @@
 //! is what still comes of it until its time is up (RFC 5722 §4; in IPv4 Linux does the same). A piece that came twice
 //! with the same bytes is no overlap but an ordinary duplicate (RFC 8200 §4.5) and is ignored.
 //!
+//! RFC 8200 §4.5 asks for a parameter problem message about a fragment of impossible length or place; it is dropped and
+//! counted instead (deviation): the only guest to be told is one that made it by hand.
+//!
 //! Each piece is kept in its own allocation, so memory follows what was really sent, not what offsets claim.
 
 use crate::bytes;

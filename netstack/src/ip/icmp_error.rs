@@ -95,8 +95,10 @@ impl Problem {
             (Some((kind @ 1..=4, code)), true) => (kind, code),
             _ => return Self::from_errno(report.error),
         };
-        if let Errno::TooBig { mtu } = report.error {
-            return Some(Self::TooBig { mtu });
+        match (report.error, report.to.is_ipv6(), kind, code) {
+            (Errno::TooBig { mtu }, ..) => return Some(Self::TooBig { mtu }),
+            (_, false, 3, 4) | (_, true, 2, _) => return Some(Self::TooBig { mtu: 0 }),
+            _ => {}
         }
         Some(Self::Relayed { kind, code, rest: 0 })
     }

@@ -7,18 +7,19 @@ use crate::device::Offload;
 use crate::device::vnet::Checksum;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
-use crate::frame::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
+use crate::frame::{IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
 use crate::ip::Packet;
 use crate::ip::fragment::{Expired, Reassembled};
 use crate::ip::icmp_error::Problem;
 use crate::ip::ndp::Answer;
 use crate::ip::rewrite::guest_view;
-use crate::ip::{group, ndp};
+use crate::ip::{extension, group, ndp};
 use crate::transport::echo;
 use crate::upstream::{DatagramError, Upstream};
 use core::net::IpAddr;
 
 const PROTO_IGMP: u8 = 2;
+const NO_NEXT_HEADER: u8 = 59;
 
 impl Engine {
     /// What follows an Ethernet header with an IP EtherType.
@@ -86,6 +87,7 @@ impl Engine {
         offload: Offload,
         up: &mut U,
     ) -> Result<(), DropReason> {
+        self.check_extensions(now, mac, packet)?;
         match (packet.protocol, packet.dst) {
             (PROTO_TCP, _) => self.on_tcp(now, mac, packet, offload.checksum, up),
             (PROTO_UDP, _) => self.on_udp(now, mac, packet, offload, up),
@@ -93,11 +95,31 @@ impl Engine {
             (PROTO_ICMPV6, IpAddr::V6(_)) => self.on_icmp(now, mac, packet, offload.checksum, up),
             // Nothing is relayed between groups here or there: that somebody listens changes nothing.
             (PROTO_IGMP, IpAddr::V4(_)) => group::igmp(packet.payload).map(|_| ()),
+            // RFC 8200 §4.7: no next header, so there is nothing to complain about either.
+            (NO_NEXT_HEADER, IpAddr::V6(_)) => Err(DropReason::UnknownProtocol),
             _ => {
                 self.icmp_error(now, mac, packet.whole, Problem::ProtocolUnreachable);
                 Err(DropReason::UnknownProtocol)
             }
         }
+    }
+
+    /// Refuses options and routing headers that their destination must not ignore (RFC 8200 §4.2, §4.4).
+    fn check_extensions(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+    ) -> Result<(), DropReason> {
+        if packet.src.is_ipv4() || packet.whole.len() == packet.payload.len() + IPV6_LEN {
+            return Ok(());
+        }
+        extension::check(packet.whole).map(|_| ()).map_err(|refused| {
+            if let Some(problem) = refused.problem {
+                self.icmp_error(now, mac, packet.whole, problem);
+            }
+            refused.reason
+        })
     }
 
     fn on_icmp<U: Upstream>(

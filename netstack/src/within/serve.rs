@@ -192,4 +192,42 @@ mod tests {
         assert!(exchange(&mut engine, "0.0.0.0:68", "255.255.255.255:67", &discover()).is_empty());
         assert!(exchange(&mut engine, "[fe80::1]:546", "[ff02::1:2]:547", &[11, 1, 2, 3]).is_empty());
     }
+
+    /// An IPv6 packet of the guest as it is, in an Ethernet frame; what the engine answers.
+    fn send_v6(engine: &mut Engine, next: u8, rest: &[u8]) -> Vec<Vec<u8>> {
+        let mut frame = [&OURS.0[..], &GUEST.0, &[0x86, 0xdd, 0x60, 0, 0, 0, 0]].concat();
+        frame.extend_from_slice(&[u8::try_from(rest.len()).unwrap(), next, 64]);
+        frame.extend_from_slice(&"fd00::64".parse::<Ipv6Addr>().unwrap().octets());
+        frame.extend_from_slice(&"2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
+        frame.extend_from_slice(rest);
+        engine.on_frame(Instant::ZERO, Offload::NONE, &frame, &mut Deaf);
+        let mut wire = Wire::default();
+        while engine.drain(Instant::ZERO, &mut Deaf, &mut wire) {}
+        wire.0
+    }
+
+    #[test]
+    fn extension_headers_that_must_not_be_ignored_are_refused() {
+        let mut engine = Engine::new(testing::config());
+        let type_and_code = |frames: Vec<Vec<u8>>| frames.first().map(|frame| (frame[54], frame[55]));
+        let unknown_option = send_v6(&mut engine, 60, &[17, 0, 0x9e, 4, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0, 0]);
+        assert_eq!(type_and_code(unknown_option), Some((4, 2)));
+        let source_route = send_v6(&mut engine, 43, &[17, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0, 0]);
+        assert_eq!(type_and_code(source_route), Some((4, 0)));
+        assert_eq!(type_and_code(send_v6(&mut engine, 132, &[0; 12])), Some((4, 1)), "SCTP");
+        assert_eq!(type_and_code(send_v6(&mut engine, 59, &[0; 12])), None, "no next header");
+    }
+
+    #[test]
+    fn a_datagram_that_stays_incomplete_is_complained_about_and_counted() {
+        let mut engine = Engine::new(testing::config());
+        let first = send_v6(&mut engine, 44, &[17, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 2, 0, 99, 0, 0]);
+        assert!(first.is_empty());
+        let later = Instant::ZERO + crate::ip::fragment::TIMEOUT;
+        engine.on_timeout(later, &mut Deaf);
+        let mut wire = Wire::default();
+        while engine.drain(later, &mut Deaf, &mut wire) {}
+        assert!(wire.0.iter().any(|frame| frame[20] == 58 && frame[54..56] == [3, 1]), "{:x?}", wire.0);
+        assert_eq!(engine.counters().dropped(DropReason::Fragment), 1);
+    }
 }

@@ -72,8 +72,9 @@ fn both_code_tables() {
         (Problem::Parameter { code: 0, pointer: 20 }, (12, 0, 20 << 24), (4, 0, 20)),
         (Problem::Relayed { kind: 3, code: 9, rest: 5 }, (3, 9, 5), (3, 9, 5)),
     ] {
-        let read =
-            |packet: &[u8], at: usize| (packet[at], packet[at + 1], bytes::be32(packet, at + 4).unwrap());
+        let read = |packet: &[u8], at: usize| {
+            (packet[at], packet[at + 1], u32::from_be_bytes(bytes::array(packet, at + 4).unwrap()))
+        };
         let packet = build(problem, ROUTER, &v4).unwrap();
         assert_eq!(read(&packet, 20), four, "{problem:?}");
         assert!(checksum::fits(&packet[20..]) && checksum::fits(&packet[..20]));
@@ -207,6 +208,9 @@ fn reports_pass_through_in_their_own_family() {
     assert_eq!(report(world6, Errno::Refused, Some((1, 4))), relayed(1, 4));
     assert_eq!(report(world6, Errno::HostUnreachable, Some((3, 0))), relayed(3, 0));
     assert_eq!(report(WORLD, Errno::TooBig { mtu: 1400 }, Some((3, 4))), Some(Problem::TooBig { mtu: 1400 }));
+    // An MTU that the report does not tell must not become one of zero.
+    assert_eq!(report(world6, Errno::Other, Some((2, 0))), Some(Problem::TooBig { mtu: 0 }));
+    assert_eq!(report(WORLD, Errno::Other, Some((3, 4))), Some(Problem::TooBig { mtu: 0 }));
     // Nothing that is not an error, or redirects, gets through as itself.
     assert_eq!(report(WORLD, Errno::Other, Some((5, 0))), None);
     assert_eq!(report(WORLD, Errno::Refused, Some((0, 0))), Some(Problem::PortUnreachable));
