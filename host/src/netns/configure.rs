@@ -69,12 +69,16 @@ fn is_switched_off(error: &Error) -> bool {
 }
 
 /// Lets every group of this user namespace send ping requests without privileges.
-#[expect(dead_code, reason = "used by the command that makes a namespace of its own")]
 pub(super) fn allow_ping() {
     let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
     if let Some((first, last)) = widest_range(&map) {
         sysctl("net/ipv4/ping_group_range", &format!("{first} {last}"));
     }
+}
+
+/// Lets everybody in it bind ports below 1024: there is no one else to protect them from.
+pub(super) fn allow_low_ports() {
+    sysctl("net/ipv4/ip_unprivileged_port_start", "0");
 }
 
 /// Writes a setting of the current network namespace. What cannot be written is left as it is: all of them are

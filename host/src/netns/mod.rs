@@ -1,4 +1,5 @@
-//! Network namespaces: entering one to open the guest's TAP in it ([`open_tap`]).
+//! Network namespaces: entering one to open the guest's TAP in it ([`open_tap`]), making one for a command
+//! ([`spawn()`]), and noticing that one has ended ([`Watch`]).
 //!
 //! ```text
 //!   this process                    child: one thread, short-lived
@@ -13,12 +14,16 @@
 mod configure;
 mod diagnose;
 mod enter;
+mod spawn;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use configure::{Configure, Side};
 pub use enter::{Opened, Target, open_tap};
+pub use spawn::{Command, Identity, Outcome, Running, StartError, spawn};
+pub use watch::Watch;
 
 use std::io;
 
@@ -45,9 +50,6 @@ pub enum NetnsError {
         #[source]
         source: io::Error,
     },
-    /// The new user namespace cannot be given its ids.
-    #[error("{0}")]
-    UserNamespace(String),
 }
 
 impl NetnsError {
