@@ -14,12 +14,36 @@
 //! ```
 
 pub mod cli;
+pub mod commands;
 pub mod docs;
+pub mod fds;
 pub mod flags;
+pub mod serve;
 pub mod slirp4netns;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
 
 /// The commit that was built, as far as the build knew it: set `SLIPWAY_COMMIT` when compiling.
 pub const COMMIT: &str = match option_env!("SLIPWAY_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
+
+/// Plays the part that `argv[0]` asks for, and returns the exit code.
+#[must_use]
+pub fn main(argv: &[OsString]) -> ExitCode {
+    let program = argv.first().map_or_else(|| OsStr::new("slipway"), OsString::as_os_str);
+    let args = argv.get(1..).unwrap_or_default();
+    if Path::new(program).file_name() == Some(OsStr::new("slirp4netns")) {
+        return slirp4netns::run::main(&program.to_string_lossy(), args);
+    }
+    // Not left to clap, which would have an opinion about its words.
+    if let Some((first, rest)) = args.split_first()
+        && first == "slirp4netns"
+    {
+        return slirp4netns::run::main(&format!("{} slirp4netns", program.to_string_lossy()), rest);
+    }
+    commands::main(argv)
+}

@@ -27,7 +27,8 @@ pub fn completions(shell: Shell) -> Vec<(String, String)> {
         files.push(complete::write(shell, slirp, &[]));
     }
     if let Some(main) = find("slipway") {
-        let below: Vec<_> = all.iter().filter(|page| page.parent == Some("slipway")).collect();
+        // The drop-in names are sub-commands too.
+        let below: Vec<_> = all.iter().filter(|page| page.name != "slipway").collect();
         files.push(complete::write(shell, main, &below));
     }
     files

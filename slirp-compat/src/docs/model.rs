@@ -51,8 +51,6 @@ pub enum Block {
 pub struct Page {
     /// Its name, `slipway-run` for instance.
     pub name: &'static str,
-    /// The command that this one is a sub-command of.
-    pub parent: Option<&'static str>,
     /// How it is called, `slipway run`.
     pub command: &'static str,
     /// One line, small first letter, no full stop.
@@ -109,7 +107,11 @@ fn option_of_argument(arg: &clap::Arg) -> Opt {
     let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     let words: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let long = arg.get_long_help().map(ToString::to_string).unwrap_or_default();
+    // clap has two texts for --help, each of which points at the other.
+    let (help, long) = match arg.get_id().as_str() {
+        "help" => ("Print help".to_owned(), String::new()),
+        _ => (help, arg.get_long_help().map(ToString::to_string).unwrap_or_default()),
+    };
     let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     Opt {
         short: arg.get_short(),

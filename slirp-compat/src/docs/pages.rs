@@ -20,7 +20,6 @@ fn sub_command(name: &str) -> Option<clap::Command> {
 fn slipway() -> Page {
     Page {
         name: "slipway",
-        parent: None,
         command: "slipway",
         about: "networks for containers and virtual machines, without root",
         synopsis: vec![
@@ -96,7 +95,6 @@ const PROBLEMS: &[Block] = &[
 fn run() -> Page {
     Page {
         name: "slipway-run",
-        parent: Some("slipway"),
         command: "slipway run",
         about: "run a command in a network namespace of its own",
         synopsis: vec!["[OPTION]... [--] [CMD [ARG]...]".into()],
@@ -134,7 +132,6 @@ fn run() -> Page {
 fn attach() -> Page {
     Page {
         name: "slipway-attach",
-        parent: Some("slipway"),
         command: "slipway attach",
         about: "give an existing network namespace a network",
         synopsis: vec!["[OPTION]... PID|PATH".into()],
@@ -175,7 +172,6 @@ fn attach() -> Page {
 fn slirp4netns() -> Page {
     Page {
         name: "slirp4netns",
-        parent: None,
         command: "slirp4netns",
         about: "user-mode networking for unprivileged network namespaces",
         synopsis: TABLE.synopsis.iter().map(|line| (*line).to_owned()).collect(),

@@ -100,6 +100,7 @@ fn offered(line: &str) -> Option<Vec<String>> {
 fn bash_offers_what_fits() {
     let Some(first) = offered("slipway a") else { return };
     assert_eq!(first, ["attach"]);
+    assert_eq!(offered("slipway slirp4netns --mt").unwrap(), ["--mtu"]);
     assert!(offered("slipway run --pu").unwrap().contains(&"--publish".to_owned()));
     assert!(offered("slipway attach --pid").unwrap().contains(&"--pid-file".to_owned()));
     assert_eq!(offered("slirp4netns --netns-type t").unwrap(), ["tapfd"]);

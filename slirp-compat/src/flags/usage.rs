@@ -7,16 +7,15 @@ use super::table::{Flag, Table};
 use std::fmt::Write as _;
 
 /// The column where descriptions begin, if the option's name leaves room.
-const COLUMN: usize = 25;
+const COLUMN: usize = 30;
 
 /// The text that `--help` prints, last newline included. `program` is `argv[0]`.
 #[must_use]
 pub fn text<K>(table: &Table<K>, program: &str) -> String {
     let mut out = String::with_capacity(2048);
-    for (line, synopsis) in table.synopsis.iter().enumerate() {
-        let lead = if line == 0 { "Usage:" } else { "      " };
-        let _ = writeln!(out, "{lead} {program} {synopsis}");
-    }
+    // One line only: what follows it is the sentence.
+    let synopsis = table.synopsis.first().copied().unwrap_or_default();
+    let _ = writeln!(out, "Usage: {program} {synopsis}");
     let _ = writeln!(out, "{}\n", table.summary);
     for flag in table.flags.iter().filter(|flag| !flag.hidden) {
         let _ = writeln!(out, "{:<width$}{}{}", name(flag) + " ", flag.help, default(flag), width = COLUMN);

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{DhcpPool, Ipv4Config, Ipv6Config, Mtu, Outbound};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ pub enum Target {
         netns: Netns,
         /// The user namespace to join first, if not the one that goes with `netns`.
         userns: Option<PathBuf>,
-        /// The TAP's name.
-        tap: OsString,
+        /// The TAP's name, at most [`TAPNAME_MAX`] bytes.
+        tap: String,
     },
     /// Behind an open TAP.
     TapFd(RawFd),
@@ -169,7 +169,18 @@ fn namespace(low: &LowArgs, notices: &mut Vec<String>, world: &dyn World) -> Res
         Netns::Path(first.into())
     };
     warn_if(surplus, notices);
-    Ok(Target::Netns { netns, userns: low.userns_path.clone(), tap: tap.clone() })
+    Ok(Target::Netns { netns, userns: low.userns_path.clone(), tap: tap_name(tap)? })
+}
+
+/// The longest name of an interface (IFNAMSIZ less the terminating NUL).
+const TAPNAME_MAX: usize = 15;
+
+/// Callers have always been able to pass longer names, which were cut.
+fn tap_name(typed: &OsStr) -> Result<String, Stop> {
+    let Some(name) = typed.to_str() else {
+        return Err(Stop::Value(format!("TAPNAME {} is not UTF-8", typed.to_string_lossy())));
+    };
+    Ok(name.get(..name.floor_char_boundary(TAPNAME_MAX)).unwrap_or(name).to_owned())
 }
 
 fn warn_if(surplus: bool, notices: &mut Vec<String>) {

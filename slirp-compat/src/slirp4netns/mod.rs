@@ -6,8 +6,10 @@
 //! - [`args`]: the words of the command line into [`args::LowArgs`], as typed; no look at the outside world;
 //! - [`config`]: those into a [`config::Config`] of valid types, with every check and its exact message;
 //! - [`usage`]: the texts of `--help` and `--version`, which clients search;
-//! - `run`: the start sequence, the ready byte, the loop, the end.
+//! - [`run`]: the start sequence, the ready byte, the loop, the end.
 
 pub mod args;
+pub mod chatter;
 pub mod config;
+pub mod run;
 pub mod usage;

@@ -67,6 +67,8 @@ mod tests {
         let text = help("/usr/bin/slirp4netns");
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("Usage: /usr/bin/slirp4netns [OPTION]... PID|PATH|FD [TAPNAME]"));
+        assert_eq!(lines.next(), Some(TABLE.summary));
+        assert_eq!(lines.next(), Some(""));
         let blank = text.lines().position(str::is_empty).unwrap();
         assert!(text.lines().skip(blank + 1).all(|line| line.starts_with('-')), "{text}");
         assert!(!text.contains("--no-host-loopback"), "deprecated aliases are not shown");

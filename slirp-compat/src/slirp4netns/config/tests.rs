@@ -1,6 +1,7 @@
 use super::*;
 use crate::slirp4netns::args;
 use proptest::prelude::*;
+use std::ffi::OsString;
 
 /// A world with one file, /there, and one interface, eth0.
 struct Fake;
@@ -212,6 +213,20 @@ fn processes_and_paths_are_targets() {
         Target::Netns { netns: Netns::Pid(12), userns: None, tap: "tap0".into() }
     );
     assert_eq!(notices, ["WARNING: too many arguments"]);
+}
+
+#[test]
+fn long_interface_names_are_cut() {
+    for (typed, cut) in [
+        ("thisnameismuchtoolong", "thisnameismucht"),
+        ("123456789012345", "123456789012345"),
+        ("12345678901234\u{e9}", "12345678901234"),
+    ] {
+        match good(&["1", typed]).target {
+            Target::Netns { tap, .. } => assert_eq!(tap, cut),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

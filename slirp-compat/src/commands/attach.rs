@@ -1,0 +1,103 @@
+//! `slipway attach`: gives a namespace that is already there a network, until it ends.
+//!
+//! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed), open
+//! and configure the TAP in it, publish ports, drop privileges, tell that we are ready, serve.
+
+use super::{complain, configuration, nameservers, network, report, session};
+use crate::cli::AttachArgs;
+use crate::fds::{ExitFd, ReadyFd};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use slipway_host::netns::{self, Target, Watch};
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Runs `slipway attach`.
+#[must_use]
+pub fn main(args: &AttachArgs) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            complain(&line);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &AttachArgs) -> Result<(), String> {
+    let exit = args.exit_fd.map(ExitFd::take);
+    let ready =
+        args.ready_fd.map(ReadyFd::take).transpose().map_err(|error| format!("--ready-fd: {error}"))?;
+    let network = network(&args.network).map_err(|error| error.to_string())?;
+    let (target, watch) = target(&args.target)?;
+    let target = target.with_userns(args.userns.clone());
+    let opened = netns::open_tap(&target, &args.network.ifname, Some(&configuration(&network)))
+        .map_err(|error| error.to_string())?;
+
+    let mut session = session(&args.network, &network, opened.tap.into())?;
+    let system = |error: std::io::Error| format!("cannot set up the event loop: {error}");
+    session.catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(system)?;
+    if let Some(exit) = exit {
+        session.watch_exit(exit).map_err(system)?;
+    }
+    session.watch_target(watch).map_err(system)?;
+    nameservers(&mut session, &network)?;
+    let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    if !args.network.quiet && !network.dns().is_empty() {
+        hint(&network.dns());
+    }
+    if let Some(ready) = ready
+        && let Err(error) = ready.tell()
+    {
+        complain(&format!("--ready-fd: {error}"));
+    }
+    // Whatever the reason, it is an ordinary end.
+    let end = session.run().map_err(|error| format!("the interface is gone: {error}"));
+    if args.network.stats {
+        let _ = std::io::stderr().write_all(report::counters(session.driver(), session.table()).as_bytes());
+    }
+    end.map(drop)
+}
+
+/// Says what we do not do: which nameservers to write into the target's resolv.conf.
+fn hint(servers: &[std::net::IpAddr]) {
+    let servers: Vec<_> = servers.iter().map(|address| format!("nameserver {address}")).collect();
+    let _ = writeln!(std::io::stderr(), "slipway: for the target's /etc/resolv.conf: {}", servers.join(", "));
+}
+
+/// A process, if it is a number; otherwise a path.
+fn target(word: &OsStr) -> Result<(Target, Watch), String> {
+    let pid = word.to_str().and_then(|text| text.parse::<i32>().ok());
+    match pid {
+        Some(pid @ 1..) => {
+            let pid = Pid::from_raw(pid);
+            let watch = Watch::process(pid).map_err(|_| format!("there is no process {pid}"))?;
+            Ok((Target::pid(pid), watch))
+        }
+        Some(pid) => Err(format!("{pid} is no process id: it is a positive number")),
+        None => {
+            let path = Path::new(word);
+            let watch = Watch::path(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok((Target::path(path), watch))
+        }
+    }
+}
+
+/// A file with our process id, removed at the end.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<Self, String> {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

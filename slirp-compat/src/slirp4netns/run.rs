@@ -1,0 +1,215 @@
+//! `slirp4netns` at work: the start sequence, the ready byte, the loop, the end.
+//!
+//! ```text
+//! parse ─▶ take over -e and -r ─▶ TAP through a helper in the namespace ─▶ engine and event loop ─▶ API socket
+//!       ─▶ sandbox ─▶ host's nameservers ─▶ seccomp ─▶ ready byte ─▶ serve until exit-fd or a signal
+//! ```
+//! Invariants: nothing is opened before the caller's descriptors are taken over; the API accepts connections and the
+//! privileges are gone before the ready byte is written; there is one thread and no runtime, for the time from start
+//! to ready byte is paid for every container. SIGPIPE is ignored, as in every Rust program.
+
+use super::args::{self, Stop};
+use super::chatter::{complain, on_api, say, start_up};
+use super::config::{Config, Netns, Target, World};
+use super::usage;
+use crate::fds::{ExitFd, ReadyFd};
+use crate::serve::{End, Session, max_flows};
+use ipnet::Ipv4Net;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::unistd::{AccessFlags, Pid, access};
+use slipway_host::device::{Link, Tap, seqpacket};
+use slipway_host::driver::Driver;
+use slipway_host::netlink::Netlink;
+use slipway_host::netns::{self, NetnsError};
+use slipway_host::random;
+use slipway_host::sys::fdpass::take_inherited;
+use slipway_netstack::Engine;
+use slipway_netstack::config::{Config as EngineConfig, TcpConfig, UdpConfig};
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Why it could not start, or go on.
+#[derive(Debug)]
+enum Failure {
+    /// The helper in the namespace met an error: its line, its exit status.
+    Child(String, u8),
+    /// Anything in this process.
+    Parent(String),
+}
+
+/// Runs `slirp4netns` with the arguments `args`; `program` is its name in messages.
+#[must_use]
+pub fn main(program: &str, args: &[OsString]) -> ExitCode {
+    let mut notices = Vec::new();
+    let config = args::parse(program, args, &mut notices, &|path| System.find(path).is_ok())
+        .and_then(|low| Config::new(low, &mut notices, &System));
+    for notice in notices {
+        say(&format!("{notice}\n"));
+    }
+    let stop = match config {
+        Ok(config) => return finish(start(&config)),
+        Err(stop) => stop,
+    };
+    match stop {
+        Stop::Help => say(&usage::help(program)),
+        Stop::Version => say(&usage::version()),
+        Stop::Usage(diagnostic) => {
+            if let Some(line) = diagnostic {
+                complain(&line);
+            }
+            say(&usage::help(program));
+            return ExitCode::FAILURE;
+        }
+        Stop::Value(diagnostic) => {
+            complain(&diagnostic);
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// The exit code, and the last lines.
+fn finish(result: Result<End, Failure>) -> ExitCode {
+    match result {
+        Ok(End::ExitFd) => {
+            complain("exitfd event");
+            complain("do_slirp is exiting");
+            ExitCode::SUCCESS
+        }
+        // Nothing else is watched; it would be an ordinary end.
+        Ok(End::Target) => ExitCode::SUCCESS,
+        // As a shell tells the death by a signal.
+        Ok(End::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)),
+        Err(Failure::Child(line, status)) => {
+            complain(&line);
+            complain(&format!("child failed({status})"));
+            ExitCode::from(status)
+        }
+        Err(Failure::Parent(line)) => {
+            complain(&line);
+            complain("do_slirp failed");
+            complain("parent failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The real system.
+struct System;
+
+impl World for System {
+    fn find(&self, path: &Path) -> Result<(), Errno> {
+        access(path, AccessFlags::F_OK)
+    }
+
+    fn interface_address(&self, name: &str, ipv6: bool) -> Option<IpAddr> {
+        Netlink::open().and_then(|mut netlink| netlink.first_address(name, ipv6)).ok()
+    }
+}
+
+fn parent(doing: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::Parent(format!("cannot {doing}: {error}"))
+}
+
+fn start(config: &Config) -> Result<End, Failure> {
+    let exit = config.exit_fd.map(ExitFd::take);
+    let ready = config.ready_fd.map(ReadyFd::take).transpose().unwrap_or_else(|error| {
+        // Whoever waits for the byte notices our life or death too.
+        complain(&format!("ready-fd: {error}"));
+        None
+    });
+    let link = link(config)?;
+    say(&start_up(config));
+
+    let mut session = session(config, link)?;
+    if let Some(path) = &config.api_socket {
+        session.open_api(path, on_api).map_err(|error| Failure::Parent(error.to_string()))?;
+    }
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    session.catch(&signals).map_err(parent("catch signals"))?;
+    if let Some(exit) = exit {
+        session.watch_exit(exit).map_err(parent("watch exit-fd"))?;
+    }
+    session.follow_host_nameservers().map_err(parent("watch resolv.conf"))?;
+    if let Some(ready) = ready
+        && let Err(error) = ready.tell()
+    {
+        complain(&format!("ready-fd: {error}"));
+    }
+    session.run().map_err(|error| Failure::Parent(format!("do_slirp: read: {error}")))
+}
+
+/// The engine at work on `link`.
+fn session(config: &Config, link: Link) -> Result<Session, Failure> {
+    let engine = EngineConfig {
+        mac: config.gateway_mac,
+        guest_mac: config.configure.and_then(|configure| configure.mac),
+        mtu: config.mtu,
+        device: link.capabilities(),
+        v4: Some(config.v4),
+        v6: config.v6,
+        host_loopback: config.host_loopback,
+        outbound: config.outbound,
+        dns_search: Vec::new(),
+        tcp: TcpConfig::default(),
+        udp: UdpConfig::default(),
+        keys: random::keys().map_err(parent("draw random keys"))?,
+        max_flows: max_flows(),
+    };
+    let driver = Driver::new(Engine::new(engine), link).map_err(parent("set up the event loop"))?;
+    Ok(Session::new(driver))
+}
+
+/// The guest's link.
+fn link(config: &Config) -> Result<Link, Failure> {
+    match &config.target {
+        Target::Netns { netns, userns, tap } => {
+            let target = match netns {
+                Netns::Pid(pid) => netns::Target::pid(Pid::from_raw(i32::try_from(*pid).unwrap_or(i32::MAX))),
+                Netns::Path(path) => netns::Target::path(path),
+            };
+            let target = target.with_userns(userns.clone());
+            let opened = netns::open_tap(&target, tap, configuration(config)?.as_ref()).map_err(child)?;
+            complain(&format!("sent tapfd={} for {tap}", opened.sent_fd));
+            complain(&format!("received tapfd={}", opened.received_fd()));
+            Ok(opened.tap.into())
+        }
+        Target::TapFd(number) => {
+            let tap = take_inherited(*number).and_then(Tap::from_owned_fd);
+            tap.map(Link::from).map_err(|error| Failure::Parent(format!("tapfd {number}: {error}")))
+        }
+        Target::Bess(path) => {
+            let fail = |error| Failure::Parent(format!("{}: {error}", path.display()));
+            let listener = seqpacket::Listener::bind(path).map_err(fail)?;
+            complain(&format!("Waiting for connection to {}", path.display()));
+            Ok(listener.accept().map_err(fail)?.into())
+        }
+    }
+}
+
+/// What `-c` does in the namespace. IPv6 is left to router advertisements.
+fn configuration(config: &Config) -> Result<Option<netns::Configure>, Failure> {
+    let Some(configure) = config.configure else { return Ok(None) };
+    if config.link_mtu < config.mtu.bytes() {
+        // What the kernel says to an MTU that IPv4 does not permit.
+        return Err(Failure::Child(format!("cannot set MTU: {}", Errno::EINVAL.desc()), 1));
+    }
+    let v4 = config.v4;
+    let address = Ipv4Net::new(v4.guest, v4.network.prefix_len()).unwrap_or(v4.network);
+    Ok(Some(netns::Configure {
+        mtu: config.mtu,
+        mac: configure.mac,
+        v4: Some(netns::Side { address, gateway: v4.gateway }),
+        v6: None,
+    }))
+}
+
+fn child(error: NetnsError) -> Failure {
+    match error {
+        NetnsError::Child { message, status } => Failure::Child(message, status),
+        other => Failure::Child(other.to_string(), 1),
+    }
+}
