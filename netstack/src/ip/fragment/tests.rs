@@ -388,12 +388,12 @@ fn a_congestion_mark_on_one_fragment_marks_the_whole() {
 proptest! {
     #[test]
     fn any_order_with_duplicates_gives_the_packet_once(
-        v6: bool, len in 1300_usize..20_000, mtu in 600_usize..9000,
+        v6: bool, len in 1300_usize..20_000, mtu: prop::sample::Index,
         shuffle in prop::collection::vec(any::<prop::sample::Index>(), 0..100),
     ) {
         let packet = udp(v6, len);
-        let mut pieces = cut(&packet, mtu);
-        prop_assume!(pieces.len() > 1);
+        let mut pieces = cut(&packet, 600 + mtu.index(len - 600));
+        prop_assert!(pieces.len() > 1);
         for pair in shuffle.chunks_exact(2) {
             let (a, b) = (pair[0].index(pieces.len()), pair[1].index(pieces.len()));
             pieces.swap(a, b);
