@@ -167,10 +167,10 @@ impl ToUpstream {
                 self.out_of_order(seq, payload);
             }
         }
-        if seg.flags.fin() || self.fin.is_some() {
-            self.reach_fin(ctx)?;
+        if seg.flags.fin() {
+            self.ack = Ack::Now;
         }
-        Ok(())
+        self.reach_fin(ctx)
     }
 
     fn in_order<U: Upstream>(&mut self, payload: &[u8], ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
@@ -208,12 +208,14 @@ impl ToUpstream {
         self.ack = Ack::Now; // RFC 5681 §4.2: a duplicate acknowledgement at once
     }
 
+    /// Whether the guest's FIN is next: acknowledged now, passed on behind the last byte.
     fn reach_fin<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
-        if self.fin == Some(self.next) && !self.fin_reached {
-            self.next = self.next.plus(1);
-            self.edge = self.edge.max(self.next);
-            self.fin_reached = true;
+        if self.fin != Some(self.next) || self.fin_reached {
+            return Ok(());
         }
+        self.next = self.next.plus(1);
+        self.edge = self.edge.max(self.next);
+        self.fin_reached = true;
         self.ack = Ack::Now;
         self.push(ctx)
     }
