@@ -6,6 +6,8 @@
 mod datagrams;
 pub(crate) mod echo;
 pub mod flow;
+#[cfg(test)]
+pub(crate) mod lab;
 pub(crate) mod table;
 pub(crate) mod tcp;
 pub(crate) mod timer;

@@ -35,6 +35,9 @@ pub(crate) mod seq;
 mod to_guest;
 mod to_upstream;
 
+#[cfg(test)]
+mod tests;
+
 use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::config::TcpConfig;
@@ -56,6 +59,8 @@ use to_upstream::ToUpstream;
 const WINDOW_SHIFT: u8 = 7;
 /// Timeouts in a row without a sign of life after which the guest is gone (Linux's tcp_retries2).
 const MAX_UNHEARD: u8 = 15;
+/// Repeats of a SYN or SYN-ACK before the guest is given up: two minutes, as Linux's tcp_syn_retries has it.
+const SYN_RETRIES: u8 = 6;
 /// Challenge acknowledgements per second, all flows together (RFC 5961 §7).
 const CHALLENGES_PER_SECOND: u8 = 100;
 

@@ -12,7 +12,7 @@ use super::rtt::Rtt;
 use super::segment::{Flags, Head, Out, Segment, Wire, timestamp};
 use super::seq::{Range, Ranges, SeqNum};
 use super::to_upstream::ToUpstream;
-use super::{Ctx, MAX_UNHEARD, earlier};
+use super::{Ctx, MAX_UNHEARD, SYN_RETRIES, earlier};
 use crate::clock::Instant;
 use crate::device::Device;
 use crate::frame::{MAX_PAYLOAD, ip_header_len};
@@ -366,12 +366,13 @@ impl ToGuest {
         let now = ctx.now;
         match self.timer {
             Timer::Retransmit(at) if at <= now => {
-                if self.unheard >= MAX_UNHEARD {
+                let opening = self.una == self.isn;
+                if self.unheard >= if opening { SYN_RETRIES } else { MAX_UNHEARD } {
                     return false;
                 }
                 self.unheard += 1;
                 self.backoff = self.backoff.saturating_add(1);
-                if self.una == self.isn {
+                if opening {
                     self.syn_due = true;
                     self.timer = Timer::Retransmit(now + self.rtt.timeout(self.backoff));
                     return true;
