@@ -296,7 +296,9 @@ impl ToGuest {
         let mss = u32::from(self.mss).max(1);
         // RFC 5827 §3: with few segments in flight there cannot be three duplicates.
         let flight = self.next.since(self.una).div_ceil(mss);
-        let threshold = DUP_THRESHOLD.min(flight.saturating_sub(1)).max(1);
+        let few = DUP_THRESHOLD.min(flight.saturating_sub(1)).max(1);
+        // RFC 8985 §7: what lay before the tail probe left long ago; one block is enough.
+        let threshold = if self.tail_probes > 0 { 1 } else { few };
         let above = self.sacked.total().div_ceil(mss).min(DUP_THRESHOLD);
         if self.recover.is_none() && (self.dup_acks >= threshold || above >= threshold) {
             self.recover = Some(self.next);
