@@ -1,0 +1,16 @@
+//! The specification of the translator, segment by segment.
+//!
+//! Each test plays the guest and the host's socket by hand (see [`crate::transport::lab`]) and looks at every segment.
+
+mod closing;
+mod opening;
+mod to_guest;
+mod to_upstream;
+
+use crate::transport::lab::{ACK, FIN, Got, Lab, RST, SYN, bytes, ms};
+use crate::upstream::{Errno, Event};
+
+/// An acknowledgement without data, of everything before the guest's byte `n`.
+fn acknowledges(got: &Got, n: i64) -> bool {
+    got.is(ACK) && got.payload.is_empty() && got.ack == Lab::ours(n)
+}

@@ -1,0 +1,191 @@
+//! What the guest receives.
+
+use super::*;
+use crate::device::Capabilities;
+use crate::device::vnet::GsoKind;
+use crate::ip::rewrite::tests::config;
+
+fn data(got: &[Got]) -> Vec<u8> {
+    got.iter().flat_map(|g| g.payload.clone()).collect()
+}
+
+#[test]
+fn data_leaves_in_segments_and_stays_in_the_socket_until_acknowledged() {
+    let mut lab = Lab::open();
+    let sent = bytes(4000);
+    lab.serve(&sent);
+    let got = lab.step();
+    let sizes: Vec<usize> = got.iter().map(|g| g.payload.len()).collect();
+    assert_eq!(sizes, [1460, 1460, 1080]);
+    assert_eq!(data(&got), sent);
+    assert_eq!(lab.socket().queue.len(), 4000);
+    lab.say(0, 2920, &[]);
+    lab.step();
+    assert_eq!(lab.socket().queue.len(), 1080);
+    lab.say(0, 4000, &[]);
+    lab.step();
+    assert!(lab.socket().queue.is_empty());
+    assert!(lab.pass(ms(1000)).is_empty());
+}
+
+#[test]
+fn a_capable_device_gets_trains() {
+    let mut config = config();
+    config.device = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+    let mut lab = Lab::with(config);
+    lab.timestamps = true;
+    lab.connect();
+    lab.serve(&bytes(10_000));
+    let got = lab.step();
+    assert_eq!(got.len(), 1);
+    let gso = got[0].gso.unwrap();
+    assert_eq!((gso.kind, gso.size, gso.header_len), (GsoKind::Tcp4, 1448, 14 + 20 + 32));
+}
+
+#[test]
+fn the_guests_window_is_the_limit() {
+    let mut lab = Lab::open();
+    lab.window(0, 0, 3000);
+    lab.serve(&bytes(10_000));
+    let got = lab.step();
+    assert_eq!(data(&got).len(), 3000);
+    lab.window(0, 1460, 3000);
+    assert_eq!(data(&lab.step()).len(), 1460);
+    lab.window(0, 4460, 100); // shrunk so far that sending would be silly
+    assert_eq!(data(&lab.step()).len(), 100, "but nothing is in flight");
+    lab.window(0, 4560, 20_000);
+    assert_eq!(data(&lab.step()).len(), 10_000 - 4560);
+}
+
+#[test]
+fn a_closed_window_is_probed() {
+    let mut lab = Lab::open();
+    lab.window(0, 0, 0);
+    let sent = bytes(100);
+    lab.serve(&sent);
+    assert!(lab.step().is_empty());
+    let mut probes = 0;
+    for _ in 0..20 {
+        for (_, probe) in lab.pass(ms(10_000)) {
+            assert_eq!((probe.seq, probe.payload.as_slice()), (lab.theirs(0), &sent[..1]));
+            lab.window(0, 0, 0);
+            probes += 1;
+        }
+    }
+    assert!((5..30).contains(&probes), "{probes}");
+    assert!(lab.lives());
+    lab.window(0, 0, 1000);
+    assert_eq!(data(&lab.step()), &sent[..1], "the probe, which was not taken");
+    lab.window(0, 1, 1000);
+    assert_eq!(data(&lab.step()), &sent[1..]);
+}
+
+#[test]
+fn a_lost_flight_is_repeated_after_the_timeout() {
+    let mut lab = Lab::open();
+    let sent = bytes(3000);
+    lab.link.full = 3;
+    lab.serve(&sent);
+    assert!(lab.step().is_empty(), "all three are lost");
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        for (_, segment) in lab.pass(ms(100)) {
+            got.push(segment);
+        }
+        let seen = got.iter().map(|g| g.payload.len()).max().unwrap_or(0);
+        if seen > 0 {
+            break;
+        }
+    }
+    assert_eq!((got[0].seq, got[0].payload.len()), (lab.theirs(1540), 1460), "the tail probe");
+    lab.sack(0, 0, &[(1540, 3000)]);
+    let got = lab.step();
+    assert_eq!((got[0].seq, got[0].payload.as_slice()), (lab.theirs(0), &sent[..1460]));
+    lab.say(0, 3000, &[]);
+    assert!(lab.pass(ms(2000)).is_empty());
+}
+
+#[test]
+fn without_any_answer_the_timeout_backs_off_and_the_flow_ends() {
+    let mut lab = Lab::open();
+    lab.serve(b"anybody there?");
+    let got = lab.pass(ms(1_500_000));
+    assert!((12..20).contains(&got.len()), "{}", got.len());
+    let (last, before) = (&got[got.len() - 2], &got[got.len() - 3]);
+    assert_eq!((last.0 - before.0).as_secs(), 60, "the longest pause");
+    assert!(got.last().unwrap().1.is(RST | ACK));
+    assert!(!lab.lives());
+    assert_eq!(lab.host.reset.len(), 1);
+}
+
+#[test]
+fn a_gap_told_by_sack_is_repeated_at_once_and_only_the_gap() {
+    let mut lab = Lab::open();
+    lab.serve(&bytes(14_600));
+    assert_eq!(lab.step().len(), 10);
+    lab.sack(0, 1460, &[(2920, 4380)]);
+    assert!(lab.step().is_empty(), "one is not enough");
+    lab.sack(0, 1460, &[(2920, 7300)]);
+    let got = lab.step();
+    assert_eq!(got.len(), 1);
+    assert_eq!((got[0].seq, got[0].payload.len()), (lab.theirs(1460), 1460));
+    lab.sack(0, 1460, &[(2920, 8760)]);
+    assert!(lab.step().is_empty(), "not twice");
+    lab.say(0, 14_600, &[]);
+    assert!(lab.pass(ms(2000)).is_empty());
+}
+
+#[test]
+fn duplicate_acknowledgements_do_without_sack() {
+    let mut lab = Lab::new();
+    lab.scaled = false;
+    lab.connect();
+    lab.serve(&bytes(14_600));
+    lab.step();
+    lab.say(0, 1460, &[]);
+    for n in 0..3 {
+        assert!(lab.step().is_empty(), "{n}");
+        lab.say(0, 1460, &[]);
+    }
+    let got = lab.step();
+    assert_eq!((got.len(), got[0].seq), (1, lab.theirs(1460)));
+    lab.say(0, 2920, &[]); // a partial acknowledgement: the next is missing, too
+    let got = lab.step();
+    assert_eq!((got.len(), got[0].seq), (1, lab.theirs(2920)));
+    lab.say(0, 14_600, &[]);
+    assert!(lab.pass(ms(2000)).is_empty());
+}
+
+#[test]
+fn a_guest_may_forget_what_it_said_by_sack() {
+    let mut lab = Lab::open();
+    let sent = bytes(2920);
+    lab.serve(&sent);
+    lab.step();
+    lab.sack(0, 0, &[(1460, 2920)]);
+    lab.step();
+    let mut got = Vec::new();
+    for _ in 0..10 {
+        got.extend(lab.pass(ms(100)).into_iter().map(|(_, g)| g));
+    }
+    assert!(got.iter().any(|g| g.seq == lab.theirs(0)));
+    lab.say(0, 1460, &[]);
+    got.extend(lab.step());
+    got.extend(lab.pass(ms(2000)).into_iter().map(|(_, g)| g));
+    assert!(got.iter().any(|g| g.seq == lab.theirs(1460)), "all is repeated after a timeout");
+}
+
+#[test]
+fn a_silent_connection_is_probed_and_ends_when_nobody_answers() {
+    let mut lab = Lab::open();
+    let got = lab.pass(ms(7_300_000));
+    assert_eq!(got.len(), 2);
+    assert!(got[0].0.as_secs() == 7200 && got[0].1.seq == lab.theirs(-1) && got[0].1.payload.is_empty());
+    lab.say(0, 0, &[]);
+    let got = lab.pass(ms(7_000_000));
+    assert!(got.is_empty(), "it answered");
+    let got = lab.pass(ms(2_000_000));
+    assert_eq!(got.iter().filter(|(_, g)| g.is(ACK)).count(), 9);
+    assert!(got.last().unwrap().1.is(RST | ACK));
+    assert!(!lab.lives());
+}
