@@ -326,7 +326,7 @@ mod tests {
             hops: 64,
             traffic_class: 0xb8,
         };
-        let len = (payload.len() as u16 + 8).to_be_bytes();
+        let len = to_u16(payload.len() + 8).to_be_bytes();
         let header: &[u8] =
             if protocol == PROTO_UDP { &[0, 53, 3, 231, len[0], len[1], 0, 0] } else { &[0; 20] };
         let transport =

@@ -105,7 +105,7 @@ mod tests {
 
     fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x60, 0, 0, 0];
-        bytes.extend((payload.len() as u16).to_be_bytes());
+        bytes.extend(crate::bytes::len16(payload.len()).to_be_bytes());
         bytes.extend([next, 64]);
         bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);

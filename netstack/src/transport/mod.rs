@@ -23,7 +23,7 @@ use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, route};
 use crate::upstream::{Errno, Event, Upstream};
 use crate::within::dns;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use flow::FlowId;
 use table::{Key, Kind};
 use tcp::{Ctx, Segment, Step, Tcp};

@@ -142,7 +142,7 @@ mod tests {
             }
             let mut last = 0;
             while let Some(id) = timers.pop(Instant::from_micros(u64::MAX)) {
-                let at = model.remove(&(id.index() as u32)).expect("set and not yet popped");
+                let at = model.remove(&u32::try_from(id.index()).unwrap()).expect("set and not yet popped");
                 proptest::prop_assert!(at >= last);
                 last = at;
             }

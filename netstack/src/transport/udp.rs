@@ -152,7 +152,12 @@ impl Batch {
         self.bytes.extend_from_slice(payload);
         self.count += datagrams;
         let closed = ends || payload.len() < datagrams * segment || payload.is_empty();
-        if closed { failure.or(self.flush(up)) } else { failure }
+        if !closed {
+            return failure;
+        }
+        // In any case: nothing may be joined to a train that has ended.
+        let second = self.flush(up);
+        failure.or(second)
     }
 
     /// Sends what waits.
@@ -185,7 +190,7 @@ pub(crate) fn send_to_guest<D: Device>(
     let segment = train.segment.max(1);
     // One frame holds so many datagrams.
     let per_frame =
-        if tx.caps.uso && segment <= room { (MAX_PAYLOAD / segment).min(MAX_TRAIN).max(1) } else { 1 };
+        if tx.caps.uso && segment <= room { (MAX_PAYLOAD / segment).clamp(1, MAX_TRAIN) } else { 1 };
     let mut at = 0;
     loop {
         let len = (train.len - at).min(per_frame * segment);

@@ -284,7 +284,7 @@ impl Tcp {
         let head = segment::Head {
             ts_recent: self.ts_recent,
             ts_offset: self.tx.first().0,
-            blocks: self.sack.then(|| self.rx.blocks()).unwrap_or_default(),
+            blocks: if self.sack { self.rx.blocks() } else { Default::default() },
         };
         let more = match self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) {
             Ok(more) => more,
