@@ -19,6 +19,7 @@ pub mod netlink;
 pub mod netns;
 pub mod random;
 pub mod resolver;
+pub mod sandbox;
 pub mod signals;
 pub mod sys;
 pub mod token;
