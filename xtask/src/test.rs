@@ -27,8 +27,8 @@ pub(crate) fn run(with_lint: bool) -> Done {
     let linted = if with_lint { lint::run() } else { Ok(()) };
     tool::run(&mut cargo(&["build", "--quiet", "--package", "slirp-compat", "--package", "slipway-lab"]))?;
     let required = tool::is_root() && installed.is_ok();
-    let (suites, count) = suites(required)?;
-    let documents = tool::run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]));
+    let (suites, mut count) = suites(required)?;
+    let documents = documents(&mut count)?;
     for skipped in &count.skipped {
         println!("{skipped}");
     }
@@ -66,6 +66,22 @@ fn suites(required: bool) -> Done<(Done, Count)> {
     let outcome =
         if output.status.success() { Ok(()) } else { Err(format!("cargo test: {}", output.status)) };
     Ok((outcome, from_libtest(&text)))
+}
+
+/// Documentation tests, which nextest leaves to cargo; shown only when one fails.
+fn documents(count: &mut Count) -> Done<Done> {
+    let mut command = cargo(&["test", "--workspace", "--doc"]);
+    println!("$ cargo test --workspace --doc");
+    let output = command.output().map_err(|error| format!("cargo test --doc: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = from_libtest(&text);
+    count.passed += found.passed;
+    count.failed += found.failed;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(Err(format!("cargo test --doc: {}", output.status)))
 }
 
 /// The counts in nextest's record, with the tests that skipped themselves taken out of the passed ones.
