@@ -189,6 +189,9 @@ fn compile(profile: Profile, mode: Mode) -> Result<BpfProgram, seccompiler::Back
         })
         .collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_socket, families);
+    // `set_nonblocking` of accepted sockets: std does it with ioctl. No other request passes.
+    let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::FIONBIO)?;
+    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![request])?]);
     let otherwise = match mode {
         Mode::Enforce => SeccompAction::KillProcess,
         Mode::Log => SeccompAction::Log,
@@ -220,7 +223,8 @@ mod tests {
         let status = under_filter(Profile::Network, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let _accepted = listener.accept().unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            accepted.set_nonblocking(true).unwrap();
             UdpSocket::bind("[::1]:0").or_else(|_| UdpSocket::bind("127.0.0.1:0")).unwrap();
             assert!(std::fs::read("/etc/passwd").is_ok());
             let events = crate::epoll::EventSet::new().unwrap();
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_it_does_not_do_is_the_end() {
-        let attempts: [(&str, fn()); 6] = [
+        let attempts: [(&str, fn()); 7] = [
             ("unshare", || {
                 let _ = unshare(CloneFlags::CLONE_NEWUTS);
             }),
@@ -249,6 +253,10 @@ mod tests {
             }),
             ("kill", || {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), None);
+            }),
+            ("other ioctl", || {
+                let _ = crate::sys::tun::open_device(std::path::Path::new("/dev/null"))
+                    .and_then(|fd| crate::sys::tun::attachment(std::os::fd::AsFd::as_fd(&fd)));
             }),
             ("packet socket", || {
                 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
