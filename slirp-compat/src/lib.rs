@@ -18,6 +18,7 @@ pub mod commands;
 pub mod docs;
 pub mod fds;
 pub mod flags;
+pub mod logging;
 pub mod serve;
 pub mod slirp4netns;
 

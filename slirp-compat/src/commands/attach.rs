@@ -3,12 +3,14 @@
 //! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed), open
 //! and configure the TAP in it, publish ports, drop privileges, tell that we are ready, serve.
 
-use super::{complain, configuration, nameservers, network, report, session};
+use super::{complain, configuration, drop_privileges, log_level, nameservers, network, report, session};
 use crate::cli::AttachArgs;
 use crate::fds::{ExitFd, ReadyFd};
+use crate::logging;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use slipway_host::netns::{self, Target, Watch};
+use slipway_host::sandbox::seccomp::Profile;
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ pub fn main(args: &AttachArgs) -> ExitCode {
 }
 
 fn start(args: &AttachArgs) -> Result<(), String> {
+    logging::init(log_level(&args.network));
     let exit = args.exit_fd.map(ExitFd::take);
     let ready =
         args.ready_fd.map(ReadyFd::take).transpose().map_err(|error| format!("--ready-fd: {error}"))?;
@@ -45,6 +48,7 @@ fn start(args: &AttachArgs) -> Result<(), String> {
     session.watch_target(watch).map_err(system)?;
     nameservers(&mut session, &network)?;
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    drop_privileges(Profile::Network)?;
     if !args.network.quiet && !network.dns().is_empty() {
         hint(&network.dns());
     }

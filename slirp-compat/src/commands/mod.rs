@@ -13,12 +13,15 @@ use crate::cli::{Cli, Command, NetworkArgs};
 use crate::serve::{Session, max_flows};
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use log::LevelFilter;
 use network::Network;
 use slipway_host::device::Link;
 use slipway_host::driver::Driver;
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{Configure, Side};
 use slipway_host::random;
+use slipway_host::sandbox::caps;
+use slipway_host::sandbox::seccomp::{self, Mode, Profile};
 use slipway_netstack::Engine;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -116,6 +119,24 @@ fn session(args: &NetworkArgs, network: &Network, link: Link) -> Result<Session,
         session.open_api(path, report::api).map_err(|error| error.to_string())?;
     }
     Ok(session)
+}
+
+/// Gives up what is not needed any more: capabilities but the one for low ports, and system calls. Only this process is
+/// meant; a command that it started before keeps what it has.
+fn drop_privileges(profile: Profile) -> Result<(), String> {
+    caps::drop_all()
+        .and_then(|()| seccomp::install(profile, Mode::Enforce))
+        .map_err(|error| error.to_string())
+}
+
+/// How much is told on stderr.
+fn log_level(args: &NetworkArgs) -> LevelFilter {
+    match args.verbose {
+        _ if args.quiet => LevelFilter::Error,
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    }
 }
 
 /// Has the session ask the nameservers of `--dns`, or those of the host.

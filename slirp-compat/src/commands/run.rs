@@ -4,13 +4,17 @@
 //! nameservers known. Signals that ask for the end are passed on to the command, which decides; those of the
 //! terminal (Ctrl-C, Ctrl-\) reach it without us. When it ends, we do, and with us the namespace.
 
-use super::{OWN_FAILURE, complain, configuration, nameservers, network, report, session};
+use super::{
+    OWN_FAILURE, complain, configuration, drop_privileges, log_level, nameservers, network, report, session,
+};
 use crate::cli::RunArgs;
+use crate::logging;
 use crate::serve::{End, Session};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, StartError};
 use slipway_host::resolver::{self, ResolvConf};
+use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::signals::Signals;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -46,6 +50,7 @@ pub fn main(args: &RunArgs) -> ExitCode {
 }
 
 fn start(args: &RunArgs) -> Result<Outcome, Failure> {
+    logging::init(log_level(&args.network));
     let network = network(&args.network).map_err(|error| error.to_string())?;
     // Caught before there is a child: no signal falls between.
     let asked = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
@@ -67,6 +72,7 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
         .and_then(|()| session.watch_target(running.watch()?))
         .map_err(|error| format!("cannot set up the event loop: {error}"))?;
     nameservers(&mut session, &network)?;
+    drop_privileges(Profile::Parent)?;
     running.start().map_err(|error| cannot_start(&error))?;
     let outcome = serve(&mut session, running)?;
     if args.network.stats {

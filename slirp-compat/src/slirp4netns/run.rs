@@ -13,8 +13,10 @@ use super::chatter::{complain, on_api, say, start_up};
 use super::config::{Config, Netns, Target, World};
 use super::usage;
 use crate::fds::{ExitFd, ReadyFd};
+use crate::logging;
 use crate::serve::{End, Session, max_flows};
 use ipnet::Ipv4Net;
+use log::LevelFilter;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, Pid, access};
@@ -23,12 +25,13 @@ use slipway_host::driver::Driver;
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{self, NetnsError};
 use slipway_host::random;
+use slipway_host::sandbox::{self, SandboxError, seccomp};
 use slipway_host::sys::fdpass::take_inherited;
 use slipway_netstack::Engine;
 use slipway_netstack::config::{Config as EngineConfig, TcpConfig, UdpConfig};
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Why it could not start, or go on.
@@ -115,6 +118,7 @@ fn parent(doing: &'static str) -> impl Fn(std::io::Error) -> Failure {
 }
 
 fn start(config: &Config) -> Result<End, Failure> {
+    logging::init(LevelFilter::Warn);
     let exit = config.exit_fd.map(ExitFd::take);
     let ready = config.ready_fd.map(ReadyFd::take).transpose().unwrap_or_else(|error| {
         // Whoever waits for the byte notices our life or death too.
@@ -133,13 +137,35 @@ fn start(config: &Config) -> Result<End, Failure> {
     if let Some(exit) = exit {
         session.watch_exit(exit).map_err(parent("watch exit-fd"))?;
     }
+    if config.sandbox {
+        sandbox::enter(guest_userns(config).as_deref()).map_err(shut_in)?;
+    }
+    // The paths to resolv.conf are those of the sandbox from here on.
     session.follow_host_nameservers().map_err(parent("watch resolv.conf"))?;
+    if config.seccomp {
+        complain(&format!("seccomp: The following syscalls are blocked: {}", seccomp::DENIED.join(" ")));
+        seccomp::install(seccomp::Profile::Network, seccomp::Mode::Enforce).map_err(shut_in)?;
+    }
     if let Some(ready) = ready
         && let Err(error) = ready.tell()
     {
         complain(&format!("ready-fd: {error}"));
     }
     session.run().map_err(|error| Failure::Parent(format!("do_slirp: read: {error}")))
+}
+
+/// The user namespace in which the sandbox may mount: the guest's, where it is known.
+fn guest_userns(config: &Config) -> Option<PathBuf> {
+    match &config.target {
+        Target::Netns { userns: Some(path), .. } => Some(path.clone()),
+        Target::Netns { netns: Netns::Pid(pid), .. } => Some(format!("/proc/{pid}/ns/user").into()),
+        _ => None,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn shut_in(error: SandboxError) -> Failure {
+    Failure::Parent(error.to_string())
 }
 
 /// The engine at work on `link`.
