@@ -17,7 +17,7 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::device::vnet::Checksum;
 use crate::drop_reason::DropReason;
-use crate::engine::{Body, Engine};
+use crate::engine::{Body, Engine, Entry};
 use crate::ip::Packet;
 use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, route};
@@ -108,14 +108,13 @@ impl Engine {
     fn connect<U: Upstream>(&mut self, now: Instant, id: FlowId, to: SocketAddr, up: &mut U) {
         let from = self.config.outbound.toward(to.ip());
         if let Err(errno) = up.tcp_connect(id, to, from) {
-            self.on_connect(now, id, Event::Failed(errno), up);
+            self.not_connected(now, id, errno, up);
         }
     }
 
     /// News for a flow whose connect() is under way.
     pub(crate) fn on_connect<U: Upstream>(&mut self, now: Instant, id: FlowId, event: Event, up: &mut U) {
-        let Some((key, entry)) = self.flows.get_mut(id) else { return };
-        let (key, Body::Tcp(tcp)) = (*key, &mut entry.body) else { return };
+        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
         match event {
             Event::Connected => {
                 tcp.connected();
@@ -123,16 +122,22 @@ impl Engine {
             }
             Event::Failed(errno) => {
                 up.close(id);
-                if matches!(route(&self.config, key.peer.ip()), Route::Dns) {
-                    tcp.attempt = tcp.attempt.saturating_add(1);
-                    if let Some(server) = self.nameservers.get(tcp.attempt.into()) {
-                        return self.connect(now, id, SocketAddr::new(server, dns::PORT), up);
-                    }
-                }
-                self.refuse(now, id, errno);
+                self.not_connected(now, id, errno, up);
             }
             Event::Readable | Event::Writable | Event::Error => {}
         }
+    }
+
+    /// A flow's connect() failed, and it has no socket: the next nameserver is tried, or the guest is told.
+    fn not_connected<U: Upstream>(&mut self, now: Instant, id: FlowId, errno: Errno, up: &mut U) {
+        let Some((key, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
+        if matches!(route(&self.config, key.peer.ip()), Route::Dns) {
+            tcp.attempt = tcp.attempt.saturating_add(1);
+            if let Some(server) = self.nameservers.get(tcp.attempt.into()) {
+                return self.connect(now, id, SocketAddr::new(server, dns::PORT), up);
+            }
+        }
+        self.refuse(now, id, errno);
     }
 
     /// The host could not connect: the guest is told in the way that its own network would.

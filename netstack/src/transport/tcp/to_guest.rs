@@ -467,9 +467,16 @@ impl ToGuest {
 
     /// The most payload of one frame: whole segments, as many as an IP packet holds.
     fn chunk(&self, guest: core::net::IpAddr, head: &Head, now: Instant) -> usize {
-        let mss = usize::from(self.mss).max(1);
+        let mss = usize::from(self.segment_len(head, now));
         let headers = ip_header_len(guest) + 20 + head.options(now).bytes().len();
         (MAX_PAYLOAD - headers) / mss * mss
+    }
+
+    /// Payload of one segment with these options: SACK blocks leave less of it (RFC 6691 §3).
+    fn segment_len(&self, head: &Head, now: Instant) -> u16 {
+        let reckoned = if head.ts_recent.is_some() { TIMESTAMPS_LEN } else { 0 };
+        let options = u16::try_from(head.options(now).bytes().len()).unwrap_or(reckoned);
+        self.mss.saturating_sub(options.saturating_sub(reckoned)).max(1)
     }
 
     fn send_new<U: Upstream, D: Device>(
@@ -516,7 +523,8 @@ impl ToGuest {
         let flags = if push { Flags::ACK.and(Flags::PSH) } else { Flags::ACK };
         let window = rx.advertise();
         let segment = Out { seq, ack: rx.acked_now(), flags, window };
-        wire.send(&segment, head, 0, len, Some(self.mss));
+        let mss = self.segment_len(head, wire.now);
+        wire.send(&segment, head, 0, len, Some(mss));
     }
 
     fn send_fin<D: Device>(
