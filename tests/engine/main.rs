@@ -1,3 +1,24 @@
 //! Scenarios of the engine in virtual time, by area. See `testkit::world` for the machinery.
 
+mod dhcp;
+mod dns;
+mod fragments;
+mod icmp;
+mod idle;
+mod neighbours;
+mod rewriting;
+mod tcp_close;
+mod tcp_data;
+mod tcp_inbound;
+mod tcp_loss;
+mod tcp_open;
 mod throughput;
+mod udp;
+
+use testkit::raw_guest::RawGuest;
+use testkit::world::{World, WorldConfig};
+
+/// A guest driven by hand in front of an engine with the usual addresses.
+fn raw() -> World<RawGuest> {
+    World::raw(WorldConfig::default())
+}

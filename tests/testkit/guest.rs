@@ -6,12 +6,12 @@
 
 use crate::pattern;
 use crate::world::{GATEWAY4, GATEWAY6, GUEST_MAC, GUEST4, GUEST6, Guest, World, WorldConfig};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use slipway_netstack::Instant;
 use slipway_netstack::device::Offload;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
-use smoltcp::socket::{tcp, udp};
+use smoltcp::socket::{dhcpv4, tcp, udp};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use std::collections::{BTreeMap, VecDeque};
@@ -67,6 +67,17 @@ impl Task {
     pub fn echo() -> Self {
         Self { echo: true, ..Self::default() }
     }
+}
+
+/// What a DHCP client was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Address and prefix length.
+    pub address: String,
+    /// The router.
+    pub router: Option<Ipv4Addr>,
+    /// Nameservers.
+    pub dns: Vec<Ipv4Addr>,
 }
 
 /// Sizes and habits of the guest's TCP.
@@ -202,6 +213,23 @@ impl SmolGuest {
     pub fn udp_receive(&mut self, handle: SocketHandle) -> Option<(SocketAddr, Vec<u8>)> {
         let (data, meta) = self.sockets.get_mut::<udp::Socket<'static>>(handle).recv().ok()?;
         Some((SocketAddr::new(meta.endpoint.addr.into(), meta.endpoint.port), data.to_vec()))
+    }
+
+    /// A DHCP client. It does not configure the interface.
+    pub fn dhcp(&mut self) -> SocketHandle {
+        self.sockets.add(dhcpv4::Socket::new())
+    }
+
+    /// What a DHCP client has been given since the last call.
+    pub fn dhcp_lease(&mut self, handle: SocketHandle) -> Option<Lease> {
+        match self.sockets.get_mut::<dhcpv4::Socket<'static>>(handle).poll()? {
+            dhcpv4::Event::Deconfigured => None,
+            dhcpv4::Event::Configured(config) => Some(Lease {
+                address: config.address.to_string(),
+                router: config.router,
+                dns: config.dns_servers.to_vec(),
+            }),
+        }
     }
 
     /// Moves bytes between tasks and sockets; whether any moved.

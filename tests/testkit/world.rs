@@ -215,7 +215,7 @@ impl<G: Guest> World<G> {
     /// When the engine goes round in circles.
     pub fn turn(&mut self) -> bool {
         let mut happened = self.guest_turn();
-        let (now, before) = (self.now, self.stats.transmitted);
+        let (now, before, flows) = (self.now, self.stats.transmitted, self.engine.flow_count());
         let mut asked = self.more;
         for (offload, frame) in self.frames() {
             self.engine.on_frame(now, offload, &frame, &mut self.host);
@@ -236,7 +236,7 @@ impl<G: Guest> World<G> {
         let mtu = usize::from(self.engine.config().mtu.bytes());
         let mut port = Port { link: &mut self.down, now, caps, mtu, stats: &mut self.stats };
         self.more = self.engine.drain(now, &mut self.host, &mut port);
-        happened |= self.stats.transmitted > before;
+        happened |= self.stats.transmitted > before || self.engine.flow_count() != flows;
         self.futile = if happened || !asked { 0 } else { self.futile + 1 };
         assert!(
             self.futile < FUTILE,
