@@ -1,9 +1,15 @@
 //! Start, ready, end; the ways to name a target.
 
 use std::io::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+use slipway_host::sys::tun;
 
 use crate::{LIMIT, lab};
 
@@ -150,4 +156,66 @@ fn a_missing_tun_device_is_explained() {
     if subject.is_slipway() {
         assert!(said.contains("child failed(1)"), "{output}");
     }
+}
+
+#[test]
+fn a_tap_descriptor_can_be_handed_over() {
+    let (lab, _) = lab!(ours "a_tap_descriptor_can_be_handed_over", ["ping"]);
+    if !lab.by_root() {
+        println!("SKIP a_tap_descriptor_can_be_handed_over: needs root to open the device");
+        return;
+    }
+    let container = lab.container().unwrap();
+    let net = std::fs::File::open(format!("/proc/{}/ns/net", container.pid())).unwrap();
+    // A thread of its own enters the namespace and ends there.
+    let opened = std::thread::spawn(move || {
+        nix::sched::setns(net, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let device = tun::open_device("/dev/net/tun".as_ref()).unwrap();
+        tun::attach(device.as_fd(), "tap0", tun::Flags::TAP | tun::Flags::NO_PI).unwrap();
+        device
+    });
+    let device = opened.join().unwrap();
+    nix::fcntl::fcntl(&device, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let slirp = lab.slirp_at(&["--netns-type=tapfd"], &[&device.as_raw_fd().to_string()]).unwrap();
+    drop(device);
+    let set_up = container
+        .sh("ip address add 10.0.2.100/24 dev tap0 && ip link set tap0 up \
+             && ip route add default via 10.0.2.2 && ping -c1 -W5 10.0.2.2")
+        .unwrap();
+    assert!(set_up.success(), "{set_up} {}", slirp.process.stderr());
+    assert_eq!(slirp.exit().unwrap(), 0);
+}
+
+#[test]
+fn bess_speaks_frames_over_a_socket() {
+    let (lab, _) = lab!("bess_speaks_frames_over_a_socket", []);
+    let path = lab.home().join("bess.sock");
+    let mut process = lab
+        .host([&lab.program("slirp4netns"), "--target-type=bess", "--exit-fd=0"])
+        .arg(path.clone().into_os_string())
+        .start()
+        .unwrap();
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let client = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    let address = UnixAddr::new(&path).unwrap();
+    process.until(LIMIT, |_| connect(client.as_raw_fd(), &address).is_ok()).unwrap();
+    setsockopt(&client, sockopt::ReceiveTimeout, &TimeVal::seconds(5)).unwrap();
+    // Who has 10.0.2.2? Tell 10.0.2.15.
+    let mut frame =
+        [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &[2, 0, 0, 0, 0, 1]].concat();
+    frame.extend_from_slice(&[10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
+    frame.resize(60, 0);
+    send(client.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
+    let mut answer = [0_u8; 2048];
+    // Other frames may come first, such as advertisements.
+    let reply = (0..20).find_map(|_| {
+        let count = recv(client.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+        let frame = &answer[..count];
+        (count >= 42 && frame[12..14] == [8, 6] && frame[20..22] == [0, 2]).then(|| frame[..42].to_vec())
+    });
+    let reply = reply.unwrap_or_else(|| panic!("no ARP reply: {}", process.stderr()));
+    assert_eq!(reply[22..28], [0x52, 0x55, 10, 0, 2, 2]);
+    assert_eq!(reply[28..32], [10, 0, 2, 2]);
+    process.stdin.take();
+    assert_eq!(process.finish(LIMIT).unwrap().expect("it ends").code(), 0);
 }
