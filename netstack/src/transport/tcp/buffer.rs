@@ -72,7 +72,11 @@ impl Buffer {
             return;
         }
         const SMALLEST: usize = 16 << 10;
-        let mut bigger = vec![0; wanted.next_power_of_two().max(SMALLEST)].into_boxed_slice();
+        const STEP: usize = 64 << 10;
+        // Doubled each time; but what goes a little beyond a power of two, as a window's rounding does, costs a little.
+        let doubled = wanted.next_power_of_two().max(SMALLEST);
+        let size = if wanted <= doubled / 2 + STEP { doubled.min(doubled / 2 + STEP) } else { doubled };
+        let mut bigger = vec![0; size].into_boxed_slice();
         let first = self.ring.len() - self.head;
         if let (Some(to), Some(from)) = (bigger.get_mut(..first), self.ring.get(self.head..)) {
             to.copy_from_slice(from);

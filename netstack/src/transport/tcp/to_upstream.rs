@@ -18,6 +18,8 @@ const FIRST_WINDOW: u32 = 65_535;
 /// In-order data up to this many bytes may have its acknowledgement delayed.
 const SMALL: u32 = 4096;
 
+/// How far rounding the window up may carry its edge beyond the capacity.
+const ROUNDING_SLACK: u32 = 64 << 10;
 /// A guest that sends a whole window within this time may be held up by it rather than by us: its way here may be long.
 const BRISK: Duration = Duration::from_secs(1);
 
@@ -316,12 +318,18 @@ impl ToUpstream {
 
     /// The window field of a segment that leaves now; moves the edge.
     pub(super) fn advertise(&mut self) -> u16 {
-        self.edge = self.edge.max(self.next.plus(self.room()));
-        // Rounded up, so that scaling never takes back what was promised.
-        let window = self.edge.since(self.next).div_ceil(1 << self.shift);
+        let front = self.next.minus(u32::try_from(self.buffer.len()).unwrap_or(0));
+        self.edge = self.edge.max(front.plus(self.capacity));
+        let (exact, grain) = (self.edge.since(self.next), 1 << self.shift);
+        // Rounded up, so that scaling never takes back what was promised. But each rounding moves the edge, so a guest
+        // that sends byte by byte would never see the window close: beyond the slack it is rounded down, which takes
+        // less than one unit back from what is told (RFC 7323 §2.4 warns senders of that) and nothing from what is kept.
+        let up = exact.next_multiple_of(grain);
+        let fits = self.next.plus(up).since(front) <= self.capacity + ROUNDING_SLACK;
+        let window = if fits { up } else { exact } >> self.shift;
         let field = u16::try_from(window).unwrap_or(u16::MAX);
-        self.edge = self.edge.max(self.next.plus(u32::from(field) << self.shift));
-        self.told_edge = self.edge;
+        self.told_edge = self.next.plus(u32::from(field) << self.shift);
+        self.edge = self.edge.max(self.told_edge);
         field
     }
 

@@ -179,3 +179,31 @@ fn a_keepalive_probe_of_the_guest_is_answered() {
     lab.say(0, 0, &[]);
     assert!(acknowledges(&lab.step()[0], 1));
 }
+
+#[test]
+fn rounding_a_window_does_not_make_it_endless() {
+    let mut config = config();
+    config.tcp.max_window = 65_535;
+    let mut lab = Lab::with(config);
+    lab.connect();
+    lab.socket().room = 0;
+    let (mut at, mut edge) = (0, 65_535);
+    for _ in 0..400_000 {
+        if at >= edge {
+            break;
+        }
+        // One byte at a time, and an acknowledgement for each: the window's granularity is 128.
+        lab.say(at, 0, b"x");
+        at += 1;
+        lab.flag(-1, 0, &[], ACK);
+        let got = lab.step();
+        let told = at + (i64::from(got.last().unwrap().window) << 7);
+        assert!(told + 128 > edge, "taken back: {told} of {edge}");
+        edge = edge.max(told);
+    }
+    assert!(at <= 65_535 + (64 << 10) + 128, "{at} bytes taken in");
+    let held = lab.engine.flows().map(|flow| flow.memory).max().unwrap();
+    assert!(held <= 260 << 10, "{held}");
+    lab.make_room(usize::MAX);
+    assert_eq!(lab.socket().taken.len(), usize::try_from(at).unwrap());
+}
