@@ -1,6 +1,7 @@
 //! What the guest receives.
 
 use super::*;
+use crate::config::Mtu;
 use crate::device::Capabilities;
 use crate::device::vnet::GsoKind;
 use crate::ip::rewrite::tests::config;
@@ -188,4 +189,55 @@ fn a_silent_connection_is_probed_and_ends_when_nobody_answers() {
     assert_eq!(got.iter().filter(|(_, g)| g.is(ACK)).count(), 9);
     assert!(got.last().unwrap().1.is(RST | ACK));
     assert!(!lab.lives());
+}
+
+#[test]
+fn sack_blocks_take_their_room_from_the_payload() {
+    for mtu in [300, 1500, 65_520, 65_535] {
+        for capable in [false, true] {
+            for timestamps in [false, true] {
+                let mut config = config();
+                config.mtu = Mtu::new(mtu).unwrap();
+                config.device = Capabilities { checksum: capable, tso4: capable, tso6: capable, uso: capable };
+                let mut lab = Lab::with(config);
+                (lab.mss, lab.timestamps) = (mtu - 40, timestamps);
+                lab.connect();
+                for n in 1..5 {
+                    lab.say(n * 1000, 0, b"behind a gap");
+                }
+                lab.step();
+                let sent = bytes(60_000);
+                lab.serve(&sent);
+                let got = lab.step();
+                assert_eq!(data(&got), sent, "MTU {mtu}");
+                for got in got {
+                    let longest = match got.gso {
+                        Some(gso) => usize::from(gso.header_len) - 14 + usize::from(gso.size),
+                        None => got.packet,
+                    };
+                    assert!(longest <= usize::from(mtu), "{longest} bytes on a link for {mtu}");
+                    assert!(got.options.sack[2].is_some());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_smallest_links_and_segments_make_progress() {
+    for mtu in 68..140 {
+        for (guest, server) in [("10.0.2.100:4000", "192.0.2.1:80"), ("[fd00::100]:4000", "[2001:db8::1]:80")] {
+            for mss in [0, 1, 80] {
+                let mut config = config();
+                config.mtu = Mtu::new(mtu).unwrap();
+                let mut lab = Lab::with(config);
+                (lab.guest, lab.server) = (guest.parse().unwrap(), server.parse().unwrap());
+                (lab.mss, lab.timestamps) = (mss, true);
+                lab.connect();
+                let sent = bytes(500);
+                lab.serve(&sent);
+                assert_eq!(data(&lab.step()), sent, "MTU {mtu}, MSS {mss}");
+            }
+        }
+    }
 }
