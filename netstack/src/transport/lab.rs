@@ -234,7 +234,7 @@ pub(crate) struct Lab {
     /// The flow under test.
     pub(crate) id: FlowId,
     /// Absolute number of the engine's first byte.
-    first: u32,
+    pub(crate) first: u32,
     /// Window shift that the guest offers; `None` offers no options but MSS.
     pub(crate) scaled: bool,
     pub(crate) timestamps: bool,

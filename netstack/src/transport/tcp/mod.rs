@@ -23,6 +23,9 @@
 //! are closed and acknowledged; there is no TIME-WAIT here, the socket's own does that duty upstream, and a guest
 //! that repeats its last FIN is answered by RST, which by then harms nothing.
 //!
+//! A connection that breaks on the host's side is cut there at once; the guest still gets what had been received
+//! before, as it would on a network, and RST behind it.
+//!
 //! A flow does its sending in [`Tcp::flush`] only, once per batch of frames and events: one acknowledgement covers the
 //! batch, and it rides on data where there is any.
 
@@ -209,6 +212,10 @@ impl Tcp {
             self.rx.ack_now(); // it acknowledges what was never sent
             return Step::Continue;
         }
+        if self.tx.is_broken() {
+            // Nobody takes what it sends: it is neither kept nor acknowledged. A guest that closes wants no answer.
+            return if seg.flags.fin() { self.abort(ctx) } else { Step::Continue };
+        }
         // Seventh and eighth: text, FIN.
         if let Err(errno) = self.rx.accept(seg, ctx) {
             return self.upstream_failed(errno, ctx);
@@ -220,6 +227,7 @@ impl Tcp {
     pub(crate) fn on_upstream<U: Upstream>(&mut self, event: Event, ctx: &mut Ctx<'_, U>) -> Step {
         match event {
             Event::Readable => self.tx.readable = true,
+            Event::Writable if self.tx.is_broken() => {}
             Event::Writable => {
                 if let Err(errno) = self.rx.push(ctx) {
                     return self.upstream_failed(errno, ctx);
@@ -241,7 +249,7 @@ impl Tcp {
         if gone {
             ctx.counters.tcp_timeouts += 1;
             ctx.up.tcp_reset(ctx.id);
-            return Step::Abort(self.tx.next());
+            return Step::Abort(self.tx.reset_at());
         }
         Step::Continue
     }
@@ -288,8 +296,11 @@ impl Tcp {
         };
         let more = match self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) {
             Ok(more) => more,
-            Err(errno) => return Err(self.upstream_failed(errno, ctx)),
+            Err(_) => return Err(self.abort(ctx)),
         };
+        if self.tx.is_broken() && self.tx.is_drained() {
+            return Err(self.abort(ctx));
+        }
         if self.rx.wants_ack(ctx.shared) {
             let window = self.rx.advertise();
             let segment =
@@ -374,11 +385,24 @@ impl Tcp {
         false
     }
 
-    /// The host's connection broke, or could not be made: the guest is told by RST.
+    /// The host's connection broke. What its peer sent before can still be read from the socket (on Linux, too), and
+    /// may say why: the guest gets it first, then RST.
     fn upstream_failed<U: Upstream>(&mut self, _errno: Errno, ctx: &mut Ctx<'_, U>) -> Step {
+        match self.stage {
+            Stage::Connecting | Stage::SynSent => self.abort(ctx),
+            Stage::SynReceived | Stage::Open => {
+                self.tx.break_off();
+                self.rx.break_off();
+                Step::Continue
+            }
+        }
+    }
+
+    /// Ends the flow on both sides by RST.
+    fn abort<U: Upstream>(&self, ctx: &mut Ctx<'_, U>) -> Step {
         ctx.counters.tcp_reset += 1;
         ctx.up.tcp_reset(ctx.id);
-        Step::Abort(self.tx.next())
+        Step::Abort(self.tx.reset_at())
     }
 }
 

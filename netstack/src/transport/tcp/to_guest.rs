@@ -60,6 +60,8 @@ pub(super) struct ToGuest {
     /// Acknowledged bytes that the socket does not know of yet.
     consume: u32,
     pub(super) readable: bool,
+    /// The connection broke: behind what can still be read comes RST instead of FIN.
+    broken: bool,
     /// Where our FIN lies: the socket's stream ends there.
     fin: Option<SeqNum>,
     sacked: Ranges,
@@ -104,6 +106,7 @@ impl ToGuest {
             mss: 536,
             consume: 0,
             readable: false,
+            broken: false,
             fin: None,
             sacked: Ranges::default(),
             lost: isn,
@@ -160,6 +163,26 @@ impl ToGuest {
     /// The guest has acknowledged everything, our FIN included.
     pub(super) fn is_done(&self) -> bool {
         self.fin.is_some_and(|fin| fin.before(self.una))
+    }
+
+    /// The connection broke on the host's side.
+    pub(super) const fn break_off(&mut self) {
+        self.broken = true;
+        self.readable |= self.fin.is_none();
+    }
+
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Everything that could be read was sent and acknowledged, or the guest does not read.
+    pub(super) fn is_drained(&self) -> bool {
+        self.window == 0 || self.una == self.next && !self.readable
+    }
+
+    /// The number for a RST: what the guest expects next, as far as we know. A probe beyond its window it has not taken.
+    pub(super) fn reset_at(&self) -> SeqNum {
+        self.next.min(self.una.plus(self.window))
     }
 
     /// Our SYN left.
@@ -503,12 +526,16 @@ impl ToGuest {
                 }
             }
             Peek::Empty => self.readable = false,
+            Peek::End if self.broken => self.readable = false,
             Peek::End => {
                 self.readable = false;
                 self.fin = Some(self.next);
                 self.send_fin(ctx.now, rx, head, wire);
             }
-            Peek::Failed(errno) => return Err(errno),
+            Peek::Failed(_) => {
+                self.broken = true;
+                self.readable = false;
+            }
         }
         Ok(())
     }

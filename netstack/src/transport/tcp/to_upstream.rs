@@ -258,6 +258,12 @@ impl ToUpstream {
         Ok(())
     }
 
+    /// The socket is dead: nothing more goes there.
+    pub(super) fn break_off(&mut self) {
+        self.buffer = Buffer::default();
+        self.ahead.clear();
+    }
+
     /// Doubles the window when the guest comes near its edge, or fills one quickly: it could send faster if it might.
     fn grow(&mut self, now: Instant, shared: &mut Shared) {
         let (from, since) = *self.brisk.get_or_insert((self.next, now));

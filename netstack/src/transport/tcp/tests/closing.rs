@@ -188,3 +188,119 @@ fn a_half_closed_connection_does_not_stay_for_ever() {
     lab.pass(ms(2000));
     assert!(!lab.lives());
 }
+
+/// The socket breaks, as the kernel does it: what was received before can still be read.
+fn fail(lab: &mut Lab) {
+    lab.socket().broken = Some(Errno::Reset);
+    lab.event(Event::Failed(Errno::Reset));
+}
+
+#[test]
+fn what_the_server_sent_before_its_reset_still_arrives() {
+    let mut lab = Lab::open();
+    lab.say(0, 0, b"request");
+    lab.step();
+    lab.socket().queue.extend(b"413 too large");
+    fail(&mut lab);
+    let got = lab.step();
+    assert_eq!(got.len(), 1);
+    assert_eq!(got[0].payload, b"413 too large");
+    lab.say(7, 0, b"more of the request");
+    let got = lab.pass(ms(100));
+    assert!(got.iter().all(|(_, g)| g.ack == Lab::ours(7)), "nobody takes it: not acknowledged");
+    lab.say(26, 13, &[]);
+    let got = lab.step();
+    let rst = got.last().unwrap();
+    assert!(rst.is(RST | ACK) && rst.seq == lab.theirs(13), "{got:?}");
+    assert!(!lab.lives());
+    assert_eq!((lab.host.reset.len(), lab.host.closed.len()), (1, 0));
+}
+
+#[test]
+fn a_failing_send_does_not_lose_the_answer_either() {
+    let mut lab = Lab::open();
+    lab.socket().queue.extend(b"413 too large");
+    lab.socket().broken = Some(Errno::Reset);
+    lab.say(0, 0, b"request");
+    assert_eq!(lab.step()[0].payload, b"413 too large");
+    lab.event(Event::Failed(Errno::Reset));
+    lab.say(0, 13, &[]);
+    assert!(lab.step().last().unwrap().is(RST | ACK));
+    assert!(!lab.lives());
+}
+
+#[test]
+fn a_guest_that_does_not_read_is_reset_all_the_same() {
+    let mut lab = Lab::open();
+    lab.window(0, 0, 100);
+    lab.socket().queue.extend(bytes(1000));
+    fail(&mut lab);
+    assert_eq!(lab.step()[0].payload.len(), 100);
+    lab.window(0, 100, 0);
+    let got = lab.step();
+    assert!(got.last().unwrap().is(RST | ACK) && got.last().unwrap().seq == lab.theirs(100));
+    assert!(!lab.lives());
+}
+
+#[test]
+fn a_reset_behind_a_probe_has_the_number_that_the_guest_expects() {
+    let mut lab = Lab::open();
+    lab.window(0, 0, 0);
+    lab.serve(b"x");
+    assert_eq!(lab.pass(ms(300))[0].1.payload.len(), 1, "a probe, which the guest does not take");
+    fail(&mut lab);
+    let got = lab.step();
+    assert!(got.last().unwrap().is(RST | ACK) && got.last().unwrap().seq == lab.theirs(0), "{got:?}");
+}
+
+#[test]
+fn a_guest_that_closes_a_broken_connection_is_reset() {
+    let mut lab = Lab::open();
+    lab.socket().queue.extend(bytes(1000));
+    fail(&mut lab);
+    lab.step();
+    lab.flag(0, 0, &[], FIN);
+    assert!(lab.step().last().unwrap().is(RST | ACK));
+    assert!(!lab.lives());
+}
+
+#[test]
+fn a_connection_that_breaks_behind_its_end_waits_for_the_last_acknowledgement() {
+    let mut lab = Lab::open();
+    lab.socket().queue.extend(b"bye");
+    lab.serve_end();
+    assert_eq!(lab.step().len(), 2);
+    fail(&mut lab);
+    assert!(lab.step().is_empty());
+    lab.say(0, 4, &[]);
+    let got = lab.step();
+    assert!(got.last().unwrap().is(RST | ACK) && got.last().unwrap().seq == lab.theirs(4));
+    assert!(!lab.lives());
+}
+
+#[test]
+fn a_server_that_speaks_and_breaks_before_the_handshake_is_over_is_heard() {
+    let mut lab = Lab::new();
+    lab.syn();
+    lab.event(Event::Connected);
+    lab.socket().queue.extend(b"too busy");
+    fail(&mut lab);
+    let got = lab.step();
+    assert!(got.len() == 1 && got[0].is(SYN | ACK));
+    lab.first = got[0].seq.wrapping_add(1);
+    lab.say(0, 0, &[]);
+    assert_eq!(lab.step()[0].payload, b"too busy");
+    lab.say(0, 8, &[]);
+    assert!(lab.step()[0].is(RST | ACK));
+    assert!(!lab.lives());
+}
+
+#[test]
+fn a_broken_connection_that_the_guest_leaves_alone_ends_by_timeout() {
+    let mut lab = Lab::open();
+    lab.socket().queue.extend(b"anybody there?");
+    fail(&mut lab);
+    lab.pass(ms(1_500_000));
+    assert!(!lab.lives());
+    assert_eq!(lab.engine.next_timeout(), None);
+}

@@ -198,7 +198,8 @@ fn sack_blocks_take_their_room_from_the_payload() {
             for timestamps in [false, true] {
                 let mut config = config();
                 config.mtu = Mtu::new(mtu).unwrap();
-                config.device = Capabilities { checksum: capable, tso4: capable, tso6: capable, uso: capable };
+                config.device =
+                    Capabilities { checksum: capable, tso4: capable, tso6: capable, uso: capable };
                 let mut lab = Lab::with(config);
                 (lab.mss, lab.timestamps) = (mtu - 40, timestamps);
                 lab.connect();
@@ -226,7 +227,8 @@ fn sack_blocks_take_their_room_from_the_payload() {
 #[test]
 fn the_smallest_links_and_segments_make_progress() {
     for mtu in 68..140 {
-        for (guest, server) in [("10.0.2.100:4000", "192.0.2.1:80"), ("[fd00::100]:4000", "[2001:db8::1]:80")] {
+        for (guest, server) in [("10.0.2.100:4000", "192.0.2.1:80"), ("[fd00::100]:4000", "[2001:db8::1]:80")]
+        {
             for mss in [0, 1, 80] {
                 let mut config = config();
                 config.mtu = Mtu::new(mtu).unwrap();
