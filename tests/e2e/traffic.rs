@@ -173,3 +173,26 @@ fn requests_are_answered_one_after_the_other() {
     std::io::Write::write_all(holder.stdin.as_mut().unwrap(), b"again\n").unwrap();
     holder.until(LIMIT, |running| running.stdout().contains("answered 200")).unwrap();
 }
+
+#[test]
+fn a_slow_reader_gets_every_byte() {
+    let (lab, _) = lab!("a_slow_reader_gets_every_byte", ["ncat", "sha256sum"]);
+    let container = lab.container().unwrap();
+    let slirp = lab.slirp(&container, &["-c", "--mtu=65520", "--api-socket=api.sock"]).unwrap();
+    slirp.publish("tcp", 9001, 9001).unwrap();
+    let (path, expected) = payload(&lab, 16);
+    // The reader fills its pipe, then nobody reads for a while: the window closes and opens again.
+    let reader = |port: u16| format!("ncat -l {port} --recv-only | (sleep 2; sha256sum)");
+    let sender = |to: &str, port: u16| format!("exec ncat --send-only {to} {port} < {path}");
+    let mut there = Running::server(lab.world(["sh", "-c", &reader(9000)]), "tcp", 9000).unwrap();
+    let mut here = Running::server(container.cmd(["sh", "-c", &reader(9001)]), "tcp", 9001).unwrap();
+    let mut up = container.cmd(["sh", "-c", &sender(WORLD4, 9000)]).start().unwrap();
+    let mut down = lab.world(["sh", "-c", &sender(HOST4, 9001)]).start().unwrap();
+    for running in [&mut up, &mut down] {
+        assert!(running.finish(LIMIT).unwrap().expect("a sender ends").success());
+    }
+    for (running, way) in [(&mut there, "container to world"), (&mut here, "world to container")] {
+        let received = running.finish(LIMIT).unwrap().expect("a reader ends");
+        assert_eq!(digest(&received), expected, "{way}: {received}");
+    }
+}
