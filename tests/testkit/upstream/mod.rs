@@ -305,10 +305,13 @@ impl Host {
     pub fn advance(&mut self, now: Instant) {
         self.now = now;
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((_, wake))) = self.wakes.pop() else { break };
+            let Some(Reverse((at, wake))) = self.wakes.pop() else { break };
             match wake {
                 Wake::Conn(index) => {
                     let conn = &mut self.conns[index];
+                    if !conn.is_woken_at(at) {
+                        continue; // an earlier one came since
+                    }
                     let next = conn.advance(now, &self.config, &mut self.events);
                     if let Some(at) = next {
                         self.wake_conn(index, at);

@@ -303,6 +303,10 @@ impl Conn {
         earlier
     }
 
+    pub(super) fn is_woken_at(&self, at: Instant) -> bool {
+        self.wake == Some(at)
+    }
+
     // ── what the test does to the server ───────────────────────────────────────────────────────────────
 
     pub(super) fn peer_send(&mut self, data: &[u8], finish: bool) {
