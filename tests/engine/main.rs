@@ -1,5 +1,6 @@
 //! Scenarios of the engine in virtual time, by area. See `testkit::world` for the machinery.
 
+mod chaos;
 mod dhcp;
 mod dns;
 mod fragments;

@@ -62,6 +62,12 @@ impl Task {
         Self { expect: Some(seed), finish: false, ..Self::default() }
     }
 
+    /// Sends `len` bytes of the pattern `seed` to a server that sends them back.
+    #[must_use]
+    pub fn round_trip(len: u64, seed: u64) -> Self {
+        Self { expect: Some(seed), ..Self::upload(len, seed) }
+    }
+
     /// Sends back what it receives.
     #[must_use]
     pub fn echo() -> Self {

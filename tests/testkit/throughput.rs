@@ -122,11 +122,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Megabits per second.
+    /// Megabits per second, in two digits or so.
     #[must_use]
-    pub fn mbits(&self) -> u64 {
+    pub fn mbits(&self) -> String {
         let micros = u64::try_from(self.elapsed.as_micros()).expect("an hour at most").max(1);
-        round(self.bytes * 8 / micros)
+        match self.bytes * 80 / micros {
+            tenths @ 0..100 => format!("{}.{}", tenths / 10, tenths % 10),
+            tenths => round(tenths / 10).to_string(),
+        }
     }
 }
 

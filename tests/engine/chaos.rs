@@ -1,0 +1,117 @@
+//! Everything at once: several connections, both ways, over links and paths drawn at random. All bytes arrive, all
+//! connections end, nothing is left over. A seed that fails can be run alone: `CHAOS_SEED=n`.
+
+use core::time::Duration;
+use slipway_netstack::config::Mtu;
+use slipway_netstack::device::Capabilities;
+use testkit::guest::{SmolConfig, SmolGuest, Task};
+use testkit::link::LinkConfig;
+use testkit::rng::Rng;
+use testkit::upstream::tcp::{Script, Service};
+use testkit::upstream::{Buffer, HostConfig};
+use testkit::world::{World, WorldConfig};
+
+/// One of these.
+fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    let count = u64::try_from(choices.len()).unwrap();
+    choices[usize::try_from(rng.below(count)).unwrap()]
+}
+
+fn config(rng: &mut Rng, seed: u64) -> (WorldConfig, usize) {
+    let mtu = pick(rng, &[1280, 1500, 1500, 9000, 65_520]);
+    let link = LinkConfig {
+        delay: Duration::from_micros(pick(rng, &[0, 0, 50, 1000, 20_000])),
+        bandwidth: pick(rng, &[None, Some(125_000_000), Some(5_000_000)]),
+        queue: None,
+        loss: pick(rng, &[0, 0, 1, 10, 30]),
+        duplicate: pick(rng, &[0, 0, 20]),
+        reorder: pick(rng, &[0, 0, 30]),
+        hold: Duration::from_micros(300),
+    };
+    let small = pick(rng, &[2048, 16 << 10, 128 << 10]);
+    let host = HostConfig {
+        delay: Duration::from_micros(pick(rng, &[0, 100, 5000, 50_000])),
+        bandwidth: pick(rng, &[None, Some(50_000_000), Some(2_000_000)]),
+        send_buffer: Buffer { initial: small, max: small * pick(rng, &[1, 32]) },
+        receive_buffer: Buffer { initial: small, max: small * pick(rng, &[1, 32]) },
+        peer_buffer: pick(rng, &[8 << 10, 1 << 20]),
+        eager: rng.chance(500),
+        gro: true,
+    };
+    let mut config = WorldConfig { host, link, seed, ..WorldConfig::default() };
+    config.engine.mtu = Mtu::new(mtu).unwrap();
+    config.engine.tcp.window_pool = pick(rng, &[0, 200_000, 128 << 20]);
+    config.guest_offload = rng.chance(500);
+    if rng.chance(500) {
+        config.engine.device = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+    }
+    (config, pick(rng, &[2048, 64 << 10, 1 << 20]))
+}
+
+fn run(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let (config, buffer) = config(&mut rng, seed);
+    let about = format!("seed {seed}: {config:?}, guest's buffers {buffer}");
+    let mtu = config.engine.mtu.bytes().into();
+    let cubic = rng.chance(500);
+    let mut world = World::new(config, SmolGuest::new(SmolConfig { mtu, buffer, cubic }));
+    let mut tasks = Vec::new();
+    for n in 0..1 + rng.below(5) {
+        let len = rng.below(400_000);
+        let service = match rng.below(3) {
+            0 => Script::sink(n),
+            1 => Script::source(len, 100 + n),
+            _ => Script::echo(),
+        };
+        let Service::Talk(script) = &service else { unreachable!() };
+        let task = match (&script.expect, &script.source) {
+            (Some(_), _) => Task::upload(len, n),
+            (_, Some(_)) => Task::download(100 + n),
+            _ => Task::round_trip(len, n),
+        };
+        let expected = if script.expect.is_some() { 0 } else { len };
+        let port = 1000 + u16::try_from(n).unwrap();
+        if rng.chance(300) {
+            // The other way round: the peer is a client of a forwarded port.
+            tasks.push((world.guest.listen(port, task), expected));
+            world.accept_tcp(&format!("192.0.2.{n}:5000"), &format!("10.0.2.100:{port}"), service).unwrap();
+        } else {
+            let to =
+                if rng.chance(500) { format!("192.0.2.1:{port}") } else { format!("[2001:db8::1]:{port}") };
+            world.host.serve(&to, service);
+            tasks.push((world.guest.connect(to.parse().unwrap(), task), expected));
+        }
+    }
+    let done = world.run_until(Duration::from_secs(3600), |world| {
+        tasks.iter().all(|(task, expected)| {
+            let task = world.guest.task(*task);
+            task.sent == task.send && task.received == *expected && task.finished
+        }) && world.host.peers().count() == tasks.len()
+            && world.host.peers().all(|peer| peer.finished)
+    });
+    let state: Vec<_> =
+        tasks.iter().map(|(task, expected)| (world.guest.task(*task).clone(), *expected)).collect();
+    let peers: Vec<_> = world.host.peers().cloned().collect();
+    assert!(
+        done,
+        "unfinished after an hour: {about}\n{state:#?}\n{peers:#?}\n{:#?}",
+        world.engine.counters()
+    );
+    for (task, expected) in &state {
+        assert_eq!((task.mismatch, task.received), (None, *expected), "{about}");
+    }
+    for peer in &peers {
+        assert_eq!((peer.mismatch, peer.reset), (None, false), "{about}");
+    }
+    world.run_for(Duration::from_secs(1000));
+    assert_eq!((world.engine.flow_count(), world.host.open_sockets()), (0, 0), "left over: {about}");
+}
+
+#[test]
+fn nothing_is_lost_whatever_the_weather() {
+    let only = std::env::var("CHAOS_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seeds = only.map_or(0..100, |seed: u64| seed..seed + 1);
+    for seed in seeds {
+        run(seed);
+    }
+}
