@@ -53,6 +53,14 @@ fn line(command: &Command) -> String {
     std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
 }
 
+/// The triple of the machine that builds.
+pub(crate) fn host_target() -> Done<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let text = output(Command::new(rustc).arg("-vV"))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "rustc -vV names no host".to_owned())
+}
+
 /// Every file below the root with one of these names' ends that git knows or would take, as paths from the root.
 pub(crate) fn files(end: &str) -> Done<Vec<String>> {
     let mut git = Command::new("git");

@@ -43,7 +43,7 @@ pub enum Link {
     /// A connected SOCK_SEQPACKET socket.
     Seqpacket(Seqpacket),
     /// One of the others, written down.
-    Captured(Box<Capture<Link>>),
+    Captured(Box<Capture<Self>>),
 }
 
 impl Link {

@@ -63,7 +63,7 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = FdFlag::from_bits_retain(fcntl(borrowed, FcntlArg::F_GETFD)?);
     if number <= 2 {
-        return Ok(borrowed.try_clone_to_owned()?);
+        return borrowed.try_clone_to_owned();
     }
     if flags.contains(FdFlag::FD_CLOEXEC) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
