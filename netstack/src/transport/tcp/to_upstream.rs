@@ -122,12 +122,13 @@ impl ToUpstream {
         self.buffer.capacity()
     }
 
-    /// RFC 9293 §3.10.7.4, table 6: whether any part of the segment lies in the window.
+    /// RFC 9293 §3.10.7.4, table 6: whether any part of the segment lies in the window. What arrives right at a closed
+    /// one is looked at, too: its acknowledgement counts, its data does not. So is a bare FIN there, which some send.
     pub(super) fn acceptable(&self, seg: &Segment<'_>) -> bool {
         let window = self.edge.since(self.next);
         let space = seg.space();
         if window == 0 {
-            return space == 0 && seg.seq == self.next;
+            return seg.seq == self.next;
         }
         let inside = |seq: SeqNum| self.next.before_or_at(seq) && seq.before(self.edge);
         // A pure ACK right at the edge is what a sender with a full window sends.
@@ -161,6 +162,9 @@ impl ToUpstream {
             }
         }
         let room = self.edge.since(seq).min(len32(payload));
+        if room < len32(payload) {
+            self.ack = Ack::Now; // it does not know our window
+        }
         payload = payload.get(..room as usize).unwrap_or_default();
         if !payload.is_empty() && !self.fin_reached {
             if seq == self.next {

@@ -207,3 +207,57 @@ fn rounding_a_window_does_not_make_it_endless() {
     lab.make_room(usize::MAX);
     assert_eq!(lab.socket().taken.len(), usize::try_from(at).unwrap());
 }
+
+/// A connection whose window towards the guest is used up.
+fn closed_window() -> Lab {
+    let mut config = config();
+    config.tcp.max_window = 65_535;
+    let mut lab = Lab::with(config);
+    lab.connect();
+    lab.socket().room = 0;
+    lab.say(0, 0, &bytes(65_535)[..40_000]);
+    lab.say(40_000, 0, &bytes(25_535));
+    assert_eq!(lab.step().last().unwrap().window, 0);
+    lab
+}
+
+#[test]
+fn a_closed_window_stops_data_but_not_acknowledgements() {
+    let mut lab = closed_window();
+    lab.serve(b"answer");
+    lab.step();
+    lab.say(65_535, 6, b"!"); // a probe as BSD sends it
+    let got = lab.step();
+    assert!(acknowledges(&got[0], 65_535), "{got:?}");
+    assert!(lab.socket().queue.is_empty(), "RFC 9293 §3.10.7.4: the ACK counts");
+    assert!(lab.pass(ms(5000)).is_empty(), "nothing is repeated");
+}
+
+#[test]
+fn a_closed_window_lets_a_bare_fin_in() {
+    let mut lab = closed_window();
+    lab.flag(65_535, 0, &[], FIN);
+    assert!(acknowledges(&lab.step()[0], 65_536));
+    lab.make_room(usize::MAX);
+    assert!(lab.socket().shut);
+    let mut lab = closed_window();
+    lab.flag(65_535, 0, b"!", FIN);
+    assert!(acknowledges(&lab.step()[0], 65_535), "but not one behind data");
+}
+
+#[test]
+fn data_that_reaches_beyond_the_window_is_taken_up_to_it() {
+    let mut config = config();
+    config.tcp.max_window = 65_535;
+    let mut lab = Lab::with(config);
+    lab.connect();
+    lab.socket().room = 0;
+    lab.say(0, 0, &bytes(60_000));
+    lab.step();
+    lab.say(60_000, 0, &bytes(10_000));
+    let got = lab.step();
+    let taken = i64::from(got[0].ack.wrapping_sub(Lab::ours(0)));
+    assert!((65_535..65_535 + 128).contains(&taken), "{taken}");
+    lab.make_room(usize::MAX);
+    assert_eq!(i64::try_from(lab.socket().taken.len()).unwrap(), taken);
+}
