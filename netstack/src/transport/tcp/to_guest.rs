@@ -237,7 +237,7 @@ impl ToGuest {
             }
         }
         let progress = ack.since(self.una);
-        let window_changed = self.take_window(seg);
+        let window_changed = self.take_window(seg, ctx.now);
         if progress > 0 {
             self.advance(ack, ctx.now);
         } else if self.una != self.next
@@ -250,8 +250,11 @@ impl ToGuest {
         true
     }
 
-    fn take_window(&mut self, seg: &Segment<'_>) -> bool {
-        let newer = self.window_seq.before(seg.seq)
+    /// Takes a segment's window; says whether it changed. A repeat of older data is no reason to leave it when the
+    /// segment acknowledges something new: the two belong together.
+    fn take_window(&mut self, seg: &Segment<'_>, now: Instant) -> bool {
+        let newer = self.una.before(seg.ack)
+            || self.window_seq.before(seg.seq)
             || (self.window_seq == seg.seq && self.window_ack.before_or_at(seg.ack));
         if !newer {
             return false;
@@ -263,6 +266,7 @@ impl ToGuest {
             self.repeat = self.una;
             self.lost = self.next;
             self.backoff = 0;
+            self.arm(now);
         }
         self.window = window;
         self.max_window = self.max_window.max(window);
@@ -463,6 +467,9 @@ impl ToGuest {
             self.repeated_at = ctx.now;
             ctx.counters.tcp_retransmits += 1;
             budget -= 1;
+        }
+        if budget == 0 && self.sacked.first_gap(self.repeat, self.lost).is_some() {
+            return Ok(true);
         }
         loop {
             if self.fin == Some(self.next) {

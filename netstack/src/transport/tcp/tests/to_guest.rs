@@ -243,3 +243,52 @@ fn the_smallest_links_and_segments_make_progress() {
         }
     }
 }
+
+#[test]
+fn an_acknowledgement_that_advances_brings_its_window_along() {
+    let mut lab = Lab::open();
+    lab.serve(&bytes(30_000));
+    lab.window(0, 0, 10_000);
+    lab.say(0, 0, &bytes(10));
+    lab.window(10, 0, 10_000);
+    lab.step();
+    // A repeat of older data, with what the guest knows now.
+    let mut segment = lab.segment(5, 10_000, &bytes(20));
+    segment.window = 100;
+    lab.send(&segment);
+    let sent: usize = data(&lab.step()).len();
+    assert_eq!(sent, 100);
+}
+
+#[test]
+fn many_gaps_are_all_repeated_without_waiting_for_more_news() {
+    let mut lab = Lab::open();
+    lab.serve(&bytes(65_000));
+    let flight = lab.step().len();
+    assert_eq!(flight, 44);
+    for n in 0..22 {
+        let start = 1460 * (2 * n + 1);
+        lab.sack(0, 0, &[(start, start + 1460)]);
+    }
+    let got = lab.step();
+    let mut places: Vec<u32> = got.iter().map(|g| g.seq.wrapping_sub(lab.theirs(0)) / 1460).collect();
+    places.dedup();
+    assert!(places.len() >= 21, "{places:?}");
+}
+
+#[test]
+fn the_first_segment_into_a_reopened_window_may_be_lost() {
+    let mut lab = Lab::open();
+    lab.window(0, 0, 0);
+    let sent = bytes(1000);
+    lab.serve(&sent);
+    for _ in 0..30 {
+        if !lab.pass(ms(5_000)).is_empty() {
+            lab.window(0, 0, 0);
+        }
+    }
+    lab.link.full = 2;
+    lab.window(0, 0, 10_000);
+    assert!(lab.step().is_empty());
+    assert!(!lab.pass(ms(1_500)).is_empty(), "the timer began anew with the window");
+}
