@@ -193,20 +193,31 @@ impl Engine {
         match step(tcp, &mut ctx) {
             // The flush of the coming drain sets the timer.
             Step::Continue => self.enqueue(id),
+            Step::Reject(seq) => {
+                self.enqueue(id);
+                self.post_reset(id, seq, false);
+            }
             over => self.conclude(id, over),
         }
     }
 
     /// A TCP flow is over; its socket is closed.
     pub(crate) fn conclude(&mut self, id: FlowId, step: Step) {
-        if let Step::Abort(seq) = step
-            && let Some((key, entry)) = self.flows.get_mut(id)
+        if let Step::Abort(seq) = step {
+            self.post_reset(id, seq, true);
+        }
+        self.forget(id);
+    }
+
+    /// A RST for a flow's guest, with or without acknowledgement.
+    fn post_reset(&mut self, id: FlowId, seq: tcp::seq::SeqNum, acknowledging: bool) {
+        if let Some((key, entry)) = self.flows.get_mut(id)
             && let Body::Tcp(tcp) = &entry.body
             && let Some(mac) = tcp.mac
         {
-            let frame = tcp::segment::reset_frame(self.config.mac, mac, key, seq, Some(tcp.behind_syn()));
+            let ack = acknowledging.then(|| tcp.behind_syn());
+            let frame = tcp::segment::reset_frame(self.config.mac, mac, key, seq, ack);
             self.post(frame);
         }
-        self.forget(id);
     }
 }

@@ -86,6 +86,9 @@ enum Stage {
 pub(crate) enum Step {
     /// It lives on, and may have something to flush.
     Continue,
+    /// It lives on; the guest spoke of another connection with the same ends, and is to be told by RST with this
+    /// sequence number.
+    Reject(SeqNum),
     /// It is over, and its socket closed.
     Finished,
     /// It is over, its socket closed, and the guest is to be told by RST with this sequence number.
@@ -202,8 +205,8 @@ impl Tcp {
         if self.stage == Stage::SynReceived {
             if seg.ack != self.tx.first() {
                 // RFC 9293 §3.10.7.4: an unacceptable ACK in SYN-RECEIVED is answered by RST from its own number.
-                ctx.up.tcp_reset(ctx.id);
-                return Step::Abort(seg.ack);
+                ctx.counters.drop(DropReason::OutOfWindow);
+                return Step::Reject(seg.ack);
             }
             self.stage = Stage::Open;
             self.tx.opened(ctx.now);

@@ -144,8 +144,9 @@ impl Tcp {
     /// RFC 9293 §3.10.7.3, SYN-SENT.
     pub(super) fn answer_to_syn<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Step {
         if seg.flags.ack() && (seg.ack != self.tx.first() || self.tx.next() == self.tx.isn()) {
+            // Of an earlier connection, which the guest may still believe in: reset it, so that our next SYN is heard.
             ctx.counters.drop(DropReason::OutOfWindow);
-            return Step::Continue; // of an earlier connection; the guest's own timers settle it
+            return if seg.flags.rst() { Step::Continue } else { Step::Reject(seg.ack) };
         }
         if seg.flags.rst() {
             if !seg.flags.ack() {

@@ -194,6 +194,31 @@ fn a_forwarded_connection_that_the_guest_refuses_is_reset() {
 }
 
 #[test]
+fn what_belongs_to_an_earlier_connection_is_reset_and_harms_nothing() {
+    let mut lab = Lab::new();
+    lab.syn();
+    lab.event(Event::Connected);
+    let first = lab.step()[0].seq.wrapping_add(1);
+    let mut stray = answer(ACK, first.wrapping_add(77));
+    stray.seq = Lab::ours(0);
+    lab.send(&stray);
+    let got = lab.step();
+    assert!(got.len() == 1 && got[0].is(RST) && got[0].seq == first.wrapping_add(77), "{got:?}");
+    stray.ack = first;
+    lab.send(&stray);
+    lab.step();
+    assert_eq!(lab.state(), "established");
+
+    let (mut lab, seq) = inbound();
+    lab.send(&answer(ACK, 12_345)); // the guest believes in a connection from the same port
+    let got = lab.step();
+    assert!(got.len() == 1 && got[0].is(RST) && got[0].seq == 12_345, "{got:?}");
+    lab.send(&answer(SYN | ACK, seq.wrapping_add(1)));
+    lab.step();
+    assert_eq!(lab.state(), "established");
+}
+
+#[test]
 fn a_forwarded_connection_waits_for_the_mac_address() {
     let mut lab = Lab::new();
     let id = lab.engine.accept_tcp(lab.now, lab.server, lab.guest).unwrap();
