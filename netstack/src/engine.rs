@@ -335,7 +335,7 @@ impl Engine {
         self.flows.iter().map(|(id, key, entry)| {
             let (protocol, state, memory) = match &entry.body {
                 Body::Tcp(tcp) => ("tcp", tcp.state_name(), tcp.held()),
-                Body::Udp(_) => ("udp", "", size_of::<Udp>()),
+                Body::Udp(udp) => ("udp", "", udp.held()),
                 Body::Echo(_) => ("icmp", "", 0),
             };
             FlowInfo { id, protocol, guest: key.guest, peer: key.peer, state, memory }

@@ -23,6 +23,8 @@ use core::net::{IpAddr, SocketAddr};
 
 /// Trains that one flow may deliver before others have their turn.
 const TRAINS: usize = 16;
+/// Linux's UDP_MAX_SEGMENTS: a train of more is not one of a kernel's.
+const MAX_SEGMENTS: usize = 128;
 /// Reports that one flow may take from its error queue in a turn.
 const REPORTS: usize = 16;
 
@@ -49,6 +51,9 @@ impl Engine {
             Some(gso) => usize::from(gso.size).min(datagram.payload.len()),
             None => datagram.payload.len(),
         };
+        if datagram.payload.len() > segment * MAX_SEGMENTS {
+            return Err(DropReason::Malformed);
+        }
         let guest = SocketAddr::new(packet.src, datagram.src_port);
         let peer = SocketAddr::new(packet.dst, datagram.dst_port);
         let meta = Meta { hops: packet.hops, traffic_class: packet.traffic_class };
@@ -81,6 +86,7 @@ impl Engine {
             && let Body::Udp(udp) = &mut entry.body
         {
             udp.last = now;
+            udp.mac = mac;
         }
         self.counters.udp_out += 1;
         let failure = self.udp_batch.add((id, to, meta), datagram.payload, segment, up);
@@ -210,9 +216,9 @@ impl Engine {
         // Before a flow is made: one without a socket attached could never answer.
         let found = self.neighbours.lookup(now, guest.ip());
         let to_mac = match found {
-            Lookup::Known(mac) => mac,
-            Lookup::Resolve { .. } => MacAddr::BROADCAST,
-            Lookup::Unreachable => return Err(DropReason::Unresolved),
+            Lookup::Known(mac) => Some(mac),
+            Lookup::Resolve { .. } => self.config.guest_mac,
+            Lookup::Unreachable => Some(self.config.guest_mac.ok_or(DropReason::Unresolved)?),
         };
         let (flow, new) = match self.flows.find(&key) {
             Some(id) => (id, false),
@@ -230,7 +236,7 @@ impl Engine {
             udp.last = now;
         }
         let env = Envelope {
-            to_mac,
+            to_mac: to_mac.unwrap_or(MacAddr::BROADCAST),
             src: peer,
             dst: guest,
             hops: meta.hops.max(1),
@@ -239,7 +245,7 @@ impl Engine {
         for datagram in payload.chunks(segment.max(1)) {
             let frame = self.udp_frames(&env, datagram);
             for frame in frame {
-                if matches!(found, Lookup::Known(_)) {
+                if to_mac.is_some() {
                     self.post(frame);
                 } else {
                     let waiting = Waiting { offload: Offload::NONE, frame };
@@ -297,7 +303,9 @@ impl Engine {
         up: &mut U,
         dev: &mut D,
     ) {
-        self.take_errors(now, id, up);
+        if self.take_errors(now, id, up) {
+            self.enqueue(id);
+        }
         let more = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
             Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, up, dev),
             Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, up, dev),
@@ -330,10 +338,13 @@ impl Engine {
             let (guest, mut src) = (key.guest, received.from);
             match &mut udp.role {
                 Role::Dns(relay) => {
-                    let answer = self.buffer.payload_mut(received.len.min(512));
-                    if !relay.answered(received.from, answer, &mut self.nameservers) {
+                    if !relay.is_server(received.from, &self.nameservers) {
                         self.counters.drop(DropReason::Unsolicited);
                         continue;
+                    }
+                    let answers = self.buffer.payload_mut(received.len);
+                    for answer in answers.chunks(received.segment.max(1)) {
+                        relay.answered(received.from, answer, &mut self.nameservers);
                     }
                     src = key.peer;
                 }
@@ -426,6 +437,7 @@ impl Engine {
             && let Body::Echo(echo) = &mut entry.body
         {
             echo.last = now;
+            echo.mac = mac;
             echo.sequence = sequence;
             self.timers.set(id, Some(now + echo::TIMEOUT));
         }
@@ -511,19 +523,27 @@ impl Engine {
 
     // ── errors ─────────────────────────────────────────────────────────────────────────────────────────
 
-    fn take_errors<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) {
+    /// Tells the guest what lies in a socket's error queue. True when more may be left.
+    fn take_errors<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) -> bool {
         let has_error = match self.flows.get_mut(id).map(|(_, entry)| &mut entry.body) {
             Some(Body::Udp(udp)) => core::mem::take(&mut udp.has_error),
             Some(Body::Echo(echo)) => core::mem::take(&mut echo.has_error),
             _ => false,
         };
         if !has_error {
-            return;
+            return false;
         }
         for _ in 0..REPORTS {
-            let Ok(report) = up.take_error(id) else { return };
+            let Ok(report) = up.take_error(id) else { return false };
             self.datagram_error(now, id, &report);
         }
+        // No event tells of what is left.
+        match self.flows.get_mut(id).map(|(_, entry)| &mut entry.body) {
+            Some(Body::Udp(udp)) => udp.has_error = true,
+            Some(Body::Echo(echo)) => echo.has_error = true,
+            _ => return false,
+        }
+        true
     }
 
     /// A datagram sent earlier did not arrive: the guest gets the ICMP error, quoting what it must have sent.
@@ -584,3 +604,6 @@ fn send_query<U: Upstream>(
     }
     up.udp_send(id, send.to, send.query, send.query.len(), Meta::default())
 }
+
+#[cfg(test)]
+mod tests;

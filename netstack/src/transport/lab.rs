@@ -175,6 +175,13 @@ pub(crate) struct Link {
     pub(crate) full: usize,
 }
 
+impl Link {
+    /// The MAC addresses that frames go to.
+    pub(crate) fn to(&self) -> impl Iterator<Item = MacAddr> + '_ {
+        self.frames.iter().filter_map(|(_, frame)| frame.first_chunk().copied().map(MacAddr))
+    }
+}
+
 impl Device for Link {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
         if self.full > 0 {
@@ -438,12 +445,6 @@ impl Lab {
             assert!(turns < 10_000, "the engine never comes to rest");
         }
         self.received()
-    }
-
-    /// Drains once.
-    pub(crate) fn step_once(&mut self) -> (bool, Vec<Got>) {
-        let more = self.engine.drain(self.now, &mut self.host, &mut self.link);
-        (more, self.received())
     }
 
     fn received(&mut self) -> Vec<Got> {

@@ -60,6 +60,12 @@ impl Udp {
         Self { role, mac, last: now, both_ways: false, readable: false, has_error: false }
     }
 
+    /// Bytes of memory held for the flow.
+    pub(crate) fn held(&self) -> usize {
+        let pending = if let Role::Dns(relay) = &self.role { relay.held() } else { 0 };
+        size_of::<Self>() + pending
+    }
+
     /// When the flow ends if nothing more is carried.
     pub(crate) fn expiry(&self, config: &UdpConfig) -> Instant {
         self.last + if self.both_ways { config.stream_timeout } else { config.timeout }

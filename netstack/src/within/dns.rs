@@ -15,9 +15,11 @@ pub(crate) const PORT: u16 = 53;
 /// After this long without an answer the next server is asked. glibc's own patience is 5 s a try.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Unanswered queries remembered for one guest socket. A resolver has two (A and AAAA) or a few more.
-const MAX_PENDING: usize = 32;
+const MAX_PENDING: usize = 16;
 /// A query is a question with options; longer ones are not remembered for a second try.
-const MAX_QUERY: usize = 1500;
+const MAX_QUERY: usize = 512;
+/// Nameservers that are used. resolv.conf has three at most.
+const MAX_SERVERS: usize = 16;
 
 /// The host's nameservers and the one that is preferred.
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ impl Nameservers {
     pub(crate) fn set(&mut self, list: Vec<IpAddr>) {
         let favourite = self.get(0);
         self.list = list;
+        self.list.truncate(MAX_SERVERS);
         self.preferred = self.list.iter().position(|s| Some(*s) == favourite).unwrap_or(0);
     }
 
@@ -106,18 +109,27 @@ impl Relay {
         Some(Send { to: SocketAddr::new(server, PORT), query })
     }
 
-    /// An answer came from `from`; whether the guest may have it.
-    pub(crate) fn answered(&mut self, from: SocketAddr, answer: &[u8], servers: &mut Nameservers) -> bool {
-        let ours = from.port() == PORT
-            && (servers.contains(from.ip()) || self.pending.iter().any(|p| p.server == from.ip()));
-        if !ours {
-            return false;
+    /// Whether the guest may have an answer that comes from there.
+    pub(crate) fn is_server(&self, from: SocketAddr, servers: &Nameservers) -> bool {
+        from.port() == PORT
+            && (servers.contains(from.ip()) || self.pending.iter().any(|p| p.server == from.ip()))
+    }
+
+    /// A server answered. It is preferred from then on if it was the one that was waited for: not when its answer comes
+    /// late, behind that of another.
+    pub(crate) fn answered(&mut self, from: SocketAddr, answer: &[u8], servers: &mut Nameservers) {
+        let Some(&id) = answer.first_chunk::<2>() else { return };
+        let place = self.pending.iter().position(|p| p.id == id);
+        if let Some(pending) = place.and_then(|place| self.pending.remove(place))
+            && pending.server == from.ip()
+        {
+            servers.prefer(from.ip());
         }
-        if let Some(&id) = answer.first_chunk::<2>() {
-            self.pending.retain(|p| p.id != id);
-        }
-        servers.prefer(from.ip());
-        true
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn held(&self) -> usize {
+        self.pending.iter().map(|p| size_of::<Pending>() + p.query.capacity()).sum()
     }
 
     /// When [`Relay::retry`] should be called.
@@ -174,18 +186,19 @@ mod tests {
         assert_eq!(relay.deadline(), Some(late));
         let again = relay.retry(late, &servers).unwrap();
         assert_eq!((again.to.ip(), again.query), (b, &b"\x12\x34question"[..]));
-        assert!(relay.answered(SocketAddr::new(b, 53), b"\x12\x34answer", &mut servers));
+        assert!(relay.is_server(SocketAddr::new(b, 53), &servers));
+        relay.answered(SocketAddr::new(b, 53), b"\x12\x34answer", &mut servers);
         assert_eq!(relay.deadline(), None);
         assert_eq!(relay.ask(late, b"\x00\x01next", &servers).unwrap().to.ip(), b);
     }
 
     #[test]
     fn strangers_are_not_believed() {
-        let (mut servers, a, _) = servers();
+        let (servers, a, _) = servers();
         let mut relay = Relay::default();
         relay.ask(Instant::ZERO, b"\x00\x01q", &servers);
-        assert!(!relay.answered("192.0.2.9:53".parse().unwrap(), b"\x00\x01lie", &mut servers));
-        assert!(!relay.answered(SocketAddr::new(a, 5353), b"\x00\x01lie", &mut servers));
+        assert!(!relay.is_server("192.0.2.9:53".parse().unwrap(), &servers));
+        assert!(!relay.is_server(SocketAddr::new(a, 5353), &servers));
         assert!(relay.deadline().is_some());
     }
 

@@ -1,0 +1,184 @@
+//! Datagrams by hand: sockets, trains, errors, the DNS address.
+
+use crate::addr::MacAddr;
+use crate::device::Offload;
+use crate::device::vnet::{Gso, GsoKind};
+use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
+use crate::ip::rewrite::tests::config;
+use crate::transport::lab::{GUEST_MAC, Lab, ms};
+use crate::transport::udp;
+use crate::upstream::{DatagramError, Errno, Event, Meta};
+use core::net::{IpAddr, SocketAddr};
+
+const NAMESERVERS: [&str; 2] = ["192.0.2.7", "192.0.2.8"];
+
+fn dns() -> Lab {
+    let mut lab = Lab::new();
+    lab.server = "10.0.2.3:53".parse().unwrap();
+    lab.engine.set_nameservers(NAMESERVERS.map(|s| s.parse().unwrap()).to_vec());
+    lab
+}
+
+/// Whom the queries went to since the last call.
+fn asked(lab: &mut Lab) -> Vec<IpAddr> {
+    lab.step();
+    lab.host
+        .datagrams
+        .drain(..)
+        .map(|(id, to, ..)| {
+            lab.id = id;
+            to.ip()
+        })
+        .collect()
+}
+
+/// A nameserver answers.
+fn answers(lab: &mut Lab, from: usize, answer: &[u8]) -> Vec<Vec<u8>> {
+    let from = SocketAddr::new(NAMESERVERS[from].parse().unwrap(), 53);
+    lab.host.inbox.push_back((lab.id, from, answer.to_vec()));
+    lab.event(Event::Readable);
+    lab.step();
+    lab.other.drain(..).map(|packet| packet[28..].to_vec()).collect()
+}
+
+#[test]
+fn a_query_goes_to_a_nameserver_and_its_answer_comes_from_the_dns_address() {
+    let mut lab = dns();
+    lab.datagram(b"\x00\x01question");
+    assert_eq!(asked(&mut lab), [NAMESERVERS[0].parse::<IpAddr>().unwrap()]);
+    assert_eq!(answers(&mut lab, 0, b"\x00\x01answer"), [b"\x00\x01answer"]);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_does_not_make_its_server_preferred() {
+    let mut lab = dns();
+    lab.datagram(b"\x00\x01question");
+    lab.step();
+    lab.pass(ms(1600));
+    assert_eq!(asked(&mut lab).len(), 2, "the second was asked, too");
+    answers(&mut lab, 1, b"\x00\x01answer");
+    answers(&mut lab, 0, b"\x00\x01late");
+    lab.datagram(b"\x00\x02question");
+    assert_eq!(asked(&mut lab), [NAMESERVERS[1].parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn servers_that_all_refuse_end_the_search() {
+    let mut lab = dns();
+    lab.host.refuse_datagrams = Some(Errno::NetUnreachable);
+    for n in 0..100_u16 {
+        lab.datagram(&n.to_be_bytes());
+    }
+    lab.pass(ms(10_000));
+    assert_eq!(lab.host.datagrams.iter().filter(|(.., bytes, _)| bytes == b"\x00\x63").count(), 2);
+    assert!(lab.host.datagrams.len() <= 200);
+    lab.pass(ms(60_000));
+    assert_eq!(lab.engine.flow_count(), 0);
+}
+
+#[test]
+fn nameservers_without_number_do_not_exhaust_the_stack() {
+    let mut lab = dns();
+    lab.engine.set_nameservers(
+        (0..5000).map(|n| IpAddr::from([192, 0, 2, u8::try_from(n % 250).unwrap()])).collect(),
+    );
+    lab.host.refuse = Some(Errno::NetUnreachable);
+    lab.syn();
+    lab.step();
+    assert!(!lab.lives());
+}
+
+#[test]
+fn queries_of_many_ports_hold_little_memory() {
+    let mut config = config();
+    config.max_flows = 100_000;
+    let mut lab = Lab::with(config);
+    lab.server = "10.0.2.3:53".parse().unwrap();
+    lab.engine.set_nameservers(vec!["192.0.2.7".parse().unwrap()]);
+    for port in 1..=2000 {
+        lab.guest.set_port(port);
+        for n in 0..40_u16 {
+            let mut query = vec![0; 1400];
+            query[..2].copy_from_slice(&n.to_be_bytes());
+            lab.datagram(&query);
+        }
+        lab.host.datagrams.clear();
+    }
+    let memory: usize = lab.engine.flows().map(|flow| flow.memory).sum();
+    assert!(memory <= 20 << 20, "{memory}");
+}
+
+#[test]
+fn a_long_error_queue_is_read_to_its_end() {
+    let mut lab = Lab::new();
+    lab.datagram(b"hello");
+    lab.step();
+    lab.id = lab.host.datagrams[0].0;
+    for _ in 0..50 {
+        let to = lab.server;
+        lab.host.errors.push_back(DatagramError { to, error: Errno::Refused, reporter: None, icmp: None });
+    }
+    lab.event(Event::Error);
+    lab.step();
+    assert!(lab.host.errors.is_empty(), "{} left", lab.host.errors.len());
+    assert_eq!(lab.other.len(), 50);
+}
+
+#[test]
+fn answers_follow_a_guest_that_changes_its_mac_address() {
+    let mut lab = Lab::new();
+    lab.datagram(b"hello");
+    lab.step();
+    lab.id = lab.host.datagrams[0].0;
+    let moved = MacAddr([2, 0, 0, 0, 0, 9]);
+    let env = Envelope {
+        to_mac: lab.engine.config().mac,
+        src: lab.guest,
+        dst: lab.server,
+        hops: 64,
+        traffic_class: 0,
+    };
+    let header = udp::header(&env, 1);
+    let frame =
+        assemble(moved, &env, &Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 }, b"x");
+    lab.engine.on_frame(lab.now, Offload::NONE, &frame, &mut lab.host);
+    let from = lab.server;
+    lab.host.inbox.push_back((lab.id, from, b"answer".to_vec()));
+    lab.event(Event::Readable);
+    lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
+    assert!(lab.link.to().eq([moved]));
+    assert_ne!(moved, GUEST_MAC);
+}
+
+#[test]
+fn a_train_of_countless_datagrams_is_malformed() {
+    let mut lab = Lab::new();
+    let env = Envelope {
+        to_mac: lab.engine.config().mac,
+        src: lab.guest,
+        dst: lab.server,
+        hops: 64,
+        traffic_class: 0,
+    };
+    for (len, size, sent) in [(60_000, 1, false), (64_000, 500, true)] {
+        let payload = vec![0; len];
+        let header = udp::header(&env, len);
+        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let frame = assemble(GUEST_MAC, &env, &transport, &payload);
+        let gso = Some(Gso { kind: GsoKind::Udp, size, header_len: 42 });
+        lab.engine.on_frame(lab.now, Offload { gso, ..Offload::NONE }, &frame, &mut lab.host);
+        lab.step();
+        assert_eq!(!lab.host.datagrams.is_empty(), sent, "{size}");
+    }
+}
+
+#[test]
+fn a_guest_whose_mac_address_is_configured_is_not_looked_for() {
+    let mut config = config();
+    config.guest_mac = Some(GUEST_MAC);
+    let mut lab = Lab::with(config);
+    let (from, guest) = ("192.0.2.1:5000".parse().unwrap(), lab.guest);
+    lab.engine.accept_udp(lab.now, from, guest, b"hello", 5, Meta::default()).unwrap();
+    lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
+    assert!(lab.link.to().any(|mac| mac == GUEST_MAC), "the datagram; beside it we ask");
+}
