@@ -5,10 +5,11 @@
 //! listed. By root on a machine where the packages could be installed nothing of the end-to-end suites may be
 //! skipped for want of a program or a binary.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::tool::{self, Done, cargo};
-use crate::{deps, lint};
+use crate::{deps, install, lint};
 
 /// What a run of a test runner amounted to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,54 +19,82 @@ struct Count {
     skipped: Vec<String>,
 }
 
-/// Lint, then the suites.
+/// Lint, then the suites: all of them with the debug build, the ones from outside again with the program as shipped.
 pub(crate) fn run(with_lint: bool) -> Done {
     let installed = deps::ensure(deps::ALL);
     if let Err(error) = &installed {
         println!("{error}\nxtask: tests that need those programs will be skipped by name");
     }
-    let linted = if with_lint { lint::run() } else { Ok(()) };
+    let mut outcomes = vec![if with_lint { lint::run() } else { Ok(()) }];
+    let mut count = Count::default();
     tool::run(&mut cargo(&["build", "--quiet", "--package", "slirp-compat", "--package", "slipway-lab"]))?;
-    let required = tool::is_root() && installed.is_ok();
-    let (suites, mut count) = suites(required)?;
-    let documents = documents(&mut count)?;
+    let runner = Runner { nextest: nextest(), required: tool::is_root() && installed.is_ok() };
+    outcomes.push(runner.suites(&["--workspace"], None, &mut count)?);
+    outcomes.push(documents(&mut count)?);
+    // Overflow checks are on above; here are the other optimisation, the other C library and its system calls.
+    let shipped = install::release("slirp-compat", "slipway")?;
+    let outside = ["--package", "slipway-tests", "--test", "e2e", "--test", "compat_slirp4netns"];
+    outcomes.push(runner.suites(&outside, Some(&shipped), &mut count)?);
     for skipped in &count.skipped {
         println!("{skipped}");
     }
     println!();
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped.len());
-    suites.and(documents).and(linted)
+    outcomes.into_iter().collect()
 }
 
-fn suites(required: bool) -> Done<(Done, Count)> {
-    let required = if required { "1" } else { "0" };
-    let nextest = cargo(&["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
-    if nextest {
-        let record = tool::target().join("nextest/ci/junit.xml");
-        let _ = std::fs::remove_file(&record);
-        let mut command = cargo(&["nextest", "run", "--workspace", "--profile", "ci"]);
-        let outcome = tool::run(command.env("SLIPWAY_E2E_REQUIRE", required));
-        let record = std::fs::read_to_string(&record).unwrap_or_default();
-        return Ok((outcome, from_junit(&record)));
+fn nextest() -> bool {
+    cargo(&["nextest", "--version"]).output().is_ok_and(|output| output.status.success())
+}
+
+/// How suites are run on this machine.
+struct Runner {
+    nextest: bool,
+    /// Whether an end-to-end test without its programs is a failure.
+    required: bool,
+}
+
+impl Runner {
+    fn suites(&self, which: &[&str], binary: Option<&Path>, count: &mut Count) -> Done<Done> {
+        let mut command = if self.nextest {
+            cargo(&["nextest", "run", "--profile", "ci"])
+        } else {
+            println!("xtask: cargo-nextest is not installed; using cargo test");
+            cargo(&["test", "--no-fail-fast"])
+        };
+        command.args(which).env("SLIPWAY_E2E_REQUIRE", if self.required { "1" } else { "0" });
+        if let Some(binary) = binary {
+            command.env("SLIPWAY_E2E_BINARY", binary);
+        }
+        if self.nextest {
+            let record = tool::target().join("nextest/ci/junit.xml");
+            let _ = std::fs::remove_file(&record);
+            let outcome = tool::run(&mut command);
+            count.add(from_junit(&std::fs::read_to_string(&record).unwrap_or_default()));
+            return Ok(outcome);
+        }
+        if binary.is_none() {
+            command.args(["--lib", "--bins", "--tests"]);
+        }
+        command.args(["--", "--show-output"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let output = command.output().map_err(|error| format!("cargo test: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{text}");
+        count.add(from_libtest(&text));
+        Ok(if output.status.success() { Ok(()) } else { Err(format!("cargo test: {}", output.status)) })
     }
-    println!("xtask: cargo-nextest is not installed; using cargo test");
-    let mut command = cargo(&[
-        "test",
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-        "--no-fail-fast",
-        "--",
-        "--show-output",
-    ]);
-    command.env("SLIPWAY_E2E_REQUIRE", required).stdout(Stdio::piped());
-    let output = command.output().map_err(|error| format!("cargo test: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    print!("{text}");
-    let outcome =
-        if output.status.success() { Ok(()) } else { Err(format!("cargo test: {}", output.status)) };
-    Ok((outcome, from_libtest(&text)))
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        for skipped in other.skipped {
+            if !self.skipped.contains(&skipped) {
+                self.skipped.push(skipped);
+            }
+        }
+    }
 }
 
 /// Documentation tests, which nextest leaves to cargo; shown only when one fails.
@@ -75,8 +104,7 @@ fn documents(count: &mut Count) -> Done<Done> {
     let output = command.output().map_err(|error| format!("cargo test --doc: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let found = from_libtest(&text);
-    count.passed += found.passed;
-    count.failed += found.failed;
+    count.add(found);
     if output.status.success() {
         return Ok(Ok(()));
     }
