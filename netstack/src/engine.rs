@@ -76,6 +76,10 @@ pub struct Engine {
     unresolved: Vec<FlowId>,
     /// Identification of the datagrams that we fragment.
     pub(crate) next_ident: u32,
+    /// The table was found full: the next drain looks for flows that it can do without.
+    crowded: bool,
+    /// Where in the table that search goes on.
+    pub(crate) thinned: usize,
 }
 
 /// A flow in the table.
@@ -140,6 +144,8 @@ impl Engine {
             guest_v6: config.v6.and_then(|v6| v6.guest),
             unresolved: Vec::new(),
             next_ident: u32::from_ne_bytes(config.keys.isn.first_chunk().copied().unwrap_or_default()),
+            crowded: false,
+            thinned: 0,
             config,
         }
     }
@@ -220,6 +226,9 @@ impl Engine {
     /// sleeping and calls again.
     pub fn drain<U: Upstream, D: Device>(&mut self, now: Instant, up: &mut U, dev: &mut D) -> bool {
         self.flush_udp_batch(now, up);
+        if core::mem::take(&mut self.crowded) {
+            self.thin_out(now, up);
+        }
         let mut sent = self.counters.frames_out;
         let limit = sent + DRAIN_BUDGET as u64;
         // Each flow that is queued now has its turn; those that want another wait for the next drain.
@@ -364,7 +373,10 @@ impl Engine {
     }
 
     pub(crate) fn insert(&mut self, key: Key, body: Body) -> Result<FlowId, DropReason> {
-        self.flows.insert(key, Entry { queued: false, body }).map_err(|_| DropReason::NoRoom)
+        self.flows.insert(key, Entry { queued: false, body }).map_err(|_| {
+            self.crowded = true;
+            DropReason::NoRoom
+        })
     }
 
     /// Removes a flow whose socket is closed already.

@@ -24,9 +24,16 @@ use crate::ip::rewrite::{Route, route};
 use crate::upstream::{Errno, Event, Upstream};
 use crate::within::dns;
 use core::net::SocketAddr;
+use core::time::Duration;
 use flow::FlowId;
 use table::{Key, Kind};
 use tcp::{Ctx, Segment, Step, Tcp};
+
+/// Places that a full table is searched at a time.
+const THIN_OUT: usize = 256;
+/// In a full table, silence after which something that never got an answer makes room, and something that did.
+pub(crate) const SHORT: Duration = Duration::from_secs(2);
+pub(crate) const LONG: Duration = Duration::from_secs(15);
 
 impl Engine {
     /// A TCP segment of the guest.
@@ -177,6 +184,38 @@ impl Engine {
             tcp::segment::reset_frame(self.config.mac, mac, key, tcp::seq::SeqNum(0), Some(ack))
         };
         self.post(frame);
+    }
+
+    /// The table is full: ends flows whose loss is least felt, as conntrack's early drop does. These are handshakes that
+    /// do not get on, datagrams that nobody answers, and what has been silent for long; never an established
+    /// connection. Looks at a part of the table only, so that a flood costs little.
+    pub(crate) fn thin_out<U: Upstream>(&mut self, now: Instant, up: &mut U) {
+        let dispensable: Vec<FlowId> = self
+            .flows
+            .some(self.thinned, THIN_OUT)
+            .filter(|(_, entry)| {
+                let (last, patience) = match &entry.body {
+                    Body::Tcp(tcp) => match tcp.patience() {
+                        Some(patience) => (tcp.heard(), patience),
+                        None => return false,
+                    },
+                    Body::Udp(udp) => (udp.last, if udp.both_ways { LONG } else { SHORT }),
+                    Body::Echo(echo) => (echo.last, SHORT),
+                };
+                now.since(last) >= patience
+            })
+            .map(|(id, _)| id)
+            .collect();
+        self.thinned = self.thinned.wrapping_add(THIN_OUT);
+        for id in dispensable {
+            self.counters.drop(DropReason::NoRoom);
+            if matches!(self.flows.get_mut(id), Some((_, Entry { body: Body::Tcp(_), .. }))) {
+                up.tcp_reset(id);
+                self.forget(id);
+            } else {
+                self.finish(id, up);
+            }
+        }
     }
 
     /// Runs one step of a TCP flow and does what it says.

@@ -139,6 +139,17 @@ impl<T> Table<T> {
         Some(flow)
     }
 
+    /// The flows in `count` places from place `from` on, round the end; empty places count.
+    pub(crate) fn some(&self, from: usize, count: usize) -> impl Iterator<Item = (FlowId, &T)> + '_ {
+        let places = self.slots.len();
+        (from..from.saturating_add(count.min(places))).filter_map(move |place| {
+            let place = place % places;
+            let slot = self.slots.get(place)?;
+            let (_, flow) = slot.tenant.as_ref()?;
+            Some((FlowId::new(u32::try_from(place).ok()?, slot.generation), flow))
+        })
+    }
+
     /// All flows.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowId, &Key, &T)> + '_ {
         self.slots.iter().zip(0u32..).filter_map(|(slot, place)| {

@@ -50,6 +50,7 @@ use crate::drop_reason::DropReason;
 use crate::frame::Tx;
 use crate::transport::flow::FlowId;
 use crate::transport::table::Key;
+use crate::transport::{LONG, SHORT};
 use crate::upstream::{Errno, Event, Upstream};
 use core::time::Duration;
 pub(crate) use open::{Opening, Refusal, refusal};
@@ -338,6 +339,20 @@ impl Tcp {
             (Stage::Open, true, false) => "guest-closed",
             (Stage::Open, false, true) => "upstream-closed",
             (Stage::Open, true, true) => "closing",
+        }
+    }
+
+    /// When the guest last said something.
+    pub(crate) const fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// How long the flow must have been silent to be ended for want of room; `None`: it is not.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Connecting | Stage::SynSent | Stage::SynReceived => Some(SHORT),
+            Stage::Open if self.rx.guest_closed() && self.tx.upstream_closed() => Some(LONG),
+            Stage::Open => None,
         }
     }
 

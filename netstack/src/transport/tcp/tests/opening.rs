@@ -1,6 +1,7 @@
 //! SYN, SYN-ACK, ACK, from either side; refusals; silence.
 
 use super::*;
+use crate::drop_reason::DropReason;
 use crate::transport::lab::{GUEST_MAC, Send};
 
 #[test]
@@ -228,4 +229,32 @@ fn a_forwarded_connection_waits_for_the_mac_address() {
     assert!(got.iter().any(|g| g.is(SYN)), "{got:?}");
     assert!(lab.engine.flows().any(|flow| flow.id == id));
     assert_eq!(lab.engine.neighbours.peek(lab.guest.ip()), Some(GUEST_MAC));
+}
+
+#[test]
+fn connections_that_never_open_do_not_lock_the_rest_out() {
+    let mut config = crate::ip::rewrite::tests::config();
+    config.max_flows = 10;
+    let mut lab = Lab::with(config);
+    lab.connect();
+    let established = lab.id;
+    for port in 1..30 {
+        lab.guest.set_port(port);
+        if port % 2 == 0 {
+            lab.syn()
+        } else {
+            lab.datagram(b"x")
+        }
+        lab.step();
+    }
+    assert_eq!(lab.engine.flow_count(), 10);
+    assert_eq!(lab.engine.accept_tcp(lab.now, lab.server, lab.guest), Err(DropReason::NoRoom));
+    lab.pass(ms(3000));
+    lab.guest.set_port(40_001);
+    lab.syn();
+    lab.step();
+    lab.syn(); // the first may be lost, and made room
+    assert!(lab.engine.flows().any(|flow| flow.guest == lab.guest), "{:?}", lab.engine.flow_count());
+    assert!(lab.engine.flows().any(|flow| flow.id == established), "not at the cost of those that are");
+    assert_eq!(lab.host.sockets.len(), lab.engine.flow_count(), "their sockets are closed");
 }
