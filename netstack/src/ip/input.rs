@@ -32,6 +32,11 @@ impl Engine {
         up: &mut U,
     ) -> Result<(), DropReason> {
         let packet = Packet::parse(bytes)?;
+        // The EtherType may have said otherwise.
+        let enabled = if packet.src.is_ipv4() { self.config.v4.is_some() } else { self.config.v6.is_some() };
+        if !enabled {
+            return Err(DropReason::FamilyOff);
+        }
         self.notice(now, mac, packet.src);
         if !packet.fragment {
             return self.on_packet(now, mac, &packet, offload, up);

@@ -230,7 +230,7 @@ impl Tcp {
     /// The flow's socket has news.
     pub(crate) fn on_upstream<U: Upstream>(&mut self, event: Event, ctx: &mut Ctx<'_, U>) -> Step {
         match event {
-            Event::Readable => self.tx.readable = true,
+            Event::Readable => self.tx.look(),
             Event::Writable if self.tx.is_broken() => {}
             Event::Writable => {
                 if let Err(errno) = self.rx.push(ctx) {
@@ -298,9 +298,8 @@ impl Tcp {
             ts_offset: self.tx.first().0,
             blocks: if self.sack { self.rx.blocks() } else { Default::default() },
         };
-        let more = match self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) {
-            Ok(more) => more,
-            Err(_) => return Err(self.abort(ctx)),
+        let Ok(more) = self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) else {
+            return Err(self.abort(ctx));
         };
         if self.tx.is_broken() && self.tx.is_drained() {
             return Err(self.abort(ctx));

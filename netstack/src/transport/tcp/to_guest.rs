@@ -59,7 +59,7 @@ pub(super) struct ToGuest {
     mss: u16,
     /// Acknowledged bytes that the socket does not know of yet.
     consume: u32,
-    pub(super) readable: bool,
+    readable: bool,
     /// The connection broke: behind what can still be read comes RST instead of FIN.
     broken: bool,
     /// Where our FIN lies: the socket's stream ends there.
@@ -168,7 +168,13 @@ impl ToGuest {
     /// The connection broke on the host's side.
     pub(super) const fn break_off(&mut self) {
         self.broken = true;
-        self.readable |= self.fin.is_none();
+        self.look();
+    }
+
+    /// The socket may have something to read.
+    pub(super) const fn look(&mut self) {
+        // Behind its end there is nothing.
+        self.readable = self.fin.is_none();
     }
 
     pub(super) const fn is_broken(&self) -> bool {

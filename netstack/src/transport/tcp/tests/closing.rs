@@ -304,3 +304,16 @@ fn a_broken_connection_that_the_guest_leaves_alone_ends_by_timeout() {
     assert!(!lab.lives());
     assert_eq!(lab.engine.next_timeout(), None);
 }
+
+#[test]
+fn news_behind_the_end_does_not_keep_a_broken_connection() {
+    let mut lab = Lab::open();
+    lab.serve_end();
+    lab.step();
+    lab.say(0, 1, &[]);
+    lab.event(Event::Readable);
+    lab.step();
+    fail(&mut lab);
+    assert!(lab.step().last().is_some_and(|got| got.is(RST | ACK)));
+    assert!(!lab.lives());
+}

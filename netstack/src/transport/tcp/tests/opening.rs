@@ -241,9 +241,9 @@ fn connections_that_never_open_do_not_lock_the_rest_out() {
     for port in 1..30 {
         lab.guest.set_port(port);
         if port % 2 == 0 {
-            lab.syn()
+            lab.syn();
         } else {
-            lab.datagram(b"x")
+            lab.datagram(b"x");
         }
         lab.step();
     }
