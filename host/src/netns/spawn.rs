@@ -10,7 +10,9 @@
 //!   Running::start ────────────▶ exec ── errno, if it fails ─▶ Err
 //! ```
 //! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf`.
-//! When this process ends, however it ends, the command is killed; with the last process in it the namespace goes.
+//! When this process ends, however it ends, the command is killed. What the command leaves behind in the background is
+//! ours by then (this process is its *subreaper*) and is killed when the command has ended, as the end of PID 1 does in
+//! a container; with the last process in it the namespace goes.
 //!
 //! Ids: one user and one group are mapped, which needs no privilege and no helper. setgroups(2) has to be denied for that
 //! (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed.
@@ -21,12 +23,12 @@ use super::enter::{Answer, Opened, open_here, receive, report_tap};
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
 use crate::sys::fdpass;
-use crate::sys::proc::{fork_child, pidfd_open, pidfd_signal, wait_for};
+use crate::sys::proc::{fork_child, pidfd_open, pidfd_signal, reap, wait_for};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, execvp, getegid, geteuid, getppid, sethostname};
@@ -97,7 +99,7 @@ pub struct Running {
     pidfd: OwnedFd,
     gate: OwnedFd,
     program: String,
-    reaped: bool,
+    outcome: Option<Outcome>,
 }
 
 /// Makes the namespaces and the TAP. The command waits for [`Running::start`]. Call it before starting threads.
@@ -108,6 +110,10 @@ pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| NetnsError::system("make a socket pair", error))?;
     let parent = Pid::this();
+    // Linux 3.4; without it, what is left behind merely lives on.
+    if let Err(error) = set_child_subreaper(true) {
+        log::debug!("background processes may outlive the command: {}", error.desc());
+    }
     // The parent's end is closed in the child, or the child would not notice the parent's death.
     let mut ours = Some(ours);
     let child = fork_child(|| {
@@ -129,7 +135,7 @@ pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
             return Err(NetnsError::system("watch the child", error));
         }
     };
-    let mut running = Running { child, pidfd, gate, program, reaped: false };
+    let mut running = Running { child, pidfd, gate, program, outcome: None };
     match receive(running.gate.as_fd()) {
         Ok(Answer::Tap(opened)) => Ok((opened, running)),
         Ok(Answer::Failure(message)) => Err(NetnsError::Child { message, status: 1 }),
@@ -177,7 +183,14 @@ impl Running {
         }
     }
 
-    /// Waits for its end.
+    /// Buries processes of the background that have ended: to be called on SIGCHLD.
+    pub fn bury(&mut self) {
+        while let Ok(Some(status)) = reap() {
+            self.note(status);
+        }
+    }
+
+    /// Waits for its end, then ends what it left behind.
     ///
     /// # Errors
     /// Those of waitpid(2).
@@ -186,19 +199,56 @@ impl Running {
     }
 
     fn reap(&mut self) -> io::Result<Outcome> {
-        let status = wait_for(self.child)?;
-        self.reaped = true;
-        Ok(match status {
-            WaitStatus::Signaled(_, signal, _) => Outcome::Signaled(signal),
-            WaitStatus::Exited(_, status) => Outcome::Exited(u8::try_from(status).unwrap_or(u8::MAX)),
-            _ => Outcome::Exited(u8::MAX),
-        })
+        let outcome = match self.outcome {
+            Some(outcome) => outcome,
+            None => outcome_of(wait_for(self.child)?),
+        };
+        self.outcome = Some(outcome);
+        sweep();
+        Ok(outcome)
     }
+
+    fn note(&mut self, status: WaitStatus) {
+        if status.pid() == Some(self.child) {
+            self.outcome = Some(outcome_of(status));
+        }
+    }
+}
+
+fn outcome_of(status: WaitStatus) -> Outcome {
+    match status {
+        WaitStatus::Signaled(_, signal, _) => Outcome::Signaled(signal),
+        WaitStatus::Exited(_, status) => Outcome::Exited(u8::try_from(status).unwrap_or(u8::MAX)),
+        _ => Outcome::Exited(u8::MAX),
+    }
+}
+
+/// Kills our children until there are none: each that dies hands its own to us. A child's number cannot pass to
+/// another process before we have waited for it.
+fn sweep() {
+    // Deep families take a round for each generation; what forks faster than it is killed is left to its fate.
+    const ROUNDS: usize = 64;
+    let list = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    for _ in 0..ROUNDS {
+        let Ok(children) = fs::read_to_string(&list) else { return };
+        let children: Vec<Pid> =
+            children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect();
+        if children.is_empty() {
+            return;
+        }
+        for child in &children {
+            let _ = kill(*child, Signal::SIGKILL);
+        }
+        for child in children {
+            let _ = wait_for(child);
+        }
+    }
+    log::warn!("the command has left processes behind that cannot be ended");
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.reaped {
+        if self.outcome.is_none() {
             self.signal(Signal::SIGKILL);
             let _ = self.reap();
         }
@@ -366,7 +416,7 @@ mod tests {
         let Some((_, running)) = ready(name, &["sleep", "30"]) else { return };
         let child = running.child;
         drop(running);
-        assert_eq!(nix::sys::signal::kill(child, None), Err(Errno::ESRCH), "even before it was started");
+        assert_eq!(kill(child, None), Err(Errno::ESRCH), "even before it was started");
     }
 
     #[test]
@@ -384,11 +434,30 @@ mod tests {
         .unwrap();
         drop(theirs);
         if let Ok((1, Some(pidfd))) = fdpass::receive(ours.as_fd(), &mut [0; 1]) {
-            nix::sys::signal::kill(parent, Signal::SIGKILL).unwrap();
+            kill(parent, Signal::SIGKILL).unwrap();
             let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
             assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16)).unwrap(), 1);
         }
         wait_for(parent).unwrap();
+    }
+
+    #[test]
+    fn what_stays_in_the_background_is_ended() {
+        let name = "what_stays_in_the_background_is_ended";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let script = "(sleep 30 & echo $! >\"$0\"; sleep 30) & while ! test -s \"$0\"; do :; done; exit 4";
+        let path = file.path().to_str().unwrap();
+        // In a process of its own: the other tests of this one have children too.
+        let parent = fork_child(|| {
+            let Some((_, mut running)) = ready(name, &["sh", "-c", script, path]) else { return 0 };
+            running.start().unwrap();
+            assert_eq!(running.wait().unwrap(), Outcome::Exited(4));
+            let grandchild: i32 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
+            assert_eq!(kill(Pid::from_raw(grandchild), None), Err(Errno::ESRCH));
+            0
+        })
+        .unwrap();
+        assert!(matches!(wait_for(parent).unwrap(), WaitStatus::Exited(_, 0)));
     }
 
     #[test]
