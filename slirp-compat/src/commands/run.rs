@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The command cannot be executed.
@@ -53,7 +54,7 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
     logging::init(log_level(&args.network));
     let network = network(&args.network).map_err(|error| error.to_string())?;
     // Caught before there is a child: no signal falls between.
-    let asked = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
+    let asked = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGCHLD];
     let signals = Signals::catch(&asked).map_err(|error| format!("cannot catch signals: {error}"))?;
     let command = Command {
         words: if args.cmd.is_empty() { vec![shell()] } else { args.cmd.clone() },
@@ -82,10 +83,12 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
 }
 
 /// Serves until the command ends.
-fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
+fn serve(session: &mut Session, mut running: Running) -> Result<Outcome, Failure> {
     loop {
         match session.run() {
             Ok(End::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP))) => running.signal(signal),
+            // The command itself is told by its pidfd; this may be something that it left behind.
+            Ok(End::Signal(Signal::SIGCHLD)) => running.bury(),
             // From the terminal, which has sent it to the command as well.
             Ok(End::Signal(_)) => {}
             Ok(End::Target | End::ExitFd) => break,
@@ -102,11 +105,26 @@ fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
 fn cannot_start(error: &StartError) -> Failure {
     let code = match error {
         StartError::Exec { errno: Errno::ENOENT, .. } => NOT_FOUND,
+        // exec says so too when it may not look into some directory of PATH.
+        StartError::Exec { errno: Errno::EACCES, program } if !exists(program) => NOT_FOUND,
         StartError::Exec { .. } => NOT_EXECUTABLE,
         StartError::Gone(_) => OWN_FAILURE,
     };
-    let hint = if code == NOT_FOUND { " (is it installed, and in PATH?)" } else { "" };
-    Failure(format!("{error}{hint}"), code)
+    match error {
+        StartError::Exec { program, .. } if code == NOT_FOUND => {
+            Failure(format!("{program}: command not found (is it installed, and in PATH?)"), code)
+        }
+        _ => Failure(error.to_string(), code),
+    }
+}
+
+/// Whether there is a file of this name where exec looks for it.
+fn exists(program: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// What a terminal starts.
