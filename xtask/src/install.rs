@@ -57,6 +57,9 @@ pub(crate) fn release(package: &str, program: &str) -> Done<PathBuf> {
     let mut build = cargo(&["build", "--release", "--quiet", "--package", package, "--bin", program]);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     build.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static").trim());
+    if let Some(commit) = tool::commit() {
+        build.env("SLIPWAY_COMMIT", commit);
+    }
     tool::run(build.args(["--target", &target]))?;
     let path = tool::target().join(&target).join("release").join(program);
     if path.is_file() { Ok(path) } else { Err(format!("{} was not built", path.display())) }

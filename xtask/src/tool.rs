@@ -46,6 +46,17 @@ pub(crate) fn output(command: &mut Command) -> Done<String> {
     }
 }
 
+/// The commit that is checked out, unless the builder names one or there is none.
+pub(crate) fn commit() -> Option<String> {
+    if let Ok(named) = std::env::var("SLIPWAY_COMMIT") {
+        return Some(named);
+    }
+    let mut git = Command::new("git");
+    let output = git.args(["rev-parse", "HEAD"]).current_dir(root()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
 fn line(command: &Command) -> String {
     let program =
         Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
