@@ -3,6 +3,7 @@
 //! They are taken over before anything else is opened, so that a number which is not open cannot come to mean
 //! something of our own.
 
+use crate::words::words;
 use slipway_host::sys::fdpass::take_inherited;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -24,7 +25,7 @@ impl ExitFd {
         match take_inherited(number) {
             Ok(fd) => Self::Open(fd),
             Err(error) => {
-                log::warn!("exit-fd {number}: {error}");
+                log::warn!("exit-fd {number}: {}", words(&error));
                 Self::Closed
             }
         }

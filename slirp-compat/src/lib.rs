@@ -21,6 +21,7 @@ pub mod flags;
 pub mod logging;
 pub mod serve;
 pub mod slirp4netns;
+pub mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

@@ -7,6 +7,7 @@ use super::{complain, configuration, drop_privileges, log_level, nameservers, ne
 use crate::cli::AttachArgs;
 use crate::fds::{ExitFd, ReadyFd};
 use crate::logging;
+use crate::words::words;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use slipway_host::netns::{self, Target, Watch};
@@ -31,8 +32,11 @@ pub fn main(args: &AttachArgs) -> ExitCode {
 fn start(args: &AttachArgs) -> Result<(), String> {
     logging::init(log_level(&args.network));
     let exit = args.exit_fd.map(ExitFd::take);
-    let ready =
-        args.ready_fd.map(ReadyFd::take).transpose().map_err(|error| format!("--ready-fd: {error}"))?;
+    let ready = args
+        .ready_fd
+        .map(ReadyFd::take)
+        .transpose()
+        .map_err(|error| format!("--ready-fd: {}", words(&error)))?;
     let network = network(&args.network).map_err(|error| error.to_string())?;
     let (target, watch) = target(&args.target)?;
     let target = target.with_userns(args.userns.clone());
@@ -40,7 +44,7 @@ fn start(args: &AttachArgs) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
 
     let mut session = session(&args.network, &network, opened.tap.into())?;
-    let system = |error: std::io::Error| format!("cannot set up the event loop: {error}");
+    let system = |error: std::io::Error| format!("cannot set up the event loop: {}", words(&error));
     session.catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(system)?;
     if let Some(exit) = exit {
         session.watch_exit(exit).map_err(system)?;
@@ -55,10 +59,10 @@ fn start(args: &AttachArgs) -> Result<(), String> {
     if let Some(ready) = ready
         && let Err(error) = ready.tell()
     {
-        complain(&format!("--ready-fd: {error}"));
+        complain(&format!("--ready-fd: {}", words(&error)));
     }
     // Whatever the reason, it is an ordinary end.
-    let end = session.run().map_err(|error| format!("the interface is gone: {error}"));
+    let end = session.run().map_err(|error| format!("the interface is gone: {}", words(&error)));
     if args.network.stats {
         let _ = std::io::stderr().write_all(report::counters(session.driver(), session.table()).as_bytes());
     }
@@ -83,7 +87,8 @@ fn target(word: &OsStr) -> Result<(Target, Watch), String> {
         Some(pid) => Err(format!("{pid} is no process id: it is a positive number")),
         None => {
             let path = Path::new(word);
-            let watch = Watch::path(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let watch =
+                Watch::path(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?;
             Ok((Target::path(path), watch))
         }
     }
@@ -95,7 +100,7 @@ struct PidFile(PathBuf);
 impl PidFile {
     fn write(path: &Path) -> Result<Self, String> {
         std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            .map_err(|error| format!("cannot write {}: {}", path.display(), words(&error)))?;
         Ok(Self(path.to_owned()))
     }
 }

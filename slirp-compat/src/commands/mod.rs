@@ -11,6 +11,7 @@ pub mod run;
 
 use crate::cli::{Cli, Command, NetworkArgs};
 use crate::serve::{Session, max_flows};
+use crate::words::words;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use log::LevelFilter;
@@ -102,12 +103,12 @@ fn session(args: &NetworkArgs, network: &Network, link: Link) -> Result<Session,
         None => link,
         Some(path) => File::create(path)
             .and_then(|file| link.captured(file))
-            .map_err(|error| format!("cannot record frames in {}: {error}", path.display()))?,
+            .map_err(|error| format!("cannot record frames in {}: {}", path.display(), words(&error)))?,
     };
-    let keys = random::keys().map_err(|error| format!("cannot draw random keys: {error}"))?;
+    let keys = random::keys().map_err(|error| format!("cannot draw random keys: {}", words(&error)))?;
     let engine = Engine::new(network.engine(link.capabilities(), keys, max_flows()));
-    let driver =
-        Driver::new(engine, link).map_err(|error| format!("cannot set up the event loop: {error}"))?;
+    let driver = Driver::new(engine, link)
+        .map_err(|error| format!("cannot set up the event loop: {}", words(&error)))?;
     let mut session = Session::new(driver);
     for rule in &args.publish {
         session.publish(*rule).map_err(|error| error.to_string())?;
@@ -147,7 +148,7 @@ fn nameservers(session: &mut Session, network: &Network) -> Result<(), String> {
     if network.nameservers.is_empty() {
         return session
             .follow_host_nameservers()
-            .map_err(|error| format!("cannot follow the host's resolv.conf: {error}"));
+            .map_err(|error| format!("cannot follow the host's resolv.conf: {}", words(&error)));
     }
     session.use_nameservers(network.nameservers.clone());
     Ok(())

@@ -10,6 +10,7 @@ use super::{
 use crate::cli::RunArgs;
 use crate::logging;
 use crate::serve::{End, Session};
+use crate::words::words;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, StartError};
@@ -55,7 +56,8 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
     let network = network(&args.network).map_err(|error| error.to_string())?;
     // Caught before there is a child: no signal falls between.
     let asked = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGCHLD];
-    let signals = Signals::catch(&asked).map_err(|error| format!("cannot catch signals: {error}"))?;
+    let signals =
+        Signals::catch(&asked).map_err(|error| format!("cannot catch signals: {}", words(&error)))?;
     let command = Command {
         words: if args.cmd.is_empty() { vec![shell()] } else { args.cmd.clone() },
         identity: if args.map_root { Identity::Root } else { Identity::Unchanged },
@@ -71,7 +73,7 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
     session
         .listen(signals)
         .and_then(|()| session.watch_target(running.watch()?))
-        .map_err(|error| format!("cannot set up the event loop: {error}"))?;
+        .map_err(|error| format!("cannot set up the event loop: {}", words(&error)))?;
     nameservers(&mut session, &network)?;
     drop_privileges(Profile::Parent)?;
     running.start().map_err(|error| cannot_start(&error))?;
@@ -94,12 +96,12 @@ fn serve(session: &mut Session, mut running: Running) -> Result<Outcome, Failure
             Ok(End::Target | End::ExitFd) => break,
             // The command may delete its interface; it runs on without network.
             Err(error) => {
-                complain(&format!("the interface is gone: {error}"));
+                complain(&format!("the interface is gone: {}", words(&error)));
                 break;
             }
         }
     }
-    running.wait().map_err(|error| Failure::from(format!("cannot wait for the command: {error}")))
+    running.wait().map_err(|error| Failure::from(format!("cannot wait for the command: {}", words(&error))))
 }
 
 fn cannot_start(error: &StartError) -> Failure {

@@ -15,6 +15,7 @@ use super::usage;
 use crate::fds::{ExitFd, ReadyFd};
 use crate::logging;
 use crate::serve::{End, Session, max_flows};
+use crate::words::words;
 use ipnet::Ipv4Net;
 use log::LevelFilter;
 use nix::errno::Errno;
@@ -114,7 +115,7 @@ impl World for System {
 }
 
 fn parent(doing: &'static str) -> impl Fn(std::io::Error) -> Failure {
-    move |error| Failure::Parent(format!("cannot {doing}: {error}"))
+    move |error| Failure::Parent(format!("cannot {doing}: {}", words(&error)))
 }
 
 fn start(config: &Config) -> Result<End, Failure> {
@@ -122,7 +123,7 @@ fn start(config: &Config) -> Result<End, Failure> {
     let exit = config.exit_fd.map(ExitFd::take);
     let ready = config.ready_fd.map(ReadyFd::take).transpose().unwrap_or_else(|error| {
         // Whoever waits for the byte notices our life or death too.
-        complain(&format!("ready-fd: {error}"));
+        complain(&format!("ready-fd: {}", words(&error)));
         None
     });
     let link = link(config)?;
@@ -149,9 +150,9 @@ fn start(config: &Config) -> Result<End, Failure> {
     if let Some(ready) = ready
         && let Err(error) = ready.tell()
     {
-        complain(&format!("ready-fd: {error}"));
+        complain(&format!("ready-fd: {}", words(&error)));
     }
-    session.run().map_err(|error| Failure::Parent(format!("do_slirp: read: {error}")))
+    session.run().map_err(|error| Failure::Parent(format!("do_slirp: read: {}", words(&error))))
 }
 
 /// The user namespace in which the sandbox may mount: the guest's, where it is known.
@@ -205,10 +206,10 @@ fn link(config: &Config) -> Result<Link, Failure> {
         }
         Target::TapFd(number) => {
             let tap = take_inherited(*number).and_then(Tap::from_owned_fd);
-            tap.map(Link::from).map_err(|error| Failure::Parent(format!("tapfd {number}: {error}")))
+            tap.map(Link::from).map_err(|error| Failure::Parent(format!("tapfd {number}: {}", words(&error))))
         }
         Target::Bess(path) => {
-            let fail = |error| Failure::Parent(format!("{}: {error}", path.display()));
+            let fail = |error| Failure::Parent(format!("{}: {}", path.display(), words(&error)));
             let listener = seqpacket::Listener::bind(path).map_err(fail)?;
             complain(&format!("Waiting for connection to {}", path.display()));
             Ok(listener.accept().map_err(fail)?.into())
