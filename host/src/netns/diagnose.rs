@@ -11,7 +11,31 @@ pub(super) fn words(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
-/// What the system says about user namespaces.
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Making the user namespace.
+    User,
+    /// Mapping our user and group into it.
+    Ids,
+    /// Making the network namespace and those that go with it.
+    Network,
+    /// Keeping mounts from the host.
+    Mounts,
+}
+
+impl Step {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::User => "make a user namespace",
+            Self::Ids => "map our user into a new user namespace",
+            Self::Network => "make a network namespace",
+            Self::Mounts => "keep mounts to ourselves",
+        }
+    }
+}
+
+/// What the system says about namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settings {
     /// `user.max_user_namespaces` is 0.
@@ -34,9 +58,13 @@ impl Settings {
         }
     }
 
-    /// One line about the failure to make, or to become master of, a user namespace.
-    pub(super) fn explain(self, error: Errno) -> String {
+    /// One line about the failure to make, or to become master of, a namespace.
+    pub(super) fn explain(self, step: Step, error: Errno) -> String {
         let advice = match error {
+            Errno::ENOSPC if matches!(step, Step::Network | Step::Mounts) => {
+                "there are too many, or they are switched off; as root, raise user.max_net_namespaces, \
+                 user.max_mnt_namespaces and user.max_uts_namespaces"
+            }
             Errno::ENOSPC | Errno::EPERM | Errno::EACCES if self.none_allowed => {
                 "they are switched off; as root: sysctl -w user.max_user_namespaces=15000"
             }
@@ -44,20 +72,22 @@ impl Settings {
                 "there are too many, or they are switched off further out; as root: sysctl -w user.max_user_namespaces=15000"
             }
             Errno::EUSERS => "they are nested too deeply; start this further out",
-            Errno::EINVAL | Errno::ENOSYS => "this kernel has none (CONFIG_USER_NS)",
+            Errno::EINVAL | Errno::ENOSYS => "this kernel has none (CONFIG_USER_NS, CONFIG_NET_NS)",
             Errno::EPERM | Errno::EACCES if self.privileged_only => {
                 "only root may make them; as root: sysctl -w kernel.unprivileged_userns_clone=1"
             }
+            // It lets the namespace be made, and refuses what comes next.
             Errno::EPERM | Errno::EACCES if self.apparmor => {
                 "AppArmor restricts them; as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give this \
                  program a profile that grants userns"
             }
             Errno::EPERM | Errno::EACCES => {
-                "a container or a security module around this process forbids them; allow unshare(2) and mount(2) there"
+                "a container, a chroot or a security module around this process forbids it; allow unshare(2) and mount(2) \
+                 there (Docker, Podman: --security-opt seccomp=unconfined)"
             }
             _ => "see user_namespaces(7)",
         };
-        format!("cannot make a user namespace: {}: {advice}", error.desc())
+        format!("cannot {}: {}: {advice}", step.name(), error.desc())
     }
 }
 
@@ -69,7 +99,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_its_advice() {
-        let advice = |settings: Settings, errno: Errno| settings.explain(errno);
+        let advice = |settings: Settings, errno: Errno| settings.explain(Step::User, errno);
         assert!(
             advice(Settings { none_allowed: true, ..OPEN }, Errno::ENOSPC).contains("max_user_namespaces")
         );
@@ -81,8 +111,14 @@ mod tests {
         assert!(advice(Settings { apparmor: true, ..OPEN }, Errno::EACCES).contains("AppArmor"));
         assert!(advice(OPEN, Errno::EPERM).contains("container"));
         assert!(advice(OPEN, Errno::EINVAL).contains("CONFIG_USER_NS"));
+        let refused = Settings { apparmor: true, ..OPEN };
+        assert!(refused.explain(Step::Ids, Errno::EPERM).contains("AppArmor"));
+        assert!(OPEN.explain(Step::Network, Errno::ENOSPC).contains("max_net_namespaces"));
         for errno in [Errno::ENOSPC, Errno::EPERM, Errno::EIO, Errno::EUSERS] {
-            assert_eq!(advice(OPEN, errno).lines().count(), 1);
+            for step in [Step::User, Step::Ids, Step::Network, Step::Mounts] {
+                let line = OPEN.explain(step, errno);
+                assert!(line.starts_with("cannot ") && line.lines().count() == 1, "{line}");
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod configure;
 mod diagnose;
 mod enter;
 mod spawn;
+mod supervise;
 mod watch;
 
 #[cfg(test)]

@@ -1,43 +1,53 @@
 //! Makes namespaces for a command, and starts it in them.
 //!
 //! ```text
-//!   this process                 child
-//!   ────────────                 ─────
+//!   this process                 child, later the command's keeper (supervise.rs)
+//!   ────────────                 ────────────────────────────────────────────────
 //!   fork ──────────────────────▶ unshare (user), map ids, unshare (network, mount, host name)
 //!                                open the TAP, configure it; resolv.conf, host name
 //!   receive the TAP ◀─ SCM_RIGHTS
 //!   get ready to serve           (waits)
-//!   Running::start ────────────▶ exec ── errno, if it fails ─▶ Err
+//!   Running::start ────────────▶ fork ─▶ exec ── errno, if it fails ─▶ Err
 //! ```
-//! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf`.
-//! When this process ends, however it ends, the command is killed. What the command leaves behind in the background is
-//! ours by then (this process is its *subreaper*) and is killed when the command has ended, as the end of PID 1 does in
-//! a container; with the last process in it the namespace goes.
+//! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf`;
+//! its terminal, process group and descriptors are the caller's too. When it ends, everything that it has left behind
+//! is ended; when this process ends, however it ends, so is the command. With the last process the namespace goes.
+//!
+//! For the caller: the terminal sends Ctrl-C and its like to the command as well as to you, so do not end of them; pass on
+//! SIGTERM and SIGHUP, which come to you alone ([`Running::signal`]).
 //!
 //! Ids: one user and one group are mapped, which needs no privilege and no helper. setgroups(2) has to be denied for that
-//! (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed.
+//! (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed. Root, where it may,
+//! makes no user namespace: programs that change their user (apt, su) go on working, and so do hosts where
+//! user namespaces are switched off.
+//!
+//! Limits: `/sys` still shows the host's interfaces (it belongs to whoever mounted it), and services that are asked
+//! through a socket in the file system (nscd, systemd-resolved) answer for the host.
 
 use super::configure::{Configure, allow_low_ports, allow_ping};
-use super::diagnose::{Settings, words};
+use super::diagnose::{Settings, Step, words};
 use super::enter::{Answer, Opened, open_here, receive, report_tap};
+use super::supervise::Keeper;
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
 use crate::sys::fdpass;
-use crate::sys::proc::{fork_child, pidfd_open, pidfd_signal, reap, wait_for};
+use crate::sys::proc::{fork_child, pidfd_open, wait_for};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::prctl::{set_dumpable, set_pdeathsig};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{Gid, Pid, Uid, execvp, getegid, geteuid, getppid, sethostname};
+use nix::unistd::{Gid, Pid, Uid, execvp, getegid, geteuid, getppid, pipe2, sethostname, write};
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 /// Who one is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +102,16 @@ pub enum StartError {
     Gone(#[source] io::Error),
 }
 
-/// A command's process, from before its exec to its end. Dropped before the end, it is killed.
+/// A command's process, from before its exec to its end. Dropped before the end, it is killed with all that it started.
 #[derive(Debug)]
 pub struct Running {
-    child: Pid,
+    keeper: Pid,
     pidfd: OwnedFd,
     gate: OwnedFd,
+    /// Carries signals; its end is the command's.
+    life: Option<OwnedFd>,
     program: String,
-    outcome: Option<Outcome>,
+    reaped: bool,
 }
 
 /// Makes the namespaces and the TAP. The command waits for [`Running::start`]. Call it before starting threads.
@@ -107,35 +119,34 @@ pub struct Running {
 /// # Errors
 /// One line for the user.
 pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+    let (gate, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| NetnsError::system("make a socket pair", error))?;
-    let parent = Pid::this();
-    // Linux 3.4; without it, what is left behind merely lives on.
-    if let Err(error) = set_child_subreaper(true) {
-        log::debug!("background processes may outlive the command: {}", error.desc());
-    }
-    // The parent's end is closed in the child, or the child would not notice the parent's death.
-    let mut ours = Some(ours);
-    let child = fork_child(|| {
+    let (life_read, life) =
+        pipe2(OFlag::O_CLOEXEC).map_err(|error| NetnsError::system("make a pipe", error))?;
+    // Our ends are closed in the child, or it would not notice our death. In each process one of two closures
+    // takes its ends; the other's are dropped.
+    let mut ours = Some((gate, life));
+    let mut their_ends = Some((theirs, life_read));
+    let keeper = fork_child(|| {
         ours = None;
-        in_child(command, parent, theirs.as_fd())
+        their_ends.take().map_or(1, |(gate, life)| in_child(command, gate, life))
     })
     .map_err(|error| NetnsError::system("fork", error))?;
-    drop(theirs);
-    let Some(gate) = ours.take() else {
+    drop(their_ends);
+    let Some((gate, life)) = ours else {
         return Err(NetnsError::system("fork", Errno::EBADF));
     };
     let program = command.words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let pidfd = match pidfd_open(child) {
+    let pidfd = match pidfd_open(keeper) {
         Ok(pidfd) => pidfd,
         Err(error) => {
             // Closing the gate ends the child.
             drop(gate);
-            let _ = wait_for(child);
+            let _ = wait_for(keeper);
             return Err(NetnsError::system("watch the child", error));
         }
     };
-    let mut running = Running { child, pidfd, gate, program, outcome: None };
+    let mut running = Running { keeper, pidfd, gate, life: Some(life), program, reaped: false };
     match receive(running.gate.as_fd()) {
         Ok(Answer::Tap(opened)) => Ok((opened, running)),
         Ok(Answer::Failure(message)) => Err(NetnsError::Child { message, status: 1 }),
@@ -168,7 +179,7 @@ impl Running {
         }
     }
 
-    /// Tells when it has ended.
+    /// Tells when it has ended, and what it left behind has been ended.
     ///
     /// # Errors
     /// Out of descriptors.
@@ -176,21 +187,18 @@ impl Running {
         Ok(Watch::from_pidfd(self.pidfd.try_clone()?))
     }
 
-    /// Sends it a signal; that it has ended already is no error.
+    /// Sends the started command a signal; that it has ended already is no error.
     pub fn signal(&self, signal: Signal) {
-        if let Err(error) = pidfd_signal(self.pidfd.as_fd(), signal) {
+        // Signals have numbers from 1 to 64.
+        let number = u8::try_from(signal as i32).unwrap_or(0);
+        if let Some(life) = &self.life
+            && let Err(error) = write(life, &[number])
+        {
             log::debug!("cannot pass on {signal}: {error}");
         }
     }
 
-    /// Buries processes of the background that have ended: to be called on SIGCHLD.
-    pub fn bury(&mut self) {
-        while let Ok(Some(status)) = reap() {
-            self.note(status);
-        }
-    }
-
-    /// Waits for its end, then ends what it left behind.
+    /// Waits for its end.
     ///
     /// # Errors
     /// Those of waitpid(2).
@@ -199,102 +207,88 @@ impl Running {
     }
 
     fn reap(&mut self) -> io::Result<Outcome> {
-        let outcome = match self.outcome {
-            Some(outcome) => outcome,
-            None => outcome_of(wait_for(self.child)?),
-        };
-        self.outcome = Some(outcome);
-        sweep();
-        Ok(outcome)
+        let status = wait_for(self.keeper)?;
+        self.reaped = true;
+        Ok(match status {
+            WaitStatus::Signaled(_, signal, _) => Outcome::Signaled(signal),
+            WaitStatus::Exited(_, status) => Outcome::Exited(u8::try_from(status).unwrap_or(u8::MAX)),
+            _ => Outcome::Exited(u8::MAX),
+        })
     }
-
-    fn note(&mut self, status: WaitStatus) {
-        if status.pid() == Some(self.child) {
-            self.outcome = Some(outcome_of(status));
-        }
-    }
-}
-
-fn outcome_of(status: WaitStatus) -> Outcome {
-    match status {
-        WaitStatus::Signaled(_, signal, _) => Outcome::Signaled(signal),
-        WaitStatus::Exited(_, status) => Outcome::Exited(u8::try_from(status).unwrap_or(u8::MAX)),
-        _ => Outcome::Exited(u8::MAX),
-    }
-}
-
-/// Kills our children until there are none: each that dies hands its own to us. A child's number cannot pass to
-/// another process before we have waited for it.
-fn sweep() {
-    // Deep families take a round for each generation; what forks faster than it is killed is left to its fate.
-    const ROUNDS: usize = 64;
-    let list = format!("/proc/self/task/{}/children", nix::unistd::gettid());
-    for _ in 0..ROUNDS {
-        let Ok(children) = fs::read_to_string(&list) else { return };
-        let children: Vec<Pid> =
-            children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect();
-        if children.is_empty() {
-            return;
-        }
-        for child in &children {
-            let _ = kill(*child, Signal::SIGKILL);
-        }
-        for child in children {
-            let _ = wait_for(child);
-        }
-    }
-    log::warn!("the command has left processes behind that cannot be ended");
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.outcome.is_none() {
-            self.signal(Signal::SIGKILL);
-            let _ = self.reap();
+        if self.reaped {
+            return;
         }
+        // Whether it waits at the gate or keeps a command: it has to end now. The gate's end is of no use to a child
+        // that is still opening the TAP, but what it does there does not take long.
+        self.life = None;
+        let _ = shutdown(self.gate.as_raw_fd(), Shutdown::Both);
+        let _ = self.reap();
     }
 }
 
-/// The child's whole life, if all goes wrong; otherwise exec ends it.
-fn in_child(command: &Command, parent: Pid, gate: BorrowedFd<'_>) -> u8 {
-    let tap = match prepare(command, parent) {
-        Ok(()) => open_here(&command.interface, Some(&command.configure)),
-        Err(line) => Err(line),
-    };
+/// The child's whole life.
+fn in_child(command: &Command, gate: OwnedFd, life: OwnedFd) -> u8 {
+    let tap = prepare(command).and_then(|()| open_here(&command.interface, Some(&command.configure)));
     let tap = tap.and_then(|tap| finish(command).map(|()| tap));
-    if report_tap(gate, tap).is_err() {
+    // The TAP itself is kept by the parent alone.
+    if report_tap(gate.as_fd(), tap).is_err() {
         return 1;
     }
     let mut go = [0; 1];
-    match fdpass::receive(gate, &mut go) {
+    match fdpass::receive(gate.as_fd(), &mut go) {
         Ok((1.., _)) => {}
         // The parent has given up, and said why.
         _ => return 1,
     }
-    let errno = execute(command);
+    let keeper = Pid::this();
+    let started = Keeper::new(life).and_then(|ready| {
+        let pid = fork_child(|| {
+            let errno = execute(command, keeper);
+            refuse(gate.as_fd(), errno);
+            1
+        })?;
+        Ok((ready, pid))
+    });
+    match started {
+        Ok((ready, pid)) => {
+            // Exec closes the command's copy; ours must not hide that from the parent.
+            drop(gate);
+            ready.stay(pid)
+        }
+        Err(error) => {
+            refuse(gate.as_fd(), error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
+            1
+        }
+    }
+}
+
+/// Tells the parent why the command was not executed.
+fn refuse(gate: BorrowedFd<'_>, errno: Errno) {
     let number = errno as i32;
     let _ = fdpass::send(gate, &number.to_ne_bytes(), None);
-    1
 }
 
 /// Namespaces and ids.
-fn prepare(command: &Command, parent: Pid) -> Result<(), String> {
+fn prepare(command: &Command) -> Result<(), String> {
     let (uid, gid) = (geteuid(), getegid());
     let settings = Settings::read();
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| settings.explain(error))?;
-    map_ids(command.identity, uid, gid)
-        .map_err(|error| settings.explain(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
     let mut kinds = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     kinds.set(CloneFlags::CLONE_NEWUTS, command.hostname.is_some());
-    unshare(kinds).map_err(|error| settings.explain(error))?;
-    // Only now: a change of credentials forgets it. What may have happened before, is looked at.
-    set_pdeathsig(Signal::SIGKILL).map_err(|error| error.desc().to_owned())?;
-    if getppid() != parent {
-        return Err("the parent is gone".to_owned());
+    // A root without CAP_SYS_ADMIN, as containers have it, is refused and goes the way of all others.
+    if !uid.is_root() || unshare(kinds).is_err() {
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| settings.explain(Step::User, error))?;
+        map_ids(command.identity, uid, gid).map_err(|error| {
+            settings.explain(Step::Ids, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        })?;
+        unshare(kinds).map_err(|error| settings.explain(Step::Network, error))?;
     }
     // What is mounted here stays here; what the host mounts is seen.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
-        .map_err(|error| settings.explain(error))
+        .map_err(|error| settings.explain(Step::Mounts, error))
 }
 
 /// What the command may notice, when the network is there.
@@ -314,31 +308,48 @@ fn finish(command: &Command) -> Result<(), String> {
 
 fn map_ids(identity: Identity, uid: Uid, gid: Gid) -> io::Result<()> {
     let inside = |id: u32| if identity == Identity::Root { 0 } else { id };
+    // A program that its user may execute but not read has a /proc that belongs to root.
+    let _ = set_dumpable(true);
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{} {uid} 1", inside(uid.as_raw())))?;
     fs::write("/proc/self/gid_map", format!("{} {gid} 1", inside(gid.as_raw())))
 }
 
-/// Binds a file with `text` over `/etc/resolv.conf`. The file lives in a tmpfs that has no other name: it was mounted on
-/// `/tmp` for a moment, and nothing of it is left when the namespace ends.
+/// Where the file for [`cover_resolv_conf`] may be made. None of them has to exist.
+const PLACES: [&str; 4] = ["/tmp", "/run", "/dev/shm", "/mnt"];
+
+/// Binds a file with `text` over `/etc/resolv.conf`, or over what that is a link to. The file lives in a tmpfs that has
+/// no other name: it was mounted elsewhere for a moment, and nothing of it is left when the namespace ends.
 fn cover_resolv_conf(text: &str) -> io::Result<()> {
-    const PLACE: &str = "/tmp";
+    let target = fs::canonicalize("/etc/resolv.conf")?;
+    let usable = |place: &&&str| Path::new(place).is_dir() && !target.starts_with(place);
+    let place = PLACES.iter().find(usable).ok_or(Errno::ENOENT)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("tmpfs"), PLACE, Some("tmpfs"), flags, Some("size=64k,mode=0755"))?;
-    let file = Path::new(PLACE).join("resolv.conf");
-    let covered = fs::write(&file, text).and_then(|()| {
-        Ok(mount(Some(&file), "/etc/resolv.conf", None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
-    });
-    umount2(PLACE, MntFlags::MNT_DETACH)?;
+    mount(Some("tmpfs"), *place, Some("tmpfs"), flags, Some("size=64k,mode=0755"))?;
+    let covered = bind_text(&Path::new(place).join("resolv.conf"), text, &target);
+    umount2(*place, MntFlags::MNT_DETACH)?;
     covered
 }
 
-/// Returns only if it fails.
-fn execute(command: &Command) -> Errno {
+fn bind_text(file: &PathBuf, text: &str, target: &PathBuf) -> io::Result<()> {
+    fs::write(file, text)?;
+    // Whatever our umask: it is for every user in there.
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
+    Ok(mount(Some(file), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// In the command's process. Returns only if it fails.
+fn execute(command: &Command, keeper: Pid) -> Errno {
     let words: Result<Vec<CString>, _> =
         command.words.iter().map(|word| CString::new(word.as_bytes())).collect();
     let Ok(words) = words else { return Errno::EINVAL };
     let Some(program) = words.first() else { return Errno::ENOENT };
+    // The keeper might have been killed before this took effect.
+    match set_pdeathsig(Signal::SIGKILL) {
+        Ok(()) if getppid() == keeper => {}
+        Ok(()) => return Errno::ESRCH,
+        Err(errno) => return errno,
+    }
     if let Err(error) = command.inheritance.restore() {
         return error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     }
@@ -349,123 +360,4 @@ fn execute(command: &Command) -> Errno {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use slipway_netstack::config::Mtu;
-
-    fn command(words: &[&str]) -> Command {
-        Command {
-            words: words.iter().map(OsString::from).collect(),
-            identity: Identity::Root,
-            hostname: Some("inside".to_owned()),
-            resolv_conf: Some("nameserver 192.0.2.3\n".to_owned()),
-            interface: "tap3".to_owned(),
-            configure: Configure { mtu: Mtu::ETHERNET, mac: None, v4: None, v6: None },
-            inheritance: Inheritance::current().unwrap(),
-        }
-    }
-
-    /// Namespaces for `words`, unless the machine cannot.
-    fn ready(name: &str, words: &[&str]) -> Option<(Opened, Running)> {
-        match spawn(&command(words)) {
-            Err(error)
-                if error.to_string().contains("/dev/net/tun")
-                    || error.to_string().contains("user namespace") =>
-            {
-                println!("SKIP {name}: {error}");
-                None
-            }
-            result => Some(result.unwrap()),
-        }
-    }
-
-    #[test]
-    fn a_command_finds_what_was_prepared() {
-        let script = "test \"$(id -u)\" = 0 && test \"$(cat /proc/sys/kernel/hostname)\" = inside \
-                      && grep -q 192.0.2.3 /etc/resolv.conf && test -e /sys/class/net && grep -q tap3 /proc/net/dev \
-                      && ls /tmp >/dev/null && exit 7";
-        let Some((opened, mut running)) = ready("a_command_finds_what_was_prepared", &["sh", "-c", script])
-        else {
-            return;
-        };
-        assert_eq!(opened.tap.name(), "tap3");
-        running.start().unwrap();
-        assert_eq!(running.wait().unwrap(), Outcome::Exited(7));
-    }
-
-    #[test]
-    fn what_cannot_be_executed_is_told() {
-        for (program, expected) in [("/no/such/program", Errno::ENOENT), ("/etc/passwd", Errno::EACCES)] {
-            let Some((_, mut running)) = ready("what_cannot_be_executed_is_told", &[program]) else { return };
-            match running.start() {
-                Err(StartError::Exec { program: named, errno }) => {
-                    assert_eq!((named.as_str(), errno), (program, expected));
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn signals_reach_it_and_dropping_kills() {
-        let name = "signals_reach_it_and_dropping_kills";
-        let Some((_, mut running)) = ready(name, &["sleep", "30"]) else { return };
-        running.start().unwrap();
-        running.signal(Signal::SIGTERM);
-        assert_eq!(running.wait().unwrap(), Outcome::Signaled(Signal::SIGTERM));
-        let Some((_, running)) = ready(name, &["sleep", "30"]) else { return };
-        let child = running.child;
-        drop(running);
-        assert_eq!(kill(child, None), Err(Errno::ESRCH), "even before it was started");
-    }
-
-    #[test]
-    fn it_dies_with_its_parent() {
-        let name = "it_dies_with_its_parent";
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-        let parent = fork_child(|| {
-            let Some((_, mut running)) = ready(name, &["sleep", "30"]) else { return 0 };
-            running.start().unwrap();
-            fdpass::send(theirs.as_fd(), b"C", Some(running.pidfd.as_fd())).unwrap();
-            std::thread::sleep(std::time::Duration::from_secs(30));
-            0
-        })
-        .unwrap();
-        drop(theirs);
-        if let Ok((1, Some(pidfd))) = fdpass::receive(ours.as_fd(), &mut [0; 1]) {
-            kill(parent, Signal::SIGKILL).unwrap();
-            let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
-            assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16)).unwrap(), 1);
-        }
-        wait_for(parent).unwrap();
-    }
-
-    #[test]
-    fn what_stays_in_the_background_is_ended() {
-        let name = "what_stays_in_the_background_is_ended";
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let script = "(sleep 30 & echo $! >\"$0\"; sleep 30) & while ! test -s \"$0\"; do :; done; exit 4";
-        let path = file.path().to_str().unwrap();
-        // In a process of its own: the other tests of this one have children too.
-        let parent = fork_child(|| {
-            let Some((_, mut running)) = ready(name, &["sh", "-c", script, path]) else { return 0 };
-            running.start().unwrap();
-            assert_eq!(running.wait().unwrap(), Outcome::Exited(4));
-            let grandchild: i32 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
-            assert_eq!(kill(Pid::from_raw(grandchild), None), Err(Errno::ESRCH));
-            0
-        })
-        .unwrap();
-        assert!(matches!(wait_for(parent).unwrap(), WaitStatus::Exited(_, 0)));
-    }
-
-    #[test]
-    fn the_parents_own_namespaces_stay() {
-        let before = fs::read_link("/proc/self/ns/net").unwrap();
-        let Some((_, running)) = ready("the_parents_own_namespaces_stay", &["true"]) else { return };
-        let inside = fs::read_link(format!("/proc/{}/ns/net", running.child)).unwrap();
-        assert_ne!(inside, before);
-        assert_eq!(fs::read_link("/proc/self/ns/net").unwrap(), before);
-    }
-}
+mod tests;

@@ -85,13 +85,12 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
 }
 
 /// Serves until the command ends.
-fn serve(session: &mut Session, mut running: Running) -> Result<Outcome, Failure> {
+fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
     loop {
         match session.run() {
             Ok(End::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP))) => running.signal(signal),
-            // The command itself is told by its pidfd; this may be something that it left behind.
-            Ok(End::Signal(Signal::SIGCHLD)) => running.bury(),
-            // From the terminal, which has sent it to the command as well.
+            // SIGINT and SIGQUIT come from the terminal, which has sent them to the command as well. SIGCHLD is caught only
+            // so that it is not ignored; the command's end is told by its pidfd.
             Ok(End::Signal(_)) => {}
             Ok(End::Target | End::ExitFd) => break,
             // The command may delete its interface; it runs on without network.
