@@ -50,6 +50,8 @@ pub(crate) struct Host {
     pub(crate) refuse: Option<Errno>,
     pub(crate) reset: Vec<FlowId>,
     pub(crate) closed: Vec<FlowId>,
+    /// What the last of these was in the end.
+    pub(crate) last: Option<Socket>,
     /// Datagrams sent: socket, destination, bytes, size of each.
     pub(crate) datagrams: Vec<(FlowId, SocketAddr, Vec<u8>, usize)>,
     pub(crate) refuse_datagrams: Option<Errno>,
@@ -161,8 +163,9 @@ impl Upstream for Host {
     }
 
     fn close(&mut self, flow: FlowId) {
-        if self.sockets.remove(&flow).is_some() {
+        if let Some(socket) = self.sockets.remove(&flow) {
             self.closed.push(flow);
+            self.last = Some(socket);
         }
     }
 }

@@ -6,6 +6,7 @@ mod closing;
 mod opening;
 mod to_guest;
 mod to_upstream;
+mod weather;
 
 use crate::transport::lab::{ACK, FIN, Got, Lab, RST, SYN, bytes, ms};
 use crate::upstream::{Errno, Event};

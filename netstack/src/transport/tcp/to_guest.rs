@@ -601,11 +601,13 @@ impl ToGuest {
             self.send_fin(ctx.now, rx, head, wire);
             return Ok(Some(gap.end));
         }
-        let want = self.chunk(wire.key.guest.ip(), head, ctx.now).min(gap.end.since(gap.start) as usize);
-        let want = match self.fin {
-            Some(fin) => want.min(fin.since(gap.start) as usize),
-            None => want,
-        };
+        // RFC 9293 §3.8.6: a window that was taken back binds repeats, too; at its very edge one byte is a probe.
+        let room = self.una.plus(self.window).since(gap.start);
+        if room == 0 && gap.start != self.una {
+            return Ok(None);
+        }
+        let data = self.fin.map_or(gap.end, |fin| gap.end.min(fin)).since(gap.start).min(room.max(1));
+        let want = self.chunk(wire.key.guest.ip(), head, ctx.now).min(data as usize);
         let offset = gap.start.since(self.una) as usize;
         match ctx.up.tcp_peek(ctx.id, offset, wire.out.buffer.payload_mut(want)) {
             Peek::Data(n) => {

@@ -292,3 +292,19 @@ fn the_first_segment_into_a_reopened_window_may_be_lost() {
     assert!(lab.step().is_empty());
     assert!(!lab.pass(ms(1_500)).is_empty(), "the timer began anew with the window");
 }
+
+#[test]
+fn repeats_obey_a_window_that_was_taken_back() {
+    let mut lab = Lab::open();
+    lab.serve(&bytes(20_000));
+    lab.step();
+    lab.window(0, 0, 2000);
+    let end = lab.theirs(2000);
+    for (_, got) in lab.pass(ms(1000)) {
+        let last = got.seq.wrapping_add(u32::try_from(got.payload.len()).unwrap());
+        assert!(last.wrapping_sub(end).cast_signed() <= 0, "{got:?}");
+    }
+    lab.window(0, 1460, 2000);
+    let got = lab.step();
+    assert_eq!(data(&got).len(), 2000);
+}
