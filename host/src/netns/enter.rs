@@ -180,3 +180,6 @@ fn receive_message(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

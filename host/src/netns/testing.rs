@@ -47,6 +47,24 @@ fn judge(name: &str, child: Pid) {
     }
 }
 
+/// Runs `work` in a child whose mounts are its own. Passes over where the tests do not run as root.
+pub(super) fn in_new_mounts(name: &str, work: impl FnOnce()) {
+    let child = fork_child(|| {
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() || keep_mounts().is_err() {
+            return SKIPPED;
+        }
+        work();
+        0
+    })
+    .unwrap();
+    judge(name, child);
+}
+
+fn keep_mounts() -> nix::Result<()> {
+    const NONE: Option<&str> = None;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+}
+
 /// Runs `work` in a child as [`NOBODY`], for whom there is a `/dev/net/tun` of mode 0666. Passes over where the tests do
 /// not run as root.
 pub(super) fn unprivileged(name: &str, work: impl FnOnce()) {
@@ -78,9 +96,8 @@ pub(super) fn unprivileged_with_tun(name: &str, mode: Option<u32>, work: impl Fn
 
 /// A /dev/net of this process's own, with a `tun` of that mode.
 fn device(mode: Option<u32>) -> nix::Result<()> {
-    const NONE: Option<&str> = None;
     let path = "/dev/net/tun";
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    keep_mounts()?;
     mount(Some("tmpfs"), "/dev/net", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
     if let Some(mode) = mode {
         mknod(path, SFlag::S_IFCHR, Mode::empty(), makedev(10, 200))?;

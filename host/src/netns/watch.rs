@@ -2,14 +2,17 @@
 //!
 //! A namespace itself tells nobody that it is empty, and our TAP keeps it alive anyway. So the process that was named
 //! is watched, or the file: engines unlink it when they are done (`ip netns delete`, Podman). Nothing is polled.
+//!
+//! Limits: a namespace that is bound to a path and has no process left goes on for us until that path is removed or
+//! replaced; unmounting alone tells nobody. After the start no path is looked up again, for a sandbox may hide it.
 
 use crate::sys::proc::pidfd_open;
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use nix::unistd::Pid;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A target whose end is awaited.
@@ -21,7 +24,11 @@ pub struct Watch {
 #[derive(Debug)]
 enum Kind {
     Process(OwnedFd),
-    File { inotify: Inotify, path: PathBuf, identity: (u64, u64) },
+    /// The directory is watched, of which only one name matters.
+    File {
+        inotify: Inotify,
+        name: OsString,
+    },
 }
 
 impl Watch {
@@ -37,33 +44,56 @@ impl Watch {
         Self { kind: Kind::Process(pidfd) }
     }
 
-    /// Watches what is at `path`; `/proc/PID/...` means the process.
+    /// Watches what is at `path`; `/proc/PID/...` means the process, even at the end of links.
     ///
     /// # Errors
     /// ENOENT when nothing is there; those of inotify(7).
     pub fn path(path: &Path) -> io::Result<Self> {
-        let path = std::path::absolute(path)?;
-        let identity = identity(&path)?;
+        let path = follow(std::path::absolute(path)?)?;
         if let Some(pid) = process_of(&path) {
             return Self::process(pid);
         }
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::EISDIR.into());
+        };
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_CREATE;
-        inotify.add_watch(path.parent().unwrap_or_else(|| Path::new("/")), gone)?;
-        Ok(Self { kind: Kind::File { inotify, path, identity } })
+        inotify.add_watch(dir, GONE | AddWatchFlags::IN_ONLYDIR)?;
+        // Last, or its end could be missed.
+        std::fs::metadata(&path)?;
+        Ok(Self { kind: Kind::File { inotify, name: name.to_owned() } })
     }
 
-    /// To be asked when the descriptor is readable.
+    /// To be asked once when the descriptor is readable: what has happened is read away.
     #[must_use]
     pub fn ended(&self) -> bool {
         match &self.kind {
             Kind::Process(_) => true,
-            Kind::File { inotify, path, identity: first } => {
-                // What happened does not matter, only what is there now.
-                while matches!(inotify.read_events(), Ok(_) | Err(Errno::EINTR)) {}
-                identity(path).ok() != Some(*first)
+            Kind::File { inotify, name } => {
+                let mut ended = false;
+                loop {
+                    match inotify.read_events() {
+                        Ok(events) => ended |= events.iter().any(|event| ends(event, name)),
+                        Err(Errno::EINTR) => {}
+                        Err(_) => return ended,
+                    }
+                }
             }
         }
+    }
+}
+
+/// The name goes, is given to something else, or the directory itself goes.
+const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE
+    .union(AddWatchFlags::IN_MOVE)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
+
+/// Whether this is the end of `name`. Without a name it is about the directory. That events were lost, and with
+/// them perhaps the one awaited, happens after 16384 of them unread: it is no end.
+fn ends(event: &InotifyEvent, name: &OsStr) -> bool {
+    match &event.name {
+        Some(named) => named == name,
+        None => !event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW),
     }
 }
 
@@ -76,10 +106,17 @@ impl AsFd for Watch {
     }
 }
 
-/// Device and inode: a namespace's own, when one is bound to the path.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let found = std::fs::metadata(path)?;
-    Ok((found.dev(), found.ino()))
+/// The file itself, in place of a link to it. The links below `/proc/PID` are none that could be followed by name.
+fn follow(mut path: PathBuf) -> io::Result<PathBuf> {
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        if process_of(&path).is_some() || !std::fs::symlink_metadata(&path)?.is_symlink() {
+            return Ok(path);
+        }
+        let link = std::fs::read_link(&path)?;
+        path = path.parent().unwrap_or_else(|| Path::new("/")).join(link);
+    }
+    Err(Errno::ELOOP.into())
 }
 
 /// The process that `/proc/PID/...` belongs to.
@@ -93,6 +130,7 @@ fn process_of(path: &Path) -> Option<Pid> {
 mod tests {
     use super::*;
     use crate::sys::proc::{fork_child, wait_for};
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::signal::{Signal, kill};
 
@@ -109,11 +147,16 @@ mod tests {
         })
         .unwrap();
         let by_pid = Watch::process(child).unwrap();
-        let by_path = Watch::path(Path::new(&format!("/proc/{child}/ns/net"))).unwrap();
-        assert!(!readable(&by_pid, 0) && !readable(&by_path, 0));
+        let path = format!("/proc/{child}/ns/net");
+        let by_path = Watch::path(Path::new(&path)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(path, dir.path().join("first")).unwrap();
+        std::os::unix::fs::symlink("first", dir.path().join("second")).unwrap();
+        let by_link = Watch::path(&dir.path().join("second")).unwrap();
+        let all = [by_pid, by_path, by_link];
+        assert!(all.iter().all(|watch| !readable(watch, 0)));
         kill(child, Signal::SIGKILL).unwrap();
-        assert!(readable(&by_pid, 5000) && readable(&by_path, 5000));
-        assert!(by_pid.ended() && by_path.ended());
+        assert!(all.iter().all(|watch| readable(watch, 5000) && watch.ended()));
         wait_for(child).unwrap();
         assert!(Watch::process(child).is_err());
     }
@@ -125,13 +168,43 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let watch = Watch::path(&path).unwrap();
         std::fs::write(dir.path().join("other"), "").unwrap();
+        std::fs::rename(dir.path().join("other"), dir.path().join("same")).unwrap();
         assert!(readable(&watch, 1000) && !watch.ended(), "a neighbour is no matter");
         assert!(!readable(&watch, 0), "and read away");
-        std::fs::rename(dir.path().join("other"), &path).unwrap();
+        std::fs::rename(dir.path().join("same"), &path).unwrap();
         assert!(readable(&watch, 1000) && watch.ended());
         let watch = Watch::path(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(readable(&watch, 1000) && watch.ended());
         assert!(Watch::path(&path).is_err());
+    }
+
+    #[test]
+    fn a_bound_namespace_ends_with_its_name() {
+        let name = "a_bound_namespace_ends_with_its_name";
+        crate::netns::testing::in_new_mounts(name, || {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ns");
+            std::fs::write(&path, "").unwrap();
+            mount(Some("/proc/self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+            let watch = Watch::path(&path).unwrap();
+            std::fs::write(dir.path().join("neighbour"), "").unwrap();
+            std::fs::remove_file(dir.path().join("neighbour")).unwrap();
+            assert!(readable(&watch, 1000) && !watch.ended());
+            umount2(&path, MntFlags::MNT_DETACH).unwrap();
+            assert!(!readable(&watch, 0));
+            std::fs::remove_file(&path).unwrap();
+            assert!(readable(&watch, 1000) && watch.ended());
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let looped = dir.path().join("loop");
+        std::os::unix::fs::symlink("loop", &looped).unwrap();
+        assert_eq!(Watch::path(&looped).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32));
+        assert_eq!(Watch::path(Path::new("/")).unwrap_err().raw_os_error(), Some(Errno::EISDIR as i32));
+        assert!(Watch::path(Path::new("/proc/0/ns/net")).is_err());
     }
 }
