@@ -57,6 +57,8 @@ pub(crate) fn run(wish: &Wish) -> Done {
         }
     }
     subjects.push(Subject::Host);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
     let _allowed = Allowed::cubic();
     let options = LabOptions { programs, congestion: Some("cubic".to_owned()) };
     let lab = Lab::new(&options).or_else(|_| Lab::new(&LabOptions { congestion: None, ..options.clone() }));
@@ -64,7 +66,7 @@ pub(crate) fn run(wish: &Wish) -> Done {
     let table = measure(&lab, wish, &subjects);
     println!("\n{}", table.markdown());
     if wish.write {
-        table::write(&table, wish.rounds)?;
+        table::write(&table, wish.rounds, load)?;
     }
     Ok(())
 }

@@ -172,19 +172,19 @@ const BEGIN: &str = "<!-- table: begin -->";
 const END: &str = "<!-- table: end -->";
 
 /// Puts the table, with the machine it was taken on, into docs/performance.md.
-pub(crate) fn write(table: &Table, rounds: usize) -> Done {
+pub(crate) fn write(table: &Table, rounds: usize, load: &str) -> Done {
     let path = tool::root().join("docs/performance.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (head, rest) = page.split_once(BEGIN).ok_or_else(|| format!("{}: no {BEGIN}", path.display()))?;
     let (_, tail) = rest.split_once(END).ok_or_else(|| format!("{}: no {END}", path.display()))?;
-    let text = format!("{head}{BEGIN}\n{}\n\n{}{END}{tail}", machine(rounds), table.markdown());
+    let text = format!("{head}{BEGIN}\n{}\n\n{}{END}{tail}", machine(rounds, load), table.markdown());
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{}", path.display());
     Ok(())
 }
 
 /// The machine and the programs, as a paragraph.
-fn machine(rounds: usize) -> String {
+fn machine(rounds: usize, load: &str) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let said = |program: &str| {
         let mut command = std::process::Command::new(program);
@@ -203,7 +203,7 @@ fn machine(rounds: usize) -> String {
         .unwrap_or_default();
     format!(
         "Taken on {} with {cores} cores of {}, {} GiB, Linux {}; peers: {}; {}. Medians of {rounds} rounds, the worst \
-         round in brackets.",
+         round in brackets. Load average before the start: {load} (above 0.5 somebody else was busy, too).",
         String::from_utf8_lossy(&day).trim(),
         model.trim_start_matches([' ', '\t', ':']),
         kib.div_ceil(1 << 20),
