@@ -212,7 +212,7 @@ impl Engine {
         if peer.is_ipv4() != guest.is_ipv4() {
             return Err(DropReason::FamilyOff);
         }
-        let key = Key { kind: Kind::UdpPair, guest, peer };
+        let (peer, known) = self.client_flow(from, guest, peer)?;
         // Before a flow is made: one without a socket attached could never answer.
         let found = self.neighbours.lookup(now, guest.ip());
         let to_mac = match found {
@@ -220,9 +220,10 @@ impl Engine {
             Lookup::Resolve { .. } => self.config.guest_mac,
             Lookup::Unreachable => Some(self.config.guest_mac.ok_or(DropReason::Unresolved)?),
         };
-        let (flow, new) = match self.flows.find(&key) {
+        let (flow, new) = match known {
             Some(id) => (id, false),
             None => {
+                let key = Key { kind: Kind::UdpPair, guest, peer };
                 let role = Role::Inbound { client: from };
                 let id = self.insert(key, Body::Udp(Box::new(Udp::new(role, MacAddr::BROADCAST, now))))?;
                 self.counters.udp_flows += 1;
@@ -265,6 +266,29 @@ impl Engine {
         }
         self.counters.udp_in += 1;
         Ok(Inbound { flow, new })
+    }
+
+    /// How the guest sees a client of a forwarded port, and the client's flow if it has one. Two clients can look the
+    /// same (127.0.0.1 and 127.0.0.2 from the same port): the second gets another port.
+    fn client_flow(
+        &mut self,
+        client: SocketAddr,
+        guest: SocketAddr,
+        mut peer: SocketAddr,
+    ) -> Result<(SocketAddr, Option<FlowId>), DropReason> {
+        for _ in 0..64 {
+            let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) else {
+                return Ok((peer, None));
+            };
+            if let Some((_, entry)) = self.flows.get_mut(id)
+                && let Body::Udp(udp) = &entry.body
+                && matches!(udp.role, Role::Inbound { client: known } if known == client)
+            {
+                return Ok((peer, Some(id)));
+            }
+            peer.set_port(peer.port().wrapping_add(1).max(1024));
+        }
+        Err(DropReason::NoRoom)
     }
 
     /// One datagram as frames of their own: one, or fragments.

@@ -182,3 +182,28 @@ fn a_guest_whose_mac_address_is_configured_is_not_looked_for() {
     lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
     assert!(lab.link.to().any(|mac| mac == GUEST_MAC), "the datagram; beside it we ask");
 }
+
+#[test]
+fn clients_that_look_alike_get_their_own_answers() {
+    let mut lab = Lab::new();
+    lab.datagram(b"teaches the MAC address");
+    lab.step();
+    lab.host.datagrams.clear();
+    let clients = ["127.0.0.1:5000", "127.0.0.2:5000"].map(|client| client.parse::<SocketAddr>().unwrap());
+    let mut flows = Vec::new();
+    for client in clients.into_iter().chain(clients) {
+        let inbound =
+            lab.engine.accept_udp(lab.now, client, lab.guest, b"hello", 5, Meta::default()).unwrap();
+        lab.host.sockets.entry(inbound.flow).or_default();
+        flows.push((inbound.flow, inbound.new));
+    }
+    assert_eq!((flows[0].1, flows[1].1), (true, true));
+    assert_eq!((flows[2].0, flows[3].0), (flows[0].0, flows[1].0));
+    let peers: Vec<_> = lab.engine.flows().filter(|f| f.id == flows[0].0 || f.id == flows[1].0).collect();
+    for (flow, client) in peers.iter().zip(clients) {
+        lab.server = flow.peer;
+        lab.datagram(b"answer");
+        lab.step();
+        assert_eq!(lab.host.datagrams.pop().unwrap().1, client);
+    }
+}
