@@ -146,7 +146,9 @@ pub(crate) struct Tcp {
     sack: bool,
     /// When the guest last said something.
     heard: Instant,
-    /// Keepalive probes since then.
+    /// When something last got on: a byte or a FIN taken, or acknowledged.
+    carried: Instant,
+    /// Keepalive probes since the guest was heard.
     probes: u8,
     /// The largest segment that fits the guest's link.
     own_mss: u16,
@@ -212,9 +214,13 @@ impl Tcp {
             self.stage = Stage::Open;
             self.tx.opened(ctx.now);
         }
+        let before = (self.rx.next(), self.tx.una());
         if !self.tx.on_ack(seg, ctx) {
             self.rx.ack_now(); // it acknowledges what was never sent
             return Step::Continue;
+        }
+        if before.1 != self.tx.una() {
+            self.carried = ctx.now;
         }
         if self.tx.is_broken() {
             // Nobody takes what it sends: it is neither kept nor acknowledged. A guest that closes wants no answer.
@@ -223,6 +229,9 @@ impl Tcp {
         // Seventh and eighth: text, FIN.
         if let Err(errno) = self.rx.accept(seg, ctx) {
             return self.upstream_failed(errno, ctx);
+        }
+        if before.0 != self.rx.next() {
+            self.carried = ctx.now;
         }
         Step::Continue
     }
@@ -269,7 +278,7 @@ impl Tcp {
         };
         let mut quiet = self.heard + silence;
         if self.is_half_closed() {
-            quiet = quiet.min(self.heard + config.half_closed_timeout);
+            quiet = quiet.min(self.carried + config.half_closed_timeout);
         }
         [self.rx.deadline(), self.tx.deadline(), Some(quiet)].into_iter().flatten().min()
     }
@@ -298,9 +307,13 @@ impl Tcp {
             ts_offset: self.tx.first().0,
             blocks: if self.sack { self.rx.blocks() } else { Default::default() },
         };
+        let closed = self.tx.upstream_closed();
         let Ok(more) = self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) else {
             return Err(self.abort(ctx));
         };
+        if closed != self.tx.upstream_closed() {
+            self.carried = ctx.now;
+        }
         if self.tx.is_broken() && self.tx.is_drained() {
             return Err(self.abort(ctx));
         }
@@ -388,7 +401,8 @@ impl Tcp {
     /// Keepalive (RFC 9293 §3.8.4) and the bound on half-closed flows. True when the guest is given up.
     fn silence_is_over<U>(&mut self, ctx: &Ctx<'_, U>) -> bool {
         let (config, silent) = (&ctx.shared.config, ctx.now.since(self.heard));
-        if self.is_half_closed() && silent >= config.half_closed_timeout {
+        // Keepalive is answered by the guest's kernel: it says nothing about whether anybody will ever use this again.
+        if self.is_half_closed() && ctx.now.since(self.carried) >= config.half_closed_timeout {
             return true;
         }
         if silent < config.keepalive_idle + config.keepalive_interval * u32::from(self.probes) {

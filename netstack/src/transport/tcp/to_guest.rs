@@ -152,6 +152,10 @@ impl ToGuest {
         self.isn
     }
 
+    pub(super) const fn una(&self) -> SeqNum {
+        self.una
+    }
+
     pub(super) const fn next(&self) -> SeqNum {
         self.next
     }
@@ -188,7 +192,7 @@ impl ToGuest {
 
     /// The number for a RST: what the guest expects next, as far as we know. A probe beyond its window it has not taken.
     pub(super) fn reset_at(&self) -> SeqNum {
-        self.next.min(self.una.plus(self.window))
+        if self.una == self.isn { self.next } else { self.next.min(self.una.plus(self.window)) }
     }
 
     /// Our SYN left.

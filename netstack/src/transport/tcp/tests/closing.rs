@@ -176,17 +176,24 @@ fn a_half_closed_connection_does_not_stay_for_ever() {
     let mut lab = Lab::open();
     lab.flag(0, 0, &[], FIN);
     lab.step();
-    for _ in 0..20 {
-        // Somebody answers the keepalive probes, but for a day nothing else happens.
+    for hours in (0..22).step_by(2) {
+        // The guest's kernel answers the keepalive probes.
         lab.pass(ms(7_201_000));
         lab.say(1, 0, &[]);
+        assert!(lab.lives(), "after {hours} hours");
+    }
+    lab.serve(b"late");
+    lab.step();
+    lab.say(1, 4, &[]);
+    for hours in (0..22).step_by(2) {
+        lab.pass(ms(7_201_000));
+        lab.say(1, 4, &[]);
+        assert!(lab.lives(), "after {hours} hours since the last byte");
     }
     lab.pass(ms(7_201_000));
-    lab.engine.config.tcp.half_closed_timeout = ms(1000);
-    lab.engine.tcp.config.half_closed_timeout = ms(1000);
-    lab.say(1, 0, &[]);
-    lab.pass(ms(2000));
-    assert!(!lab.lives());
+    lab.say(1, 4, &[]);
+    lab.pass(ms(3_600_000));
+    assert!(!lab.lives(), "a day since the last byte");
 }
 
 /// The socket breaks, as the kernel does it: what was received before can still be read.
@@ -316,4 +323,16 @@ fn news_behind_the_end_does_not_keep_a_broken_connection() {
     fail(&mut lab);
     assert!(lab.step().last().is_some_and(|got| got.is(RST | ACK)));
     assert!(!lab.lives());
+}
+
+#[test]
+fn an_end_after_a_long_silence_is_still_passed_on() {
+    let mut lab = Lab::open();
+    for _ in 0..20 {
+        lab.pass(ms(7_201_000));
+        lab.say(0, 0, &[]);
+    }
+    lab.serve_end();
+    assert!(lab.step()[0].is(FIN | ACK));
+    assert!(!lab.pass(ms(500)).is_empty() && lab.lives(), "the guest has not answered yet");
 }

@@ -258,3 +258,11 @@ fn connections_that_never_open_do_not_lock_the_rest_out() {
     assert!(lab.engine.flows().any(|flow| flow.id == established), "not at the cost of those that are");
     assert_eq!(lab.host.sockets.len(), lab.engine.flow_count(), "their sockets are closed");
 }
+
+#[test]
+fn a_client_that_leaves_too_early_resets_the_guest_with_the_right_number() {
+    let (mut lab, seq) = inbound();
+    lab.event(Event::Failed(Errno::Reset));
+    let got = lab.step();
+    assert!(got.len() == 1 && got[0].is(RST | ACK) && got[0].seq == seq.wrapping_add(1), "{got:?}");
+}
