@@ -115,7 +115,8 @@ impl TcpSocket {
         }
         self.urgent |= flags.contains(F::EPOLLPRI);
         self.ask_always |= self.urgent || dead || flags.contains(F::EPOLLRDHUP);
-        if dead {
+        // A hang-up without an error is the ordinary end of both halves: there is nothing to ask for.
+        if dead && (self.connecting || flags.contains(F::EPOLLERR)) {
             match sockopt::get(self.fd.as_fd(), Opt::ERROR) {
                 // Both halves closed in the ordinary way. Of a connection that never was one, it means that an earlier
                 // call has been told the reason.

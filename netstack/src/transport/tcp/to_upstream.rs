@@ -222,7 +222,10 @@ impl ToUpstream {
         self.next = self.next.plus(1);
         self.edge = self.edge.max(self.next);
         self.fin_reached = true;
-        self.ack = Ack::Now;
+        // A server closes when its client does: its FIN, a moment later, carries the acknowledgement.
+        if self.ack != Ack::Now {
+            self.ack = Ack::By(ctx.now + DELAYED_ACK);
+        }
         self.push(ctx)
     }
 
