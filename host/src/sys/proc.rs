@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The exit status of a child whose closure panicked.
@@ -82,25 +82,6 @@ pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sends `signal` to the process of a [`pidfd_open`] descriptor.
-///
-/// # Errors
-/// ESRCH when it has ended; EPERM.
-pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
-    // SAFETY: pidfd_send_signal reads no memory when the third argument is null.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal as libc::c_int,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    Errno::result(result)?;
-    Ok(())
-}
-
 /// Gives `signal` its default effect again, which exec keeps.
 ///
 /// # Errors
@@ -123,6 +104,7 @@ pub fn thread_count() -> io::Result<usize> {
 mod tests {
     use super::*;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::signal::kill;
     use std::os::fd::AsFd;
 
     #[test]
@@ -143,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pidfd_tells_the_end_and_carries_signals() {
+    fn a_pidfd_tells_the_end() {
         let child = fork_child(|| {
             default_signal(Signal::SIGTERM).unwrap();
             std::thread::sleep(std::time::Duration::from_secs(30));
@@ -153,11 +135,11 @@ mod tests {
         let pidfd = pidfd_open(child).unwrap();
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 0);
-        pidfd_signal(pidfd.as_fd(), Signal::SIGTERM).unwrap();
+        kill(child, Signal::SIGTERM).unwrap();
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)).unwrap(), 1);
         assert_eq!(wait_for(child).unwrap(), WaitStatus::Signaled(child, Signal::SIGTERM, false));
-        assert!(pidfd_signal(pidfd.as_fd(), Signal::SIGTERM).is_err());
+        assert!(pidfd_open(child).is_err());
     }
 
     #[test]
