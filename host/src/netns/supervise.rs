@@ -271,8 +271,12 @@ mod tests {
 
     #[test]
     fn the_keeper_itself_is_deaf() {
-        let (life, keeper) = keep(doze);
-        std::thread::sleep(Duration::from_millis(50));
+        let (begun, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (life, keeper) = keep(|| {
+            write(&writer, b"1").unwrap();
+            doze()
+        });
+        assert!(ended(begun.as_fd()), "it has a command, so it is a keeper by now");
         kill(keeper, Signal::SIGINT).unwrap();
         write(&life, &[15]).unwrap();
         assert_eq!(wait_for(keeper).unwrap(), WaitStatus::Signaled(keeper, Signal::SIGTERM, false));

@@ -106,7 +106,7 @@ fn device(mode: Option<u32>) -> nix::Result<()> {
     Ok(())
 }
 
-/// Whether the other end of a pipe is closed within five seconds.
+/// Whether something is written to a pipe, or its other end closed, within five seconds.
 pub(super) fn ended(pipe: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(pipe, PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::from(5000_u16)).unwrap() == 1
