@@ -381,8 +381,10 @@ impl Engine {
 
     /// Removes a flow whose socket is closed already.
     pub(crate) fn forget(&mut self, id: FlowId) {
+        // A stale id must not touch the timer of the place's next tenant.
+        let Some(entry) = self.flows.remove(id) else { return };
         self.timers.set(id, None);
-        if let Some(Entry { body: Body::Tcp(tcp), .. }) = self.flows.remove(id) {
+        if let Body::Tcp(tcp) = entry.body {
             tcp.release(&mut self.tcp);
         }
     }

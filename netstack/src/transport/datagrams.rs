@@ -428,6 +428,9 @@ impl Engine {
         up: &mut U,
     ) -> Result<(), DropReason> {
         let (ident, sequence, data) = echo::parse(packet.payload).ok_or(DropReason::Malformed)?;
+        if packet.src.is_unspecified() {
+            return Err(DropReason::Martian);
+        }
         let (_, reply) = echo::types(packet.dst);
         if is_ours(&self.config, packet.dst) {
             let env = Envelope {

@@ -207,3 +207,19 @@ fn clients_that_look_alike_get_their_own_answers() {
         assert_eq!(lab.host.datagrams.pop().unwrap().1, client);
     }
 }
+
+#[test]
+fn a_ping_from_nowhere_opens_no_socket() {
+    let mut lab = Lab::new();
+    let env = Envelope {
+        to_mac: lab.engine.config().mac,
+        src: "0.0.0.0:0".parse().unwrap(),
+        dst: lab.server,
+        hops: 64,
+        traffic_class: 0,
+    };
+    let transport = Transport { protocol: 1, header: &[8, 0, 0, 0, 0, 1, 0, 1], checksum_at: 2 };
+    let frame = assemble(GUEST_MAC, &env, &transport, b"ping");
+    lab.engine.on_frame(lab.now, Offload::NONE, &frame, &mut lab.host);
+    assert_eq!(lab.engine.flow_count(), 0);
+}

@@ -242,6 +242,7 @@ impl Tcp {
             Event::Readable => self.tx.look(),
             Event::Writable if self.tx.is_broken() => {}
             Event::Writable => {
+                self.carried = ctx.now;
                 if let Err(errno) = self.rx.push(ctx) {
                     return self.upstream_failed(errno, ctx);
                 }
@@ -278,7 +279,8 @@ impl Tcp {
         };
         let mut quiet = self.heard + silence;
         if self.is_half_closed() {
-            quiet = quiet.min(self.carried + config.half_closed_timeout);
+            let bound = self.carried + config.half_closed_timeout;
+            quiet = if self.guest_is_through() { bound } else { quiet.min(bound) };
         }
         [self.rx.deadline(), self.tx.deadline(), Some(quiet)].into_iter().flatten().min()
     }
@@ -368,6 +370,12 @@ impl Tcp {
         }
     }
 
+    /// The guest has closed, and knows that we have: it may have forgotten the connection, and must not be asked about
+    /// it. What is left is to pass on what it sent.
+    fn guest_is_through(&self) -> bool {
+        self.rx.guest_closed() && self.tx.is_done()
+    }
+
     const fn is_half_closed(&self) -> bool {
         self.rx.guest_closed() || self.tx.upstream_closed()
     }
@@ -404,6 +412,9 @@ impl Tcp {
         // Keepalive is answered by the guest's kernel: it says nothing about whether anybody will ever use this again.
         if self.is_half_closed() && ctx.now.since(self.carried) >= config.half_closed_timeout {
             return true;
+        }
+        if self.guest_is_through() {
+            return false;
         }
         if silent < config.keepalive_idle + config.keepalive_interval * u32::from(self.probes) {
             return false;

@@ -336,3 +336,25 @@ fn an_end_after_a_long_silence_is_still_passed_on() {
     assert!(lab.step()[0].is(FIN | ACK));
     assert!(!lab.pass(ms(500)).is_empty() && lab.lives(), "the guest has not answered yet");
 }
+
+#[test]
+fn a_guest_that_is_through_is_left_alone_while_the_rest_drains() {
+    let mut lab = Lab::open();
+    lab.socket().room = 0;
+    lab.flag(0, 0, &bytes(1000), FIN);
+    lab.serve_end();
+    lab.step();
+    lab.say(1001, 1, &[]);
+    lab.step();
+    for n in 1..=5 {
+        let got = lab.pass(ms(10_000_000));
+        assert!(got.is_empty(), "it has forgotten the connection and would reset it: {got:?}");
+        lab.make_room(100);
+        assert_eq!(lab.socket().taken.len(), 100 * n);
+    }
+    lab.pass(ms(80_000_000));
+    assert!(lab.lives(), "less than a day since the last byte");
+    lab.pass(ms(10_000_000));
+    assert!(!lab.lives());
+    assert_eq!(lab.host.reset.len(), 1, "the server is told that the rest is missing");
+}
