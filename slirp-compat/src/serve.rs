@@ -8,6 +8,7 @@
 
 use crate::fds::ExitFd;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use slipway_host::clock;
 use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
@@ -239,6 +240,33 @@ impl Session {
             }
             if deadline.is_some_and(|due| due <= now) {
                 self.on_deadline(now);
+            }
+        }
+    }
+
+    /// Waits for the target's end or a signal when the link is gone and there is nothing left to serve.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn wait(&self) -> io::Result<End> {
+        loop {
+            let signals =
+                self.signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+            let target = self.target.as_ref().map(|target| PollFd::new(target.as_fd(), PollFlags::POLLIN));
+            let mut fds: Vec<_> = target.into_iter().chain(signals).collect();
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let ready = fds.first().and_then(PollFd::any).unwrap_or(false);
+            match &self.target {
+                // Without a target there is nothing to wait for.
+                None => return Ok(End::Target),
+                Some(target) if ready && target.ended() => return Ok(End::Target),
+                Some(_) => {}
+            }
+            if let Some(signal) = self.signals.as_ref().map(Signals::next).transpose()?.flatten() {
+                return Ok(End::Signal(signal));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What `slipway run` keeps of its privileges while a command runs, and what the command keeps.
+//! `slipway run`: what it keeps of its privileges while a command runs, what the command keeps, and what remains of it
+//! when the command has deleted its interface.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the verdict")]
 
@@ -59,4 +60,17 @@ fn the_command_keeps_what_it_had() {
     let Some((mut child, line)) = start("the_command_keeps_what_it_had", &[], script) else { return };
     child.wait().unwrap();
     assert_eq!(line.trim(), String::from_utf8_lossy(&own.stdout).trim());
+}
+
+#[test]
+fn a_command_that_deletes_its_interface_keeps_its_signals_and_status() {
+    let name = "a_command_that_deletes_its_interface_keeps_its_signals_and_status";
+    let script = "trap 'exit 9' TERM; ip link delete tap0 && echo deleted; while :; do sleep 0.05; done";
+    let Some((mut child, line)) = start(name, &["-r"], script) else { return };
+    assert_eq!(line, "deleted");
+    // Time for the program to notice.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(9));
 }
