@@ -9,6 +9,103 @@ use crate::ip::rewrite::tests::config;
 use crate::transport::lab::Send;
 use std::collections::VecDeque;
 
+/// A guest that knows no rules, on a few ports at once, with a host that does as it likes: nothing panics, and when all
+/// is quiet nothing is left.
+fn churn(seed: u64) {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut config = config();
+    config.max_flows = 12;
+    config.tcp.window_pool = 1 << 20;
+    let mut lab = Lab::with(config);
+    let mut flows = Vec::new();
+    // By port: what the engine is likely to accept.
+    let mut seqs = [0_i64; 16];
+    let mut acks = [0_u32; 16];
+    for _ in 0..1500 {
+        let port = usize::try_from(dice.roll(16)).unwrap();
+        lab.guest.set_port(1000 + u16::try_from(port).unwrap());
+        if dice.once_in(20) {
+            lab.server = if dice.once_in(2) { "10.0.2.3:53" } else { "192.0.2.1:80" }.parse().unwrap();
+            lab.engine.set_nameservers(vec!["192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap()]);
+        }
+        lab.scaled = dice.once_in(2);
+        lab.timestamps = dice.once_in(2);
+        match dice.roll(12) {
+            0 | 1 => lab.syn(),
+            2 => {
+                if let Ok(id) = lab.engine.accept_tcp(lab.now, lab.server, lab.guest) {
+                    lab.host
+                        .sockets
+                        .insert(id, crate::transport::lab::Socket { room: 5000, ..Default::default() });
+                }
+            }
+            3 => lab.datagram(&bytes(usize::try_from(dice.roll(3)).unwrap() * 700)),
+            4..=8 => {
+                let len = usize::try_from(dice.roll(5)).unwrap() * 300;
+                let wobble = if dice.once_in(4) { i64::try_from(dice.roll(3000)).unwrap() - 1500 } else { 0 };
+                let mut segment = lab.segment(seqs[port] + wobble, 0, &bytes(len));
+                segment.ack = acks[port].wrapping_sub(u32::try_from(dice.roll(3)).unwrap() * 500);
+                segment.window = [0, 1, 500, 65_535][usize::try_from(dice.roll(4)).unwrap()];
+                segment.flags |= match dice.roll(12) {
+                    0 => FIN,
+                    1 => RST,
+                    2 => SYN,
+                    _ => 0,
+                };
+                if wobble == 0 && segment.flags & FIN == 0 {
+                    seqs[port] += i64::try_from(len).unwrap();
+                }
+                if dice.once_in(5) {
+                    segment.options.extend([1, 1, 5, 10]);
+                    segment.options.extend(segment.ack.wrapping_add(1460).to_be_bytes());
+                    segment.options.extend(segment.ack.wrapping_add(2920).to_be_bytes());
+                }
+                lab.send(&segment);
+            }
+            _ => {}
+        }
+        flows.clear();
+        flows.extend(lab.host.sockets.keys().copied());
+        if !flows.is_empty() {
+            lab.id = flows[usize::try_from(dice.roll(flows.len() as u64)).unwrap()];
+            match dice.roll(8) {
+                0..=2 => lab.event(Event::Connected),
+                3 => lab.event(Event::Failed(Errno::Refused)),
+                4 => lab.make_room(usize::try_from(dice.roll(3000)).unwrap()),
+                5 => lab.serve_end(),
+                _ => lab.serve(&bytes(usize::try_from(dice.roll(20_000)).unwrap())),
+            }
+        }
+        lab.link.full = if dice.once_in(10) { 3 } else { 0 };
+        for got in lab.pass(ms(dice.roll(4) * dice.roll(400))) {
+            // The lab does not tell ports apart: the latest is as good as any.
+            let len = u32::try_from(got.1.payload.len()).unwrap();
+            acks[port] = got.1.seq.wrapping_add(len).wrapping_add(u32::from(got.1.flags & (SYN | FIN) != 0));
+            if got.1.is(SYN | ACK) {
+                seqs[port] = 0;
+            }
+        }
+    }
+    // What is under way on the host's side ends there: with each of the nameservers.
+    let sockets: Vec<_> = lab.host.sockets.keys().copied().collect();
+    for id in sockets.repeat(2) {
+        lab.engine.on_upstream(lab.now, id, Event::Failed(Errno::TimedOut), &mut lab.host);
+    }
+    lab.pass(ms(3 * 86_400_000));
+    assert_eq!(lab.engine.flow_count(), 0, "seed {seed}: {:?}", lab.engine.flows().collect::<Vec<_>>());
+    assert!(lab.host.sockets.is_empty(), "seed {seed}");
+    assert_eq!(lab.engine.next_timeout(), None, "seed {seed}");
+    assert_eq!(lab.engine.tcp.pool, 1 << 20, "seed {seed}");
+}
+
+#[test]
+fn nothing_is_left_of_chaos() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    for seed in 1..=seeds {
+        churn(seed);
+    }
+}
+
 /// Numbers as good as random (Marsaglia's xorshift).
 struct Dice(u64);
 
