@@ -202,3 +202,26 @@ fn the_send_buffer_grows_by_itself_while_it_is_kept_full() {
     reader.join().unwrap();
     assert!(after > before, "{before} -> {after}");
 }
+
+#[test]
+fn what_was_received_before_a_reset_can_still_be_read() {
+    let (here, mut there) = pair();
+    (&here).write_all(b"a request that nobody reads").unwrap();
+    there.write_all(b"too large").unwrap();
+    let mut into = [0; 16];
+    assert_eq!(peek_soon(&here, &mut into), Ok(9));
+    drop(there); // with the request unread: a reset
+    let mut error = 0;
+    for _ in 0..1000 {
+        error = sockopt::get(here.as_fd(), Opt::ERROR).unwrap();
+        if error != 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(Errno::from_raw(error), Errno::ECONNRESET);
+    assert_eq!(peek(here.as_fd(), &mut into), Ok(9));
+    assert_eq!(&into[..9], b"too large");
+    assert_eq!(discard(here.as_fd(), 9), Ok(9));
+    assert_eq!(peek(here.as_fd(), &mut into), Ok(0), "the error was told, so what remains is an end");
+}
