@@ -65,6 +65,8 @@ const WINDOW_SHIFT: u8 = 7;
 const MAX_UNHEARD: u8 = 15;
 /// Repeats of a SYN or SYN-ACK before the guest is given up: two minutes, as Linux's tcp_syn_retries has it.
 const SYN_RETRIES: u8 = 6;
+/// All buffers together may have so many times the window pool; what wants more is reset.
+const HELD_LIMIT: u64 = 4;
 /// Challenge acknowledgements per second, all flows together (RFC 5961 §7).
 const CHALLENGES_PER_SECOND: u8 = 100;
 
@@ -102,13 +104,22 @@ pub(crate) struct Shared {
     pub(crate) config: TcpConfig,
     /// Bytes of window that may still be promised.
     pool: u64,
+    /// Bytes of memory that all buffers have.
+    held: u64,
     challenge_second: u64,
     challenges: u8,
 }
 
 impl Shared {
     pub(crate) const fn new(config: TcpConfig) -> Self {
-        Self { config, pool: config.window_pool, challenge_second: 0, challenges: 0 }
+        Self { config, pool: config.window_pool, held: 0, challenge_second: 0, challenges: 0 }
+    }
+
+    /// A buffer has changed its size. False when all together have too much: first windows are not taken from the
+    /// pool, and a guest may have many.
+    fn account(&mut self, before: usize, after: usize) -> bool {
+        self.held = (self.held + after as u64).saturating_sub(before as u64);
+        after <= before || self.held <= self.config.window_pool.saturating_mul(HELD_LIMIT)
     }
 
     /// RFC 5961 §7: whether one more challenge may be sent.
@@ -336,6 +347,7 @@ impl Tcp {
     /// The flow ends: gives back what it had of the shared pool.
     pub(crate) fn release(&self, shared: &mut Shared) {
         shared.pool += self.rx.promised();
+        shared.account(self.rx.held(), 0);
     }
 
     /// Bytes of memory held for this flow beyond its place in the table.
@@ -434,7 +446,7 @@ impl Tcp {
             Stage::Connecting | Stage::SynSent => self.abort(ctx),
             Stage::SynReceived | Stage::Open => {
                 self.tx.break_off();
-                self.rx.break_off();
+                self.rx.break_off(ctx.shared);
                 Step::Continue
             }
         }

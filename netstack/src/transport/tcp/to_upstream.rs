@@ -144,6 +144,15 @@ impl ToUpstream {
         seg: &Segment<'_>,
         ctx: &mut Ctx<'_, U>,
     ) -> Result<(), Errno> {
+        let before = self.held();
+        let taken = self.take(seg, ctx);
+        if !ctx.shared.account(before, self.held()) {
+            return taken.and(Err(Errno::Exhausted));
+        }
+        taken
+    }
+
+    fn take<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         let (mut seq, mut payload) = (seg.seq, seg.payload);
         let end = seq.plus(len32(payload));
         if seg.flags.fin() && end.before_or_at(self.edge) && self.fin.is_none_or(|fin| fin == end) {
@@ -198,7 +207,7 @@ impl ToUpstream {
             }
         }
         if !direct {
-            self.push(ctx)?;
+            self.fill(ctx)?;
         }
         self.grow(ctx.now, ctx.shared);
         self.owe(ctx.now);
@@ -226,7 +235,7 @@ impl ToUpstream {
         if self.ack != Ack::Now {
             self.ack = Ack::By(ctx.now + DELAYED_ACK);
         }
-        self.push(ctx)
+        self.fill(ctx)
     }
 
     /// Offers bytes to the socket; returns how many it took.
@@ -245,8 +254,16 @@ impl ToUpstream {
         }
     }
 
-    /// Fills the socket from the buffer, and closes it behind the last byte.
+    /// The socket has room again.
     pub(super) fn push<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
+        let before = self.held();
+        let filled = self.fill(ctx);
+        ctx.shared.account(before, self.held());
+        filled
+    }
+
+    /// Fills the socket from the buffer, and closes it behind the last byte.
+    fn fill<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         self.blocked = false;
         if self.buffer.len() > 0 {
             let (first, second) = self.buffer.pieces();
@@ -266,7 +283,8 @@ impl ToUpstream {
     }
 
     /// The socket is dead: nothing more goes there.
-    pub(super) fn break_off(&mut self) {
+    pub(super) fn break_off(&mut self, shared: &mut Shared) {
+        shared.account(self.held(), 0);
         self.buffer = Buffer::default();
         self.ahead.clear();
     }
