@@ -136,6 +136,9 @@ pub struct TcpConfig {
     pub max_window: u32,
     /// What all flows together may hold or have advertised beyond their first window, in bytes.
     pub window_pool: u64,
+    /// What all flows together may hold, in bytes of memory: first windows are not taken from the pool. A flow that
+    /// wants more is reset.
+    pub max_held: u64,
     /// After this much silence both ends are probed.
     pub keepalive_idle: Duration,
     /// Between probes.
@@ -151,6 +154,7 @@ impl Default for TcpConfig {
         Self {
             max_window: 4 << 20,
             window_pool: 128 << 20,
+            max_held: 384 << 20,
             // The kernel's own defaults: net.ipv4.tcp_keepalive_{time,intvl,probes}.
             keepalive_idle: Duration::from_secs(7200),
             keepalive_interval: Duration::from_secs(75),

@@ -65,8 +65,6 @@ const WINDOW_SHIFT: u8 = 7;
 const MAX_UNHEARD: u8 = 15;
 /// Repeats of a SYN or SYN-ACK before the guest is given up: two minutes, as Linux's tcp_syn_retries has it.
 const SYN_RETRIES: u8 = 6;
-/// All buffers together may have so many times the window pool; what wants more is reset.
-const HELD_LIMIT: u64 = 4;
 /// Challenge acknowledgements per second, all flows together (RFC 5961 §7).
 const CHALLENGES_PER_SECOND: u8 = 100;
 
@@ -119,7 +117,7 @@ impl Shared {
     /// pool, and a guest may have many.
     fn account(&mut self, before: usize, after: usize) -> bool {
         self.held = (self.held + after as u64).saturating_sub(before as u64);
-        after <= before || self.held <= self.config.window_pool.saturating_mul(HELD_LIMIT)
+        after <= before || self.held <= self.config.max_held
     }
 
     /// RFC 5961 §7: whether one more challenge may be sent.

@@ -265,7 +265,7 @@ fn data_that_reaches_beyond_the_window_is_taken_up_to_it() {
 #[test]
 fn all_buffers_together_are_bounded() {
     let mut config = config();
-    config.tcp.window_pool = 128 << 10;
+    config.tcp.max_held = 512 << 10;
     let mut lab = Lab::with(config);
     for port in 1..=50 {
         lab.guest.set_port(port);
