@@ -78,6 +78,25 @@ fn duplicate_address_detection_finds_the_guests_address_free_and_ours_taken() {
 }
 
 #[test]
+fn a_guest_that_only_listens_is_known_by_the_address_that_it_claims() {
+    let mut world = raw();
+    assert_eq!(world.engine.guest_address(true), None);
+    solicit(&mut world, GATEWAY6, Ipv6Addr::UNSPECIFIED);
+    world.take();
+    assert_eq!(world.engine.guest_address(true), None, "the gateway's address is ours");
+    // Without duplicate address detection only the link-local address is heard of.
+    solicit(&mut world, ENGINE_MAC.link_local(), "fe80::a:b:c:d".parse().unwrap());
+    world.take();
+    assert_eq!(world.engine.guest_address(true), Some("fd00::a:b:c:d".parse().unwrap()));
+    solicit(&mut world, GUEST6, Ipv6Addr::UNSPECIFIED);
+    world.take();
+    assert_eq!(world.engine.guest_address(true), Some(GUEST6.into()));
+    solicit(&mut world, ENGINE_MAC.link_local(), "fe80::a:b:c:d".parse().unwrap());
+    world.take();
+    assert_eq!(world.engine.guest_address(true), Some(GUEST6.into()), "a guess replaces no knowledge");
+}
+
+#[test]
 fn an_unknown_guest_is_asked_for_before_a_connection_reaches_it() {
     for guest in ["10.0.2.100:80", "[fd00::64]:80"] {
         let mut world = raw();

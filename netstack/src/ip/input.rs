@@ -16,7 +16,8 @@ use crate::ip::rewrite::guest_view;
 use crate::ip::{extension, group, ndp};
 use crate::transport::echo;
 use crate::upstream::{DatagramError, Upstream};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
+use ipnet::Ipv6Net;
 
 const PROTO_IGMP: u8 = 2;
 const NO_NEXT_HEADER: u8 = 59;
@@ -71,17 +72,29 @@ impl Engine {
     fn notice(&mut self, now: Instant, mac: MacAddr, src: IpAddr) {
         let on_link = match src {
             IpAddr::V4(ip) => self.config.v4.is_some_and(|v4| v4.network.contains(&ip)),
-            IpAddr::V6(ip) => {
-                let global = self.config.v6.is_some_and(|v6| v6.network.contains(&ip));
-                if global && self.config.v6.is_some_and(|v6| v6.guest.is_none()) {
-                    self.guest_v6 = Some(ip);
-                }
-                global || ip.is_unicast_link_local()
-            }
+            IpAddr::V6(ip) => self.notice_v6(ip) || ip.is_unicast_link_local(),
         };
         if on_link && self.neighbours.peek(src) != Some(mac) {
             self.learn(now, src, mac);
         }
+    }
+
+    /// Learns the guest's own IPv6 address from one that it uses, or is about to. Returns whether `ip` is in our network.
+    ///
+    /// A guest that only serves is silent but for neighbour discovery, and without duplicate address detection it
+    /// speaks from its link-local address alone. With an interface identifier made from the MAC address (RFC 4291
+    /// §2.5.1) both end alike, so until it says better that end is believed.
+    fn notice_v6(&mut self, ip: Ipv6Addr) -> bool {
+        let Some(v6) = self.config.v6 else { return false };
+        let global = v6.network.contains(&ip);
+        if v6.guest.is_none() {
+            if global {
+                self.guest_v6 = Some(ip);
+            } else if ip.is_unicast_link_local() && v6.advertise && self.guest_v6.is_none() {
+                self.guest_v6 = Some(with_interface_of(v6.network, ip));
+            }
+        }
+        global
     }
 
     fn on_packet<U: Upstream>(
@@ -162,6 +175,9 @@ impl Engine {
         if let Some((ip, mac)) = heard.learnt {
             self.learn(now, ip.into(), mac);
         }
+        if let Some(ip) = heard.claimed {
+            self.notice_v6(ip);
+        }
         match heard.answer {
             Answer::Nothing => {}
             Answer::Frame(frame) => self.post(frame),
@@ -201,6 +217,12 @@ impl Engine {
             Err(reason) => self.counters.drop(reason),
         }
     }
+}
+
+/// The address in `network` that ends as `ip` does.
+fn with_interface_of(network: Ipv6Net, ip: Ipv6Addr) -> Ipv6Addr {
+    let host = ip.to_bits() & network.hostmask().to_bits();
+    Ipv6Addr::from_bits(network.network().to_bits() | host)
 }
 
 /// Whether an ICMP message's checksum is right; ICMPv6 has a pseudo-header (RFC 4443 §2.3).

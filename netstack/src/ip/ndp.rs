@@ -152,6 +152,8 @@ fn link_layer_option(mut options: &[u8], wanted: u8) -> Result<Option<MacAddr>, 
 pub struct Heard {
     /// For the neighbour cache.
     pub learnt: Option<(Ipv6Addr, MacAddr)>,
+    /// An address that the sender is about to use: it probes for a duplicate (RFC 4862 §5.4).
+    pub claimed: Option<Ipv6Addr>,
     /// What to answer.
     pub answer: Answer,
 }
@@ -195,6 +197,7 @@ pub fn on_message(
         }
         Ndp::NeighbourSolicit { from, target, mac } => {
             heard.learnt = mac.and_then(|mac| may_teach(from, mac));
+            heard.claimed = (from.is_unspecified() && !is_ours(our_mac, v6, target)).then_some(target);
             if is_ours(our_mac, v6, target) && from != target {
                 heard.answer = Answer::Frame(neighbour_advert(our_mac, target, from, frame_from));
             }
@@ -361,8 +364,11 @@ mod tests {
 
     #[test]
     fn duplicate_detection_finds_only_us() {
-        assert_eq!(hear(&probe(ip("fd00::1234"))), Err(DropReason::Unsolicited));
-        let Answer::Frame(frame) = hear(&probe(ip("fd00::2"))).unwrap().answer else { panic!("no answer") };
+        let free = hear(&probe(ip("fd00::1234"))).unwrap();
+        assert_eq!((free.claimed, free.answer), (Some(ip("fd00::1234")), Answer::Nothing));
+        let taken = hear(&probe(ip("fd00::2"))).unwrap();
+        assert_eq!(taken.claimed, None);
+        let Answer::Frame(frame) = taken.answer else { panic!("no answer") };
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
         let (_, dst, flags, _) = read_advert(&frame);
         assert_eq!(dst, ALL_NODES);
