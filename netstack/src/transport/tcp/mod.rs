@@ -104,13 +104,22 @@ pub(crate) struct Shared {
     pool: u64,
     /// Bytes of memory that all buffers have.
     held: u64,
+    /// Memory of a buffer that has run empty, for the next one.
+    spare: buffer::Spare,
     challenge_second: u64,
     challenges: u8,
 }
 
 impl Shared {
-    pub(crate) const fn new(config: TcpConfig) -> Self {
-        Self { config, pool: config.window_pool, held: 0, challenge_second: 0, challenges: 0 }
+    pub(crate) fn new(config: TcpConfig) -> Self {
+        Self {
+            config,
+            pool: config.window_pool,
+            held: 0,
+            spare: buffer::Spare::default(),
+            challenge_second: 0,
+            challenges: 0,
+        }
     }
 
     /// A buffer has changed its size. False when all together have too much: first windows are not taken from the
@@ -238,6 +247,9 @@ impl Tcp {
         // Seventh and eighth: text, FIN.
         if let Err(errno) = self.rx.accept(seg, ctx) {
             return self.upstream_failed(errno, ctx);
+        }
+        if seg.flags.fin() && self.tx.upstream_closed() {
+            self.rx.ack_now(); // our FIN has left: nothing comes to carry it
         }
         if before.0 != self.rx.next() {
             self.carried = ctx.now;

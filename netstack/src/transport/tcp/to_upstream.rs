@@ -179,11 +179,11 @@ impl ToUpstream {
             if seq == self.next {
                 self.in_order(payload, ctx)?;
             } else {
-                self.out_of_order(seq, payload);
+                self.out_of_order(seq, payload, ctx.shared);
             }
         }
-        if seg.flags.fin() {
-            self.ack = Ack::Now;
+        if seg.flags.fin() && (self.fin_reached || self.fin != Some(self.next)) {
+            self.ack = Ack::Now; // a repeat, or ahead of data that is missing
         }
         self.reach_fin(ctx)
     }
@@ -192,7 +192,7 @@ impl ToUpstream {
         let direct = self.ahead.is_empty() && self.buffer.len() == 0 && !self.blocked;
         let taken = if direct { self.offer(payload, &[], ctx)? } else { 0 };
         if let Some(rest) = payload.get(taken..).filter(|rest| !rest.is_empty()) {
-            self.buffer.write_at(self.buffer.len(), rest);
+            self.buffer.write_at(self.buffer.len(), rest, &mut ctx.shared.spare);
             self.buffer.extend(rest.len());
         }
         self.next = self.next.plus(len32(payload));
@@ -206,7 +206,7 @@ impl ToUpstream {
                 self.latest = None;
             }
         }
-        if !direct {
+        if !direct && !self.blocked {
             self.fill(ctx)?;
         }
         self.grow(ctx.now, ctx.shared);
@@ -214,10 +214,11 @@ impl ToUpstream {
         Ok(())
     }
 
-    fn out_of_order(&mut self, seq: SeqNum, payload: &[u8]) {
+    fn out_of_order(&mut self, seq: SeqNum, payload: &[u8], shared: &mut Shared) {
         let range = Range { start: seq, end: seq.plus(len32(payload)) };
         if self.ahead.insert(range) {
-            self.buffer.write_at(self.buffer.len() + seq.since(self.next) as usize, payload);
+            let place = self.buffer.len() + seq.since(self.next) as usize;
+            self.buffer.write_at(place, payload, &mut shared.spare);
             self.latest = Some(range);
         }
         self.ack = Ack::Now; // RFC 5681 §4.2: a duplicate acknowledgement at once
@@ -232,10 +233,12 @@ impl ToUpstream {
         self.edge = self.edge.max(self.next);
         self.fin_reached = true;
         // A server closes when its client does: its FIN, a moment later, carries the acknowledgement.
-        if self.ack != Ack::Now {
-            self.ack = Ack::By(ctx.now + DELAYED_ACK);
-        }
-        self.fill(ctx)
+        let passed_on = self.buffer.len() == 0 && !self.blocked;
+        self.ack = match self.ack {
+            Ack::None | Ack::By(_) if passed_on => Ack::By(ctx.now + DELAYED_ACK),
+            _ => Ack::Now,
+        };
+        if self.blocked { Ok(()) } else { self.fill(ctx) }
     }
 
     /// Offers bytes to the socket; returns how many it took.
@@ -270,7 +273,7 @@ impl ToUpstream {
             match ctx.up.tcp_send(ctx.id, first, second) {
                 Sent::Taken(n) => {
                     self.blocked = n < self.buffer.len();
-                    self.buffer.consume(n, !self.ahead.is_empty());
+                    self.buffer.consume(n, !self.ahead.is_empty(), &mut ctx.shared.spare);
                 }
                 Sent::Failed(errno) => return Err(errno),
             }
