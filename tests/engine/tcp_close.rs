@@ -58,6 +58,7 @@ fn the_server_may_close_first_and_still_receive() {
 fn the_guest_may_close_first_and_still_receive() {
     let (mut world, mut end) = open(Script::manual());
     end.send_fin(&mut world);
+    world.run_for(Duration::from_millis(2));
     assert_eq!(world.expect_tcp().1.ack, end.seq, "the FIN is acknowledged");
     assert!(world.host.peer(0).finished);
     world.run_for(Duration::from_secs(3600));
