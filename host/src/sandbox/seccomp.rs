@@ -137,7 +137,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sigaltstack,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
@@ -160,8 +159,9 @@ const ALLOWED_HERE: &[libc::c_long] = &[];
 /// sent a signal from here.
 const ALLOWED_PARENT: &[libc::c_long] = &[libc::SYS_wait4, libc::SYS_waitid];
 
-/// Families that socket(2) may make: sockets of flows, the API, and netlink for the monitor of addresses.
-const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// Families that socket(2) may make: those of flows. The API listens before the filter, and accept4(2) makes its sockets;
+/// without AF_UNIX nothing that listens in /run can be talked to.
+const FAMILIES: [libc::c_int; 2] = [libc::AF_INET, libc::AF_INET6];
 
 /// Puts the filter on this thread.
 ///
@@ -180,18 +180,19 @@ fn compile(profile: Profile, mode: Mode) -> Result<BpfProgram, seccompiler::Back
     let parent = if profile == Profile::Parent { ALLOWED_PARENT } else { &[] };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).chain(parent).map(|call| (*call, Vec::new())).collect();
+    let is = |argument, value: u64| {
+        let is = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
+        SeccompRule::new(vec![is])
+    };
     let families = FAMILIES
         .iter()
-        .map(|family| {
-            let family = u64::try_from(*family).unwrap_or(u64::MAX);
-            let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?;
-            SeccompRule::new(vec![is])
-        })
+        .map(|family| is(0, u64::try_from(*family).unwrap_or(u64::MAX)))
         .collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_socket, families);
     // `set_nonblocking` of accepted sockets: std does it with ioctl. No other request passes.
-    let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::FIONBIO)?;
-    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![request])?]);
+    rules.insert(libc::SYS_ioctl, vec![is(1, libc::FIONBIO)?]);
+    // abort() sends its signal to this very process; nobody else may be sent one.
+    rules.insert(libc::SYS_tgkill, vec![is(0, u64::from(std::process::id()))?]);
     let otherwise = match mode {
         Mode::Enforce => SeccompAction::KillProcess,
         Mode::Log => SeccompAction::Log,
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_it_does_not_do_is_the_end() {
-        let attempts: [(&str, fn()); 7] = [
+        let attempts: [(&str, fn()); 8] = [
             ("unshare", || {
                 let _ = unshare(CloneFlags::CLONE_NEWUTS);
             }),
@@ -257,6 +258,10 @@ mod tests {
             ("other ioctl", || {
                 let _ = crate::sys::tun::open_device(std::path::Path::new("/dev/null"))
                     .and_then(|fd| crate::sys::tun::attachment(std::os::fd::AsFd::as_fd(&fd)));
+            }),
+            ("unix socket", || {
+                use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+                let _ = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None);
             }),
             ("packet socket", || {
                 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};

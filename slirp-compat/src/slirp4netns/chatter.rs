@@ -65,7 +65,17 @@ pub fn on_api(notice: Notice<'_>) {
     match notice {
         Notice::Connected => complain("apifd event"),
         Notice::Request(bytes) => {
-            complain(&format!("api_handler: got request: {}", String::from_utf8_lossy(bytes).trim_end()));
+            // Escaped: a client must not write lines or terminal sequences into the log of the engine that started us.
+            let request: String = String::from_utf8_lossy(bytes)
+                .trim_end()
+                .chars()
+                .flat_map(|c| {
+                    let escape = c.is_control().then(|| c.escape_default());
+                    let plain = escape.is_none().then_some(c);
+                    escape.into_iter().flatten().chain(plain)
+                })
+                .collect();
+            complain(&format!("api_handler: got request: {request}"));
         }
         Notice::Refused(reason) => complain(&format!("api_handler: {reason}")),
     }
