@@ -17,6 +17,7 @@ use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Recei
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
 
 /// The socket of one flow.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl PingSocket {
             (AddressFamily::Inet, SockProtocol::Icmp, [Opt::RECEIVE_TTL, Opt::RECEIVE_TOS])
         };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let fd = socket(family, SockType::Datagram, flags, protocol).map_err(errno)?;
+        let fd = socket(family, SockType::Datagram, flags, protocol).map_err(refused)?;
         prepare_errors(fd.as_fd(), ipv6);
         for opt in fields {
             // Refused, it costs a header field.
@@ -99,6 +100,20 @@ impl PingSocket {
     pub(super) fn take_error(&self) -> Result<DatagramError, Empty> {
         errors::take(self.as_fd())
     }
+}
+
+/// The guest only hears that nobody answers, so whoever runs us is told why; once, or a guest could fill the log.
+fn refused(error: Code) -> Errno {
+    static TOLD: Once = Once::new();
+    if error == Code::EACCES {
+        TOLD.call_once(|| {
+            log::warn!(
+                "ping does not work: this host lets nobody of our group send it (as root: `sysctl -w \
+                 net.ipv4.ping_group_range=\"0 2147483647\"`)"
+            );
+        });
+    }
+    errno(error)
 }
 
 impl AsFd for PingSocket {
