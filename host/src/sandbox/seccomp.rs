@@ -101,8 +101,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_close,
     libc::SYS_fcntl,
     libc::SYS_dup,
-    // The resolver: reads resolv.conf again when it changes. Opening is read-only where mounts are shut in.
-    libc::SYS_openat,
+    // The resolver: reads resolv.conf again when it changes. (openat is below: for reading only.)
     libc::SYS_newfstatat,
     libc::SYS_fstat,
     libc::SYS_statx,
@@ -117,11 +116,9 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_clock_nanosleep,
     // The allocator and the C library.
     libc::SYS_brk,
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
-    libc::SYS_mprotect,
     libc::SYS_futex,
     libc::SYS_getrandom,
     libc::SYS_rseq,
@@ -146,7 +143,6 @@ const ALLOWED: &[libc::c_long] = &[
 const ALLOWED_HERE: &[libc::c_long] = &[
     libc::SYS_epoll_wait,
     libc::SYS_poll,
-    libc::SYS_open,
     libc::SYS_stat,
     libc::SYS_lstat,
     libc::SYS_readlink,
@@ -162,6 +158,19 @@ const ALLOWED_PARENT: &[libc::c_long] = &[libc::SYS_wait4, libc::SYS_waitid];
 /// Families that socket(2) may make: those of flows. The API listens before the filter, and accept4(2) makes its sockets;
 /// without AF_UNIX nothing that listens in /run can be talked to.
 const FAMILIES: [libc::c_int; 2] = [libc::AF_INET, libc::AF_INET6];
+
+/// Calls that pass only while some bits of an argument are clear: the argument's place, and the bits.
+const BITS_CLEAR: &[(libc::c_long, u8, libc::c_int)] = &[
+    // The resolver reads files; nothing is written but what was opened before.
+    (libc::SYS_openat, 2, NOT_FOR_READING),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1, NOT_FOR_READING),
+    // The allocator asks for memory; nobody asks for code.
+    (libc::SYS_mmap, 2, libc::PROT_EXEC),
+    (libc::SYS_mprotect, 2, libc::PROT_EXEC),
+];
+/// `O_RDONLY` is the access mode whose bits are clear.
+const NOT_FOR_READING: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 
 /// Puts the filter on this thread.
 ///
@@ -193,6 +202,11 @@ fn compile(profile: Profile, mode: Mode) -> Result<BpfProgram, seccompiler::Back
     rules.insert(libc::SYS_ioctl, vec![is(1, libc::FIONBIO)?]);
     // abort() sends its signal to this very process; nobody else may be sent one.
     rules.insert(libc::SYS_tgkill, vec![is(0, u64::from(std::process::id()))?]);
+    for &(call, argument, bits) in BITS_CLEAR {
+        let clear = SeccompCmpOp::MaskedEq(u64::from(bits.cast_unsigned()));
+        let clear = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, clear, 0)?;
+        rules.insert(call, vec![SeccompRule::new(vec![clear])?]);
+    }
     let otherwise = match mode {
         Mode::Enforce => SeccompAction::KillProcess,
         Mode::Log => SeccompAction::Log,
@@ -239,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_it_does_not_do_is_the_end() {
-        let attempts: [(&str, fn()); 8] = [
+        let attempts: [(&str, fn()); 10] = [
             ("unshare", || {
                 let _ = unshare(CloneFlags::CLONE_NEWUTS);
             }),
@@ -262,6 +276,12 @@ mod tests {
             ("unix socket", || {
                 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
                 let _ = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None);
+            }),
+            ("opening for writing", || {
+                let _ = std::fs::File::options().write(true).open("/dev/null");
+            }),
+            ("making a file", || {
+                let _ = std::fs::File::options().append(true).create(true).open("/dev/null");
             }),
             ("packet socket", || {
                 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
