@@ -7,13 +7,21 @@
 //! mount_namespaces(7), pivot_root(2); contract slirp4netns §6.
 
 use super::SandboxError;
+use crate::resolver::trail::{Hop, Trail};
+use crate::sys::mount_attr::restrict_tree;
 use nix::errno::Errno;
+use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, chdir, geteuid, pivot_root, setegid, seteuid};
+use std::ffi::CString;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::path::Path;
 
 const NOTHING: Option<&str> = None;
 /// Where the new root is built. Every system has it, and what lies there is of no use to us.
@@ -32,11 +40,18 @@ fn hardened() -> MsFlags {
 /// # Errors
 /// When a step fails; most often because mounting is not permitted (no user namespace to be root in).
 pub fn isolate(userns: Option<&Path>) -> Result<(), SandboxError> {
-    // Before anything moves: afterwards the way to its target is gone.
-    let resolv_conf = outside_target(Path::new("/etc/resolv.conf"));
     become_root_of(userns)?;
+    isolate_with(Path::new("/etc/resolv.conf"))
+}
+
+/// The same, once mounting is allowed; `resolv_conf` stays readable at its path wherever its links lead.
+fn isolate_with(resolv_conf: &Path) -> Result<(), SandboxError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| SandboxError::new("make a mount namespace", e))?;
-    remount("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "make / private")?;
+    // Slave, not private: nothing travels back either way, but what the host unmounts below /run later is unmounted here
+    // too, so that we do not keep somebody's medium busy.
+    remount("/", MsFlags::MS_REC | MsFlags::MS_SLAVE, "make / a slave")?;
+    // Before the tmpfs hides what may lie in /tmp; after unshare, because only mounts of our own namespace can be bound.
+    let way = Way::of(resolv_conf);
     mount(Some("tmpfs"), ROOT, Some("tmpfs"), hardened(), Some("size=1k,mode=755"))
         .map_err(|e| SandboxError::new("mount a tmpfs", e))?;
     let root = Path::new(ROOT);
@@ -46,9 +61,7 @@ pub fn isolate(userns: Option<&Path>) -> Result<(), SandboxError> {
     for name in KEPT {
         bind(&Path::new("/").join(name), &root.join(name), true)?;
     }
-    if let Some(target) = resolv_conf {
-        bind_file(&target, root)?;
-    }
+    way.rebuild(root)?;
     chdir(ROOT).map_err(|e| SandboxError::new("enter the new root", e))?;
     pivot_root(".", OLD).map_err(|e| SandboxError::new("pivot_root", e))?;
     chdir("/").map_err(|e| SandboxError::new("enter the new root", e))?;
@@ -96,17 +109,56 @@ fn bind(from: &Path, to: &Path, recursive: bool) -> Result<(), SandboxError> {
         result => result.map_err(failed)?,
     }
     mount(NOTHING, to, NOTHING, MsFlags::MS_SLAVE | rec, NOTHING).map_err(failed)?;
+    // What is mounted below, such as the users' /run/user/ID, is restricted as well; kernels before 5.12 cannot do that
+    // at once.
+    if CString::new(to.as_os_str().as_bytes()).is_ok_and(|path| restrict_tree(&path).is_ok()) {
+        return Ok(());
+    }
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | hardened() | locked(to);
     mount(NOTHING, to, NOTHING, flags, NOTHING).map_err(failed)
 }
 
-/// Shows the single file `target` at its own place below `root`.
-fn bind_file(target: &Path, root: &Path) -> Result<(), SandboxError> {
-    let Ok(relative) = target.strip_prefix("/") else { return Ok(()) };
-    let place = root.join(relative);
-    let made = place.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(&place));
-    made.map_err(|e| SandboxError::new(format!("make {}", place.display()), e))?;
-    bind(target, &place, false)
+/// The part of the way to a file that leads through places which do not stay visible.
+struct Way {
+    hops: Vec<Hop>,
+    /// The file itself, if it lies in such a place.
+    end: Option<File>,
+}
+
+impl Way {
+    fn of(path: &Path) -> Self {
+        let trail = Trail::of(path);
+        let hidden = |path: &Path| !KEPT.iter().any(|kept| path.starts_with(Path::new("/").join(kept)));
+        let end = trail.end.filter(|end| hidden(end)).and_then(|end| {
+            // Only a place to bind from: a FIFO does not block, a file that may not be read is no error.
+            File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(end).ok()
+        });
+        Self { hops: trail.hops.into_iter().filter(|hop| hidden(&hop.path())).collect(), end }
+    }
+
+    /// Makes the same links, and the file at their end, below `root`.
+    fn rebuild(&self, root: &Path) -> Result<(), SandboxError> {
+        for hop in &self.hops {
+            let path = hop.path();
+            let place = root.join(path.strip_prefix("/").unwrap_or(&path));
+            let failed = |error: io::Error| SandboxError::new(format!("make {}", place.display()), error);
+            place.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+            match (&hop.link, &self.end) {
+                (Some(target), _) => match symlink(target, &place) {
+                    // A loop of links passes the same place more than once.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    result => result.map_err(failed)?,
+                },
+                (None, Some(end)) => {
+                    File::create(&place).map_err(failed)?;
+                    bind(Path::new(&format!("/proc/self/fd/{}", end.as_raw_fd())), &place, false)?;
+                }
+                // It does not exist, so there is nothing to show.
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The flags that the mount at `path` has and that may be locked.
@@ -118,16 +170,6 @@ fn locked(path: &Path) -> MsFlags {
         (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ];
     pairs.into_iter().filter(|(has, _)| info.flags().contains(*has)).map(|(_, keep)| keep).collect()
-}
-
-/// Where a symbolic link leads, if that is outside of what stays visible.
-fn outside_target(link: &Path) -> Option<PathBuf> {
-    if !fs::symlink_metadata(link).ok()?.is_symlink() {
-        return None;
-    }
-    let target = fs::canonicalize(link).ok()?;
-    let inside = KEPT.iter().any(|kept| target.starts_with(Path::new("/").join(kept)));
-    (!inside).then_some(target)
 }
 
 #[cfg(test)]
@@ -167,6 +209,59 @@ mod tests {
             look_around();
             crate::sandbox::caps::drop_all().unwrap();
             look_around();
+            0
+        });
+    }
+
+    #[test]
+    fn the_way_to_resolv_conf_stays_open() {
+        let name = "the_way_to_resolv_conf_stays_open";
+        if !geteuid().is_root() {
+            println!("SKIP {name}: not root");
+            return;
+        }
+        // Below /tmp, which the new root hides: a link through a linked directory to a file.
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        fs::write(dir.path().join("real/file"), "nameserver 192.0.2.1").unwrap();
+        symlink("real", dir.path().join("linked")).unwrap();
+        symlink("linked/file", dir.path().join("resolv.conf")).unwrap();
+        let path = dir.path().join("resolv.conf");
+        in_child(name, || {
+            isolate_with(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "nameserver 192.0.2.1");
+            assert!(File::options().append(true).open(&path).is_err(), "read-only");
+            0
+        });
+        // The form of older systems: /etc/resolv.conf -> /var/run/... with /var/run -> /run.
+        symlink("/etc", dir.path().join("run")).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink("run/passwd", &path).unwrap();
+        in_child(name, || {
+            isolate_with(&path).unwrap();
+            assert!(fs::read(&path).is_ok(), "the linked directory is there");
+            0
+        });
+    }
+
+    #[test]
+    fn what_is_mounted_below_run_is_read_only_too() {
+        let name = "what_is_mounted_below_run_is_read_only_too";
+        if !geteuid().is_root() || !Path::new("/run").is_dir() {
+            println!("SKIP {name}: not root, or no /run");
+            return;
+        }
+        in_child(name, || {
+            // A namespace of its own first, so that the host sees nothing of this mount.
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            remount("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "make / private").unwrap();
+            mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), NOTHING).unwrap();
+            fs::create_dir_all("/run/user/1000").unwrap();
+            mount(Some("tmpfs"), "/run/user/1000", Some("tmpfs"), MsFlags::empty(), NOTHING).unwrap();
+            File::create("/run/user/1000/before").unwrap();
+            isolate(None).unwrap();
+            assert!(Path::new("/run/user/1000/before").exists());
+            assert!(File::create("/run/user/1000/after").is_err());
             0
         });
     }

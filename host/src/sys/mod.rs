@@ -6,6 +6,7 @@ pub(crate) mod epoll;
 pub mod fdpass;
 pub mod message;
 pub mod mmsg;
+pub mod mount_attr;
 pub mod proc;
 pub(crate) mod random;
 pub mod sockopt;
