@@ -41,7 +41,7 @@ fn start(args: &AttachArgs) -> Result<(), String> {
     let (target, watch) = target(&args.target)?;
     let target = target.with_userns(args.userns.clone());
     let opened = netns::open_tap(&target, &args.network.ifname, Some(&configuration(&network)))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| advise(error.to_string(), target.userns.is_some()))?;
 
     let mut session = session(&args.network, &network, opened.tap.into())?;
     let system = |error: std::io::Error| format!("cannot set up the event loop: {}", words(&error));
@@ -67,6 +67,12 @@ fn start(args: &AttachArgs) -> Result<(), String> {
         let _ = std::io::stderr().write_all(report::counters(session.driver(), session.table()).as_bytes());
     }
     end.map(drop)
+}
+
+/// A namespace given by its path is taken as one of our own user namespace: what to do if it is not.
+fn advise(line: String, userns: bool) -> String {
+    let foreign = !userns && line.contains("cannot join") && line.contains("not permitted");
+    if foreign { format!("{line} (if it belongs to another user namespace, name that with --userns)") } else { line }
 }
 
 /// Says what we do not do: which nameservers to write into the target's resolv.conf.
@@ -108,5 +114,19 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_namespace_is_told_by_its_missing_userns() {
+        let refused = "cannot join the network namespace /run/netns/x: Operation not permitted";
+        assert!(advise(refused.to_owned(), false).ends_with("name that with --userns)"));
+        assert_eq!(advise(refused.to_owned(), true), refused);
+        let missing = "cannot join the network namespace /x: No such file or directory";
+        assert_eq!(advise(missing.to_owned(), false), missing);
     }
 }
