@@ -99,3 +99,73 @@ fn write_record(file: &mut File, at: SystemTime, frame: &[u8]) -> io::Result<()>
     let written = file.write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)])?;
     if written == header.len() + frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Seqpacket;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+    use std::io::{Read as _, Seek as _};
+    use std::os::fd::AsRawFd as _;
+
+    /// The frames of a capture, with their times in seconds.
+    fn parse(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+        let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!(
+            (word(0), bytes[4..8].to_vec()),
+            (0xa1b2_c3d4, [2_u16.to_ne_bytes(), 4_u16.to_ne_bytes()].concat())
+        );
+        assert_eq!((word(8), word(12), word(20)), (0, 0, 1), "Ethernet");
+        assert!(usize::try_from(word(16)).unwrap() >= crate::device::MAX_FRAME);
+        let mut frames = Vec::new();
+        let mut at = 24;
+        while at < bytes.len() {
+            let len = usize::try_from(word(at + 8)).unwrap();
+            assert_eq!(word(at + 8), word(at + 12), "nothing is cut");
+            assert!(word(at + 4) < 1_000_000, "microseconds");
+            frames.push((word(at), bytes[at + 16..at + 16 + len].to_vec()));
+            at += 16 + len;
+        }
+        frames
+    }
+
+    fn pair() -> (Seqpacket, std::os::fd::OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        (Seqpacket::from_owned_fd(ours), guest)
+    }
+
+    #[test]
+    fn both_directions_are_in_the_file_in_order() {
+        let mut file = tempfile::tempfile().unwrap();
+        let (socket, guest) = pair();
+        let mut link = Link::from(socket).captured(file.try_clone().unwrap()).unwrap();
+        let mut buffer = vec![0; crate::device::MAX_FRAME];
+        send(guest.as_raw_fd(), &[1; 60], MsgFlags::empty()).unwrap();
+        assert_eq!(link.read_frame(&mut buffer).unwrap(), Some((Offload::NONE, 60)));
+        assert_eq!(link.read_frame(&mut buffer).unwrap(), None);
+        assert_eq!(link.transmit(Offload::NONE, &[2; 65_000]), Ok(()));
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        let frames = parse(&bytes);
+        assert_eq!(frames.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(), [60, 65_000]);
+        assert_eq!((frames[0].1[0], frames[1].1[0]), (1, 2));
+        assert!(frames[0].0 > 1_700_000_000, "wall-clock time");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_does_not_hurt_the_traffic() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pcap");
+        std::fs::write(&path, "").unwrap();
+        let (socket, _guest) = pair();
+        assert!(Link::from(socket).captured(File::open(&path).unwrap()).is_err(), "told at the start");
+        let (socket, _guest) = pair();
+        let file = Some(File::open(&path).unwrap());
+        let mut capture = Capture { inner: Link::from(socket), file };
+        assert_eq!(capture.transmit(Offload::NONE, &[0; 60]), Ok(()));
+        assert!(capture.file.is_none(), "it has ended");
+        assert_eq!(capture.transmit(Offload::NONE, &[0; 60]), Ok(()));
+    }
+}

@@ -119,3 +119,63 @@ impl AsFd for Seqpacket {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{connect, socketpair};
+
+    fn client(path: &Path) -> OwnedFd {
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        connect(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        fd
+    }
+
+    #[test]
+    fn one_packet_is_one_frame_until_the_guest_hangs_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bess");
+        std::fs::write(&path, "left over").unwrap();
+        let listener = Listener::bind(&path).unwrap();
+        let guest = client(&path);
+        let mut link = listener.accept().unwrap();
+        let mut buffer = vec![0; super::super::MAX_FRAME];
+        assert!(link.read_frame(&mut buffer).unwrap().is_none(), "it does not block");
+        for len in [14, 1514, 65_553] {
+            let frame: Vec<u8> = (0..=255).cycle().take(len).collect();
+            assert_eq!(send(guest.as_raw_fd(), &frame, MsgFlags::empty()).unwrap(), len);
+            assert_eq!(link.read_frame(&mut buffer).unwrap(), Some((Offload::NONE, len)));
+            assert_eq!(buffer[..len], frame);
+            assert_eq!(link.transmit(Offload::NONE, &frame), Ok(()));
+            assert_eq!(recv(guest.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap(), len);
+            assert_eq!(buffer[..len], frame);
+        }
+        drop(guest);
+        let end = link.read_frame(&mut buffer).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(link.transmit(Offload::NONE, &[0; 60]), Ok(()), "EPIPE, and no signal");
+        assert_eq!(link.lost(), Lost { down: 1, ..Lost::default() });
+    }
+
+    #[test]
+    fn a_guest_that_does_not_read_fills_the_link() {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, _guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let mut link = Seqpacket::from_owned_fd(ours);
+        let filled = (0..10_000).any(|_| link.transmit(Offload::NONE, &[0; 1514]) == Err(Full));
+        assert!(filled);
+        assert_eq!(link.lost(), Lost { full: 1, ..Lost::default() });
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_or_a_directory_is_refused() {
+        let long = "x".repeat(108);
+        assert_eq!(
+            Listener::bind(Path::new(&long)).unwrap_err().raw_os_error(),
+            Some(Errno::ENAMETOOLONG as i32)
+        );
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Listener::bind(dir.path()).is_err());
+        assert!(dir.path().is_dir());
+    }
+}

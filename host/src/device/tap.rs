@@ -56,7 +56,7 @@ impl Tap {
             // A new file for each attempt: one whose TUNSETIFF failed may be half attached.
             let fd = tun::open_device(device).map_err(OpenError::Device)?;
             match tun::attach(fd.as_fd(), name, flags) {
-                Ok(_) => return Self::from_owned_fd(fd).map_err(|e| OpenError::attach(name, e)),
+                Ok(_) => return Self::adopt(fd).map_err(|e| OpenError::attach(name, e)),
                 Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => refusal = error,
                 Err(error) => return Err(OpenError::attach(name, error)),
             }
@@ -69,8 +69,16 @@ impl Tap {
     /// # Errors
     /// EINVAL when it is no TAP, or has packet information instead of bare frames.
     pub fn from_owned_fd(fd: OwnedFd) -> io::Result<Self> {
+        if tun::has_packet_info(fd.as_fd())? {
+            return Err(Errno::EINVAL.into());
+        }
+        Self::adopt(fd)
+    }
+
+    /// The same for a descriptor that is known to carry bare frames.
+    fn adopt(fd: OwnedFd) -> io::Result<Self> {
         let attachment = tun::attachment(fd.as_fd())?;
-        if !attachment.flags.contains(Flags::TAP | Flags::NO_PI) {
+        if !attachment.flags.contains(Flags::TAP) {
             return Err(Errno::EINVAL.into());
         }
         let status = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
@@ -243,3 +251,6 @@ fn attach_hint(error: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests;

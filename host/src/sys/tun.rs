@@ -1,7 +1,7 @@
 //! `/dev/net/tun`: the ioctls that turn an open file into a TAP, and those that tell what it can do.
 //!
 //! Sources: Linux `Documentation/networking/tuntap.rst`, `include/uapi/linux/if_tun.h`, `drivers/net/tun.c`.
-//! What the code leans on (each has a test at the end of this file or in `device/tap.rs`):
+//! What the code leans on (tested at the end of this file and in `device/tap/tests.rs`, but for whose the offloads are):
 //!
 //! * TUNSETIFF attaches to a persistent interface of that name if there is one. IFF_VNET_HDR and IFF_NO_PI are
 //!   taken from the attaching call; IFF_MULTI_QUEUE has to be what it was at creation (else EINVAL).
@@ -9,6 +9,8 @@
 //!   back to 10.
 //! * TUNSETOFFLOAD tells what **we** understand, for frames from the guest. It too belongs to the device.
 //!   TUN_F_USO4 and TUN_F_USO6 exist since Linux 6.2 and only as a pair; older kernels answer EINVAL.
+//! * TUNGETIFF cannot tell whether packet information is there: its bit for IFF_NO_PI (0x1000) is IFF_NOFILTER too,
+//!   which is set for every file without a socket filter. See [`has_packet_info`].
 //! * What we may *send* needs no announcement: with the header the kernel takes any kind of train that it knows.
 
 use nix::fcntl::{OFlag, open};
@@ -24,6 +26,8 @@ mod ioctl {
     nix::ioctl_read_bad!(tungetiff, libc::TUNGETIFF, libc::ifreq);
     nix::ioctl_read_bad!(tungetfeatures, libc::TUNGETFEATURES, libc::c_uint);
     nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
+    nix::ioctl_write_ptr_bad!(tunattachfilter, libc::TUNATTACHFILTER, libc::sock_fprog);
+    nix::ioctl_write_ptr_bad!(tundetachfilter, libc::TUNDETACHFILTER, libc::sock_fprog);
     nix::ioctl_write_int_bad!(tunsetpersist, libc::TUNSETPERSIST);
     nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
     nix::ioctl_read_bad!(tungetvnethdrsz, libc::TUNGETVNETHDRSZ, libc::c_int);
@@ -137,6 +141,29 @@ pub fn attachment(fd: BorrowedFd<'_>) -> io::Result<Attachment> {
     })
 }
 
+/// Whether four bytes of packet information stand in front of each frame of the TAP.
+///
+/// A filter that lets everything through makes the ambiguous bit tell the truth; it is taken off at once. A file that
+/// has a filter already answers truthfully by itself, and keeps it.
+///
+/// # Errors
+/// EBADFD when `fd` is attached to nothing; EINVAL when it is no TAP.
+pub fn has_packet_info(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    if !attachment(fd)?.flags.contains(Flags::NO_PI) {
+        return Ok(true);
+    }
+    // BPF_RET | BPF_K: take the whole frame.
+    let mut all = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: u32::MAX };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut all };
+    // SAFETY: TUNATTACHFILTER reads one `sock_fprog` and the `len` instructions that it points to; both live on our
+    // stack for the whole call, and the kernel keeps a copy.
+    unsafe { ioctl::tunattachfilter(fd.as_raw_fd(), &raw const program) }?;
+    let truth = attachment(fd);
+    // SAFETY: TUNDETACHFILTER does not look at its argument; it is a valid one all the same.
+    unsafe { ioctl::tundetachfilter(fd.as_raw_fd(), &raw const program) }?;
+    Ok(!truth?.flags.contains(Flags::NO_PI))
+}
+
 /// The flags that the driver knows.
 ///
 /// # Errors
@@ -200,4 +227,147 @@ fn name_of(request: &libc::ifreq) -> String {
     let bytes: Vec<u8> =
         request.ifr_name.iter().map(|c| c.to_ne_bytes()[0]).take_while(|byte| *byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the essay claims, asked of the running kernel.
+
+    use super::*;
+    use crate::netns::testing::in_new_namespace;
+    use nix::errno::Errno;
+    use std::os::fd::AsFd;
+
+    const PLAIN: Flags = Flags::TAP.union(Flags::NO_PI);
+
+    fn device() -> OwnedFd {
+        open_device(Path::new(DEVICE)).unwrap()
+    }
+
+    fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> Errno {
+        Errno::from_raw(result.unwrap_err().raw_os_error().unwrap())
+    }
+
+    /// A persistent TAP `name` made with these flags, as `ip tuntap add` leaves it: nobody attached.
+    fn persistent(name: &str, flags: Flags) {
+        let fd = device();
+        attach(fd.as_fd(), name, flags).unwrap();
+        set_persistent(fd.as_fd(), true).unwrap();
+    }
+
+    #[test]
+    fn an_unattached_file_says_so() {
+        in_new_namespace("an_unattached_file_says_so", || {
+            let fd = device();
+            assert!(features(fd.as_fd()).unwrap().contains(PLAIN | Flags::VNET_HDR | Flags::MULTI_QUEUE));
+            assert_eq!(errno(attachment(fd.as_fd())), Errno::EBADFD);
+            assert_eq!(errno(header_len(fd.as_fd())), Errno::EBADFD);
+            assert_eq!(errno(set_offloads(fd.as_fd(), Offloads::CSUM)), Errno::EBADFD);
+            assert_eq!(errno(set_header_len(fd.as_fd(), 10)), Errno::EBADFD);
+            let null = std::fs::File::open("/dev/null").unwrap();
+            assert_eq!(errno(attachment(null.as_fd())), Errno::ENOTTY);
+        });
+    }
+
+    #[test]
+    fn names_are_checked_before_the_kernel_sees_them() {
+        in_new_namespace("names_are_checked_before_the_kernel_sees_them", || {
+            for name in ["", "sixteen-bytes-xx", "a\0b"] {
+                assert_eq!(errno(attach(device().as_fd(), name, PLAIN)), Errno::EINVAL, "{name:?}");
+            }
+            let fd = device();
+            assert_eq!(attach(fd.as_fd(), "fifteen-bytes-x", PLAIN).unwrap(), "fifteen-bytes-x");
+            assert_eq!(attachment(fd.as_fd()).unwrap().name, "fifteen-bytes-x");
+        });
+    }
+
+    #[test]
+    fn the_header_is_taken_from_the_attaching_call() {
+        in_new_namespace("the_header_is_taken_from_the_attaching_call", || {
+            persistent("t0", Flags::TAP);
+            let fd = device();
+            attach(fd.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
+            let flags = attachment(fd.as_fd()).unwrap().flags;
+            assert!(flags.contains(PLAIN | Flags::VNET_HDR | Flags::PERSIST), "{flags:?}");
+        });
+    }
+
+    #[test]
+    fn the_number_of_queues_is_settled_at_creation() {
+        in_new_namespace("the_number_of_queues_is_settled_at_creation", || {
+            persistent("one", PLAIN);
+            persistent("many", PLAIN | Flags::MULTI_QUEUE);
+            assert_eq!(errno(attach(device().as_fd(), "one", PLAIN | Flags::MULTI_QUEUE)), Errno::EINVAL);
+            assert_eq!(errno(attach(device().as_fd(), "many", PLAIN)), Errno::EINVAL);
+            attach(device().as_fd(), "many", PLAIN | Flags::MULTI_QUEUE).unwrap();
+        });
+    }
+
+    #[test]
+    fn packet_information_is_found_and_no_filter_stays() {
+        in_new_namespace("packet_information_is_found_and_no_filter_stays", || {
+            for (flags, expected) in [(PLAIN, false), (PLAIN | Flags::VNET_HDR, false), (Flags::TAP, true)] {
+                let fd = device();
+                attach(fd.as_fd(), "t0", flags).unwrap();
+                // The trap: this bit is set whatever was asked for. Asked twice, so no filter has stayed.
+                for _ in 0..2 {
+                    assert!(attachment(fd.as_fd()).unwrap().flags.contains(Flags::NO_PI));
+                    assert_eq!(has_packet_info(fd.as_fd()).unwrap(), expected, "{flags:?}");
+                }
+            }
+            assert_eq!(errno(has_packet_info(device().as_fd())), Errno::EBADFD);
+            let tun = device();
+            attach(tun.as_fd(), "t1", Flags::TUN | Flags::NO_PI).unwrap();
+            assert_eq!(errno(has_packet_info(tun.as_fd())), Errno::EINVAL);
+        });
+    }
+
+    #[test]
+    fn somebody_elses_interface_is_busy() {
+        in_new_namespace("somebody_elses_interface_is_busy", || {
+            let first = device();
+            attach(first.as_fd(), "t0", PLAIN).unwrap();
+            assert_eq!(errno(attach(device().as_fd(), "t0", PLAIN)), Errno::EBUSY);
+            assert_eq!(errno(attach(device().as_fd(), "lo", PLAIN)), Errno::EINVAL, "no TAP at all");
+        });
+    }
+
+    #[test]
+    fn the_headers_length_belongs_to_the_device() {
+        in_new_namespace("the_headers_length_belongs_to_the_device", || {
+            persistent("t0", PLAIN);
+            let first = device();
+            attach(first.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
+            assert_eq!(header_len(first.as_fd()).unwrap(), 10);
+            assert_eq!(errno(set_header_len(first.as_fd(), 9)), Errno::EINVAL);
+            set_header_len(first.as_fd(), 12).unwrap();
+            drop(first);
+            let second = device();
+            attach(second.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
+            assert_eq!(header_len(second.as_fd()).unwrap(), 12, "left over");
+        });
+    }
+
+    #[test]
+    fn every_rung_of_the_ladder_is_known_or_refused() {
+        in_new_namespace("every_rung_of_the_ladder_is_known_or_refused", || {
+            let fd = device();
+            attach(fd.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
+            let known: Vec<bool> =
+                OFFLOAD_LADDER.iter().map(|rung| set_offloads(fd.as_fd(), *rung).is_ok()).collect();
+            assert!(known.is_sorted(), "whoever knows much knows less: {known:?}");
+            assert_eq!(known.last(), Some(&true));
+            // Without checksums the rest makes no sense, and is refused.
+            assert_eq!(errno(set_offloads(fd.as_fd(), Offloads::TSO4)), Errno::EINVAL);
+            if known.first() == Some(&true) {
+                for half in [Offloads::USO4, Offloads::USO6] {
+                    assert_eq!(
+                        errno(set_offloads(fd.as_fd(), Offloads::CSUM | half)),
+                        Errno::EINVAL,
+                        "{half:?}"
+                    );
+                }
+            }
+        });
+    }
 }
