@@ -72,7 +72,11 @@ fn start(args: &AttachArgs) -> Result<(), String> {
 /// A namespace given by its path is taken as one of our own user namespace: what to do if it is not.
 fn advise(line: String, userns: bool) -> String {
     let foreign = !userns && line.contains("cannot join") && line.contains("not permitted");
-    if foreign { format!("{line} (if it belongs to another user namespace, name that with --userns)") } else { line }
+    if foreign {
+        format!("{line} (if it belongs to another user namespace, name that with --userns)")
+    } else {
+        line
+    }
 }
 
 /// Says what we do not do: which nameservers to write into the target's resolv.conf.
