@@ -6,12 +6,12 @@
 //! *n* - 1, which has left already.
 
 use crate::addr::MacAddr;
+use crate::checksum;
 use crate::counters::Counters;
 use crate::device::vnet::{Checksum, Gso, GsoKind, Offload};
 use crate::device::{Capabilities, Device};
 use crate::drop_reason::DropReason;
 use core::net::{IpAddr, SocketAddr};
-use smoltcp::wire::checksum;
 
 /// Room for Ethernet (14), IPv6 (40) and the longest TCP header (60), rounded up.
 pub(crate) const HEADROOM: usize = 128;
@@ -154,7 +154,7 @@ impl<D: Device> Tx<'_, D> {
             Checksum::Partial { start: to_u16(ETHERNET_LEN + ip_len), offset: to_u16(transport.checksum_at) }
         } else {
             put_u16(l4, transport.checksum_at, 0);
-            let sum = finish(checksum::combine(&[sum, checksum::data(l4)]), transport.protocol);
+            let sum = finish(checksum::combine(&[sum, checksum::sum(l4)]), transport.protocol);
             put_u16(l4, transport.checksum_at, sum);
             Checksum::Complete
         };
@@ -186,7 +186,7 @@ pub(crate) fn assemble(mac: MacAddr, env: &Envelope, transport: &Transport<'_>, 
             PROTO_ICMP => 0,
             protocol => pseudo_header(env.src.ip(), env.dst.ip(), protocol, l4_len),
         };
-        let sum = finish(checksum::combine(&[pseudo, checksum::data(l4)]), transport.protocol);
+        let sum = finish(checksum::combine(&[pseudo, checksum::sum(l4)]), transport.protocol);
         put_u16(l4, transport.checksum_at, sum);
     }
     frame
@@ -209,33 +209,11 @@ pub(crate) fn wrap(mac: MacAddr, to_mac: MacAddr, packet: &[u8]) -> Vec<u8> {
 /// The one's complement of a sum as it goes into a header; a UDP checksum of zero means "none" and is sent as all ones
 /// (RFC 768).
 fn finish(sum: u16, protocol: u8) -> u16 {
-    match !sum {
-        0 if protocol == PROTO_UDP => 0xffff,
-        sum => sum,
-    }
+    if protocol == PROTO_UDP { checksum::finish_udp(sum) } else { checksum::finish(sum) }
 }
 
 fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, l4_len: usize) -> u16 {
-    let len = u32::try_from(l4_len).unwrap_or(u32::MAX).to_be_bytes();
-    let tail = [len[0], len[1], len[2], len[3], 0, 0, 0, protocol];
-    match (src, dst) {
-        (IpAddr::V4(s), IpAddr::V4(d)) => checksum::combine(&[
-            checksum::data(&s.octets()),
-            checksum::data(&d.octets()),
-            checksum::data(&tail),
-        ]),
-        (s, d) => {
-            let octets = |a: IpAddr| match a {
-                IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
-                IpAddr::V6(a) => a.octets(),
-            };
-            checksum::combine(&[
-                checksum::data(&octets(s)),
-                checksum::data(&octets(d)),
-                checksum::data(&tail),
-            ])
-        }
-    }
+    checksum::pseudo_header(src, dst, protocol, u32::try_from(l4_len).unwrap_or(u32::MAX))
 }
 
 /// Writes the Ethernet and IP headers to the front of `frame`. False when the packet is too long for its length field.
@@ -252,7 +230,7 @@ fn write_headers(frame: &mut [u8], mac: MacAddr, env: &Envelope, protocol: u8, l
                 0x45, class, l0, l1, 0, 0, 0x40, 0, hops, protocol, 0, 0, s[0], s[1], s[2], s[3], d[0], d[1],
                 d[2], d[3],
             ];
-            let [c0, c1] = (!checksum::data(&ip)).to_be_bytes();
+            let [c0, c1] = (!checksum::sum(&ip)).to_be_bytes();
             ip[10] = c0;
             ip[11] = c1;
             let ethernet = [t0, t1, t2, t3, t4, t5, m0, m1, m2, m3, m4, m5, 0x08, 0x00];
