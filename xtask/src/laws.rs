@@ -12,7 +12,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("slipway-netstack", &[]),
     ("slipway-host", &["slipway-netstack"]),
     ("slipway-portfwd", &["slipway-netstack", "slipway-host"]),
-    ("slirp-compat", &["slipway-netstack", "slipway-host", "slipway-portfwd"]),
+    ("slipway-dns", &["slipway-netstack", "slipway-host"]),
+    ("slipway-netavark", &["slipway-netstack", "slipway-host"]),
+    ("slirp-compat", &["slipway-netstack", "slipway-host", "slipway-portfwd", "slipway-dns"]),
 ];
 
 /// What the engine must never meet, at any depth.

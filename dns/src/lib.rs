@@ -1,0 +1,3 @@
+//! Names for containers and guests.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Container network set-up: bridges, addresses, firewall rules.
+
+#![forbid(unsafe_code)]
