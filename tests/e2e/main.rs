@@ -1,6 +1,6 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `names` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
+//! `traffic`, `upload`, `names` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
 //! prove the tests; `engines` lets Podman and RootlessKit start it; `run` and `attach` are our own commands.
 
 mod attach;
@@ -9,6 +9,7 @@ mod names;
 mod publish;
 mod run;
 mod traffic;
+mod upload;
 
 use std::time::Duration;
 

@@ -303,6 +303,15 @@ impl std::fmt::Display for Output {
     }
 }
 
+/// How long a process has been ready to run, all its life, while no processor was free: the scheduler's own account
+/// (`/proc/PID/schedstat`, second word, nanoseconds). Zero where the kernel keeps none.
+#[must_use]
+pub fn starved(pid: u32) -> Duration {
+    let text = slurp(format!("/proc/{pid}/schedstat").as_ref());
+    let text = String::from_utf8_lossy(&text);
+    Duration::from_nanos(text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0))
+}
+
 /// Reads a small file to its end, or nothing when it is not there.
 pub(crate) fn slurp(path: &std::path::Path) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -23,7 +23,7 @@ mod namespaces;
 mod servers;
 mod subject;
 
-pub use command::{Cmd, Output, Running, now};
+pub use command::{Cmd, Output, Running, now, starved};
 pub use fixture::{fixture, peer, subject};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};

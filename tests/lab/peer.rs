@@ -5,7 +5,8 @@
 //! connection closed by the server, so that the client's side never waits in TIME-WAIT; `h` is counted to its end and
 //! the count is sent back over the half-closed connection. Each datagram is sent back as it came.
 //!
-//! Limits: a client runs for the seconds it is told, 60 at most; no answer within two seconds is an error.
+//! Limits: a client runs for the seconds it is told, 60 at most; no answer within two seconds, and no progress of
+//! an upload within ten, is an error.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
@@ -14,11 +15,13 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use slipway_lab::now;
+use slipway_lab::{now, starved};
 
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A stream that does not move for so long will not.
+const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
-                     hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS";
+                     upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +42,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["rr", to, seconds] => print_rate(rr(address(to)?, span(seconds)?)?),
         ["crr", to, seconds] => print_rate(crr(address(to)?, span(seconds)?)?),
         ["udp-rr", to, seconds] => print_rate(udp_rr(address(to)?, span(seconds)?)?),
+        ["upload", to, seconds] => upload(address(to)?, span(seconds)?),
         ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
         ["half-close", to] => half_close(address(to)?),
         ["start-up", program @ ..] if !program.is_empty() => start_up(program),
@@ -194,6 +198,29 @@ fn udp_rr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {
             }
         }
     })
+}
+
+/// Sends as fast as it goes until the time is over, and waits for the count of what arrived. Prints that count, the
+/// seconds it took, and how many of them this program was ready to run but no processor was free.
+fn upload(to: SocketAddr, span: Duration) -> io::Result<()> {
+    let mut stream = connect(to)?;
+    stream.set_read_timeout(Some(STALLED))?;
+    stream.set_write_timeout(Some(STALLED))?;
+    let chunk = vec![b'h'; 128 << 10];
+    let mut sent = 0;
+    let (_, took) = repeat(span, || {
+        sent += stream.write(&chunk)?;
+        Ok(())
+    })?;
+    let start = now();
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let seconds = (took + start.elapsed()).as_secs_f64();
+    if answer.trim() != format!("got {sent}") {
+        return Err(invalid(format!("sent {sent}, the server says: {answer}")));
+    }
+    writeln!(io::stdout(), "{sent} {seconds:.4} {:.4}", starved(std::process::id()).as_secs_f64())
 }
 
 /// Opens many connections, asks each once, and again for every line on standard input.
