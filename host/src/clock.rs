@@ -1,8 +1,9 @@
 //! The real clock behind the engine's time: CLOCK_MONOTONIC, counted from this process's first use of it.
 //!
 //! The only place of the product that asks the operating system what time it is. One call costs some 25 ns (vDSO),
-//! and the event loop makes one for each round, not one for each packet.
+//! and the event loop makes one for each round, not one for each packet. [`LocalTime`] is for log lines alone.
 
+use crate::sys;
 use slipway_netstack::Instant;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -20,9 +21,44 @@ pub fn now() -> Instant {
     Instant::ZERO + FIRST + origin.elapsed()
 }
 
+/// Day and time where the machine stands, as log lines have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalTime {
+    /// 0 is January.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 60.
+    pub second: u8,
+}
+
+impl LocalTime {
+    /// Now. A clock that stands before 1970 counts as 1970.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
+        let [month, day, hour, minute, second] = sys::local_time::split(seconds)
+            .unwrap_or([0, 1, 0, 0, 0])
+            .map(|part| u8::try_from(part).unwrap_or(0));
+        Self { month, day, hour, minute, second }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_time_is_within_its_bounds() {
+        let LocalTime { month, day, hour, minute, second } = LocalTime::now();
+        assert!(month < 12 && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60);
+    }
 
     #[test]
     fn time_starts_above_zero_and_never_runs_back() {

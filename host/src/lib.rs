@@ -15,6 +15,7 @@ pub mod clock;
 pub mod device;
 pub mod driver;
 pub mod epoll;
+pub mod logging;
 pub mod netlink;
 pub mod netns;
 pub mod random;

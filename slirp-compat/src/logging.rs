@@ -5,18 +5,13 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 use slipway_host::clock;
-use slipway_netstack::Instant;
+use slipway_host::logging::limit::{Limit, Verdict};
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::time::Duration;
-
-/// Lines per [`WINDOW`].
-const BURST: u32 = 50;
-const WINDOW: Duration = Duration::from_secs(10);
 
 /// Has lines of `level` and above written to stderr. Only the first call of a process counts.
 pub fn init(level: LevelFilter) {
-    static STDERR: Stderr = Stderr { limit: Mutex::new(Limit { since: Instant::ZERO, lines: 0 }) };
+    static STDERR: Stderr = Stderr { limit: Mutex::new(Limit::new()) };
     if log::set_logger(&STDERR).is_ok() {
         log::set_max_level(level);
     }
@@ -24,38 +19,6 @@ pub fn init(level: LevelFilter) {
 
 struct Stderr {
     limit: Mutex<Limit>,
-}
-
-/// What has been written in this window.
-#[derive(Debug)]
-struct Limit {
-    since: Instant,
-    lines: u32,
-}
-
-/// What becomes of a line.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Write,
-    /// After saying how many were left out.
-    WriteAfter(u32),
-    Drop,
-}
-
-impl Limit {
-    fn judge(&mut self, now: Instant) -> Verdict {
-        let mut dropped = 0;
-        if now.since(self.since) >= WINDOW {
-            dropped = self.lines.saturating_sub(BURST);
-            *self = Self { since: now, lines: 0 };
-        }
-        self.lines = self.lines.saturating_add(1);
-        match dropped {
-            _ if self.lines > BURST => Verdict::Drop,
-            0 => Verdict::Write,
-            count => Verdict::WriteAfter(count),
-        }
-    }
 }
 
 impl Log for Stderr {
@@ -81,24 +44,4 @@ impl Log for Stderr {
     }
 
     fn flush(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floods_are_summed_up() {
-        let start = Instant::ZERO + WINDOW;
-        let mut limit = Limit { since: Instant::ZERO, lines: 0 };
-        for _ in 0..BURST {
-            assert_eq!(limit.judge(start), Verdict::Write);
-        }
-        for _ in 0..7 {
-            assert_eq!(limit.judge(start), Verdict::Drop);
-        }
-        assert_eq!(limit.judge(start + WINDOW), Verdict::WriteAfter(7));
-        assert_eq!(limit.judge(start + WINDOW), Verdict::Write);
-        assert_eq!(limit.judge(start + WINDOW + WINDOW), Verdict::Write);
-    }
 }

@@ -4,6 +4,7 @@
 pub mod disposition;
 pub(crate) mod epoll;
 pub mod fdpass;
+pub(crate) mod local_time;
 pub mod message;
 pub mod mmsg;
 pub mod mount_attr;

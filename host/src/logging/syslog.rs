@@ -1,0 +1,160 @@
+//! The system's log: one datagram a line to `/dev/log`, in the form of RFC 3164.
+//!
+//! ```text
+//! <PRI>Mmm dd hh:mm:ss TAG[PID]: text
+//! ```
+//! No host name stands in it: on the local socket every daemon leaves it out and every receiver adds it. The time is local
+//! time, as the RFC (§4.1.2) and syslog(3) have it.
+//!
+//! A system without a log is an ordinary one (containers, early boot): then lines go nowhere and nobody is told. The
+//! socket never blocks, so a log that does not read costs lines, not service. After a restart of the log the next line
+//! finds the new socket.
+
+use crate::clock::LocalTime;
+use std::fmt::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+/// Where the system's log listens.
+pub const PATH: &str = "/dev/log";
+/// The longest datagram that is sent. RFC 3164 §4.1 asks for 1024; receivers of today take far more.
+const LONGEST: usize = 2048;
+/// The facility `user`.
+const USER: u8 = 1;
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// How serious a line is (RFC 3164 §4.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Something failed.
+    Error = 3,
+    /// Something is odd.
+    Warning = 4,
+    /// For the record.
+    Info = 6,
+    /// For developers.
+    Debug = 7,
+}
+
+impl From<log::Level> for Severity {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Error => Self::Error,
+            log::Level::Warn => Self::Warning,
+            log::Level::Info => Self::Info,
+            log::Level::Debug | log::Level::Trace => Self::Debug,
+        }
+    }
+}
+
+/// A way to the system's log.
+#[derive(Debug)]
+pub struct Syslog {
+    path: PathBuf,
+    tag: &'static str,
+    socket: Option<UnixDatagram>,
+}
+
+impl Syslog {
+    /// Lines begin with `tag`. Whether there is a log shows with each line.
+    #[must_use]
+    pub fn new(tag: &'static str) -> Self {
+        Self::at(Path::new(PATH), tag)
+    }
+
+    /// A log that listens elsewhere.
+    #[must_use]
+    pub fn at(path: &Path, tag: &'static str) -> Self {
+        Self { path: path.to_owned(), tag, socket: connect(path) }
+    }
+
+    /// Writes one line; if that cannot be done now, it is lost.
+    pub fn write(&mut self, severity: Severity, text: fmt::Arguments<'_>) {
+        if self.socket.is_none() {
+            self.socket = connect(&self.path);
+        }
+        let Some(socket) = &self.socket else { return };
+        let line = line(severity, LocalTime::now(), self.tag, std::process::id(), text);
+        let Err(error) = socket.send(line.as_bytes()) else { return };
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            return;
+        }
+        // The log was restarted: its old socket is gone.
+        self.socket = connect(&self.path);
+        if let Some(socket) = &self.socket {
+            let _ = socket.send(line.as_bytes());
+        }
+    }
+}
+
+fn connect(path: &Path) -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    socket.connect(path).ok()?;
+    Some(socket)
+}
+
+/// A line as it is sent. Control characters become spaces, so that one line stays one.
+fn line(severity: Severity, time: LocalTime, tag: &str, pid: u32, text: fmt::Arguments<'_>) -> String {
+    let LocalTime { month, day, hour, minute, second } = time;
+    let month = MONTHS.get(usize::from(month)).copied().unwrap_or("Jan");
+    let priority = USER << 3 | severity as u8;
+    let mut line = format!("<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} {tag}[{pid}]: ");
+    let start = line.len();
+    let _ = line.write_fmt(text);
+    if line.get(start..).is_some_and(|text| text.contains(char::is_control)) {
+        line = line.replace(char::is_control, " ");
+    }
+    line.truncate(line.floor_char_boundary(LONGEST));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: LocalTime = LocalTime { month: 10, day: 3, hour: 4, minute: 5, second: 6 };
+
+    #[test]
+    fn lines_have_the_form_of_the_rfc() {
+        let line = line(Severity::Error, TIME, "aardvark-dns", 42, format_args!("failed: {}", 7));
+        assert_eq!(line, "<11>Nov  3 04:05:06 aardvark-dns[42]: failed: 7");
+    }
+
+    #[test]
+    fn one_line_stays_one_and_is_bounded() {
+        let text = format!("a\nb\u{7}{}", "ü".repeat(5000));
+        let line = line(Severity::Info, TIME, "t", 1, format_args!("{text}"));
+        assert!(line.starts_with("<14>Nov  3 04:05:06 t[1]: a b ü"));
+        assert!((LONGEST - 1..=LONGEST).contains(&line.len()));
+    }
+
+    #[test]
+    fn a_log_that_is_missing_or_restarted_costs_lines_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = Syslog::at(&path, "t");
+        log.write(Severity::Info, format_args!("lost"));
+        let mut buffer = [0; 100];
+        for round in 0..2 {
+            let _ = std::fs::remove_file(&path);
+            let there = UnixDatagram::bind(&path).unwrap();
+            log.write(Severity::Info, format_args!("round {round}"));
+            let len = there.recv(&mut buffer).unwrap();
+            let text = std::str::from_utf8(&buffer[..len]).unwrap();
+            assert!(text.ends_with(&format!("]: round {round}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_does_not_read_blocks_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let _there = UnixDatagram::bind(&path).unwrap();
+        let mut log = Syslog::at(&path, "t");
+        for _ in 0..5000 {
+            log.write(Severity::Debug, format_args!("text"));
+        }
+    }
+}
