@@ -153,7 +153,7 @@ fn without_inotify_the_file_is_looked_at_on_demand() {
     let tree = Tree::new();
     tree.write("etc/resolv.conf", "192.0.2.1");
     let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
-    resolver.inotify = None;
+    resolver.watcher.inotify = None;
     assert!(resolver.needs_polling());
     assert!(resolver.refresh_if_changed().is_none());
     tree.replace("etc/resolv.conf", "192.0.2.2");
