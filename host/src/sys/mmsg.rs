@@ -213,6 +213,28 @@ pub fn send_many(
     Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
 }
 
+/// Sends the first [`BATCH`] of `datagrams`, each to its own name, in one call. Returns how many the kernel took; with the
+/// next one something is wrong, or it has no room now.
+///
+/// # Errors
+/// The kernel's, about the first datagram.
+pub fn send_each(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usize, Errno> {
+    let mut parts = [IoSlice::new(&[]); BATCH];
+    // SAFETY: all-zero headers are valid: null pointers with lengths of zero.
+    let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    for (((name, payload), part), header) in datagrams.iter().zip(&mut parts).zip(&mut headers) {
+        *part = IoSlice::new(payload);
+        header.msg_hdr = outgoing(name, &Control::EMPTY, std::ptr::from_mut(part).cast(), 1);
+        count += 1;
+    }
+    // SAFETY: the first `count` headers point to live buffers of the lengths they say, which sendmmsg only reads (it
+    // writes `msg_len` in the headers themselves).
+    let sent =
+        unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, DONTWAIT | libc::MSG_NOSIGNAL) };
+    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+}
+
 /// A header for sending, which the kernel only reads.
 fn outgoing(name: &Name, control: &Control, parts: *mut libc::iovec, count: usize) -> libc::msghdr {
     // SAFETY: an all-zero msghdr is valid: no name, no control data, no parts.
@@ -289,6 +311,22 @@ mod tests {
         assert_eq!((&first, &second[..2]), (b"hel", &b"lo"[..]));
         let none = receive_one(to.as_fd(), &mut [], true);
         assert_eq!(none.map(|arrived| arrived.len), Err(Errno::EAGAIN), "its error queue is empty");
+    }
+
+    #[test]
+    fn each_leaves_for_its_own_name() {
+        let (one, from, to_one) = pair();
+        let (other, _, to_other) = pair();
+        let datagrams: [(&Name, &[u8]); 3] = [(&to_one, b"a"), (&to_other, b""), (&to_one, b"ccc")];
+        assert_eq!(send_each(from.as_fd(), &datagrams), Ok(3));
+        let mut buffer = [0; 9];
+        assert_eq!(one.recv(&mut buffer).unwrap(), 1);
+        assert_eq!(one.recv(&mut buffer).unwrap(), 3);
+        assert_eq!(&buffer[..3], b"ccc");
+        assert_eq!(other.recv(&mut buffer).unwrap(), 0);
+        let refused: [(&Name, &[u8]); 2] = [(&to_one, b"a"), (&to_one, &[0; 70_000])];
+        assert_eq!(send_each(from.as_fd(), &refused), Ok(1));
+        assert_eq!(send_each(from.as_fd(), &refused[1..]), Err(Errno::EMSGSIZE));
     }
 
     #[test]
