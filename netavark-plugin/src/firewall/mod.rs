@@ -1,0 +1,1 @@
+//! Firewall rules for bridge networks and published ports.
