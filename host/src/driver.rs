@@ -10,7 +10,7 @@
 //!
 //! Invariants.
 //! - Nothing blocks but the wait, and the wait has a timeout only if the engine or the caller has a deadline: an idle
-//!   program is never woken.
+//!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]).
 //! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
 //!   and timers have had their turn. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
 //!   the caller are level-triggered; errors and hang-ups on them are always reported, so the caller must act on them.
@@ -20,6 +20,7 @@
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
 //! - No round fails for a flow's sake. An error of [`Driver::turn`] means that the link is gone.
 
+use crate::busy_poll::BusyPoll;
 use crate::clock;
 use crate::device::{Link, MAX_FRAME};
 use crate::epoll::Events;
@@ -110,6 +111,7 @@ pub struct Driver {
     events: Events,
     ready: Vec<Ready>,
     frame: Box<[u8]>,
+    polling: BusyPoll,
     /// The engine has things to send that the last drain did not see, or left.
     busy: bool,
 }
@@ -129,6 +131,7 @@ impl Driver {
             events: Events::default(),
             ready: Vec::new(),
             frame: vec![0; MAX_FRAME].into_boxed_slice(),
+            polling: BusyPoll::for_this_machine(),
             busy: true,
         })
     }
@@ -168,6 +171,12 @@ impl Driver {
         &self.engine
     }
 
+    /// Sets how long a wait may look before it sleeps, while wakes follow each other closely; zero: not at all. See
+    /// [`crate::busy_poll`].
+    pub fn set_busy_poll(&mut self, window: Duration) {
+        self.polling = BusyPoll::new(window);
+    }
+
     /// The guest's link.
     #[must_use]
     pub fn link(&self) -> &Link {
@@ -185,16 +194,42 @@ impl Driver {
             self.busy = self.engine.drain(clock::now(), &mut self.sockets, &mut self.link);
         }
         let before = clock::now();
-        let timeout = self.timeout(before, deadline);
-        self.sockets.events().wait(&mut self.events, timeout)?;
-
-        let now = clock::now();
+        let now = self.wait(before, deadline)?;
         self.dispatch(now, now - before >= SLEPT)?;
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
         }
         self.busy = self.engine.drain(now, &mut self.sockets, &mut self.link);
         Ok(&self.ready)
+    }
+
+    /// Waits, and returns when that ended.
+    fn wait(&mut self, began: Instant, deadline: Option<Instant>) -> io::Result<Instant> {
+        let timeout = self.timeout(began, deadline);
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            self.sockets.events().wait(&mut self.events, timeout)?;
+            return Ok(clock::now());
+        }
+        let budget = self.polling.budget(began).min(timeout.unwrap_or(Duration::MAX));
+        let mut now = began;
+        while now - began < budget {
+            let look = now;
+            self.sockets.events().wait(&mut self.events, Some(Duration::ZERO))?;
+            now = clock::now();
+            let found = self.events.get(0).is_some();
+            if found {
+                self.polling.waited(now - began);
+                return Ok(now);
+            }
+            if !self.polling.looked(now, now - look) {
+                break;
+            }
+        }
+        let left = self.timeout(now, deadline);
+        self.sockets.events().wait(&mut self.events, left)?;
+        now = clock::now();
+        self.polling.waited(now - began);
+        Ok(now)
     }
 
     /// How long the wait may last; `None`: for ever.

@@ -10,6 +10,7 @@
 //! slirp4netns/     args -> config -> run
 //! cli.rs           the command line of slipway itself
 //! commands/        run, attach
+//! tuning.rs        what the environment sets
 //! docs/            man pages and completions, from the same tables
 //! ```
 
@@ -21,6 +22,7 @@ pub mod flags;
 pub mod logging;
 pub mod serve;
 pub mod slirp4netns;
+pub mod tuning;
 pub mod words;
 
 use std::ffi::{OsStr, OsString};

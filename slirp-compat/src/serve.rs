@@ -7,6 +7,7 @@
 //! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
 
 use crate::fds::ExitFd;
+use crate::tuning;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -109,7 +110,8 @@ pub fn max_flows() -> u32 {
 impl Session {
     /// A session that serves the link of `driver` and nothing else yet.
     #[must_use]
-    pub fn new(driver: Driver) -> Self {
+    pub fn new(mut driver: Driver) -> Self {
+        tuning::apply(&mut driver);
         Self {
             driver,
             table: Table::new(PORTS),

@@ -1,0 +1,136 @@
+//! Whether the event loop, before it sleeps, looks for a while whether something comes at once.
+//!
+//! Waking a sleeping process costs the waker an interrupt to another core, and the sleeper the way out of the idle state: 15 to
+//! 25 µs where a virtual machine has to be left for it. A guest and a server that ask and answer in turn wake us twice
+//! for each question, and that was most of what a question cost. So while wakes follow each other closely, the loop
+//! keeps asking epoll for at most a window before it sleeps.
+//!
+//! What bounds the cost:
+//! - Looking begins only after [`STREAK`] waits in a row that were each shorter than the window, and one longer wait ends
+//!   it. A guest that does something now and then never sees it; an idle one sleeps, with no wake-up at all.
+//! - A look that took longer than [`STOLEN`] means that somebody else wants this core: then not again for [`REST`].
+//! - With one core to run on there is nobody to wait for: never.
+//!
+//! Model: KVM's halt polling (Linux `Documentation/virt/kvm/halt-polling.rst`) and the socket layer's busy polling, whose
+//! recommended window of 50 µs is ours too (`Documentation/admin-guide/sysctl/net.rst`, `busy_poll`).
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+use slipway_netstack::Instant;
+use std::time::Duration;
+
+/// How long to look before sleeping, unless told otherwise.
+pub const WINDOW: Duration = Duration::from_micros(50);
+/// The longest window that may be asked for.
+pub const LONGEST: Duration = Duration::from_millis(1);
+/// Short waits in a row after which looking pays. An exchange that comes alone has two or three.
+const STREAK: u8 = 4;
+/// One look takes a microsecond or two.
+const STOLEN: Duration = Duration::from_micros(25);
+/// How long the core is left to whoever else wants it.
+const REST: Duration = Duration::from_millis(10);
+
+/// The history that decides.
+#[derive(Debug)]
+pub(crate) struct BusyPoll {
+    window: Duration,
+    streak: u8,
+    rest_until: Instant,
+}
+
+impl BusyPoll {
+    /// With a window; zero switches it off.
+    pub(crate) fn new(window: Duration) -> Self {
+        Self { window: window.min(LONGEST), streak: 0, rest_until: Instant::ZERO }
+    }
+
+    /// With the usual window where there is more than one core to run on.
+    pub(crate) fn for_this_machine() -> Self {
+        Self::new(if cores() > 1 { WINDOW } else { Duration::ZERO })
+    }
+
+    /// How long the wait that begins now may look before it sleeps.
+    pub(crate) fn budget(&self, now: Instant) -> Duration {
+        if self.streak >= STREAK && now >= self.rest_until { self.window } else { Duration::ZERO }
+    }
+
+    /// One look took `took`; whether to go on looking.
+    pub(crate) fn looked(&mut self, now: Instant, took: Duration) -> bool {
+        if took >= STOLEN {
+            self.rest_until = now + REST;
+        }
+        took < STOLEN
+    }
+
+    /// Something came after `took`, whether we slept for it or not.
+    pub(crate) fn waited(&mut self, took: Duration) {
+        self.streak = if took <= self.window { self.streak.saturating_add(1) } else { 0 };
+    }
+}
+
+/// The cores that we may run on; two if the kernel does not say.
+fn cores() -> usize {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return 2 };
+    (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_micros(20);
+    const LONG: Duration = Duration::from_millis(1);
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    fn excited() -> BusyPoll {
+        let mut poll = BusyPoll::new(WINDOW);
+        for _ in 0..STREAK {
+            assert_eq!(poll.budget(at(1)), Duration::ZERO);
+            poll.waited(SHORT);
+        }
+        poll
+    }
+
+    #[test]
+    fn it_takes_a_streak_to_begin_and_one_long_wait_to_end() {
+        let mut poll = excited();
+        assert_eq!(poll.budget(at(1)), WINDOW);
+        poll.waited(LONG);
+        assert_eq!(poll.budget(at(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_lone_exchange_never_begins_it() {
+        let mut poll = BusyPoll::new(WINDOW);
+        for _ in 0..100 {
+            poll.waited(SHORT);
+            poll.waited(SHORT);
+            poll.waited(SHORT);
+            assert_eq!(poll.budget(at(1)), Duration::ZERO);
+            poll.waited(LONG);
+        }
+    }
+
+    #[test]
+    fn a_stolen_core_is_left_alone_for_a_while() {
+        let mut poll = excited();
+        assert!(poll.looked(at(5), Duration::from_micros(2)));
+        assert!(!poll.looked(at(5), Duration::from_micros(40)));
+        assert_eq!(poll.budget(at(6)), Duration::ZERO);
+        assert_eq!(poll.budget(at(5) + REST), WINDOW);
+    }
+
+    #[test]
+    fn off_is_off_and_no_window_is_longer_than_the_longest() {
+        let mut poll = BusyPoll::new(Duration::ZERO);
+        for _ in 0..20 {
+            poll.waited(Duration::ZERO);
+        }
+        assert_eq!(poll.budget(at(1)), Duration::ZERO);
+        assert_eq!(BusyPoll::new(Duration::MAX).window, LONGEST);
+        assert!(cores() >= 1);
+    }
+}
