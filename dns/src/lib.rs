@@ -1,3 +1,28 @@
-//! Names for containers and guests.
+//! Names for containers and guests: the pure half, and behind the feature `server` the sockets and the daemon.
+//!
+//! ```text
+//!  config/*  ->  Snapshot  --+
+//!                            v
+//!  message -> Query  ->  answer()  ->  Answered        the answer is in the buffer
+//!                                  ->  Forward(..)     -> Forwarder: attempts, deadlines, cache, dead servers
+//!                                  ->  Drop
+//! ```
+//!
+//! Nothing in the pure half opens a socket, reads a file or knows the time: messages come in and go out as bytes, time is a
+//! [`core::time::Duration`] since any origin that the caller likes, randomness is an argument.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | files of others, read into valid types |
+//! | [`zone`] | who is called what, and who may ask: an immutable snapshot |
+//! | [`answer`] | one query, one outcome |
+//! | [`message`] | the seam over the codec |
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
+pub mod answer;
+pub mod config;
+pub mod message;
+pub mod zone;

@@ -1,0 +1,149 @@
+//! A network's file, as netavark writes it below its run directory for aardvark-dns.
+//!
+//! ```text
+//! 10.89.0.1,fd00::1[ 198.51.100.53[,..]]          where to listen, and the network's DNS servers
+//! <id> <ipv4,..> <ipv6,..> <name,..>[ <server,..>] one container a line; the address lists may be empty
+//! ```
+//!
+//! Fields are separated by exactly one space, so an empty list shows as two spaces in a row. The name of the file is that
+//! of the network; `%int` behind it marks an internal one. Names are lower-cased. The servers of a container count only
+//! when the line has exactly five fields.
+//!
+//! A file is good or bad as a whole: another program may be writing it at this moment, and half a file names half the
+//! containers. A header without an address is skipped like any empty line and makes the first container the header,
+//! which is then an error; that is how the format is.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+/// What marks the file of an internal network.
+pub const INTERNAL_SUFFIX: &str = "%int";
+/// The file in the same directory that is not a network.
+pub const PID_FILE: &str = "aardvark.pid";
+/// Much longer than any network's file can be; a longer one is not read.
+pub const MAX_BYTES: usize = 64 << 20;
+/// What is repeated of a wrong text.
+const SHOWN: usize = 100;
+
+/// A network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkFile {
+    /// Its name, without the suffix of internal ones.
+    pub name: String,
+    /// It has no way out, so its questions have none either.
+    pub internal: bool,
+    /// Addresses to serve it on.
+    pub listen: Vec<IpAddr>,
+    /// Its own DNS servers.
+    pub servers: Vec<IpAddr>,
+    /// Those who live on it.
+    pub containers: Vec<Container>,
+}
+
+/// A container on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Its id, lower-cased. The same on all its networks.
+    pub id: String,
+    /// Its IPv4 addresses on this network.
+    pub v4: Vec<Ipv4Addr>,
+    /// Its IPv6 addresses on this network.
+    pub v6: Vec<Ipv6Addr>,
+    /// Its name and aliases, lower-cased.
+    pub names: Vec<String>,
+    /// Its own DNS servers.
+    pub servers: Option<Vec<IpAddr>>,
+}
+
+/// What is wrong with a file. Line numbers start at 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Bytes that are no text.
+    #[error("not UTF-8 text")]
+    NotText,
+    /// Larger than a network can be.
+    #[error("longer than {MAX_BYTES} bytes")]
+    TooLong,
+    /// An address that is none.
+    #[error("line {line}: error parsing {what} {text:?}")]
+    Address {
+        /// Which line.
+        line: usize,
+        /// What it should be.
+        what: &'static str,
+        /// What stands there, shortened.
+        text: String,
+    },
+    /// A line that is not one of a container.
+    #[error("line {line}: improperly formatted - too few entries: {text:?}")]
+    TooFewFields {
+        /// Which line.
+        line: usize,
+        /// What stands there, shortened.
+        text: String,
+    },
+    /// No header.
+    #[error("does not provide any bind addresses")]
+    NoListenAddress,
+}
+
+/// Reads the file called `file_name`.
+///
+/// # Errors
+/// The whole file is not to be used.
+pub fn parse(file_name: &str, content: &[u8]) -> Result<NetworkFile, Error> {
+    if content.len() > MAX_BYTES {
+        return Err(Error::TooLong);
+    }
+    let text = core::str::from_utf8(content).map_err(|_| Error::NotText)?;
+    let internal = file_name.strip_suffix(INTERNAL_SUFFIX);
+    let mut lines = (1..).zip(text.split('\n')).filter(|(_, line)| !line.is_empty());
+    let (number, header) = lines.next().ok_or(Error::NoListenAddress)?;
+    let mut fields = header.split(' ');
+    let listen = addresses(number, "ip address", fields.next().unwrap_or_default())?;
+    let servers = match fields.next() {
+        Some(list) => addresses(number, "network dns address", list)?,
+        None => Vec::new(),
+    };
+    let containers = lines.map(|(number, line)| container(number, line)).collect::<Result<_, _>>()?;
+    Ok(NetworkFile {
+        name: internal.unwrap_or(file_name).to_owned(),
+        internal: internal.is_some(),
+        listen,
+        servers,
+        containers,
+    })
+}
+
+fn container(number: usize, line: &str) -> Result<Container, Error> {
+    let mut fields = line.split(' ');
+    let mut field = || fields.next();
+    let (Some(id), Some(v4), Some(v6), Some(names)) = (field(), field(), field(), field()) else {
+        return Err(Error::TooFewFields { line: number, text: shown(line) });
+    };
+    let servers = match (field(), field()) {
+        (Some(list), None) if !list.is_empty() => Some(addresses(number, "DNS server address", list)?),
+        _ => None,
+    };
+    Ok(Container {
+        id: id.to_lowercase(),
+        v4: optional(number, v4)?,
+        v6: optional(number, v6)?,
+        names: names.split(',').map(str::to_lowercase).collect(),
+        servers,
+    })
+}
+
+/// A list that may be empty.
+fn optional<T: FromStr>(line: usize, list: &str) -> Result<Vec<T>, Error> {
+    if list.is_empty() { Ok(Vec::new()) } else { addresses(line, "IP address", list) }
+}
+
+fn addresses<T: FromStr>(line: usize, what: &'static str, list: &str) -> Result<Vec<T>, Error> {
+    let wrong = |text| Error::Address { line, what, text: shown(text) };
+    list.split(',').map(|text| text.parse().map_err(|_| wrong(text))).collect()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}

@@ -1,0 +1,80 @@
+//! `/etc/resolv.conf` as aardvark-dns reads it: stricter than the C library, and knowing less.
+//!
+//! Only `nameserver` lines count; a comment starts at `#` or `;` anywhere; the first three servers are kept. An IPv6
+//! address may name its interface, `fe80::1%eth0` or `fe80::1%3`; the caller knows interfaces, this file does not. One
+//! address that cannot be read makes the whole file unreadable: the list before it stays in use.
+//!
+//! (The stack's own resolvers follow `slipway_host::resolver`, which reads the file as the C library does.)
+
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+/// The port of DNS.
+pub const PORT: u16 = 53;
+/// As many as there is time to try.
+const MAX_SERVERS: usize = 3;
+/// What is repeated of a wrong text.
+const SHOWN: usize = 100;
+
+/// A server of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nameserver {
+    /// Where.
+    pub address: IpAddr,
+    /// The interface of a link-local address: its name or its number.
+    pub zone: Option<String>,
+}
+
+impl Nameserver {
+    /// Where to send queries. `interface` tells the number of an interface by its name.
+    pub fn resolve<E>(&self, interface: impl FnOnce(&str) -> Result<u32, E>) -> Result<SocketAddr, E> {
+        let (IpAddr::V6(address), Some(zone)) = (self.address, &self.zone) else {
+            return Ok(SocketAddr::new(self.address, PORT));
+        };
+        let number = match zone.parse() {
+            Ok(number) => number,
+            Err(_) => interface(zone)?,
+        };
+        Ok(SocketAddrV6::new(address, PORT, 0, number).into())
+    }
+}
+
+/// What is wrong with the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not an address.
+    #[error("{0:?}: invalid IP address syntax")]
+    Address(String),
+    /// Only IPv6 has zones.
+    #[error("scope id not supported for ipv4 address")]
+    ZoneOfIpv4,
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// The file is not to be used.
+pub fn parse(text: &str) -> Result<Vec<Nameserver>, Error> {
+    let mut servers = Vec::new();
+    for line in text.split('\n') {
+        let line = line.split_once(['#', ';']).map_or(line, |(before, _)| before);
+        let mut words = line.split_whitespace();
+        if let (Some("nameserver"), Some(server)) = (words.next(), words.next()) {
+            servers.push(nameserver(server)?);
+        }
+    }
+    servers.truncate(MAX_SERVERS);
+    Ok(servers)
+}
+
+fn nameserver(text: &str) -> Result<Nameserver, Error> {
+    let wrong = |text: &str| Error::Address(text.chars().take(SHOWN).collect());
+    let Some((address, zone)) = text.split_once('%') else {
+        let address = text.parse().map_err(|_| wrong(text))?;
+        return Ok(Nameserver { address, zone: None });
+    };
+    match address.parse() {
+        Ok(IpAddr::V4(_)) => Err(Error::ZoneOfIpv4),
+        Ok(address @ IpAddr::V6(_)) => Ok(Nameserver { address, zone: Some(zone.to_owned()) }),
+        Err(_) => Err(wrong(address)),
+    }
+}

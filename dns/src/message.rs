@@ -1,0 +1,417 @@
+//! DNS messages: the view of a query, and answers built into a buffer. The only place that knows hickory-proto.
+//!
+//! A local answer costs no allocation. Of a query the header and the first question are read, the other records are
+//! only stepped over, to find the client's OPT; names in them are not followed, so that a message of nothing but
+//! compression pointers costs one pass. The name is copied once, lower-cased, as text with dots, because that is the
+//! form in which names are looked up; the question and the OPT go into the answer as the bytes they were.
+//!
+//! What is refused ([`Malformed`]): less than a header, a message that is itself an answer (two servers would entertain
+//! each other for ever), a name longer than RFC 1035 allows or compressed in the first question (there is nothing
+//! before it that it could point to), counts that promise more than there is. Trailing bytes are ignored.
+//!
+//! Sources: RFC 1035 §4.1 (format), RFC 6891 §6.1 (OPT), RFC 3597 (unknown types are opaque).
+
+mod answer;
+mod reply;
+
+pub use answer::{AnswerBuilder, empty, servfail};
+pub use reply::{Reply, same_question};
+
+use core::fmt;
+use core::ops::Range;
+use hickory_proto::op::{Header, MessageType, ResponseCode};
+use hickory_proto::rr::RecordType as HickoryType;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+
+/// RFC 1035 §4.1.1: the length of the header.
+pub const HEADER_LEN: usize = 12;
+/// RFC 1035 §4.2.1: what every client takes over UDP.
+pub const MIN_UDP_SIZE: u16 = 512;
+/// RFC 1035 §2.3.4: the longest name, in wire form.
+pub const MAX_NAME: usize = 255;
+/// RFC 1035 §4.2.2: what the two bytes before a message on TCP can say.
+pub const MAX_MESSAGE: usize = 65_535;
+/// RFC 1035 §3.2.4: the Internet.
+pub const CLASS_IN: u16 = 1;
+/// RFC 1035 §3.2.5: any class.
+pub const CLASS_ANY: u16 = 255;
+/// The two bits that mark a compression pointer (RFC 1035 §4.1.4).
+const POINTER: u8 = 0b1100_0000;
+
+/// A record type by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordType(pub u16);
+
+impl RecordType {
+    /// An IPv4 address.
+    pub const A: Self = Self(1);
+    /// The start of authority; in a negative answer it says how long that holds.
+    pub const SOA: Self = Self(6);
+    /// A name for an address.
+    pub const PTR: Self = Self(12);
+    /// An IPv6 address.
+    pub const AAAA: Self = Self(28);
+    /// The pseudo-record of EDNS.
+    pub const OPT: Self = Self(41);
+}
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match HickoryType::from(self.0) {
+            HickoryType::Unknown(code) => write!(f, "TYPE{code}"), // RFC 3597 §5
+            known => write!(f, "{known}"),
+        }
+    }
+}
+
+/// A response code as the header holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rcode(pub u8);
+
+impl Rcode {
+    /// No error.
+    pub const NOERROR: Self = Self(0);
+    /// The query could not be read.
+    pub const FORMERR: Self = Self(1);
+    /// The server could not answer.
+    pub const SERVFAIL: Self = Self(2);
+    /// There is no such name.
+    pub const NXDOMAIN: Self = Self(3);
+    /// The server does not do that.
+    pub const NOTIMP: Self = Self(4);
+    /// The server does not want to.
+    pub const REFUSED: Self = Self(5);
+}
+
+impl fmt::Display for Rcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match ResponseCode::from(0, self.0) {
+            ResponseCode::NoError => f.write_str("NOERROR"),
+            ResponseCode::FormErr => f.write_str("FORMERR"),
+            ResponseCode::ServFail => f.write_str("SERVFAIL"),
+            ResponseCode::NXDomain => f.write_str("NXDOMAIN"),
+            ResponseCode::NotImp => f.write_str("NOTIMP"),
+            ResponseCode::Refused => f.write_str("REFUSED"),
+            _ => write!(f, "RCODE{}", self.0),
+        }
+    }
+}
+
+/// Why a message is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Malformed {
+    /// It ends before its header or its counts say.
+    #[error("the message ends early")]
+    Truncated,
+    /// It is an answer, and not asked for.
+    #[error("the message is not a query")]
+    NotAQuery,
+    /// A name that RFC 1035 does not allow.
+    #[error("the message has an impossible name")]
+    Name,
+    /// Longer than any message can be.
+    #[error("the message is too long")]
+    TooLong,
+}
+
+/// A name as it was asked for: lower-cased (ASCII), in text form, with the final dot.
+#[derive(Clone)]
+pub struct QueryName {
+    text: [u8; MAX_NAME],
+    len: usize,
+    /// A label holds a dot: the text does not say where the labels end, so it names nothing of ours.
+    ambiguous: bool,
+}
+
+impl QueryName {
+    const ROOT: Self = {
+        let mut text = [0; MAX_NAME];
+        text[0] = b'.';
+        Self { text, len: 1, ambiguous: false }
+    };
+
+    /// The text, with the final dot.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.text.get(..self.len).unwrap_or_default()
+    }
+
+    /// The text, when no label of the name holds a dot.
+    #[must_use]
+    pub fn plain(&self) -> Option<&[u8]> {
+        (!self.ambiguous).then(|| self.text())
+    }
+
+    fn push(&mut self, label: &[u8]) -> Result<(), Malformed> {
+        let end = self.len + label.len() + 1;
+        let room = self.text.get_mut(self.len..end).ok_or(Malformed::Name)?;
+        for (to, from) in room.iter_mut().zip(label) {
+            *to = from.to_ascii_lowercase();
+            self.ambiguous |= *from == b'.';
+        }
+        if let Some(last) = room.last_mut() {
+            *last = b'.';
+        }
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// As a log shows it: printable ASCII, anything else as `\DDD`.
+impl fmt::Display for QueryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.text() {
+            if byte.is_ascii_graphic() && byte != b'\\' {
+                write!(f, "{}", char::from(byte))?;
+            } else {
+                write!(f, "\\{byte:03}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for QueryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QueryName({self})")
+    }
+}
+
+/// What matters of a query. Borrowed from the message.
+#[derive(Clone, Debug)]
+pub struct Query<'m> {
+    bytes: &'m [u8],
+    questions: u16,
+    name: QueryName,
+    record_type: RecordType,
+    class: u16,
+    /// Where the question section ends.
+    questions_end: usize,
+    opt: Option<Range<usize>>,
+}
+
+impl<'m> Query<'m> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// What cannot be answered and should be dropped.
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes)?;
+        let header = reader.header()?;
+        if header.metadata.message_type == MessageType::Response {
+            return Err(Malformed::NotAQuery);
+        }
+        let counts = header.counts;
+        let (mut name, mut record_type, mut class) = (QueryName::ROOT, RecordType::A, CLASS_IN);
+        for number in 0..counts.queries {
+            if number == 0 {
+                name = reader.name()?;
+            } else {
+                reader.skip_name()?;
+            }
+            let (kind, of) = (reader.u16()?, reader.u16()?);
+            if number == 0 {
+                (record_type, class) = (RecordType(kind), of);
+            }
+        }
+        let questions_end = reader.index();
+        for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
+            reader.record()?;
+        }
+        let mut opt = None;
+        for _ in 0..counts.additionals {
+            let record = reader.record()?;
+            if record.record_type == RecordType::OPT && opt.is_none() {
+                opt = Some(record.range);
+            }
+        }
+        Ok(Self { bytes, questions: counts.queries, name, record_type, class, questions_end, opt })
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn bytes(&self) -> &'m [u8] {
+        self.bytes
+    }
+
+    /// The id that the client chose.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        id(self.bytes).unwrap_or_default()
+    }
+
+    /// The name of the first question; the root when there is none.
+    #[must_use]
+    pub fn name(&self) -> &QueryName {
+        &self.name
+    }
+
+    /// Whether the name, in the case in which it was asked and with the final dot, ends with that text.
+    #[must_use]
+    pub fn ends_with_exactly(&self, suffix: &[u8]) -> bool {
+        let Some(start) = self.name.len.checked_sub(suffix.len()) else { return false };
+        // The wire form has the length of a label where the text has the dot before it.
+        let asked = self.bytes.get(HEADER_LEN + 1 + start..).unwrap_or_default();
+        let text = self.name.text().get(start..).unwrap_or_default();
+        suffix.iter().zip(text).zip(asked).all(|((want, lower), exact)| match want {
+            b'.' => *lower == b'.',
+            _ => want == exact,
+        })
+    }
+
+    /// The type of the first question; A when there is none.
+    #[must_use]
+    pub fn record_type(&self) -> RecordType {
+        self.record_type
+    }
+
+    /// The class of the first question.
+    #[must_use]
+    pub fn class(&self) -> u16 {
+        self.class
+    }
+
+    /// The operation: 0 is an ordinary query.
+    #[must_use]
+    pub fn opcode(&self) -> u8 {
+        self.bytes.get(2).map_or(0, |flags| (flags >> 3) & 0x0f)
+    }
+
+    /// How many questions there are.
+    #[must_use]
+    pub fn questions(&self) -> u16 {
+        self.questions
+    }
+
+    /// The client's EDNS record, whole.
+    #[must_use]
+    pub fn opt(&self) -> Option<&'m [u8]> {
+        self.bytes.get(self.opt.clone()?)
+    }
+
+    /// How much the client takes over UDP.
+    #[must_use]
+    pub fn udp_size(&self) -> u16 {
+        // RFC 6891 §6.2.3: the class of the OPT; values below 512 count as 512. Root name 1, type 2, then the class.
+        let size = self.opt().and_then(|opt| opt.get(3..5)).and_then(|s| s.first_chunk::<2>());
+        size.map_or(MIN_UDP_SIZE, |s| u16::from_be_bytes(*s).max(MIN_UDP_SIZE))
+    }
+
+    pub(crate) fn question_section(&self) -> &'m [u8] {
+        self.bytes.get(HEADER_LEN..self.questions_end).unwrap_or_default()
+    }
+}
+
+/// The id of any message.
+#[must_use]
+pub fn id(message: &[u8]) -> Option<u16> {
+    message.first_chunk::<2>().map(|id| u16::from_be_bytes(*id))
+}
+
+/// Gives a message another id.
+pub fn set_id(message: &mut [u8], id: u16) {
+    if let Some(place) = message.first_chunk_mut::<2>() {
+        *place = id.to_be_bytes();
+    }
+}
+
+/// One record, stepped over.
+pub(crate) struct Record {
+    pub(crate) record_type: RecordType,
+    /// All of it.
+    pub(crate) range: Range<usize>,
+    /// Where its TTL stands.
+    pub(crate) ttl_at: usize,
+    pub(crate) ttl: u32,
+    pub(crate) rdata: Range<usize>,
+}
+
+/// hickory's decoder, with our errors.
+pub(crate) struct Reader<'m> {
+    decoder: BinDecoder<'m>,
+}
+
+impl From<DecodeError> for Malformed {
+    fn from(_: DecodeError) -> Self {
+        Self::Truncated
+    }
+}
+
+impl<'m> Reader<'m> {
+    pub(crate) fn new(bytes: &'m [u8]) -> Result<Self, Malformed> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(Malformed::TooLong);
+        }
+        Ok(Self { decoder: BinDecoder::new(bytes) })
+    }
+
+    pub(crate) fn header(&mut self) -> Result<Header, Malformed> {
+        Ok(Header::read(&mut self.decoder)?)
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.decoder.index()
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(self.decoder.read_u8()?.unverified(/* any value is looked at below */))
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(self.decoder.read_u16()?.unverified(/* types, classes and lengths may have any value */))
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(self.decoder.read_u32()?.unverified(/* a TTL may have any value */))
+    }
+
+    pub(crate) fn skip(&mut self, len: usize) -> Result<&'m [u8], Malformed> {
+        Ok(self.decoder.read_slice(len)?.unverified(/* opaque */))
+    }
+
+    /// A name that is not compressed.
+    fn name(&mut self) -> Result<QueryName, Malformed> {
+        let mut name = QueryName { len: 0, ..QueryName::ROOT };
+        loop {
+            match self.byte()? {
+                0 if name.len == 0 => return Ok(QueryName::ROOT),
+                0 => return Ok(name),
+                len if len & POINTER != 0 => return Err(Malformed::Name),
+                len => name.push(self.skip(usize::from(len))?)?,
+            }
+        }
+    }
+
+    /// A name, compressed or not, of which only the end matters.
+    pub(crate) fn skip_name(&mut self) -> Result<(), Malformed> {
+        let start = self.index();
+        loop {
+            match self.byte()? {
+                0 => return Ok(()),
+                len if len & POINTER == POINTER => {
+                    self.byte()?;
+                    return Ok(());
+                }
+                len if len & POINTER != 0 => return Err(Malformed::Name),
+                len => self.skip(usize::from(len))?,
+            };
+            if self.index() - start >= MAX_NAME {
+                return Err(Malformed::Name);
+            }
+        }
+    }
+
+    /// The next record.
+    pub(crate) fn record(&mut self) -> Result<Record, Malformed> {
+        let start = self.index();
+        self.skip_name()?;
+        let record_type = RecordType(self.u16()?);
+        let _class = self.u16()?;
+        let ttl_at = self.index();
+        let ttl = self.u32()?;
+        let len = usize::from(self.u16()?);
+        let data = self.index();
+        self.skip(len)?;
+        Ok(Record { record_type, range: start..self.index(), ttl_at, ttl, rdata: data..self.index() })
+    }
+}

@@ -1,0 +1,102 @@
+//! Answers of upstream servers: what a forwarder and a cache have to know of them. They are relayed as they came.
+
+use super::{HEADER_LEN, Malformed, MessageType, Rcode, Reader, RecordType};
+use core::ops::Range;
+
+/// The header bit of a truncated answer, in its third byte.
+const TC: u8 = 0x02;
+
+/// What matters of an answer. Borrowed from the message.
+#[derive(Clone, Debug)]
+pub struct Reply<'m> {
+    bytes: &'m [u8],
+    questions: Range<usize>,
+    question_count: u16,
+    answers: u16,
+    authorities: u16,
+    additionals: u16,
+}
+
+impl<'m> Reply<'m> {
+    /// Reads header and questions; the records are left to those who need them.
+    ///
+    /// # Errors
+    /// It is not an answer.
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes)?;
+        let header = reader.header()?;
+        if header.metadata.message_type != MessageType::Response {
+            return Err(Malformed::NotAQuery);
+        }
+        for _ in 0..header.counts.queries {
+            reader.skip_name()?;
+            reader.skip(4)?;
+        }
+        Ok(Self {
+            bytes,
+            questions: HEADER_LEN..reader.index(),
+            question_count: header.counts.queries,
+            answers: header.counts.answers,
+            authorities: header.counts.authorities,
+            additionals: header.counts.additionals,
+        })
+    }
+
+    /// Whether it is cut off.
+    #[must_use]
+    pub fn truncated(&self) -> bool {
+        self.bytes.get(2).is_some_and(|flags| flags & TC != 0)
+    }
+
+    /// Its response code, as far as the header holds it.
+    #[must_use]
+    pub fn rcode(&self) -> Rcode {
+        Rcode(self.bytes.get(3).map_or(0, |flags| flags & 0x0f))
+    }
+
+    /// Its questions, as they are.
+    #[must_use]
+    pub fn question_section(&self) -> &'m [u8] {
+        self.bytes.get(self.questions.clone()).unwrap_or_default()
+    }
+
+    /// How many questions it repeats.
+    #[must_use]
+    pub fn questions(&self) -> u16 {
+        self.question_count
+    }
+
+    /// How many records answer the question.
+    #[must_use]
+    pub fn answers(&self) -> u16 {
+        self.answers
+    }
+
+    /// Visits the records: section (0 answer, 1 authority, 2 additional), type, where the TTL stands, its value, the data.
+    ///
+    /// # Errors
+    /// The counts promise more than there is.
+    pub fn records(
+        &self,
+        mut each: impl FnMut(u8, RecordType, usize, u32, &'m [u8]),
+    ) -> Result<(), Malformed> {
+        let mut reader = Reader::new(self.bytes)?;
+        reader.skip(self.questions.end)?;
+        for (section, count) in (0..).zip([self.answers, self.authorities, self.additionals]) {
+            for _ in 0..count {
+                let record = reader.record()?;
+                let data = self.bytes.get(record.rdata).unwrap_or_default();
+                each(section, record.record_type, record.ttl_at, record.ttl, data);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two question sections ask the same; names compare without case.
+#[must_use]
+pub fn same_question(one: &[u8], other: &[u8]) -> bool {
+    // The type and class of the (last) question are numbers, of which some would pass for letters.
+    let numbers = |questions: &[u8]| questions.last_chunk::<4>().copied();
+    one.eq_ignore_ascii_case(other) && numbers(one) == numbers(other)
+}
