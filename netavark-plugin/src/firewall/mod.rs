@@ -1,1 +1,144 @@
 //! Firewall rules for bridge networks and published ports.
+//!
+//! ```text
+//!   NetworkRules, PortRules ──▶ Driver ──▶ nft        one transaction over netlink
+//!        (rules.rs)                  ├───▶ firewalld  calls over D-Bus
+//!              │                     └───▶ none
+//!              └──▶ State (state.rs)   files from which everything is restored by `reload`
+//! ```
+//! A [`Firewall`] is chosen once per call of the program. Its `setup` makes the rules of a network, where they are
+//! missing, and those of a container's ports, all or nothing; `teardown` removes the container's, and with the last
+//! container the network's. State files are kept only when rootful: a rootless namespace goes away as a whole.
+
+mod nft;
+mod rules;
+mod state;
+
+pub use rules::{DNS_PORT, NetworkRules, PortRules};
+pub use state::{Saved, State};
+
+use crate::error::{Context, Error, Errors, Result};
+use std::path::Path;
+
+/// The log target that callers look for.
+const TARGET: &str = "netavark::firewall";
+
+/// Who keeps the rules.
+#[derive(Debug)]
+pub enum Driver {
+    /// The kernel's nf_tables.
+    Nftables,
+    /// Nobody.
+    None,
+}
+
+impl Driver {
+    /// The driver of that name; without one, nftables.
+    ///
+    /// # Errors
+    /// `Must provide a valid firewall backend, got <name>`, or when firewalld is asked for and there is no bus.
+    pub fn named(name: Option<&str>) -> Result<Self> {
+        match name.map(str::to_lowercase).as_deref() {
+            None | Some("nftables") => {
+                log::info!(target: TARGET, "Using nftables firewall driver");
+                Ok(Self::Nftables)
+            }
+            Some("none") => {
+                log::info!(target: TARGET, "Not using firewall");
+                Ok(Self::None)
+            }
+            Some(other) => Err(Error::msg(format!("Must provide a valid firewall backend, got {other}"))),
+        }
+    }
+
+    /// Its name, as the state file has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::None => "none",
+        }
+    }
+
+    fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+        match self {
+            Self::Nftables => nft::setup(network, ports),
+            Self::None => Ok(()),
+        }
+    }
+
+    fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+        match self {
+            Self::Nftables => nft::teardown(network, ports, complete),
+            Self::None => Ok(()),
+        }
+    }
+
+    fn restore(&self, saved: &Saved) -> Result<()> {
+        match self {
+            Self::Nftables => nft::restore(saved),
+            Self::None => Ok(()),
+        }
+    }
+}
+
+/// The firewall of one call of the program.
+#[derive(Debug)]
+pub struct Firewall {
+    driver: Driver,
+    state: Option<State>,
+}
+
+impl Firewall {
+    /// Chooses the driver. `config` is the run directory.
+    ///
+    /// # Errors
+    /// See [`Driver::named`].
+    pub fn select(driver: Option<&str>, config: &Path, rootless: bool) -> Result<Self> {
+        let state = (!rootless).then(|| State::new(config));
+        Ok(Self { driver: Driver::named(driver)?, state })
+    }
+
+    /// Makes the rules of a network that are missing, and those of a container's ports. After an error nothing of it
+    /// remains.
+    ///
+    /// # Errors
+    /// `nftables error: ...`, `DBus error: ...`, or of the state files; `invalid host ip ...`.
+    pub fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+        let Some(state) = &self.state else { return self.driver.setup(network, ports) };
+        let new_network = state.save(self.driver.name(), network, ports)?;
+        let result = self.driver.setup(network, ports);
+        if result.is_err()
+            && let Err(error) = state.forget(ports, new_network)
+        {
+            log::warn!(target: TARGET, "after a failure: {error}");
+        }
+        result
+    }
+
+    /// Removes the rules of a container's ports and, if it was the last container (`complete`), those of the network.
+    /// What is gone already is no error.
+    ///
+    /// # Errors
+    /// As [`Self::setup`], all of them together.
+    pub fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+        let mut errors = Errors::new();
+        if let Some(state) = &self.state {
+            errors.note(state.forget(ports, complete));
+        }
+        errors.note(self.driver.teardown(network, ports, complete));
+        errors.finish()
+    }
+}
+
+/// Makes all rules again from the state files below `config`. Whether there were any.
+///
+/// # Errors
+/// Those of the files and of the driver.
+pub fn reload(config: &Path) -> Result<bool> {
+    let Some(saved) = State::new(config).load().context("read firewall config")? else {
+        return Ok(false);
+    };
+    Driver::named(Some(&saved.driver))?.restore(&saved)?;
+    Ok(true)
+}

@@ -1,0 +1,162 @@
+//! The state files: what was asked for, so that it can be restored after somebody has flushed the rules.
+//!
+//! ```text
+//! <config>/firewall/firewall-driver           the driver's name, nothing else
+//!                   firewall-reload.lock      locked while any of these is read or changed
+//!                   networks/<network>        rules of a network, written when it is new
+//!                   ports/<network>_<container>
+//! ```
+//! They are written before the rules are made and removed before the rules are, so a restore that comes in between can
+//! only make rules that are wanted. A restore holds the lock for as long as it works: [`Saved`] has it.
+
+use super::rules::{NetworkRules, PortRules};
+use crate::error::{Context, Error, Result};
+use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// The files of one run directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    directory: PathBuf,
+}
+
+/// Everything that was saved, and the lock.
+#[derive(Debug)]
+pub struct Saved {
+    /// The name of the driver that was used.
+    pub driver: String,
+    /// The rules of all networks.
+    pub networks: Vec<NetworkRules>,
+    /// The published ports of all containers.
+    pub ports: Vec<PortRules>,
+    #[expect(dead_code, reason = "held, not used")]
+    lock: Flock<File>,
+}
+
+impl State {
+    /// The state below the run directory `config`.
+    #[must_use]
+    pub fn new(config: &Path) -> Self {
+        Self { directory: config.join("firewall") }
+    }
+
+    /// Saves what is about to be set up. Whether the network is new.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn save(&self, driver: &str, network: &NetworkRules, ports: &PortRules) -> Result<bool> {
+        let _lock = self.lock()?;
+        for directory in [self.networks(), self.ports()] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("create firewall config dir {directory:?}"))?;
+        }
+        let path = self.directory.join("firewall-driver");
+        fs::write(&path, driver).with_context(|| format!("create firewall-driver file {path:?}"))?;
+        let path = self.network_file(ports);
+        let new = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => write(file, network).map(|()| true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.into()),
+        };
+        let new = new.with_context(|| format!("create network config {path:?}"))?;
+        let path = self.port_file(ports);
+        File::create(&path)
+            .map_err(Error::from)
+            .and_then(|file| write(file, ports))
+            .with_context(|| format!("create port config {path:?}"))?;
+        Ok(new)
+    }
+
+    /// Forgets what is about to be torn down; the network only with its last container.
+    ///
+    /// # Errors
+    /// When a file cannot be removed. It is no error when it is not there.
+    pub fn forget(&self, ports: &PortRules, network_too: bool) -> Result<()> {
+        let _lock = self.lock()?;
+        let path = self.port_file(ports);
+        remove(&path).with_context(|| format!("remove port config {path:?}"))?;
+        if network_too {
+            let path = self.network_file(ports);
+            remove(&path).with_context(|| format!("remove network config {path:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that was saved; `None` when nothing ever was. A file that cannot be understood is an error: restoring
+    /// the rest in silence would look like success.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn load(&self) -> Result<Option<Saved>> {
+        let lock = self.lock()?;
+        let path = self.directory.join("firewall-driver");
+        let driver = match fs::read_to_string(&path) {
+            Ok(driver) => driver,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("read firewall-driver {path:?}")),
+        };
+        let (networks, ports) = (read_all(&self.networks())?, read_all(&self.ports())?);
+        Ok(Some(Saved { driver, networks, ports, lock }))
+    }
+
+    fn lock(&self) -> Result<Flock<File>> {
+        let directory = &self.directory;
+        fs::create_dir_all(directory).with_context(|| format!("create firewall config dir {directory:?}"))?;
+        let path = directory.join("firewall-reload.lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.with_context(|| format!("create firewall lock file {path:?}"))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .context("lock firewall lock file")
+    }
+
+    fn networks(&self) -> PathBuf {
+        self.directory.join("networks")
+    }
+
+    fn ports(&self) -> PathBuf {
+        self.directory.join("ports")
+    }
+
+    fn network_file(&self, ports: &PortRules) -> PathBuf {
+        self.networks().join(&ports.network_id)
+    }
+
+    fn port_file(&self, ports: &PortRules) -> PathBuf {
+        self.ports().join(format!("{}_{}", ports.network_id, ports.container_id))
+    }
+}
+
+fn write(file: File, value: &impl Serialize) -> Result<()> {
+    // One write call, so that a reader of another version never sees half a file.
+    let text = serde_json::to_vec(value)?;
+    io::Write::write_all(&mut { file }, &text)?;
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// All files of a directory, in the order of their names; none when the directory is missing.
+fn read_all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read dir {directory:?}")),
+    };
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    paths.iter().map(|path| read(path).with_context(|| format!("read config {path:?}"))).collect()
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
