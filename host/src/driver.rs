@@ -30,7 +30,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slipway_netstack::addr::canonical;
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::{Errno, Event, Meta};
+use slipway_netstack::upstream::{Client, Errno, Event, Meta};
 use slipway_netstack::{Engine, FlowId, Instant};
 use std::io;
 use std::net::SocketAddr;
@@ -307,25 +307,26 @@ impl Driver {
     }
 
     /// `listener`, the socket of a forwarded UDP port that leads to `guest`, received `payload` from `client`: one
-    /// datagram, or a train of datagrams of `segment` bytes. Answers leave through `listener`, which stays open until
-    /// its last flow has ended; the caller alone reads from it.
+    /// datagram, or a train of datagrams of `segment` bytes. Answers leave through `listener`, from the address that the
+    /// client sent to; it stays open until its last flow has ended. The caller alone reads from it.
     ///
     /// # Errors
     /// When the engine has no place for it; the datagrams are lost, as on any network.
     pub fn accept_udp(
         &mut self,
         listener: &Rc<OwnedFd>,
-        client: SocketAddr,
+        client: Client,
         guest: SocketAddr,
         payload: &[u8],
         segment: usize,
         meta: Meta,
     ) -> Result<FlowId, DropReason> {
         let now = clock::now();
-        let inbound = self.engine.accept_udp(now, canonical(client), guest, payload, segment, meta)?;
+        let client = Client { address: canonical(client.address), ..client };
+        let inbound = self.engine.accept_udp(now, client, guest, payload, segment, meta)?;
         self.busy = true;
         if inbound.new {
-            self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener));
+            self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);
         }
         Ok(inbound.flow)
     }

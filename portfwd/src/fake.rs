@@ -4,7 +4,7 @@ use crate::forwarder::Forwarder;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slipway_host::driver::Interest;
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::Meta;
+use slipway_netstack::upstream::{Client, Meta};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub(crate) struct Datagrams {
     pub(crate) listener: Rc<OwnedFd>,
-    pub(crate) client: SocketAddr,
+    pub(crate) client: Client,
     pub(crate) guest: SocketAddr,
     pub(crate) payload: Vec<u8>,
     pub(crate) segment: usize,
@@ -117,7 +117,7 @@ impl Forwarder for FakeHost {
     fn accept_udp(
         &mut self,
         listener: &Rc<OwnedFd>,
-        client: SocketAddr,
+        client: Client,
         guest: SocketAddr,
         payload: &[u8],
         segment: usize,

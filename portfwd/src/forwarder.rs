@@ -5,7 +5,7 @@
 
 use slipway_host::driver::{Driver, Interest};
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::Meta;
+use slipway_netstack::upstream::{Client, Meta};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -46,14 +46,14 @@ pub trait Forwarder {
     ) -> Result<(), DropReason>;
 
     /// Carries datagrams (a train of `segment` bytes each, only the last may be shorter) on to `guest`. The guest's
-    /// answers leave through `listener`.
+    /// answers leave through `listener`, from the address that the client sent to.
     ///
     /// # Errors
     /// When no flow can be made. The datagrams are lost.
     fn accept_udp(
         &mut self,
         listener: &Rc<OwnedFd>,
-        client: SocketAddr,
+        client: Client,
         guest: SocketAddr,
         payload: &[u8],
         segment: usize,
@@ -95,7 +95,7 @@ impl Forwarder for Driver {
     fn accept_udp(
         &mut self,
         listener: &Rc<OwnedFd>,
-        client: SocketAddr,
+        client: Client,
         guest: SocketAddr,
         payload: &[u8],
         segment: usize,

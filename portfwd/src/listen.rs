@@ -107,11 +107,13 @@ impl Listener {
             Proto::Udp => {
                 let udp = UdpSocket::from(fd);
                 let local = udp.local_addr()?;
-                if !(address.is_ipv6() && v6_only) {
-                    batch::prepare(udp.as_fd(), false);
-                }
-                if address.is_ipv6() {
-                    batch::prepare(udp.as_fd(), true);
+                let families = [(!(address.is_ipv6() && v6_only), false), (address.is_ipv6(), true)];
+                for (_, ipv6) in families.into_iter().filter(|(used, _)| *used) {
+                    batch::prepare(udp.as_fd(), ipv6);
+                    // A socket with an address of its own answers from that anyway.
+                    if address.is_unspecified() {
+                        batch::tell_destination(udp.as_fd(), ipv6);
+                    }
                 }
                 Ok((Self::Udp(Rc::new(udp.into()), Hint::default()), local))
             }

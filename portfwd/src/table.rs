@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use slipway_host::driver::Interest;
 use slipway_host::upstream::batch::{Hint, Receiver};
 use slipway_netstack::clock::Instant;
-use slipway_netstack::upstream::Received;
+use slipway_netstack::upstream::{Client, Received};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -272,7 +272,8 @@ impl Table {
             return;
         };
         let Some(live) = self.rules.get_mut(&slot.id) else { return };
-        let mut turn = Turn { rule: &live.rule, port: slot.target_port, counters: &mut live.counters };
+        let (local, port) = (slot.local, slot.target_port);
+        let mut turn = Turn { rule: &live.rule, local, port, counters: &mut live.counters };
         let pause = match &mut slot.listener {
             Listener::Tcp(listener) => turn.accept_all(listener, host),
             Listener::Udp(socket, hint) => {
@@ -374,6 +375,7 @@ fn open_all(id: RuleId, rule: &Rule, bind: Bind) -> Result<Vec<Slot>, AddError> 
 /// One round of one socket.
 struct Turn<'a> {
     rule: &'a Rule,
+    local: SocketAddr,
     port: NonZeroU16,
     counters: &'a mut Counters,
 }
@@ -421,11 +423,14 @@ impl Turn<'_> {
         host: &mut impl Forwarder,
     ) {
         inbox.buffer.resize(LARGEST_DATAGRAM, 0);
-        inbox.receiver.receive_batch(socket.as_fd(), hint, &mut inbox.buffer, |train, payload| {
+        inbox.receiver.receive_batch(socket.as_fd(), hint, &mut inbox.buffer, |train, at, payload| {
             let Received { segment, from, meta, .. } = *train;
+            let mut at = at.unwrap_or(self.local);
+            at.set_port(self.local.port());
+            let client = Client { address: from, at };
             let taken = self
                 .guest(from, host)
-                .is_some_and(|guest| host.accept_udp(socket, from, guest, payload, segment, meta).is_ok());
+                .is_some_and(|guest| host.accept_udp(socket, client, guest, payload, segment, meta).is_ok());
             let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
             self.count(taken, u64::try_from(datagrams).unwrap_or(u64::MAX));
         });

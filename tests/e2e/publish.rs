@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use slipway_lab::{HOST4, Running, WORLD4};
+use slipway_lab::{HOST4, HOST6, Running, WORLD4};
 
-use crate::{LIMIT, lab};
+use crate::{LIMIT, ipv6, lab};
 
 const SHOW_PEER: &str = "echo peer=$NCAT_REMOTE_ADDR";
 
@@ -35,6 +35,48 @@ fn udp_is_published_too() {
     let script = format!("(echo ask; sleep 1) | ncat -u -w 3 {HOST4} 5000");
     let answer = lab.world(["sh", "-c", &script]).run(LIMIT).unwrap();
     assert_eq!(answer.out(), format!("ask from {WORLD4}\n"), "{answer}");
+}
+
+/// A connected client hears only whom it asked, so an answer from another address of the host's is lost to it.
+#[test]
+fn udp_answers_come_from_the_address_that_was_asked() {
+    let (lab, _) = lab!(ours "udp_answers_come_from_the_address_that_was_asked", []);
+    if slipway_lab::peer().is_none() {
+        println!("SKIP udp_answers_come_from_the_address_that_was_asked: slipway-lab-peer is not built");
+        return;
+    }
+    let container = lab.container().unwrap();
+    let slirp = lab.slirp(&container, &["-c", "--enable-ipv6", "--api-socket=api.sock"]).unwrap();
+    let guest = ipv6(&container);
+    slirp.publish("udp", 5000, 9000).unwrap();
+    let reply = slirp.api(&format!(
+        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"udp","host_addr":"::","host_port":5000,"guest_addr":"{guest}","guest_port":9000}}}}"#
+    ));
+    assert!(reply.as_ref().is_ok_and(|reply| reply.contains("\"id\"")), "{reply:?}");
+    let peer = lab.program("slipway-lab-peer");
+    let _v4 = Running::server(container.cmd([&peer, "serve", "0.0.0.0:9000"]), "udp", 9000).unwrap();
+    let _v6 = container.cmd([&peer, "serve", &format!("[{guest}]:9000")]).start().unwrap();
+    lab.host_root(["ip", "address", "add", "192.0.2.5/24", "dev", "veth0"]).ok(LIMIT).unwrap();
+    let link = lab.host(["ip", "-6", "-o", "address", "show", "scope", "link"]).ok(LIMIT).unwrap().out();
+    let link = link.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap();
+    let index = lab.world(["ip", "-o", "link", "show", "dev", "veth0"]).ok(LIMIT).unwrap().out();
+    let index = index.split(':').next().unwrap();
+    let near = ["127.0.0.5:5000".to_owned(), format!("{HOST4}:5000"), "[::1]:5000".to_owned()];
+    let far = [
+        format!("{HOST4}:5000"),
+        "192.0.2.5:5000".to_owned(),
+        format!("[{HOST6}]:5000"),
+        format!("[{link}%{index}]:5000"),
+    ];
+    let asked =
+        near.map(|at| (lab.host([&peer, "udp-rr", &at, "0.1"]), at)).into_iter().chain(far.map(|at| {
+            let command = lab.world([&peer, "udp-rr", &at, "0.1"]);
+            (command, at)
+        }));
+    for (command, at) in asked {
+        let rate = command.run(LIMIT).unwrap();
+        assert!(rate.success() && rate.out().trim().parse::<f64>().unwrap() > 10.0, "{at}: {rate}");
+    }
 }
 
 #[test]

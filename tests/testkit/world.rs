@@ -17,7 +17,7 @@ use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::Meta;
+use slipway_netstack::upstream::{Client, Meta};
 use slipway_netstack::{Config, Engine, FlowId, Instant};
 
 /// The guest's MAC address in all scenarios.
@@ -360,11 +360,14 @@ impl<G: Guest> World<G> {
         payload: &[u8],
         segment: usize,
     ) -> Result<FlowId, DropReason> {
-        let from: SocketAddr = from.parse().expect("an endpoint");
+        let address: SocketAddr = from.parse().expect("an endpoint");
         let guest: SocketAddr = guest.parse().expect("an endpoint");
-        let inbound = self.engine.accept_udp(self.now, from, guest, payload, segment, Meta::default())?;
+        // The host's port is the guest's.
+        let at = SocketAddr::new(address.ip(), guest.port());
+        let client = Client { address, at };
+        let inbound = self.engine.accept_udp(self.now, client, guest, payload, segment, Meta::default())?;
         if inbound.new {
-            let like: IpAddr = from.ip();
+            let like: IpAddr = address.ip();
             self.host.attach_udp(inbound.flow, like);
         }
         Ok(inbound.flow)

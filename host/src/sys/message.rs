@@ -112,7 +112,8 @@ const HEADER: usize = size_of::<usize>() + 8;
 
 impl Control {
     /// The largest set that we ask for: an IPv6 socket error with its offender (HEADER + 16 + 28), hop limit and
-    /// traffic class in both families' forms, and a train's segment size, each padded: 168 bytes.
+    /// traffic class in both families' forms, and a train's segment size, each padded: 168 bytes. A listener has no
+    /// error queue but asks for the destination in both families' forms, which needs as much.
     pub const ROOM: usize = 192;
     /// None.
     pub const EMPTY: Self = Self { bytes: [0; Self::ROOM], len: 0 };

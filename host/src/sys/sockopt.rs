@@ -47,6 +47,10 @@ impl Opt {
     pub const RECEIVE_TOS: Self = Self::v4(libc::IP_RECVTOS);
     /// IPV6_RECVTCLASS: tell each datagram's traffic class.
     pub const RECEIVE_TRAFFIC_CLASS: Self = Self::v6(libc::IPV6_RECVTCLASS);
+    /// IP_PKTINFO: tell which of our addresses each datagram was sent to.
+    pub const RECEIVE_DESTINATION_V4: Self = Self::v4(libc::IP_PKTINFO);
+    /// IPV6_RECVPKTINFO: tell which of our addresses each datagram was sent to.
+    pub const RECEIVE_DESTINATION_V6: Self = Self::v6(libc::IPV6_RECVPKTINFO);
     /// IPV6_V6ONLY: no IPv4 in disguise.
     pub const V6_ONLY: Self = Self::v6(libc::IPV6_V6ONLY);
 

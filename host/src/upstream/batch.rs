@@ -20,7 +20,7 @@ use crate::sys::mmsg::{BATCH, Batch};
 use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno as Code;
 use slipway_netstack::upstream::{Empty, Meta, Received};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// The largest datagram.
@@ -54,13 +54,12 @@ impl Hint {
     }
 }
 
-/// A datagram set aside: its bytes lie at the beginning of the place of the same number.
+/// A datagram or a train, and which of our addresses it was sent to, if the kernel was asked to tell
+/// ([`tell_destination`]): with port 0, and with the interface as scope if it is link-local.
 #[derive(Debug, Clone, Copy)]
-struct Aside {
-    len: usize,
-    segment: usize,
-    from: SocketAddr,
-    meta: Meta,
+struct Train {
+    received: Received,
+    at: Option<SocketAddr>,
 }
 
 /// Buffers for receiving, shared by all sockets.
@@ -69,8 +68,9 @@ pub struct Receiver {
     batch: Batch,
     /// [`BATCH`] places of [`PLACE`] bytes, or empty before the first use. Pages never written take no memory.
     places: Vec<u8>,
-    /// By place; `None` where nothing lies or what lay there is no datagram.
-    aside: Vec<Option<Aside>>,
+    /// Datagrams set aside, whose bytes lie at the beginning of the place of the same number; `None` where nothing
+    /// lies or what lay there is no datagram.
+    aside: Vec<Option<Train>>,
     next: usize,
     owner: Option<RawFd>,
 }
@@ -89,6 +89,14 @@ pub fn prepare(fd: BorrowedFd<'_>, ipv6: bool) {
     let _ = sockopt::set(fd, Opt::RECEIVE_BUFFER, RECEIVE_BUFFER);
 }
 
+/// Asks the kernel to tell to which of our addresses each datagram was sent. A listener on all addresses answers from
+/// that one: from any other, the client would not know the answer for one.
+pub fn tell_destination(fd: BorrowedFd<'_>, ipv6: bool) {
+    let opt = if ipv6 { Opt::RECEIVE_DESTINATION_V6 } else { Opt::RECEIVE_DESTINATION_V4 };
+    // They are as old as the oldest supported kernel.
+    let _ = sockopt::set(fd, opt, 1);
+}
+
 /// Cut by the kernel to `net.core.rmem_max`.
 const RECEIVE_BUFFER: i32 = 1 << 20;
 
@@ -103,6 +111,10 @@ impl Receiver {
         hint: &mut Hint,
         into: &mut [u8],
     ) -> Result<Received, Empty> {
+        self.next_train(fd, hint, into).map(|train| train.received)
+    }
+
+    fn next_train(&mut self, fd: BorrowedFd<'_>, hint: &mut Hint, into: &mut [u8]) -> Result<Train, Empty> {
         for _ in 0..PASSED_OVER {
             if self.holds(fd)
                 && let Some(train) = self.take_aside(into)
@@ -127,19 +139,20 @@ impl Receiver {
     }
 
     /// Receives one batch from `fd`, a socket that the caller watches level-triggered, and gives out its trains. `into`
-    /// is room for them (64 KiB at least). Returns whether there was anything.
+    /// is room for them (64 KiB at least). Each comes with the address of ours that it was sent to, if the kernel tells
+    /// ([`tell_destination`]). Returns whether there was anything.
     pub fn receive_batch(
         &mut self,
         fd: BorrowedFd<'_>,
         hint: &mut Hint,
         into: &mut [u8],
-        mut give: impl FnMut(&Received, &[u8]),
+        mut give: impl FnMut(&Received, Option<SocketAddr>, &[u8]),
     ) -> bool {
         hint.wake();
         let mut any = false;
-        while let Ok(train) = self.receive(fd, hint, into) {
+        while let Ok(Train { received, at }) = self.next_train(fd, hint, into) {
             any = true;
-            give(&train, into.get(..train.len).unwrap_or_default());
+            give(&received, at, into.get(..received.len).unwrap_or_default());
             if !self.holds(fd) {
                 break;
             }
@@ -167,12 +180,7 @@ impl Receiver {
     }
 
     /// One recvmmsg call. `None`: it brought nothing that has a sender.
-    fn read(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        hint: &mut Hint,
-        into: &mut [u8],
-    ) -> Result<Option<Received>, Code> {
+    fn read(&mut self, fd: BorrowedFd<'_>, hint: &mut Hint, into: &mut [u8]) -> Result<Option<Train>, Code> {
         let size = usize::from(hint.size);
         let fitting = into.len().min(LONGEST_TRAIN).checked_div(size).unwrap_or(0);
         let count = if self.owner.is_some() { 1 } else { fitting.min(usize::from(hint.count)) };
@@ -187,12 +195,13 @@ impl Receiver {
         let got = self.batch.receive(fd, count, (into, size), (&mut self.places, PLACE))?;
         hint.dry = got < count;
         hint.count = next_count(got);
-        let Some(mut train) = self.first(hint) else {
+        let Some(mut first) = self.first(hint) else {
             self.set_aside(fd, 1, got, size, into);
             return Ok(None);
         };
-        let joined =
-            if train.segment == train.len && train.len == size { self.matching(got, size) } else { 1 };
+        let train = &mut first.received;
+        let single = train.segment == train.len && train.len == size;
+        let joined = if single { self.matching(got, size) } else { 1 };
         self.set_aside(fd, joined, got, size, into);
         if joined > 1 {
             let last = self.batch.get(joined - 1).map_or(0, |message| message.len);
@@ -201,27 +210,29 @@ impl Receiver {
             let rest = self.places.get(size..train.len).unwrap_or_default();
             copy(into.get_mut(size..train.len), rest);
         }
-        Ok(Some(train))
+        Ok(Some(first))
     }
 
     /// The first datagram of the batch, and what it lets expect.
-    fn first(&self, hint: &mut Hint) -> Option<Received> {
-        let train = self.describe(0)?;
-        hint.size = if train.segment < train.len { 0 } else { u16::try_from(train.len).unwrap_or(0).max(1) };
-        Some(train)
+    fn first(&self, hint: &mut Hint) -> Option<Train> {
+        let first = self.describe(0)?;
+        let Received { len, segment, .. } = first.received;
+        hint.size = if segment < len { 0 } else { u16::try_from(len).unwrap_or(0).max(1) };
+        Some(first)
     }
 
     /// What datagram number `at` of the batch is.
-    fn describe(&self, at: usize) -> Option<Received> {
+    fn describe(&self, at: usize) -> Option<Train> {
         let message = self.batch.get(at)?;
-        let (meta, segment) = read_control(message.control);
+        let Told { meta, segment, at } = read_control(message.control);
         let segment = segment.filter(|&segment| segment > 0 && segment < message.len);
-        Some(Received {
+        let received = Received {
             len: message.len,
             segment: segment.unwrap_or(message.len),
             from: sender(message.name)?,
             meta,
-        })
+        };
+        Some(Train { received, at })
     }
 
     /// How many of the `got` datagrams, from the first on, make a train of `size`. The first one does.
@@ -251,40 +262,34 @@ impl Receiver {
         self.aside.clear();
         self.aside.resize(from, None);
         for at in from..got {
-            let datagram = self.describe(at).map(|received| {
-                let Received { len, segment, from, meta } = received;
+            let datagram = self.describe(at);
+            if let Some(Train { received, .. }) = &datagram {
                 let start = at * size;
-                let head = into.get(start..start + len.min(size)).unwrap_or_default();
+                let head = into.get(start..start + received.len.min(size)).unwrap_or_default();
                 copy(self.places.get_mut(at * PLACE..at * PLACE + head.len()), head);
-                Aside { len, segment, from, meta }
-            });
+            }
             self.aside.push(datagram);
         }
     }
 
     /// The next datagram set aside, and those behind it that make a train with it.
-    fn take_aside(&mut self, into: &mut [u8]) -> Option<Received> {
-        let mut train: Option<Received> = None;
+    fn take_aside(&mut self, into: &mut [u8]) -> Option<Train> {
+        let mut train: Option<Train> = None;
         while let Some(&datagram) = self.aside.get(self.next) {
             let Some(datagram) = datagram else {
                 self.next += 1;
                 continue;
             };
-            let start = match &train {
-                None => 0,
-                Some(train) if joins(train, &datagram) && train.len + datagram.len <= into.len() => train.len,
-                Some(_) => break,
-            };
-            let bytes = self.places.get(self.next * PLACE..).and_then(|place| place.get(..datagram.len));
-            copy(into.get_mut(start..start + datagram.len), bytes.unwrap_or_default());
-            self.next += 1;
-            match &mut train {
-                None => {
-                    let Aside { len, segment, from, meta } = datagram;
-                    train = Some(Received { len, segment, from, meta });
-                }
-                Some(train) => train.len += datagram.len,
+            let start = train.map_or(0, |train| train.received.len);
+            let end = start + datagram.received.len;
+            if train.is_some_and(|train| !joins(&train, &datagram) || end > into.len()) {
+                break;
             }
+            let place = self.places.get(self.next * PLACE..);
+            let bytes = place.and_then(|place| place.get(..datagram.received.len));
+            copy(into.get_mut(start..end), bytes.unwrap_or_default());
+            self.next += 1;
+            train.get_or_insert(datagram).received.len = end;
         }
         if self.next >= self.aside.len() {
             self.release();
@@ -294,8 +299,10 @@ impl Receiver {
 }
 
 /// Whether `datagram` continues `train`.
-fn joins(train: &Received, datagram: &Aside) -> bool {
-    train.segment != 0
+fn joins(train: &Train, datagram: &Train) -> bool {
+    let (sent_to_one, train, datagram) = (train.at == datagram.at, train.received, datagram.received);
+    sent_to_one
+        && train.segment != 0
         && train.len.is_multiple_of(train.segment)
         && datagram.segment == datagram.len
         && (1..=train.segment).contains(&datagram.len)
@@ -326,11 +333,22 @@ pub(super) fn sender(name: &Name) -> Option<SocketAddr> {
     })
 }
 
-/// Header fields and the segment size of a train from a message's control data.
-pub(super) fn read_control(control: &[u8]) -> (Meta, Option<usize>) {
-    let (mut meta, mut segment) = (Meta::default(), None);
+/// What a message's control data tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    pub(super) meta: Meta,
+    /// Segment size of a train.
+    segment: Option<usize>,
+    /// The address of ours that it was sent to.
+    at: Option<SocketAddr>,
+}
+
+/// Reads a message's control data.
+pub(super) fn read_control(control: &[u8]) -> Told {
+    let mut told = Told::default();
+    let Told { meta, segment, at } = &mut told;
     for (level, kind, data) in control_messages(control) {
-        // The values are ints, but for IP_TOS, which is a byte.
+        // The values are ints, but for IP_TOS, which is a byte, and the destinations.
         let int = data.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
         let byte = int.and_then(|int| u8::try_from(int).ok());
         match (level, kind) {
@@ -343,9 +361,29 @@ pub(super) fn read_control(control: &[u8]) -> (Meta, Option<usize>) {
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                 meta.traffic_class = byte.unwrap_or(meta.traffic_class);
             }
-            (libc::SOL_UDP, libc::UDP_GRO) => segment = int.and_then(|int| usize::try_from(int).ok()),
+            (libc::SOL_UDP, libc::UDP_GRO) => *segment = int.and_then(|int| usize::try_from(int).ok()),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) | (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                *at = destination(level, data).or(*at);
+            }
             _ => {}
         }
     }
-    (meta, segment)
+    told
+}
+
+/// `struct in_pktinfo` (interface, local address, address in the header) or `struct in6_pktinfo` (address, interface).
+fn destination(level: i32, data: &[u8]) -> Option<SocketAddr> {
+    if level == libc::IPPROTO_IP {
+        let local = data.get(4..)?.first_chunk::<4>()?;
+        return Some(SocketAddr::from((Ipv4Addr::from_octets(*local), 0)));
+    }
+    let (address, rest) = data.split_first_chunk::<16>()?;
+    let address = Ipv6Addr::from_octets(*address);
+    let interface = u32::from_ne_bytes(*rest.first_chunk()?);
+    if address.to_ipv4_mapped().is_some() {
+        // An IPv4 datagram on a dual-stack socket; it is told in the other form, too.
+        return None;
+    }
+    let scope = if address.is_unicast_link_local() { interface } else { 0 };
+    Some(SocketAddr::V6(SocketAddrV6::new(address, 0, 0, scope)))
 }

@@ -129,9 +129,10 @@ impl Sockets {
         Ok(())
     }
 
-    /// Lets `flow` send through a socket that it shares with others. Its owner alone reads from it and watches it.
-    pub fn attach_udp_shared(&mut self, flow: FlowId, socket: Rc<OwnedFd>) {
-        self.put(flow, Socket::Udp(UdpSocket::shared(socket)));
+    /// Lets `flow` send through a socket that it shares with others, from the address `at` unless that is unspecified.
+    /// Its owner alone reads from it and watches it.
+    pub fn attach_udp_shared(&mut self, flow: FlowId, socket: Rc<OwnedFd>, at: SocketAddr) {
+        self.put(flow, Socket::Udp(UdpSocket::shared(socket, at)));
     }
 
     /// How many sockets there are. Counts them one by one.

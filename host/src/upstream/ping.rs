@@ -89,7 +89,7 @@ impl PingSocket {
             if kind != reply {
                 continue;
             }
-            let (meta, _) = read_control(arrived.control.as_bytes());
+            let meta = read_control(arrived.control.as_bytes()).meta;
             let received = Received { len, segment: len, from, meta };
             return Ok((u16::from_be_bytes([high, low]), received));
         }

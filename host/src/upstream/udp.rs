@@ -42,8 +42,15 @@ pub(super) struct UdpSocket {
 #[derive(Debug)]
 enum Descriptor {
     Own(OwnedFd),
-    /// A listener's, which its owner reads.
-    Shared(Rc<OwnedFd>),
+    /// A listener's.
+    Shared(Box<Door>),
+}
+
+/// A listener's socket, which its owner reads, and the address of ours that the flow's client knows.
+#[derive(Debug)]
+struct Door {
+    fd: Rc<OwnedFd>,
+    at: SocketAddr,
 }
 
 impl UdpSocket {
@@ -63,11 +70,11 @@ impl UdpSocket {
         Ok(Self { fd: Descriptor::Own(fd), hint: Hint::default(), splits: true, dual: false })
     }
 
-    /// A socket shared with a listener.
-    pub(super) fn shared(fd: Rc<OwnedFd>) -> Self {
+    /// A socket shared with a listener, for answers from the address `at`.
+    pub(super) fn shared(fd: Rc<OwnedFd>, at: SocketAddr) -> Self {
         // An IPv4 socket does not know the option.
         let dual = sockopt::get(fd.as_fd(), Opt::V6_ONLY) == Ok(0);
-        Self { fd: Descriptor::Shared(fd), hint: Hint::default(), splits: true, dual }
+        Self { fd: Descriptor::Shared(Box::new(Door { fd, at })), hint: Hint::default(), splits: true, dual }
     }
 
     /// What an epoll event means.
@@ -89,7 +96,10 @@ impl UdpSocket {
             SocketAddr::V4(v4) if self.dual => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())).into(),
             _ => Name::from(to),
         };
-        let control = outgoing_control(to.is_ipv6(), meta);
+        let mut control = outgoing_control(to.is_ipv6(), meta);
+        if let Descriptor::Shared(door) = &self.fd {
+            answer_from(&mut control, door.at);
+        }
         if segment == 0 || payload.len() <= segment {
             return forgive(twice(|| {
                 mmsg::send_one(self.as_fd(), &name, &control, &[IoSlice::new(payload)])
@@ -144,7 +154,7 @@ impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.fd {
             Descriptor::Own(fd) => fd.as_fd(),
-            Descriptor::Shared(fd) => fd.as_fd(),
+            Descriptor::Shared(door) => door.fd.as_fd(),
         }
     }
 }
@@ -190,6 +200,33 @@ pub(super) fn outgoing_control(ipv6: bool, meta: Meta) -> Control {
         control.push(level, class, &i32::from(meta.traffic_class).to_ne_bytes());
     }
     control
+}
+
+/// Has a datagram leave from `at`; from the kernel's choice if that is unspecified. A link-local address names the way
+/// out, too, as its scope.
+fn answer_from(control: &mut Control, at: SocketAddr) {
+    if at.ip().is_unspecified() {
+        return;
+    }
+    match at {
+        SocketAddr::V4(v4) => {
+            // struct in_pktinfo: interface (0: any), the source, and one that only the kernel fills in.
+            let mut info = [0; 12];
+            if let Some(source) = info.get_mut(4..8) {
+                source.copy_from_slice(&v4.ip().octets());
+            }
+            control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+        }
+        SocketAddr::V6(v6) => {
+            // struct in6_pktinfo: the source and the interface.
+            let mut info = [0; 20];
+            let parts = v6.ip().octets().into_iter().chain(v6.scope_id().to_ne_bytes());
+            for (to, from) in info.iter_mut().zip(parts) {
+                *to = from;
+            }
+            control.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        }
+    }
 }
 
 /// Calls again if the first answer was about an earlier datagram, which looks like any other error.

@@ -223,7 +223,7 @@ fn a_shared_socket_sends_but_does_not_read_and_outlives_its_listener() {
         let listener = UdpSocket::bind(listen).unwrap();
         let port = listener.local_addr().unwrap().port();
         let listener = Rc::new(OwnedFd::from(listener));
-        world.sockets.attach_udp_shared(FLOW, Rc::clone(&listener));
+        world.sockets.attach_udp_shared(FLOW, Rc::clone(&listener), listen.parse().unwrap());
         let client = UdpSocket::bind((client, 0)).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         drop(listener);
@@ -236,19 +236,56 @@ fn a_shared_socket_sends_but_does_not_read_and_outlives_its_listener() {
 }
 
 #[test]
+fn answers_leave_from_the_address_that_was_asked() {
+    let mut world = World::new();
+    let (mut receiver, mut hint, mut into) = (Receiver::default(), Hint::default(), vec![0; 65536]);
+    for (listen, to) in
+        [("0.0.0.0:0", "127.0.0.5"), ("127.0.0.5:0", "127.0.0.5"), ("[::]:0", "127.0.0.5"), ("[::]:0", "::1")]
+    {
+        let listener = UdpSocket::bind(listen).unwrap();
+        let to = SocketAddr::new(to.parse().unwrap(), listener.local_addr().unwrap().port());
+        batch::tell_destination(listener.as_fd(), false);
+        if listen.contains('[') {
+            batch::tell_destination(listener.as_fd(), true);
+        }
+        // Connected, it hears nobody but whom it asked.
+        let client = UdpSocket::bind((if to.is_ipv4() { V4 } else { V6 }, 0)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        client.connect(to).unwrap();
+        client.send(b"question").unwrap();
+        let mut told = None;
+        receiver.receive_batch(listener.as_fd(), &mut hint, &mut into, |_, at, _| told = at);
+        assert_eq!(told, Some(SocketAddr::new(to.ip(), 0)), "{listen} {to}");
+        let listener = Rc::new(OwnedFd::from(listener));
+        world.sockets.attach_udp_shared(FLOW, listener, told.unwrap());
+        let back = client.local_addr().unwrap();
+        for (payload, segment) in [(&b"answer"[..], 6), (b"aabb", 2)] {
+            world.sockets.udp_send(FLOW, back, payload, segment, Meta { hops: 9, traffic_class: 4 }).unwrap();
+            for piece in payload.chunks(segment) {
+                let mut answer = [0; 9];
+                let len = client.recv(&mut answer).unwrap();
+                assert_eq!(answer[..len], *piece, "{listen} {to}");
+            }
+        }
+        world.sockets.close(FLOW);
+    }
+}
+
+#[test]
 fn a_listener_is_read_in_batches() {
     let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
     batch::prepare(listener.as_fd(), false);
     let to = listener.local_addr().unwrap();
     let clients: Vec<_> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let (mut receiver, mut hint, mut into) = (Receiver::default(), Hint::default(), vec![0; 65536]);
-    assert!(!receiver.receive_batch(listener.as_fd(), &mut hint, &mut into, |_, _| panic!()));
+    assert!(!receiver.receive_batch(listener.as_fd(), &mut hint, &mut into, |_, _, _| panic!()));
     for n in 0..30usize {
         clients[n / 10].send_to(&[1; 100], to).unwrap();
     }
     let mut by_client = [0; 3];
     for _ in 0..30 {
-        let any = receiver.receive_batch(listener.as_fd(), &mut hint, &mut into, |received, bytes| {
+        let any = receiver.receive_batch(listener.as_fd(), &mut hint, &mut into, |received, at, bytes| {
+            assert_eq!(at, None, "nobody asked");
             let client = clients.iter().position(|c| c.local_addr().unwrap() == received.from).unwrap();
             by_client[client] += bytes.chunks(received.segment).count();
         });

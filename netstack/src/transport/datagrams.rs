@@ -17,7 +17,7 @@ use crate::ip::Packet;
 use crate::ip::fragment::{fragment, permit};
 use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, guest_view, is_ours, route};
-use crate::upstream::{DatagramError, Errno, Meta, Upstream};
+use crate::upstream::{Client, DatagramError, Errno, Meta, Upstream};
 use crate::within::dns::{self, Relay};
 use core::net::{IpAddr, SocketAddr};
 
@@ -136,7 +136,7 @@ impl Engine {
         match &mut udp.role {
             Role::Inbound { client } => {
                 udp.both_ways = true;
-                let target = (id, *client, meta);
+                let target = (id, client.address, meta);
                 let failure = self.udp_batch.add(target, datagram.payload, segment, up);
                 self.udp_failed(now, failure);
             }
@@ -202,17 +202,18 @@ impl Engine {
     pub(crate) fn inbound_udp(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        client: Client,
         guest: SocketAddr,
         payload: &[u8],
         segment: usize,
         meta: Meta,
     ) -> Result<Inbound, DropReason> {
+        let from = client.address;
         let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
         if peer.is_ipv4() != guest.is_ipv4() {
             return Err(DropReason::FamilyOff);
         }
-        let (peer, known) = self.client_flow(from, guest, peer)?;
+        let (peer, known) = self.client_flow(client, guest, peer)?;
         // Before a flow is made: one without a socket attached could never answer.
         let found = self.neighbours.lookup(now, guest.ip());
         let to_mac = match found {
@@ -224,7 +225,7 @@ impl Engine {
             Some(id) => (id, false),
             None => {
                 let key = Key { kind: Kind::UdpPair, guest, peer };
-                let role = Role::Inbound { client: from };
+                let role = Role::Inbound { client };
                 let id = self.insert(key, Body::Udp(Box::new(Udp::new(role, MacAddr::BROADCAST, now))))?;
                 self.counters.udp_flows += 1;
                 self.timers.set(id, Some(now + self.config.udp.timeout));
@@ -269,10 +270,11 @@ impl Engine {
     }
 
     /// How the guest sees a client of a forwarded port, and the client's flow if it has one. Two clients can look the
-    /// same (127.0.0.1 and 127.0.0.2 from the same port): the second gets another port.
+    /// same (127.0.0.1 and 127.0.0.2 from the same port), and one client at two ports that lead to the same place looks
+    /// like one conversation: the second gets another port.
     fn client_flow(
         &mut self,
-        client: SocketAddr,
+        client: Client,
         guest: SocketAddr,
         mut peer: SocketAddr,
     ) -> Result<(SocketAddr, Option<FlowId>), DropReason> {

@@ -16,7 +16,7 @@ use crate::device::vnet::{Checksum, GsoKind};
 use crate::drop_reason::DropReason;
 use crate::frame::{Cut, Envelope, PROTO_UDP, Transport, Tx, ip_header_len};
 use crate::transport::flow::FlowId;
-use crate::upstream::{Errno, Meta, Upstream};
+use crate::upstream::{Client, Errno, Meta, Upstream};
 use crate::within::dns::Relay;
 use core::net::{IpAddr, SocketAddr};
 use smoltcp::wire::UdpPacket;
@@ -35,8 +35,8 @@ pub(crate) enum Role {
     Any,
     /// Of a guest endpoint with a client of a forwarded port.
     Inbound {
-        /// The client's real address: the guest may see another.
-        client: SocketAddr,
+        /// Who began it, and where.
+        client: Client,
     },
     /// Of a guest endpoint with the DNS address.
     Dns(Relay),

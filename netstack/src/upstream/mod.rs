@@ -81,6 +81,16 @@ impl Default for Meta {
     }
 }
 
+/// A client of a forwarded UDP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// Its real address: the guest may see another.
+    pub address: SocketAddr,
+    /// Which of the host's own addresses and ports it sent to, and hears answers from. A client that talks to two forwarded
+    /// ports has two conversations, even if both lead to the same port of the guest.
+    pub at: SocketAddr,
+}
+
 /// Datagrams that a UDP or ping socket delivered into the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {

@@ -130,7 +130,8 @@ fn datagrams_are_carried_to_the_guest_and_answered_through_the_listener() {
             client.send_to(payload, to).unwrap();
             round(&mut table, &mut host);
             let got = host.datagrams.pop().unwrap();
-            assert_eq!((got.client, got.payload.as_slice()), (client.local_addr().unwrap(), payload));
+            let (address, at) = (client.local_addr().unwrap(), to);
+            assert_eq!((got.client, got.payload.as_slice()), (Client { address, at }, payload));
             assert_eq!(got.segment, payload.len());
             assert_eq!(got.guest.to_string(), if ipv6 { "[fd00::100]:53" } else { "10.0.2.100:53" });
             let listener = UdpSocket::from(got.listener.try_clone().unwrap());
@@ -141,6 +142,37 @@ fn datagrams_are_carried_to_the_guest_and_answered_through_the_listener() {
     }
     let info = table.get(id).unwrap();
     assert_eq!(info.counters.accepted, 3 * u64::try_from(families.len()).unwrap());
+}
+
+/// Two addresses of ours on one socket, and two sockets: where a client sent to is told with each train.
+#[test]
+fn a_client_is_told_with_the_address_that_it_sent_to() {
+    let (mut table, mut host) = (table(), FakeHost::v4_only());
+    let all = table.add(rule(":53/udp"), &mut host).unwrap();
+    let one = table.add(rule("127.0.0.5::53/udp"), &mut host).unwrap();
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = endpoint(&table, all).port();
+    let to = [
+        SocketAddr::from(([127, 0, 0, 1], port)),
+        SocketAddr::from(([127, 0, 0, 5], port)),
+        endpoint(&table, one),
+    ];
+    for at in to {
+        for _ in 0..3 {
+            client.send_to(b"question", at).unwrap();
+        }
+    }
+    let accepted = |table: &Table| table.list().map(|rule| rule.counters.accepted).sum::<u64>();
+    for _ in 0..20 {
+        if accepted(&table) == 9 {
+            break;
+        }
+        round(&mut table, &mut host);
+    }
+    for at in to {
+        let here = host.datagrams.iter().filter(|got| got.client.at == at);
+        assert_eq!(here.map(|got| got.payload.len()).sum::<usize>(), 3 * 8, "{at}: {:?}", host.datagrams);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
 use crate::ip::rewrite::tests::config;
 use crate::transport::lab::{GUEST_MAC, Lab, ms};
 use crate::transport::udp;
-use crate::upstream::{DatagramError, Errno, Event, Meta};
+use crate::upstream::{Client, DatagramError, Errno, Event, Meta};
 use core::net::{IpAddr, SocketAddr};
 
 const NAMESERVERS: [&str; 2] = ["192.0.2.7", "192.0.2.8"];
@@ -177,19 +177,42 @@ fn a_guest_whose_mac_address_is_configured_is_not_looked_for() {
     let mut config = config();
     config.guest_mac = Some(GUEST_MAC);
     let mut lab = Lab::with(config);
-    let (from, guest) = ("192.0.2.1:5000".parse().unwrap(), lab.guest);
-    lab.engine.accept_udp(lab.now, from, guest, b"hello", 5, Meta::default()).unwrap();
+    let client = client("192.0.2.1:5000", "192.0.2.9:53");
+    lab.engine.accept_udp(lab.now, client, lab.guest, b"hello", 5, Meta::default()).unwrap();
     lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
     assert!(lab.link.to().any(|mac| mac == GUEST_MAC), "the datagram; beside it we ask");
 }
 
+fn client(address: &str, at: &str) -> Client {
+    Client { address: address.parse().unwrap(), at: at.parse().unwrap() }
+}
+
 #[test]
 fn clients_that_look_alike_get_their_own_answers() {
+    conversations_are_apart([
+        client("127.0.0.1:5000", "127.0.0.1:53"),
+        client("127.0.0.2:5000", "127.0.0.1:53"),
+    ]);
+}
+
+#[test]
+fn one_client_at_two_forwarded_ports_has_two_conversations() {
+    conversations_are_apart([
+        client("192.0.2.1:5000", "192.0.2.9:53"),
+        client("192.0.2.1:5000", "192.0.2.9:54"),
+    ]);
+    conversations_are_apart([
+        client("192.0.2.1:5000", "192.0.2.8:53"),
+        client("192.0.2.1:5000", "192.0.2.9:53"),
+    ]);
+}
+
+/// Each of two that look alike to the guest has a flow of its own, and its answers go there.
+fn conversations_are_apart(clients: [Client; 2]) {
     let mut lab = Lab::new();
     lab.datagram(b"teaches the MAC address");
     lab.step();
     lab.host.datagrams.clear();
-    let clients = ["127.0.0.1:5000", "127.0.0.2:5000"].map(|client| client.parse::<SocketAddr>().unwrap());
     let mut flows = Vec::new();
     for client in clients.into_iter().chain(clients) {
         let inbound =
@@ -199,12 +222,12 @@ fn clients_that_look_alike_get_their_own_answers() {
     }
     assert_eq!((flows[0].1, flows[1].1), (true, true));
     assert_eq!((flows[2].0, flows[3].0), (flows[0].0, flows[1].0));
-    let peers: Vec<_> = lab.engine.flows().filter(|f| f.id == flows[0].0 || f.id == flows[1].0).collect();
-    for (flow, client) in peers.iter().zip(clients) {
-        lab.server = flow.peer;
+    for (&(id, _), client) in flows.iter().zip(clients) {
+        lab.server = lab.engine.flows().find(|flow| flow.id == id).unwrap().peer;
         lab.datagram(b"answer");
         lab.step();
-        assert_eq!(lab.host.datagrams.pop().unwrap().1, client);
+        let (flow, to, ..) = lab.host.datagrams.pop().unwrap();
+        assert_eq!((flow, to), (id, client.address));
     }
 }
 
