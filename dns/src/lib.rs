@@ -16,6 +16,8 @@
 //! | [`config`] | files of others, read into valid types |
 //! | [`zone`] | who is called what, and who may ask: an immutable snapshot |
 //! | [`answer`] | one query, one outcome |
+//! | [`forward`] | questions for other servers: which one, how long, what if not |
+//! | [`cache`] | answers of other servers, for as long as they hold |
 //! | [`message`] | the seam over the codec |
 
 #![forbid(unsafe_code)]
@@ -23,6 +25,8 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 pub mod answer;
+pub mod cache;
 pub mod config;
+pub mod forward;
 pub mod message;
 pub mod zone;

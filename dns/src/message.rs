@@ -315,6 +315,15 @@ pub fn set_id(message: &mut [u8], id: u16) {
     }
 }
 
+/// Sets RA where RD is set.
+pub fn claim_recursion(answer: &mut [u8]) {
+    if let Some([.., flags, more]) = answer.first_chunk_mut::<4>()
+        && *flags & 0x01 != 0
+    {
+        *more |= 0x80;
+    }
+}
+
 /// One record, stepped over.
 pub(crate) struct Record {
     pub(crate) record_type: RecordType,

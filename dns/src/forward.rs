@@ -1,0 +1,522 @@
+//! Questions for other servers: whom to ask, how long to wait, what to do when nobody answers. Without a socket.
+//!
+//! ```text
+//!  ask ------------------+                 +--> SendUdp, SendTcp   one attempt at one server
+//!  received, failed -----+--> Forwarder ---+--> Close              its socket is of no more use
+//!  timeout <- deadline --+                 +--> Reply, GiveUp      the end of the question
+//! ```
+//!
+//! The caller calls a verb, then does all actions. Every attempt is meant to have a socket of its own, from a port of the
+//! kernel's choice, connected to the server: with the id, drawn anew for each attempt, a forger has to guess some 30
+//! bits. An answer counts when it comes from the server that was asked, with the id of that attempt and the same
+//! question; anything else is as if it had not come. Queries and answers are relayed as they are, of any type, with all of EDNS; only the
+//! id differs on the way.
+//!
+//! Everything is bounded: questions under way in all and from one source address, servers of one question, the memory of dead
+//! servers, the cache.
+//!
+//! Two policies. [`Policy::aardvark`] behaves as aardvark-dns does and as its test-suite times it: servers in listed
+//! order, five seconds shared among them, one attempt each, silence at the end, no memory. [`Policy::trusted`] is for the
+//! stack's own resolvers: a server that did not answer is asked last for a while, late answers still count, a server's SERVFAIL
+//! sends the question to the next, truncated answers are fetched over TCP when the policy says so, answers are kept for their TTL, SERVFAIL at the end.
+
+mod attempt;
+mod health;
+
+use crate::answer::Transport;
+use crate::cache::{self, Cache};
+use crate::message::{self, Query, Rcode};
+use attempt::{Pending, Slab};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use health::Health;
+use siphasher::sip::SipHasher13;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use attempt::AttemptId;
+
+/// Servers of one question. As many as an attempt's number can tell apart, with room for retries over TCP.
+const MAX_SERVERS: usize = 64;
+
+/// How long a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// All servers of a question share this time equally.
+    Shared(Duration),
+    /// Each server has the first time before the next is asked as well; the last one has what is left of the second.
+    Each(Duration, Duration),
+}
+
+/// What becomes of a question that no server answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    /// Nothing: the client waits until it gives up.
+    Silence,
+    /// The client is told.
+    ServFail,
+}
+
+/// How questions are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long a server has.
+    pub patience: Patience,
+    /// What becomes of a question that no server answered.
+    pub on_fail: OnFail,
+    /// For how long a server that did not answer is asked last; zero: it is asked as if nothing had been.
+    pub dead_for: Duration,
+    /// Whether an answer counts that comes after the next server was asked.
+    pub late_answers: bool,
+    /// Whether the next server is asked when one says SERVFAIL, REFUSED or NOTIMP.
+    pub next_on_error: bool,
+    /// Whether a truncated answer is fetched again over TCP for a client that asked over UDP and has room for it.
+    pub retry_truncated: bool,
+    /// Whether answers say that recursion is available when it was desired, whatever the server says.
+    pub claim_recursion: bool,
+    /// How much is kept of answers; `None`: nothing.
+    pub cache: Option<cache::Limits>,
+    /// Questions under way.
+    pub max_pending: usize,
+    /// Questions under way from one source address.
+    pub max_per_source: usize,
+}
+
+impl Policy {
+    /// As aardvark-dns does it.
+    #[must_use]
+    pub const fn aardvark() -> Self {
+        Self {
+            patience: Patience::Shared(Duration::from_secs(5)),
+            on_fail: OnFail::Silence,
+            dead_for: Duration::ZERO,
+            late_answers: false,
+            next_on_error: false,
+            retry_truncated: false,
+            claim_recursion: true,
+            cache: None,
+            max_pending: 4096,
+            max_per_source: 1024,
+        }
+    }
+
+    /// As one would like it.
+    #[must_use]
+    pub const fn trusted() -> Self {
+        Self {
+            patience: Patience::Each(Duration::from_millis(1500), Duration::from_secs(5)),
+            on_fail: OnFail::ServFail,
+            dead_for: Duration::from_secs(30),
+            late_answers: true,
+            next_on_error: true,
+            retry_truncated: true,
+            claim_recursion: false,
+            cache: Some(cache::Limits::DEFAULT),
+            max_pending: 1024,
+            max_per_source: 512,
+        }
+    }
+}
+
+/// A question.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a, C> {
+    /// Whom to give the answer; comes back with it.
+    pub client: C,
+    /// The client's address, to bound what one address may have under way.
+    pub source: IpAddr,
+    /// How the client asked. Servers are asked the same way.
+    pub transport: Transport,
+    /// The query as it came.
+    pub message: &'a [u8],
+    /// The servers, most preferred first.
+    pub servers: &'a [SocketAddr],
+}
+
+/// What the caller has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<C> {
+    /// Send the message from a new socket. What comes back goes to [`Forwarder::received`], errors to [`Forwarder::failed`].
+    SendUdp {
+        /// Whose socket that is.
+        attempt: AttemptId,
+        /// Where to.
+        server: SocketAddr,
+        /// What.
+        message: Vec<u8>,
+    },
+    /// The same over a new connection.
+    SendTcp {
+        /// Whose connection that is.
+        attempt: AttemptId,
+        /// Where to.
+        server: SocketAddr,
+        /// What, without the length in front of it.
+        message: Vec<u8>,
+    },
+    /// The socket or connection of this attempt is of no more use.
+    Close {
+        /// Whose.
+        attempt: AttemptId,
+    },
+    /// The answer.
+    Reply {
+        /// Whose.
+        client: C,
+        /// With the client's id.
+        message: Vec<u8>,
+    },
+    /// There is no answer, and nothing is said.
+    GiveUp {
+        /// Whose.
+        client: C,
+    },
+}
+
+/// What became of something received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It answers the question, or leads to the next attempt.
+    Accepted,
+    /// It belongs to nothing that is under way.
+    Stale,
+    /// Another server, id or question than asked: a forgery or a mistake. The attempt goes on.
+    Mismatch,
+}
+
+/// Counters, all since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Questions.
+    pub asked: u64,
+    /// Answered from the cache.
+    pub cached: u64,
+    /// Answered by a server.
+    pub answered: u64,
+    /// Not answered by any server.
+    pub failed: u64,
+    /// Refused because too much was under way.
+    pub refused: u64,
+    /// Attempts that nobody answered in time.
+    pub timeouts: u64,
+    /// Messages that did not belong to the attempt.
+    pub mismatches: u64,
+}
+
+/// All questions under way. `C` names a client.
+#[derive(Debug)]
+pub struct Forwarder<C> {
+    policy: Policy,
+    random: Random,
+    pending: Slab<C>,
+    per_source: BTreeMap<IpAddr, usize>,
+    deadlines: BTreeSet<(Duration, usize)>,
+    health: Health,
+    cache: Option<Cache>,
+    actions: VecDeque<Action<C>>,
+    key: Vec<u8>,
+    counters: Counters,
+}
+
+/// Ids that cannot be foreseen without the key.
+#[derive(Debug)]
+struct Random {
+    key: SipHasher13,
+    drawn: u64,
+}
+
+impl Random {
+    fn next(&mut self) -> u16 {
+        self.drawn += 1;
+        let [a, b, ..] = self.key.hash(&self.drawn.to_le_bytes()).to_le_bytes();
+        u16::from_le_bytes([a, b])
+    }
+}
+
+impl<C: Clone> Forwarder<C> {
+    /// One without questions. `key` must be random and secret.
+    #[must_use]
+    pub fn new(policy: Policy, key: [u8; 16]) -> Self {
+        Self {
+            policy,
+            random: Random { key: SipHasher13::new_with_key(&key), drawn: 0 },
+            pending: Slab::default(),
+            per_source: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            health: Health::default(),
+            cache: policy.cache.map(Cache::new),
+            actions: VecDeque::new(),
+            key: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A client asks.
+    pub fn ask(&mut self, now: Duration, question: Question<'_, C>) {
+        self.counters.asked += 1;
+        let Question { client, source, transport, message, servers } = question;
+        let Ok(query) = Query::parse(message) else {
+            self.counters.failed += 1;
+            self.actions.push_back(Action::GiveUp { client });
+            return;
+        };
+        let key = cache::key(&query, servers, &mut self.key).then_some(&self.key);
+        if let (Some(cache), Some(key)) = (&mut self.cache, key) {
+            let mut reply = Vec::new();
+            if cache.get(now, key, &query, limit(&query, transport), &mut reply) {
+                self.counters.cached += 1;
+                return self.reply(message, client, reply);
+            }
+        }
+        let busy = self.per_source.get(&source).copied().unwrap_or(0);
+        if self.pending.len() >= self.policy.max_pending || busy >= self.policy.max_per_source {
+            self.counters.refused += 1;
+            self.no_answer(client, message);
+            return;
+        }
+        *self.per_source.entry(source).or_default() += 1;
+        let servers = self.health.order(now, servers, &self.policy);
+        let key = key.filter(|_| self.cache.is_some()).map(|key| key.as_slice().into());
+        let pending = Pending::new(client, source, transport, message.to_vec(), servers, key, now);
+        let index = self.pending.insert(pending);
+        self.next_server(now, index);
+    }
+
+    /// Something came to the socket of an attempt.
+    pub fn received(
+        &mut self,
+        now: Duration,
+        attempt: AttemptId,
+        from: SocketAddr,
+        message: &[u8],
+    ) -> Received {
+        let Some((index, number)) = self.pending.find(attempt) else { return Received::Stale };
+        let Some(pending) = self.pending.get_mut(index) else { return Received::Stale };
+        let Some(reply) = pending.matches(number, from, message) else {
+            self.counters.mismatches += 1;
+            return Received::Mismatch;
+        };
+        let Some(ended) = pending.end_attempt(number) else { return Received::Stale };
+        self.health.alive(ended.server);
+        self.actions.push_back(Action::Close { attempt });
+        if reply.truncated() && ended.transport == Transport::Udp && self.wants_tcp(index, message) {
+            self.start(now, index, ended.server, Transport::Tcp);
+        } else if self.policy.next_on_error && is_error(reply.rcode()) && self.has_more(index) {
+            self.keep(index, message);
+            self.after(now, index, number);
+        } else {
+            self.finish(now, index, ended.transport, message);
+        }
+        Received::Accepted
+    }
+
+    /// The socket of an attempt failed: refused, unreachable, closed.
+    pub fn failed(&mut self, now: Duration, attempt: AttemptId) {
+        let Some((index, number)) = self.pending.find(attempt) else { return };
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        let Some(ended) = pending.end_attempt(number) else { return };
+        self.actions.push_back(Action::Close { attempt });
+        if ended.transport == pending.transport {
+            self.health.dead(now, ended.server, &self.policy);
+            self.after(now, index, number);
+        } else {
+            self.fail(index); // the truncated answer has to do
+        }
+    }
+
+    /// Time has passed.
+    pub fn timeout(&mut self, now: Duration) {
+        while let Some(&(deadline, index)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let Some(pending) = self.pending.get_mut(index) else { continue };
+            pending.deadline = None;
+            self.counters.timeouts += 1;
+            match pending.current() {
+                Some(attempt) if attempt.transport != pending.transport => {
+                    self.fail(index);
+                    continue;
+                }
+                Some(attempt) => self.health.dead(now, attempt.server, &self.policy),
+                None => {} // what was waited for were late answers
+            }
+            if !self.policy.late_answers {
+                self.close(index);
+            }
+            self.next_server(now, index);
+        }
+    }
+
+    /// When [`Forwarder::timeout`] has to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The next thing to do.
+    pub fn action(&mut self) -> Option<Action<C>> {
+        self.actions.pop_front()
+    }
+
+    /// Forgets answers and dead servers: the host's servers changed, and with them perhaps what they say.
+    pub fn forget(&mut self) {
+        self.health = Health::default();
+        self.cache = self.policy.cache.map(Cache::new);
+    }
+
+    /// Questions under way.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// An attempt ended without an answer to give.
+    fn after(&mut self, now: Duration, index: usize, number: u8) {
+        if self.pending.get(index).is_some_and(|pending| pending.is_current(number) || !pending.waits()) {
+            self.next_server(now, index);
+        }
+    }
+
+    /// Asks the next server. When there is none, waits for late answers while there is time, or ends the question.
+    fn next_server(&mut self, now: Duration, index: usize) {
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        match pending.next_server() {
+            Some(server) => {
+                let transport = pending.transport;
+                self.start(now, index, server, transport);
+            }
+            None if pending.waits() && pending.deadline.is_some() => {}
+            None => self.fail(index),
+        }
+    }
+
+    fn start(&mut self, now: Duration, index: usize, server: SocketAddr, transport: Transport) {
+        let id = self.random.next();
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        let deadline = now + pending.patience(now, self.policy.patience);
+        if let Some(before) = pending.deadline.replace(deadline) {
+            self.deadlines.remove(&(before, index));
+        }
+        self.deadlines.insert((deadline, index));
+        let Some((attempt, message)) = self.pending.start(index, server, transport, id) else { return };
+        self.actions.push_back(match transport {
+            Transport::Udp => Action::SendUdp { attempt, server, message },
+            Transport::Tcp => Action::SendTcp { attempt, server, message },
+        });
+    }
+
+    /// Whether a truncated answer should be fetched over TCP. If so it is kept, in case that does not work.
+    fn wants_tcp(&mut self, index: usize, truncated: &[u8]) -> bool {
+        let wants = self.policy.retry_truncated;
+        if wants {
+            self.keep(index, truncated);
+        }
+        wants
+    }
+
+    fn has_more(&self, index: usize) -> bool {
+        self.pending.get(index).is_some_and(Pending::has_more)
+    }
+
+    /// Keeps an answer that is better than none.
+    fn keep(&mut self, index: usize, message: &[u8]) {
+        if let Some(pending) = self.pending.get_mut(index) {
+            pending.fallback.get_or_insert_with(|| message.to_vec());
+        }
+    }
+
+    /// Ends a question with this answer.
+    fn finish(&mut self, now: Duration, index: usize, transport: Transport, message: &[u8]) {
+        let Some(pending) = self.take(index) else { return };
+        self.counters.answered += 1;
+        if let (Some(cache), Some(key)) = (&mut self.cache, &pending.cache_key) {
+            cache.put(now, key, message);
+        }
+        let fetched = transport == Transport::Tcp && pending.transport == Transport::Udp;
+        let too_long =
+            || Query::parse(&pending.query).is_ok_and(|q| message.len() > limit(&q, Transport::Udp));
+        let message = match &pending.fallback {
+            Some(truncated) if fetched && too_long() => truncated.clone(),
+            _ => message.to_vec(),
+        };
+        self.reply(&pending.query, pending.client, message);
+    }
+
+    /// Ends a question that no server answered.
+    fn fail(&mut self, index: usize) {
+        let Some(mut pending) = self.take(index) else { return };
+        match pending.fallback.take() {
+            Some(message) => {
+                self.counters.answered += 1;
+                self.reply(&pending.query, pending.client, message);
+            }
+            None => {
+                self.counters.failed += 1;
+                self.no_answer(pending.client, &pending.query);
+            }
+        }
+    }
+
+    fn reply(&mut self, query: &[u8], client: C, mut message: Vec<u8>) {
+        message::set_id(&mut message, message::id(query).unwrap_or_default());
+        if self.policy.claim_recursion {
+            message::claim_recursion(&mut message);
+        }
+        self.actions.push_back(Action::Reply { client, message });
+    }
+
+    fn no_answer(&mut self, client: C, query: &[u8]) {
+        let mut message = Vec::new();
+        let told = self.policy.on_fail == OnFail::ServFail && message::servfail(query, &mut message);
+        self.actions.push_back(if told {
+            Action::Reply { client, message }
+        } else {
+            Action::GiveUp { client }
+        });
+    }
+
+    /// Closes what is open for a question.
+    fn close(&mut self, index: usize) {
+        for attempt in self.pending.end_all(index) {
+            self.actions.push_back(Action::Close { attempt });
+        }
+    }
+
+    /// Removes a question.
+    fn take(&mut self, index: usize) -> Option<Pending<C>> {
+        self.close(index);
+        let pending = self.pending.remove(index)?;
+        if let Some(deadline) = pending.deadline {
+            self.deadlines.remove(&(deadline, index));
+        }
+        if let Some(count) = self.per_source.get_mut(&pending.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_source.remove(&pending.source);
+            }
+        }
+        Some(pending)
+    }
+}
+
+/// Answers that say nothing about the name.
+fn is_error(rcode: Rcode) -> bool {
+    matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED | Rcode::NOTIMP)
+}
+
+/// How long an answer the client takes.
+fn limit(query: &Query<'_>, transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => usize::from(query.udp_size()),
+        Transport::Tcp => message::MAX_MESSAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests;
