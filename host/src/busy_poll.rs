@@ -6,8 +6,9 @@
 //! keeps asking epoll for at most a window before it sleeps.
 //!
 //! What bounds the cost:
-//! - Looking begins only after [`STREAK`] waits in a row that were each shorter than the window, and one longer wait ends
-//!   it. A guest that does something now and then never sees it; an idle one sleeps, with no wake-up at all.
+//! - Looking begins only after waits that were each shorter than the window, while guest and host took turns: a wake that
+//!   answers the other side's counts for it, a second one from the same side against it, and one longer wait ends it.
+//!   A stream of datagrams, which gains from being let gather, never sees it. A guest that does something now and then never sees it; an idle one sleeps, with no wake-up at all.
 //! - A look that took longer than [`STOLEN`] means that somebody else wants this core: then not again for [`REST`].
 //! - With one core to run on there is nobody to wait for: never.
 //!
@@ -23,25 +24,43 @@ use std::time::Duration;
 pub const WINDOW: Duration = Duration::from_micros(50);
 /// The longest window that may be asked for.
 pub const LONGEST: Duration = Duration::from_millis(1);
-/// Short waits in a row after which looking pays. An exchange that comes alone has two or three.
+/// Answers after short waits, less the wakes that were none, from which on looking pays. An exchange that comes alone
+/// has two or three.
 const STREAK: u8 = 4;
+/// No more are remembered: an exchange that turns into a stream is to be noticed soon.
+const MOST: u8 = 2 * STREAK;
 /// One look takes a microsecond or two.
 const STOLEN: Duration = Duration::from_micros(25);
 /// How long the core is left to whoever else wants it.
 const REST: Duration = Duration::from_millis(10);
+
+/// Who woke us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Woken {
+    pub(crate) by_guest: bool,
+    pub(crate) by_host: bool,
+}
+
+impl Woken {
+    /// Whether this wake can be the answer to one by `last`.
+    fn answers(self, last: Self) -> bool {
+        (self.by_guest && last.by_host) || (self.by_host && last.by_guest)
+    }
+}
 
 /// The history that decides.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     window: Duration,
     streak: u8,
+    last: Woken,
     rest_until: Instant,
 }
 
 impl BusyPoll {
     /// With a window; zero switches it off.
     pub(crate) fn new(window: Duration) -> Self {
-        Self { window: window.min(LONGEST), streak: 0, rest_until: Instant::ZERO }
+        Self { window: window.min(LONGEST), streak: 0, last: Woken::default(), rest_until: Instant::ZERO }
     }
 
     /// With the usual window where there is more than one core to run on.
@@ -62,9 +81,14 @@ impl BusyPoll {
         took < STOLEN
     }
 
-    /// Something came after `took`, whether we slept for it or not.
-    pub(crate) fn waited(&mut self, took: Duration) {
-        self.streak = if took <= self.window { self.streak.saturating_add(1) } else { 0 };
+    /// After `took`, whether we slept or not, something came from `woken`.
+    pub(crate) fn waited(&mut self, took: Duration, woken: Woken) {
+        self.streak = match (took <= self.window, woken.answers(self.last)) {
+            (true, true) => (self.streak + 1).min(MOST),
+            (true, false) => self.streak.saturating_sub(1),
+            (false, _) => 0,
+        };
+        self.last = woken;
     }
 }
 
@@ -85,11 +109,16 @@ mod tests {
         Instant::ZERO + Duration::from_millis(ms)
     }
 
+    const GUEST: Woken = Woken { by_guest: true, by_host: false };
+    const HOST: Woken = Woken { by_guest: false, by_host: true };
+    const BOTH: Woken = Woken { by_guest: true, by_host: true };
+
     fn excited() -> BusyPoll {
         let mut poll = BusyPoll::new(WINDOW);
-        for _ in 0..STREAK {
+        poll.waited(LONG, HOST);
+        for turn in 0..STREAK {
             assert_eq!(poll.budget(at(1)), Duration::ZERO);
-            poll.waited(SHORT);
+            poll.waited(SHORT, if turn % 2 == 0 { GUEST } else { HOST });
         }
         poll
     }
@@ -98,19 +127,57 @@ mod tests {
     fn it_takes_a_streak_to_begin_and_one_long_wait_to_end() {
         let mut poll = excited();
         assert_eq!(poll.budget(at(1)), WINDOW);
-        poll.waited(LONG);
+        poll.waited(LONG, GUEST);
         assert_eq!(poll.budget(at(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_stream_from_one_side_never_begins_it_and_ends_it() {
+        for side in [GUEST, HOST] {
+            let mut poll = BusyPoll::new(WINDOW);
+            for _ in 0..100 {
+                poll.waited(SHORT, side);
+                assert_eq!(poll.budget(at(1)), Duration::ZERO);
+            }
+        }
+        let mut poll = excited();
+        for _ in 0..MOST {
+            poll.waited(SHORT, HOST);
+        }
+        assert_eq!(poll.budget(at(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn connections_that_come_and_go_keep_it_going() {
+        // SYN, connected, ACK, request, answer with the end, ACK, end.
+        let mut poll = excited();
+        poll.waited(SHORT, HOST);
+        for _ in 0..20 {
+            for woken in [GUEST, HOST, GUEST, GUEST, HOST, GUEST, GUEST] {
+                poll.waited(SHORT, woken);
+            }
+        }
+        assert_eq!(poll.budget(at(1)), WINDOW);
+    }
+
+    #[test]
+    fn many_exchanges_at_once_keep_it_going() {
+        let mut poll = excited();
+        for woken in [BOTH, GUEST, BOTH, BOTH, HOST] {
+            poll.waited(SHORT, woken);
+            assert_eq!(poll.budget(at(1)), WINDOW);
+        }
     }
 
     #[test]
     fn a_lone_exchange_never_begins_it() {
         let mut poll = BusyPoll::new(WINDOW);
         for _ in 0..100 {
-            poll.waited(SHORT);
-            poll.waited(SHORT);
-            poll.waited(SHORT);
-            assert_eq!(poll.budget(at(1)), Duration::ZERO);
-            poll.waited(LONG);
+            for woken in [HOST, GUEST, HOST] {
+                poll.waited(SHORT, woken);
+                assert_eq!(poll.budget(at(1)), Duration::ZERO);
+            }
+            poll.waited(LONG, GUEST);
         }
     }
 
@@ -126,8 +193,8 @@ mod tests {
     #[test]
     fn off_is_off_and_no_window_is_longer_than_the_longest() {
         let mut poll = BusyPoll::new(Duration::ZERO);
-        for _ in 0..20 {
-            poll.waited(Duration::ZERO);
+        for turn in 0..20 {
+            poll.waited(Duration::ZERO, if turn % 2 == 0 { GUEST } else { HOST });
         }
         assert_eq!(poll.budget(at(1)), Duration::ZERO);
         assert_eq!(BusyPoll::new(Duration::MAX).window, LONGEST);

@@ -20,7 +20,7 @@
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
 //! - No round fails for a flow's sake. An error of [`Driver::turn`] means that the link is gone.
 
-use crate::busy_poll::BusyPoll;
+use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
 use crate::device::{Link, MAX_FRAME};
 use crate::epoll::Events;
@@ -195,7 +195,8 @@ impl Driver {
         }
         let before = clock::now();
         let now = self.wait(before, deadline)?;
-        self.dispatch(now, now - before >= SLEPT)?;
+        let woken = self.dispatch(now, now - before >= SLEPT)?;
+        self.polling.waited(now - before, woken);
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
         }
@@ -216,9 +217,7 @@ impl Driver {
             let look = now;
             self.sockets.events().wait(&mut self.events, Some(Duration::ZERO))?;
             now = clock::now();
-            let found = self.events.get(0).is_some();
-            if found {
-                self.polling.waited(now - began);
+            if self.events.get(0).is_some() {
                 return Ok(now);
             }
             if !self.polling.looked(now, now - look) {
@@ -227,9 +226,7 @@ impl Driver {
         }
         let left = self.timeout(now, deadline);
         self.sockets.events().wait(&mut self.events, left)?;
-        now = clock::now();
-        self.polling.waited(now - began);
-        Ok(now)
+        Ok(clock::now())
     }
 
     /// How long the wait may last; `None`: for ever.
@@ -245,22 +242,30 @@ impl Driver {
     }
 
     /// Hands out what the wait found.
-    fn dispatch(&mut self, now: Instant, slept: bool) -> io::Result<()> {
+    fn dispatch(&mut self, now: Instant, slept: bool) -> io::Result<Woken> {
+        let mut woken = Woken::default();
         let mut at = 0;
         while let Some((token, flags)) = self.events.get(at) {
             at += 1;
             match token {
-                Some(Token::Link) => self.read_link(now, slept)?,
+                Some(Token::Link) => {
+                    woken.by_guest = true;
+                    self.read_link(now, slept)?;
+                }
                 Some(Token::Flow(flow)) => {
+                    woken.by_host = true;
                     for event in self.sockets.decode(flow, flags) {
                         self.engine.on_upstream(now, flow, event, &mut self.sockets);
                     }
                 }
-                Some(Token::Foreign(token)) => self.ready.push(Ready::new(token, flags)),
+                Some(Token::Foreign(token)) => {
+                    woken.by_host = true;
+                    self.ready.push(Ready::new(token, flags));
+                }
                 None => {}
             }
         }
-        Ok(())
+        Ok(woken)
     }
 
     /// Takes frames until there are none, or the round's budget is spent.
