@@ -6,25 +6,50 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::machine::Machine;
 use crate::missing;
 use crate::namespaces::Lab;
 use crate::subject::Subject;
 
 /// The program under test, if it is there.
 pub fn subject() -> Result<Subject, String> {
-    if let Some(path) = std::env::var_os("SLIPWAY_E2E_BINARY").map(PathBuf::from) {
-        let path = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
-        let peer = path.file_name().is_some_and(|name| name == "slirp4netns");
-        return Ok(if peer { Subject::Peer(path) } else { Subject::Slipway(path) });
+    let path = built("SLIPWAY_E2E_BINARY", "slipway")?;
+    let peer = path.file_name().is_some_and(|name| name == "slirp4netns");
+    Ok(if peer { Subject::Peer(path) } else { Subject::Slipway(path) })
+}
+
+/// The program that the environment variable names, or the one of this name that cargo built beside the test.
+pub fn built(variable: &str, name: &str) -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os(variable).map(PathBuf::from) {
+        return path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
     }
-    // target/PROFILE/deps/test-binary -> target/PROFILE/slipway
+    // target/PROFILE/deps/test-binary -> target/PROFILE/name
     let here = std::env::current_exe().map_err(|error| error.to_string())?;
-    let path = here.ancestors().nth(2).unwrap_or_else(|| Path::new("/")).join("slipway");
-    if path.is_file() {
-        Ok(Subject::Slipway(path))
-    } else {
-        Err(format!("{} is not built (cargo build -p slirp-compat)", path.display()))
-    }
+    let path = here.ancestors().nth(2).unwrap_or_else(|| Path::new("/")).join(name);
+    if path.is_file() { Ok(path) } else { Err(format!("{} is not built (cargo build)", path.display())) }
+}
+
+/// A machine for a test of the program that [`built`] finds; `None` after saying why the test is skipped.
+///
+/// # Panics
+///
+/// When `SLIPWAY_E2E_REQUIRE=1` and there is no program or no machine to be had.
+#[must_use]
+pub fn machine(test: &str, variable: &str, name: &str, programs: &[&str]) -> Option<(Machine, PathBuf)> {
+    let made = built(variable, name).and_then(|program| {
+        if let Some(missing) = missing(programs) {
+            return Err(format!("{missing} is not installed (cargo xtask deps)"));
+        }
+        Ok((Machine::new().map_err(|error| error.to_string())?, program))
+    });
+    made.map_or_else(|reason| skip(test, &reason), Some)
+}
+
+fn skip<T>(test: &str, reason: &str) -> Option<T> {
+    let required = std::env::var("SLIPWAY_E2E_REQUIRE").is_ok_and(|value| value == "1");
+    assert!(!required, "{test}: {reason}");
+    println!("SKIP {test}: {reason}");
+    None
 }
 
 /// The lab's own client and server, if cargo built them beside this program.
@@ -52,13 +77,5 @@ pub fn fixture(test: &str, programs: &[&str]) -> Option<(Lab, Subject)> {
         let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         Ok((lab, subject))
     });
-    match made {
-        Ok(pair) => Some(pair),
-        Err(reason) => {
-            let required = std::env::var("SLIPWAY_E2E_REQUIRE").is_ok_and(|value| value == "1");
-            assert!(!required, "{test}: {reason}");
-            println!("SKIP {test}: {reason}");
-            None
-        }
-    }
+    made.map_or_else(|reason| skip(test, &reason), Some)
 }

@@ -27,7 +27,9 @@ pub(crate) fn run(with_lint: bool) -> Done {
     }
     let mut outcomes = vec![if with_lint { lint::run() } else { Ok(()) }];
     let mut count = Count::default();
-    tool::run(&mut cargo(&["build", "--quiet", "--package", "slirp-compat", "--package", "slipway-lab"]))?;
+    let programs = ["slirp-compat", "slipway-dns", "slipway-netavark", "slipway-lab"];
+    let words = programs.iter().flat_map(|name| ["--package", name]);
+    tool::run(cargo(&["build", "--quiet"]).args(words))?;
     let runner = Runner { nextest: nextest(), required: tool::is_root() && installed.is_ok() };
     outcomes.push(runner.suites(&["--workspace"], None, &mut count)?);
     outcomes.push(documents(&mut count)?);
