@@ -18,7 +18,8 @@
 //!   it is on its way before the link is looked at again. If there was another, the next wait returns at once, and then
 //!   the link is read until it is empty.
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
-//! - No round fails for a flow's sake. An error of [`Driver::turn`] means that the link is gone.
+//! - No round fails for a flow's sake, nor for the link's: its end is told once ([`Driver::take_loss`]), and whatever
+//!   is left goes on without it.
 
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
@@ -112,6 +113,8 @@ pub struct Driver {
     ready: Vec<Ready>,
     frame: Box<[u8]>,
     polling: BusyPoll,
+    /// Why the link ended, until the caller has asked.
+    loss: Option<io::Error>,
     /// The engine has things to send that the last drain did not see, or left.
     busy: bool,
 }
@@ -131,6 +134,7 @@ impl Driver {
             events: Events::default(),
             ready: Vec::new(),
             frame: vec![0; MAX_FRAME].into_boxed_slice(),
+            loss: None,
             polling: BusyPoll::for_this_machine(),
             busy: true,
         })
@@ -183,11 +187,29 @@ impl Driver {
         &self.link
     }
 
+    /// Why the link has ended, told once: the interface was deleted, or the guest has hung up. It is not watched any more;
+    /// frames to the guest are lost and counted.
+    pub fn take_loss(&mut self) -> Option<io::Error> {
+        self.loss.take()
+    }
+
+    /// Goes on with another link of the same kind in the place of one that has ended.
+    ///
+    /// # Errors
+    /// The kernel's: out of watches or memory. The old link stays.
+    pub fn replace_link(&mut self, link: Link) -> io::Result<()> {
+        self.sockets.events().add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
+        // A link that ended was taken out of the set, any other one leaves it by being closed.
+        self.link = link;
+        self.loss = None;
+        Ok(())
+    }
+
     /// One round: sleeps until something happens or `deadline` comes (not at all while the engine has things to
     /// send), carries frames and socket data both ways, and returns the caller's own descriptors that are ready.
     ///
     /// # Errors
-    /// The link is gone; the driver is of no further use.
+    /// Those of epoll_wait(2).
     pub fn turn(&mut self, deadline: Option<Instant>) -> io::Result<&[Ready]> {
         self.ready.clear();
         if self.busy {
@@ -195,7 +217,7 @@ impl Driver {
         }
         let before = clock::now();
         let now = self.wait(before, deadline)?;
-        let woken = self.dispatch(now, now - before >= SLEPT)?;
+        let woken = self.dispatch(now, now - before >= SLEPT);
         self.polling.waited(now - before, woken);
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
@@ -242,7 +264,7 @@ impl Driver {
     }
 
     /// Hands out what the wait found.
-    fn dispatch(&mut self, now: Instant, slept: bool) -> io::Result<Woken> {
+    fn dispatch(&mut self, now: Instant, slept: bool) -> Woken {
         let mut woken = Woken::default();
         let mut at = 0;
         while let Some((token, flags)) = self.events.get(at) {
@@ -250,7 +272,10 @@ impl Driver {
             match token {
                 Some(Token::Link) => {
                     woken.by_guest = true;
-                    self.read_link(now, slept)?;
+                    if let Err(error) = self.read_link(now, slept) {
+                        self.sockets.events().remove(self.link.as_fd());
+                        self.loss = Some(error);
+                    }
                 }
                 Some(Token::Flow(flow)) => {
                     woken.by_host = true;
@@ -265,7 +290,7 @@ impl Driver {
                 None => {}
             }
         }
-        Ok(woken)
+        woken
     }
 
     /// Takes frames until there are none, or the round's budget is spent.

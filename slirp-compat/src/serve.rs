@@ -9,9 +9,9 @@
 use crate::fds::ExitFd;
 use crate::tuning;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use slipway_host::clock;
+use slipway_host::device::{Link, seqpacket};
 use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
 use slipway_host::netns::Watch;
 use slipway_host::resolver::{self, Resolver};
@@ -29,6 +29,7 @@ const EXIT: u32 = 0;
 const SIGNALS: u32 = 1;
 const RESOLVER: u32 = 2;
 const TARGET: u32 = 3;
+const DOOR: u32 = 4;
 const API: u32 = 0x100;
 const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
 
@@ -36,7 +37,7 @@ const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
 const RESOLVER_POLL: Duration = Duration::from_secs(5);
 
 /// Why a session ended, or paused to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum End {
     /// The other side of the exit descriptor was closed.
     ExitFd,
@@ -44,6 +45,9 @@ pub enum End {
     Signal(Signal),
     /// The watched target is gone.
     Target,
+    /// The guest's link is gone, for this reason. The session may be run on: everything but the guest is still there, and
+    /// the next guest is let in if there is a door for it ([`Session::readmit`]).
+    Link(io::Error),
 }
 
 /// Why the API socket could not be opened.
@@ -67,6 +71,8 @@ pub struct Session {
     signals: Option<Signals>,
     exit: Option<ExitFd>,
     target: Option<Watch>,
+    /// Where the next guest comes in when this one has hung up.
+    door: Option<seqpacket::Listener>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -120,6 +126,7 @@ impl Session {
             signals: None,
             exit: None,
             target: None,
+            door: None,
             ready: Vec::new(),
         }
     }
@@ -219,15 +226,31 @@ impl Session {
         Ok(())
     }
 
+    /// When the guest has hung up, lets in the next one that comes to `door`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn readmit(&mut self, door: seqpacket::Listener) -> io::Result<()> {
+        door.set_nonblocking()?;
+        self.door = Some(door);
+        Ok(())
+    }
+
     /// Serves until something says that it is over.
     ///
     /// # Errors
-    /// The link is gone.
+    /// The kernel's: out of watches or memory.
     pub fn run(&mut self) -> io::Result<End> {
         if matches!(self.exit, Some(ExitFd::Closed)) {
             return Ok(End::ExitFd);
         }
         loop {
+            if let Some(reason) = self.driver.take_loss() {
+                if let Some(door) = &self.door {
+                    self.driver.watch(door.as_fd(), Interest::READ, DOOR)?;
+                }
+                return Ok(End::Link(reason));
+            }
             let deadline = self.next_deadline();
             self.ready.clear();
             self.ready.extend_from_slice(self.driver.turn(deadline)?);
@@ -246,33 +269,6 @@ impl Session {
         }
     }
 
-    /// Waits for the target's end or a signal when the link is gone and there is nothing left to serve.
-    ///
-    /// # Errors
-    /// Those of poll(2).
-    pub fn wait(&self) -> io::Result<End> {
-        loop {
-            let signals =
-                self.signals.as_ref().map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN));
-            let target = self.target.as_ref().map(|target| PollFd::new(target.as_fd(), PollFlags::POLLIN));
-            let mut fds: Vec<_> = target.into_iter().chain(signals).collect();
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let ready = fds.first().and_then(PollFd::any).unwrap_or(false);
-            match &self.target {
-                // Without a target there is nothing to wait for.
-                None => return Ok(End::Target),
-                Some(target) if ready && target.ended() => return Ok(End::Target),
-                Some(_) => {}
-            }
-            if let Some(signal) = self.signals.as_ref().map(Signals::next).transpose()?.flatten() {
-                return Ok(End::Signal(signal));
-            }
-        }
-    }
-
     fn on_ready(&mut self, event: Ready, now: Instant) -> io::Result<Option<End>> {
         match event.token {
             EXIT if event.hangup || event.error => return Ok(Some(End::ExitFd)),
@@ -287,6 +283,7 @@ impl Session {
                     self.driver.engine().set_nameservers(fresh.nameservers.clone());
                 }
             }
+            DOOR => self.admit()?,
             token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
             token => {
                 if let Some(api) = self.api.as_mut().filter(|api| api.server.owns(token)) {
@@ -295,6 +292,17 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    /// A guest is at the door. The door stays, and is watched again when this one has hung up.
+    fn admit(&mut self) -> io::Result<()> {
+        let Some(door) = &self.door else { return Ok(()) };
+        // One that has gone away again is no reason to stop.
+        if let Ok(guest) = door.accept() {
+            self.driver.unwatch(door.as_fd());
+            self.driver.replace_link(Link::from(guest))?;
+        }
+        Ok(())
     }
 
     fn next_deadline(&self) -> Option<Instant> {

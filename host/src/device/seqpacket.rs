@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-/// A socket that waits for its one guest.
+/// A socket that waits for a guest.
 #[derive(Debug)]
 pub struct Listener {
     /// `std` calls it a stream listener; accept(2) does not care.
@@ -38,11 +38,19 @@ impl Listener {
         Ok(Self { inner: UnixListener::from(fd) })
     }
 
-    /// Waits for the guest. No other one is accepted: the listener ends here.
+    /// From now on [`Listener::accept`] does not wait, for an event loop that watches the listener.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        self.inner.set_nonblocking(true)
+    }
+
+    /// Waits for a guest. One at a time is the caller's business: another one may be accepted when that has hung up.
     ///
     /// # Errors
     /// Those of accept(2).
-    pub fn accept(self) -> io::Result<Seqpacket> {
+    pub fn accept(&self) -> io::Result<Seqpacket> {
         let (socket, _) = self.inner.accept()?;
         socket.set_nonblocking(true)?;
         Ok(Seqpacket::from_owned_fd(socket.into()))

@@ -39,11 +39,16 @@ fn config() -> Config {
 
 /// A driver and the guest's end of its link.
 fn driver() -> (Driver, UnixDatagram) {
+    let (link, guest) = link();
+    (Driver::new(Engine::new(config()), link).unwrap(), guest)
+}
+
+/// A link and the guest's end of it.
+fn link() -> (Link, UnixDatagram) {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let (ours, guests) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-    let link = Link::from(Seqpacket::from_owned_fd(ours));
-    (Driver::new(Engine::new(config()), link).unwrap(), UnixDatagram::from(guests))
+    (Link::from(Seqpacket::from_owned_fd(ours)), UnixDatagram::from(guests))
 }
 
 #[test]
@@ -133,10 +138,26 @@ fn an_idle_driver_sleeps() {
 }
 
 #[test]
-fn the_end_of_the_link_ends_the_loop() {
+fn the_end_of_the_link_is_told_once_and_the_loop_goes_on_without_it() {
     let (mut driver, guest) = driver();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    driver.watch(here.as_fd(), Interest::READ, 1).unwrap();
     drop(guest);
-    assert!(driver.turn(Some(clock::now() + Duration::from_millis(500))).is_err());
+    let soon = || Some(clock::now() + Duration::from_millis(50));
+    driver.turn(soon()).unwrap();
+    assert_eq!(driver.take_loss().unwrap().kind(), std::io::ErrorKind::UnexpectedEof);
+    let before = clock::now();
+    driver.turn(soon()).unwrap();
+    assert!(clock::now() - before >= Duration::from_millis(50), "it sleeps");
+    assert!(driver.take_loss().is_none());
+    there.write_all(b"x").unwrap();
+    assert_eq!(driver.turn(soon()).unwrap().len(), 1, "others are served");
+
+    let (link, guest) = link();
+    driver.replace_link(link).unwrap();
+    guest.send(&[0xff; 60]).unwrap();
+    driver.turn(soon()).unwrap();
+    assert_eq!(driver.peek_engine().counters().frames_in, 1, "the next guest is heard");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{complain, configuration, drop_privileges, log_level, nameservers, ne
 use crate::cli::AttachArgs;
 use crate::fds::{ExitFd, ReadyFd};
 use crate::logging;
+use crate::serve::End;
 use crate::words::words;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -61,12 +62,16 @@ fn start(args: &AttachArgs) -> Result<(), String> {
     {
         complain(&format!("--ready-fd: {}", words(&error)));
     }
-    // Whatever the reason, it is an ordinary end.
-    let end = session.run().map_err(|error| format!("the interface is gone: {}", words(&error)));
+    let end = match session.run() {
+        Ok(End::Link(reason)) => Err(format!("the interface is gone: {}", words(&reason))),
+        // Whatever the reason, it is an ordinary end.
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("the network has ended: {}", words(&error))),
+    };
     if args.network.stats {
         let _ = std::io::stderr().write_all(report::counters(session.driver(), session.table()).as_bytes());
     }
-    end.map(drop)
+    end
 }
 
 /// A namespace given by its path is taken as one of our own user namespace: what to do if it is not.

@@ -86,21 +86,19 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
 
 /// Serves until the command ends.
 fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
-    let mut linked = true;
     loop {
-        let end = if linked { session.run() } else { session.wait() };
-        match end {
+        match session.run() {
             Ok(End::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP))) => running.signal(signal),
             // SIGINT and SIGQUIT come from the terminal, which has sent them to the command as well. SIGCHLD is caught only
             // so that it is not ignored; the command's end is told by its pidfd.
             Ok(End::Signal(_)) => {}
             Ok(End::Target | End::ExitFd) => break,
             // The command may delete its interface; it runs on without network.
-            Err(error) if linked => {
-                complain(&format!("the interface is gone: {}", words(&error)));
-                linked = false;
+            Ok(End::Link(reason)) => complain(&format!("the interface is gone: {}", words(&reason))),
+            Err(error) => {
+                complain(&format!("the network has ended: {}", words(&error)));
+                break;
             }
-            Err(_) => break,
         }
     }
     running.wait().map_err(|error| Failure::from(format!("cannot wait for the command: {}", words(&error))))

@@ -167,7 +167,7 @@ pub const TABLE: Table<Key> = Table {
             "target-type",
             "what to connect to",
             "With bess, wait for one client on the Unix SEQPACKET socket SOCKETPATH, each message one Ethernet \
-             frame, as User Mode Linux (vec0:transport=bess) sends them.",
+             frame, as User Mode Linux (vec0:transport=bess) sends them. When it hangs up, the next one is let in.",
         )
         .value("TYPE", Complete::Words(&["netns", "bess"]))
         .default("[netns|bess], default=netns"),

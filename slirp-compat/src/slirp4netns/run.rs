@@ -83,8 +83,8 @@ fn finish(result: Result<End, Failure>) -> ExitCode {
             complain("do_slirp is exiting");
             ExitCode::SUCCESS
         }
-        // Nothing else is watched; it would be an ordinary end.
-        Ok(End::Target) => ExitCode::SUCCESS,
+        // Nothing else is watched, or ends the loop; it would be an ordinary end.
+        Ok(End::Target | End::Link(_)) => ExitCode::SUCCESS,
         // As a shell tells the death by a signal.
         Ok(End::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)),
         Err(Failure::Child(line, status)) => {
@@ -126,10 +126,13 @@ fn start(config: &Config) -> Result<End, Failure> {
         complain(&format!("ready-fd: {}", words(&error)));
         None
     });
-    let link = link(config)?;
+    let (link, door) = link(config)?;
     say(&start_up(config));
 
     let mut session = session(config, link)?;
+    if let Some(door) = door {
+        session.readmit(door).map_err(parent("keep the BESS socket"))?;
+    }
     if let Some(path) = &config.api_socket {
         session.open_api(path, on_api).map_err(|error| Failure::Parent(error.to_string()))?;
     }
@@ -152,7 +155,13 @@ fn start(config: &Config) -> Result<End, Failure> {
     {
         complain(&format!("ready-fd: {}", words(&error)));
     }
-    session.run().map_err(|error| Failure::Parent(format!("do_slirp: read: {}", words(&error))))
+    loop {
+        match session.run().map_err(parent("serve the guest"))? {
+            // As the original, which lives on until exit-fd or a signal says otherwise: whoever started it counts on that.
+            End::Link(reason) => complain(&format!("do_slirp: read: {}", words(&reason))),
+            end => return Ok(end),
+        }
+    }
 }
 
 /// The user namespace in which the sandbox may mount: the guest's, where it is known.
@@ -190,8 +199,8 @@ fn session(config: &Config, link: Link) -> Result<Session, Failure> {
     Ok(Session::new(driver))
 }
 
-/// The guest's link.
-fn link(config: &Config) -> Result<Link, Failure> {
+/// The guest's link, and where the next guest comes in when this one has hung up.
+fn link(config: &Config) -> Result<(Link, Option<seqpacket::Listener>), Failure> {
     match &config.target {
         Target::Netns { netns, userns, tap } => {
             let target = match netns {
@@ -202,17 +211,18 @@ fn link(config: &Config) -> Result<Link, Failure> {
             let opened = netns::open_tap(&target, tap, configuration(config)?.as_ref()).map_err(child)?;
             complain(&format!("sent tapfd={} for {tap}", opened.sent_fd));
             complain(&format!("received tapfd={}", opened.received_fd()));
-            Ok(opened.tap.into())
+            Ok((opened.tap.into(), None))
         }
         Target::TapFd(number) => {
             let tap = take_inherited(*number).and_then(Tap::from_owned_fd);
-            tap.map(Link::from).map_err(|error| Failure::Parent(format!("tapfd {number}: {}", words(&error))))
+            tap.map(|tap| (tap.into(), None))
+                .map_err(|error| Failure::Parent(format!("tapfd {number}: {}", words(&error))))
         }
         Target::Bess(path) => {
             let fail = |error| Failure::Parent(format!("{}: {}", path.display(), words(&error)));
             let listener = seqpacket::Listener::bind(path).map_err(fail)?;
             complain(&format!("Waiting for connection to {}", path.display()));
-            Ok(listener.accept().map_err(fail)?.into())
+            Ok((listener.accept().map_err(fail)?.into(), Some(listener)))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -10,6 +11,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use slipway_host::sys::tun;
+use slipway_lab::Running;
 
 use crate::{LIMIT, lab};
 
@@ -195,9 +197,51 @@ fn bess_speaks_frames_over_a_socket() {
         .arg(path.clone().into_os_string())
         .start()
         .unwrap();
+    let reply = bess_gateway(&mut process, &path);
+    assert_eq!(reply[22..28], [0x52, 0x55, 10, 0, 2, 2]);
+    assert_eq!(reply[28..32], [10, 0, 2, 2]);
+    process.stdin.take();
+    assert_eq!(process.finish(LIMIT).unwrap().expect("it ends").code(), 0);
+}
+
+/// A virtual machine that starts again connects again. The original stays, too, but spins and hears nobody.
+#[test]
+fn bess_lets_the_next_guest_in_when_one_has_hung_up() {
+    let (lab, _) = lab!(ours "bess_lets_the_next_guest_in_when_one_has_hung_up", []);
+    let path = lab.home().join("bess.sock");
+    let mut process = lab
+        .host([&lab.program("slirp4netns"), "--target-type=bess", "--exit-fd=0", "--enable-seccomp"])
+        .arg(path.clone().into_os_string())
+        .start()
+        .unwrap();
+    for guest in 0..3 {
+        let reply = bess_gateway(&mut process, &path);
+        assert_eq!(reply[28..32], [10, 0, 2, 2], "guest {guest}");
+    }
+    process.until(LIMIT, |process| process.stderr().matches("do_slirp: read:").count() == 3).unwrap();
+    process.stdin.take();
+    assert_eq!(process.finish(LIMIT).unwrap().expect("it ends").code(), 0);
+}
+
+#[test]
+fn a_deleted_interface_ends_nothing() {
+    let (lab, _) = lab!("a_deleted_interface_ends_nothing", []);
+    let container = lab.container().unwrap();
+    let mut slirp = lab.slirp(&container, &["-c", "--api-socket=api.sock"]).unwrap();
+    assert!(container.sh("ip link delete tap0").unwrap().success());
+    slirp.process.until(LIMIT, |process| process.stderr().contains("do_slirp: read:")).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(slirp.process.ended().unwrap().is_none(), "{}", slirp.process.stderr());
+    let reply = slirp.api(r#"{"execute":"list_hostfwd"}"#).unwrap();
+    assert!(reply.contains("entries"), "{reply}");
+    assert_eq!(slirp.exit().unwrap(), 0);
+}
+
+/// A guest that connects, asks for the gateway's MAC address, and hangs up; gives the answer.
+fn bess_gateway(process: &mut Running, path: &Path) -> Vec<u8> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let client = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
-    let address = UnixAddr::new(&path).unwrap();
+    let address = UnixAddr::new(path).unwrap();
     process.until(LIMIT, |_| connect(client.as_raw_fd(), &address).is_ok()).unwrap();
     setsockopt(&client, sockopt::ReceiveTimeout, &TimeVal::seconds(5)).unwrap();
     // Who has 10.0.2.2? Tell 10.0.2.15.
@@ -213,9 +257,5 @@ fn bess_speaks_frames_over_a_socket() {
         let frame = &answer[..count];
         (count >= 42 && frame[12..14] == [8, 6] && frame[20..22] == [0, 2]).then(|| frame[..42].to_vec())
     });
-    let reply = reply.unwrap_or_else(|| panic!("no ARP reply: {}", process.stderr()));
-    assert_eq!(reply[22..28], [0x52, 0x55, 10, 0, 2, 2]);
-    assert_eq!(reply[28..32], [10, 0, 2, 2]);
-    process.stdin.take();
-    assert_eq!(process.finish(LIMIT).unwrap().expect("it ends").code(), 0);
+    reply.unwrap_or_else(|| panic!("no ARP reply: {}", process.stderr()))
 }
