@@ -50,9 +50,21 @@ impl LocalTime {
     }
 }
 
+/// The wall clock: for moments that are written down for people, never for durations.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+pub fn since_1970() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_later_than_the_day_this_was_written() {
+        assert!(since_1970() > Duration::from_secs(1_767_225_600));
+    }
 
     #[test]
     fn local_time_is_within_its_bounds() {

@@ -5,7 +5,7 @@
 //! follows the order of the subnets. The 1.x contract matched the first with the first, the second with the second.
 
 use super::validate::distinct;
-use super::{Compat, NetAddress, Network, PerNetworkOptions, Route};
+use super::{Compat, NetAddress, Network, PerNetworkOptions, Route, RouteKind};
 use crate::error::{Error, Result};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -128,16 +128,19 @@ fn with_length_of(address: IpAddr, subnet: IpNet) -> Result<IpNet> {
 /// Whether a route can be made at all.
 ///
 /// # Errors
-/// When it is an ordinary one without a gateway, or its gateway is of the other family.
+/// When it is an ordinary one without a gateway, another one with one, or its gateway is of the other family.
 pub fn check_route(route: &Route) -> Result<()> {
-    let to = route.destination;
-    match route.gateway {
-        Some(gateway) if gateway.is_ipv6() != to.addr().is_ipv6() => Err(Error::msg(format!(
-            "the route to {to} cannot go via {gateway}, an address of the other family"
-        ))),
-        None if route.kind.is_unicast() => Err(Error::msg(format!("the route to {to} has no gateway"))),
-        _ => Ok(()),
-    }
+    let (to, kind) = (route.destination, route.kind);
+    Err(Error::msg(match route.gateway {
+        None if kind == RouteKind::Unicast => format!("route {to} requires a gateway for type {kind}"),
+        Some(_) if kind != RouteKind::Unicast => {
+            format!("route {to} must not have a gateway for type {kind}")
+        }
+        Some(gateway) if gateway.is_ipv6() != to.addr().is_ipv6() => {
+            format!("route {to} cannot go via {gateway}, an address of the other family")
+        }
+        _ => return Ok(()),
+    }))
 }
 
 #[cfg(test)]

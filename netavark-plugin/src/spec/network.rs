@@ -5,6 +5,7 @@
 use super::Map;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 
 /// The definition.
@@ -116,11 +117,10 @@ pub struct Route {
 
 /// What a route does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum RouteKind {
     /// Hands it to the gateway.
     #[default]
-    #[serde(alias = "")]
     Unicast,
     /// Drops it in silence.
     Blackhole,
@@ -135,5 +135,35 @@ impl RouteKind {
     #[must_use]
     pub fn is_unicast(&self) -> bool {
         *self == Self::Unicast
+    }
+}
+
+impl TryFrom<String> for RouteKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let all = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
+        match all.into_iter().find(|kind| <&str>::from(*kind) == text) {
+            Some(kind) => Ok(kind),
+            None if text.is_empty() => Ok(Self::Unicast),
+            None => Err(format!("invalid route type \"{text}\"")),
+        }
+    }
+}
+
+impl From<RouteKind> for &'static str {
+    fn from(kind: RouteKind) -> Self {
+        match kind {
+            RouteKind::Unicast => "unicast",
+            RouteKind::Blackhole => "blackhole",
+            RouteKind::Unreachable => "unreachable",
+            RouteKind::Prohibit => "prohibit",
+        }
+    }
+}
+
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str((*self).into())
     }
 }
