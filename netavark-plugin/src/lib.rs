@@ -8,16 +8,49 @@
 //!                        ├──▶ firewall       rules of the network, published ports
 //!                        └──▶ dns_handover   names for the DNS server
 //! ```
-//! [`error`] has the words of failure.
+//! The commands ([`commands`]) decide the order of things; [`error`] has the words of failure, [`logging`] the form of log
+//! lines.
 
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cli;
+pub mod commands;
+pub mod dns_handover;
 pub mod driver;
 pub mod error;
 pub mod firewall;
+mod input;
+pub mod logging;
 pub mod namespaces;
 pub mod plan;
+mod rfc3339;
 pub mod spec;
 
 pub use error::{Context, Error, Errors, Result};
+
+use clap::Parser as _;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Plays `netavark` with the words of a command line, and returns the exit status: 2 for wrong usage, 1 (and an object with the
+/// error on standard output) for everything else that fails.
+#[must_use]
+pub fn main(argv: &[OsString]) -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done when even that cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    logging::init(std::env::var_os("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            commands::print(&error.to_json());
+            ExitCode::FAILURE
+        }
+    }
+}

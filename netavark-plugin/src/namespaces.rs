@@ -33,6 +33,18 @@ pub struct Places {
     pub container: Option<Place>,
 }
 
+impl Places {
+    /// Brings the container's loopback interface up: a new namespace has it down.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn bring_loopback_up(&mut self) -> Result<()> {
+        let Some(container) = &mut self.container else { return Ok(()) };
+        let lo = container.netlink.interface("lo").context("get loopback interface")?;
+        container.netlink.set_up(&lo).context("set loopback interface up")
+    }
+}
+
 impl Place {
     /// The namespace of this thread.
     ///

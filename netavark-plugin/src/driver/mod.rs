@@ -4,10 +4,81 @@
 //! All are given the same [`Request`] and hand back the same [`Outcome`]. The commands decide the order: every request
 //! is validated before anything is touched, set up in the order of the document, and undone (the failing one included)
 //! when one fails. Teardown works from the same request alone and collects what fails.
+//!
+//! A driver of ours offers four functions: `new` (checks the request and touches nothing), `setup` (undoes itself when it
+//! fails), `rollback` (undoes a setup that succeeded, because another network failed) and `teardown`.
 
+pub mod external;
+
+use crate::error::{Error, Result};
+use crate::firewall::Firewall;
+use crate::namespaces::Places;
 use crate::spec::{Compat, Network, PerNetworkOptions, PortMapping, StatusBlock};
+use external::Plugin;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::Path;
+
+/// Who connects a container to one network, and what it was told.
+#[derive(Debug)]
+pub enum Driver<'a> {
+    /// A program of somebody else.
+    Plugin(Plugin, Request<'a>),
+}
+
+impl<'a> Driver<'a> {
+    /// Finds the driver that the network names.
+    ///
+    /// # Errors
+    /// `unknown network driver "<name>"`.
+    pub fn find(request: Request<'a>, plugin_directories: &[OsString]) -> Result<Self> {
+        let name = &request.network.driver;
+        Plugin::find(name, plugin_directories)
+            .map(|plugin| Self::Plugin(plugin, request))
+            .ok_or_else(|| Error::msg(format!("unknown network driver \"{name}\"")))
+    }
+
+    /// Checks the request. Nothing is touched.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&mut self) -> Result<()> {
+        match self {
+            // Plugins have no call for it.
+            Self::Plugin(..) => Ok(()),
+        }
+    }
+
+    /// Connects the container. After an error nothing of it remains.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub fn setup(&mut self, _places: &mut Places, _firewall: &Firewall) -> Result<Outcome> {
+        match self {
+            Self::Plugin(plugin, request) => plugin.setup(request),
+        }
+    }
+
+    /// Undoes a setup that succeeded.
+    ///
+    /// # Errors
+    /// All that could not be undone.
+    pub fn rollback(&mut self, _places: &mut Places, _firewall: &Firewall) -> Result<()> {
+        match self {
+            Self::Plugin(plugin, request) => plugin.teardown(request),
+        }
+    }
+
+    /// Disconnects the container. What is already gone is no error, except the interface itself.
+    ///
+    /// # Errors
+    /// All that could not be done.
+    pub fn teardown(&mut self, _places: &mut Places, _firewall: &Firewall) -> Result<()> {
+        match self {
+            Self::Plugin(plugin, request) => plugin.teardown(request),
+        }
+    }
+}
 
 /// What a driver is told: one container on one network.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +97,8 @@ pub struct Request<'a> {
     pub network: &'a Network,
     /// How the container joins it.
     pub options: &'a PerNetworkOptions,
-    /// The ports to publish.
-    pub ports: &'a [PortMapping],
+    /// The ports to publish; `None` when the key was absent, which plugins are told.
+    pub port_mappings: Option<&'a [PortMapping]>,
     /// Whose defaults are meant.
     pub compat: Compat,
     /// The run directory (`--config`).
@@ -36,6 +107,14 @@ pub struct Request<'a> {
     pub rootless: bool,
     /// The port of the DNS server; 53 unless it was moved.
     pub dns_port: u16,
+}
+
+impl Request<'_> {
+    /// The ports to publish; none and an empty list are the same.
+    #[must_use]
+    pub fn ports(&self) -> &[PortMapping] {
+        self.port_mappings.unwrap_or_default()
+    }
 }
 
 /// What a driver hands back.

@@ -1,0 +1,147 @@
+//! `create`: completes and checks the definition of a new network. Nothing is made; the caller writes the result down.
+//!
+//! ```text
+//!   names ──▶ driver's own part ──▶ names or no names ──▶ subnets ──▶ routes ──▶ the moment
+//! ```
+//! The driver's part chooses what was left open: the bridge's name, free subnets, who gives out addresses. [`complete`] does it
+//! all from a [`Surroundings`], so that it can be tried without a system.
+
+mod drivers;
+mod names;
+mod subnets;
+
+use super::print;
+use crate::cli::Global;
+use crate::error::{Error, Result};
+use crate::spec::ipam::check_route;
+use crate::spec::{Map, Network};
+use crate::{input, rfc3339};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+use slipway_host::netlink::Netlink;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// The request.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Request {
+    network: Network,
+    used: Used,
+    options: Options,
+}
+
+/// What other networks have taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+struct Used {
+    /// Bridges.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    interfaces: Vec<String>,
+    /// Networks: name and ID.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    names: Map<String>,
+    /// Subnets, of networks and of the host.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    subnets: Vec<IpNet>,
+}
+
+/// How to choose what was left open.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+struct Options {
+    /// Where subnets come from.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    subnet_pools: Vec<Pool>,
+    /// The beginning of a bridge's name.
+    #[serde(default)]
+    default_interface_name: Option<String>,
+    /// Whether a subnet must not be in use.
+    #[serde(default)]
+    check_used_subnets: bool,
+}
+
+/// A pool of subnets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+struct Pool {
+    /// All of it.
+    base: IpNet,
+    /// The length of one subnet's prefix.
+    size: u32,
+}
+
+/// A list that was never filled is `null` in the caller's language.
+fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// What the system is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The names of all interfaces; `None` if they cannot be listed.
+    pub interfaces: Option<&'a [String]>,
+    /// Where plugins are.
+    pub plugin_directories: &'a [OsString],
+    /// Random bytes for IPv6 subnets.
+    pub random: fn() -> [u8; 7],
+    /// The time since 1970.
+    pub now: Duration,
+}
+
+pub(super) fn run(global: &Global) -> Result<()> {
+    let request: Request = input::load(global.file.as_deref(), "network create")?;
+    let interfaces: Option<Vec<String>> = Netlink::open()
+        .and_then(|mut netlink| netlink.interfaces())
+        .inspect_err(|error| log::debug!("interfaces are not checked: {error}"))
+        .ok()
+        .map(|list| list.into_iter().map(|interface| interface.name).collect());
+    let network = complete(
+        request,
+        &Surroundings {
+            interfaces: interfaces.as_deref(),
+            plugin_directories: &global.plugin_directories,
+            random: || slipway_host::random::bytes().unwrap_or_default(),
+            now: slipway_host::clock::since_1970(),
+        },
+    )?;
+    print(&serde_json::to_string(&network)?);
+    Ok(())
+}
+
+/// Completes a definition.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn complete(request: Request, surroundings: &Surroundings<'_>) -> Result<Network> {
+    let Request { mut network, used, options } = request;
+    names::check(&network, &used)?;
+    let mut unused = options.check_used_subnets;
+    match network.driver.as_str() {
+        "bridge" => unused &= drivers::bridge(&mut network, &used, &options, surroundings)?,
+        "macvlan" | "ipvlan" => {
+            drivers::on_parent(&mut network, surroundings)?;
+            unused = false;
+        }
+        _ => {
+            network = drivers::plugin(&network, surroundings)?;
+            unused = false;
+        }
+    }
+    if network.ipam_driver() == Some("none") {
+        network.dns_enabled = false;
+    }
+    if network.network_dns_servers.is_some() && !network.dns_enabled {
+        return Err(Error::msg("cannot set NetworkDNSServers if DNS is not enabled for the network"));
+    }
+    subnets::check(&mut network, unused.then_some(&used.subnets))?;
+    for route in network.routes.iter().flatten() {
+        if route.destination.addr() != route.destination.network() {
+            return Err(Error::msg("route destination invalid"));
+        }
+        check_route(route)?;
+    }
+    network.created = Some(rfc3339::utc(surroundings.now));
+    Ok(network)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! What setup and teardown have in common: a request, made into one driver per network.
+
+use crate::cli::Global;
+use crate::dns_handover::Handover;
+use crate::driver::{Driver, Request};
+use crate::error::Result;
+use crate::spec::options::COMPAT_VARIABLE;
+use crate::spec::{Compat, NetworkOptions, PerNetworkOptions};
+use std::path::Path;
+
+/// The surroundings of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) global: &'a Global,
+    pub(super) config_dir: &'a Path,
+    pub(super) netns_path: &'a Path,
+    pub(super) options: &'a NetworkOptions,
+    pub(super) compat: Compat,
+    pub(super) dns_port: u16,
+}
+
+impl<'a> Call<'a> {
+    /// The driver for the network called `name`.
+    pub(super) fn driver(&self, name: &str, options: &'a PerNetworkOptions) -> Result<Driver<'a>> {
+        let request = Request {
+            container_id: &self.options.container_id,
+            container_name: &self.options.container_name,
+            container_hostname: self.options.container_hostname.as_deref(),
+            container_dns_servers: self.options.dns_servers.as_deref(),
+            netns_path: self.netns_path,
+            network: self.options.network(name)?,
+            options,
+            port_mappings: self.options.port_mappings.as_deref(),
+            compat: self.compat,
+            config_dir: self.config_dir,
+            rootless: self.global.rootless,
+            dns_port: self.dns_port,
+        };
+        Driver::find(request, &self.global.plugin_directories)
+    }
+
+    pub(super) fn handover(&self) -> Handover {
+        Handover::new(self.config_dir, &self.global.aardvark_binary, self.global.rootless, self.dns_port)
+    }
+}
+
+/// Whose defaults are meant: what the environment says, or else the shape of the request.
+pub(super) fn compat(options: &NetworkOptions) -> Result<Compat> {
+    let forced = Compat::from_override(std::env::var_os(COMPAT_VARIABLE).as_deref())?;
+    Ok(forced.unwrap_or(options.networks.shape))
+}

@@ -1,0 +1,60 @@
+//! The commands: who decides in which order things happen.
+//!
+//! On success a command prints its answer on standard output, in one line, and nothing on stderr. The caller reads the
+//! answer only when the program has ended.
+
+pub mod create;
+mod firewall_reload;
+mod join;
+mod setup;
+mod teardown;
+mod update;
+mod version;
+
+use crate::cli::{Cli, Command, Global};
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// The text for the caller.
+pub fn run(cli: Cli) -> Result<()> {
+    let Cli { mut global, command } = cli;
+    global.firewall_driver = global.firewall_driver.or_else(firewall_of_environment);
+    match command {
+        Command::Setup(namespace) => setup::run(&global, &namespace.netns_path),
+        Command::Teardown(namespace) => teardown::run(&global, &namespace.netns_path),
+        Command::Update(update) => update::run(&global, &update),
+        Command::Create => create::run(&global),
+        Command::Version => version::run(),
+        Command::FirewallReload => firewall_reload::run(&global),
+    }
+}
+
+/// Prints a line on standard output. A caller that has gone away does not want it.
+pub(crate) fn print(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()) {
+        log::debug!("nobody reads the answer: {error}");
+    }
+}
+
+fn firewall_of_environment() -> Option<String> {
+    let value = std::env::var_os("NETAVARK_FW").filter(|value| !value.is_empty())?;
+    Some(value.to_string_lossy().into_owned())
+}
+
+/// The run directory, which `command` cannot do without.
+fn config_dir(global: &Global, command: &str) -> Result<PathBuf> {
+    let required = || Error::msg(format!("--config not specified but required for netavark {command}"));
+    global.config.as_ref().map(PathBuf::from).ok_or_else(required)
+}
+
+/// The port of the DNS server, from the environment.
+fn dns_port() -> Result<u16> {
+    let value: Option<OsString> = std::env::var_os(crate::dns_handover::PORT_VARIABLE);
+    crate::dns_handover::port(value.as_deref())
+}

@@ -1,0 +1,72 @@
+//! `teardown`: disconnects a container from its networks, as far as they are still there.
+//!
+//! It works from the request alone, goes on after an error, and reports all of them at the end. SIGTERM and SIGINT must not
+//! stop it half-way: they are blocked for its whole run, and what it starts gets its own mask. Names go first, so that
+//! nobody is told an address that is about to vanish.
+
+use super::join::{Call, compat};
+use super::{config_dir, dns_port};
+use crate::cli::Global;
+use crate::error::{Context, Errors, Result};
+use crate::firewall::Firewall;
+use crate::input;
+use crate::namespaces::{self, Place, Places};
+use crate::spec::NetworkOptions;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use slipway_host::signals::Signals;
+use std::path::Path;
+
+pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
+    let _blocked = uninterrupted();
+    let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
+    let compat = compat(&options)?;
+    let dns_port = dns_port()?;
+    let config_dir = &config_dir(global, "teardown")?;
+    let call = Call { global, config_dir, netns_path, options: &options, compat, dns_port };
+
+    let mut errors = Errors::new();
+    let named =
+        options.network_info.iter().filter(|(_, network)| network.dns_enabled && network.driver == "bridge");
+    let forgotten = call.handover().remove(&options.container_id, named.map(|(name, _)| name.as_str()));
+    errors.note(forgotten.context("remove aardvark entries"));
+
+    let firewall = match Firewall::select(global.firewall_driver.as_deref(), config_dir, global.rootless) {
+        Ok(firewall) => firewall,
+        Err(error) => {
+            // Rules that cannot be reached must not keep the interfaces alive.
+            errors.push(error);
+            Firewall::select(Some("none"), config_dir, global.rootless)?
+        }
+    };
+    let mut places = Places { host: Place::here()?, container: container(netns_path, &mut errors) };
+    for (name, options) in &options.networks.list {
+        let result =
+            call.driver(name, options).and_then(|mut driver| driver.teardown(&mut places, &firewall));
+        errors.note(result);
+    }
+    errors.finish()
+}
+
+/// The container's namespace; it may be gone, and its interfaces with it.
+fn container(path: &Path, errors: &mut Errors) -> Option<Place> {
+    match namespaces::open(path).and_then(Place::at).context("open container netns") {
+        Ok(place) => Some(place),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => {
+            log::warn!("container netns not found: {error}");
+            None
+        }
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    }
+}
+
+fn uninterrupted() -> Option<std::mem::ManuallyDrop<Signals>> {
+    // Never unblocked again: a signal that came meanwhile would end a run that has succeeded.
+    Signals::catch(&[Signal::SIGTERM, Signal::SIGINT])
+        .inspect_err(|error| log::debug!("cannot block signals: {error}"))
+        .ok()
+        .map(std::mem::ManuallyDrop::new)
+}

@@ -1,0 +1,31 @@
+//! `version`: what this is, for bug reports.
+
+use super::print;
+use crate::cli::VERSION;
+use crate::error::Result;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Version {
+    /// Of the contract that is kept.
+    version: &'static str,
+    commit: &'static str,
+    build_time: &'static str,
+    target: &'static str,
+    default_fw_driver: &'static str,
+    /// Who keeps it.
+    implementation: &'static str,
+}
+
+pub(super) fn run() -> Result<()> {
+    let version = Version {
+        version: VERSION,
+        commit: env!("NETAVARK_COMMIT"),
+        build_time: env!("NETAVARK_BUILD_TIME"),
+        target: env!("NETAVARK_TARGET"),
+        default_fw_driver: "nftables",
+        implementation: concat!("slipway ", env!("CARGO_PKG_VERSION")),
+    };
+    print(&serde_json::to_string_pretty(&version)?);
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! The files of the DNS server: one for each network, one line for each container.
+//!
+//! The server reads every file of the directory whenever it is told to, and a file that makes no sense costs a whole
+//! network its names. So a file is never seen half-written: the new text goes into a file next to the directory, which
+//! then takes the old one's place by rename(2). The lock makes sure that nobody else is doing the same.
+
+use crate::driver::DnsEntry;
+use crate::error::{Context, Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// The name of the server's own file in the directory.
+pub(super) const PID_FILE: &str = "aardvark.pid";
+
+/// The end of the name of a network that has no way out.
+const INTERNAL: &str = "%int";
+
+/// The directory.
+#[derive(Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+    lock: PathBuf,
+    fresh: PathBuf,
+}
+
+/// One container on one network, as far as it can be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    pub(super) network: &'a str,
+    pub(super) container_id: &'a str,
+    internal: bool,
+    header: String,
+    text: String,
+}
+
+impl<'a> Line<'a> {
+    /// What is written for `entry`; `None`, with a warning, if that cannot be written.
+    pub(super) fn of(entry: &'a DnsEntry) -> Option<Self> {
+        if let Err(why) = field(&entry.container_id) {
+            log::warn!("invalid container id {}: {why}", entry.container_id);
+            return None;
+        }
+        if entry.listen.is_empty() {
+            log::warn!("no names on network {}: it has no address to serve them from", entry.network);
+            return None;
+        }
+        let names: Vec<&str> = entry.names.iter().map(String::as_str).filter(|name| writable(name)).collect();
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = entry.addresses.iter().partition(|ip| ip.is_ipv4());
+        let mut text = entry.container_id.clone();
+        for list in [joined(&v4), joined(&v6), names.join(",")] {
+            text.push(' ');
+            text.push_str(&list);
+        }
+        push_servers(&mut text, &entry.container_servers);
+        let mut header = joined(&entry.listen);
+        push_servers(&mut header, &entry.network_servers);
+        Some(Self {
+            network: &entry.network,
+            container_id: &entry.container_id,
+            internal: entry.internal,
+            header,
+            text,
+        })
+    }
+}
+
+fn writable(name: &str) -> bool {
+    if let Err(why) = field(name) {
+        log::warn!("invalid network alias {name:?}: {why}, ignoring this name");
+        return false;
+    }
+    true
+}
+
+/// Whether a text can be part of a line: fields end at a space, lists at a comma, lines at a line feed.
+fn field(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("name is empty");
+    }
+    if text.contains([' ', ',', '\n']) { Err("name contains invalid chars") } else { Ok(()) }
+}
+
+fn joined(list: &[IpAddr]) -> String {
+    let list: Vec<String> = list.iter().map(IpAddr::to_string).collect();
+    list.join(",")
+}
+
+fn push_servers(text: &mut String, servers: &[IpAddr]) {
+    if !servers.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {}", joined(servers));
+    }
+}
+
+/// Reads a list of servers from the command line.
+pub(super) fn servers(text: &str) -> Result<Vec<IpAddr>> {
+    let parse = |text: &str| text.parse().with_context(|| format!("invalid DNS server {text:?}"));
+    text.split(',').filter(|server| !server.is_empty()).map(parse).collect()
+}
+
+impl Files {
+    pub(super) fn new(config_dir: &Path, dir: PathBuf) -> Self {
+        Self { dir, lock: config_dir.join("aardvark.lock"), fresh: config_dir.join("aardvark-dns.new") }
+    }
+
+    /// Waits until nobody else changes anything; the lock is held as long as the result lives.
+    pub(super) fn lock(&self) -> Result<Flock<File>> {
+        let open = || File::options().read(true).write(true).create(true).truncate(false).open(&self.lock);
+        let mut file = open().map_err(|error| {
+            Error::msg(format!("Failed to open/create lockfile {:?}: {error}", self.lock))
+        })?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(lock) => return Ok(lock),
+                Err((same, Errno::EINTR)) => file = same,
+                Err((_, error)) => {
+                    let text = format!("Failed to acquire exclusive lock on {:?}: {error}", self.lock);
+                    return Err(Error::msg(text));
+                }
+            }
+        }
+    }
+
+    /// Whether any network is left.
+    pub(super) fn any(&self) -> bool {
+        fs::read_dir(&self.dir)
+            .is_ok_and(|mut list| list.any(|file| file.is_ok_and(|file| file.file_name() != PID_FILE)))
+    }
+
+    /// Adds a container to a network. A line that it left behind earlier goes: it would answer with dead addresses.
+    pub(super) fn add(&self, line: &Line<'_>) -> Result<()> {
+        let plain = self.path(line.network)?;
+        let path = if line.internal {
+            let internal = with_suffix(&plain);
+            // A network that became internal takes its containers along.
+            match fs::rename(&plain, &internal) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("rename {}", plain.display()));
+                }
+                _ => internal,
+            }
+        } else {
+            plain
+        };
+        let old = read(&path)?.unwrap_or_default();
+        let (mut text, _) = without(&old, line.container_id);
+        if text.is_empty() {
+            text = line.header.clone() + "\n";
+        }
+        text += &line.text;
+        text.push('\n');
+        self.write(&path, &text)
+    }
+
+    /// Removes a container from a network; whether there was anything to remove.
+    pub(super) fn remove(&self, network: &str, container_id: &str) -> Result<bool> {
+        let plain = self.path(network)?;
+        let mut changed = false;
+        for path in [with_suffix(&plain), plain] {
+            let Some(old) = read(&path)? else { continue };
+            let (text, true) = without(&old, container_id) else { continue };
+            if text.lines().filter(|line| !line.is_empty()).count() > 1 {
+                self.write(&path, &text)?;
+            } else {
+                fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+            }
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// Changes the servers of a network; `false` if it is not in use.
+    pub(super) fn set_servers(&self, network: &str, servers: &[IpAddr]) -> Result<bool> {
+        let path = self.path(network)?;
+        let Some(old) = read(&path)? else { return Ok(false) };
+        let (header, rest) = old.split_once('\n').unwrap_or((&old, ""));
+        let mut text = header.split(' ').next().unwrap_or_default().to_owned();
+        push_servers(&mut text, servers);
+        text.push('\n');
+        text += rest;
+        self.write(&path, &text)?;
+        Ok(true)
+    }
+
+    fn path(&self, network: &str) -> Result<PathBuf> {
+        if network.is_empty() || network.contains('/') || [".", "..", PID_FILE].contains(&network) {
+            return Err(Error::msg(format!("{network:?} cannot be the name of a network that serves names")));
+        }
+        Ok(self.dir.join(network))
+    }
+
+    fn write(&self, path: &Path, text: &str) -> Result<()> {
+        fs::write(&self.fresh, text)
+            .and_then(|()| fs::rename(&self.fresh, path))
+            .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(INTERNAL);
+    name.into()
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// The lines that are not of this container, each with its end, and whether there were others. The first line is the
+/// header and stays.
+fn without(text: &str, container_id: &str) -> (String, bool) {
+    let mut kept = String::with_capacity(text.len());
+    let mut found = false;
+    for (number, line) in text.split_terminator('\n').enumerate() {
+        if number > 0 && line.split(' ').next() == Some(container_id) {
+            found = true;
+        } else {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    (kept, found)
+}
+
+/// For the fuzzer: editing any text removes all lines of the container, and nothing of the others.
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (kept, found) = without(&text, "c1");
+    assert_eq!(without(&kept, "c1"), (kept.clone(), false), "removing twice is removing once");
+    assert_eq!(found, kept.split_terminator('\n').count() < text.split_terminator('\n').count());
+}
