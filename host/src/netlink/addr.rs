@@ -1,9 +1,9 @@
 //! Addresses: list, add, and the first one of an interface.
 
 use super::link::Interface;
-use super::socket::{Error, Netlink};
+use super::socket::{Error, Netlink, Request};
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
@@ -59,28 +59,52 @@ impl Netlink {
     /// # Errors
     /// The kernel's: EACCES when IPv6 is switched off for the interface.
     pub fn add_address(&mut self, interface: &Interface, net: IpNet) -> Result<(), Error> {
-        let mut message = AddressMessage::default();
-        message.header.index = interface.index;
-        message.header.prefix_len = net.prefix_len();
-        message.header.scope = AddressScope::Universe;
-        message.attributes.push(AddressAttribute::Local(net.addr()));
-        message.attributes.push(AddressAttribute::Address(net.addr()));
-        match net {
-            IpNet::V4(net) => {
-                message.header.family = AddressFamily::Inet;
-                if net.prefix_len() < 31 {
-                    message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
-                }
-            }
-            IpNet::V6(_) => {
-                message.header.family = AddressFamily::Inet6;
-                message.header.flags = AddressHeaderFlags::Nodad;
-                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            }
+        let mut message = new_address(interface.index, net);
+        if net.addr().is_ipv6() {
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         let doing = format!("give the interface {} the address {net}", interface.name);
         self.change(&doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
+}
+
+impl Request {
+    /// Gives an interface an address that it must not have yet. Whether an IPv6 address waits for duplicate address
+    /// detection is the interface's setting (`accept_dad`).
+    #[must_use]
+    pub fn add_address(index: u32, net: IpNet) -> Self {
+        let doing = format!("give the interface {index} the address {net}");
+        let message = new_address(index, net);
+        Self::new(doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes an address from an interface.
+    #[must_use]
+    pub fn delete_address(index: u32, net: IpNet) -> Self {
+        let doing = format!("take the address {net} from the interface {index}");
+        Self::new(doing, RouteNetlinkMessage::DelAddress(new_address(index, net)), 0)
+    }
+}
+
+fn new_address(index: u32, net: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = net.prefix_len();
+    message.header.scope = AddressScope::Universe;
+    message.attributes.push(AddressAttribute::Local(net.addr()));
+    message.attributes.push(AddressAttribute::Address(net.addr()));
+    match net {
+        IpNet::V4(net) => {
+            message.header.family = AddressFamily::Inet;
+            // RFC 3021: a link of two addresses has no broadcast address; nor has one of a single address.
+            if net.prefix_len() < 31 {
+                message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+            }
+        }
+        IpNet::V6(_) => message.header.family = AddressFamily::Inet6,
+    }
+    message
 }
 
 fn address(message: RouteNetlinkMessage) -> Option<Address> {

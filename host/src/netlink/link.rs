@@ -1,8 +1,10 @@
-//! Interfaces: list, bring up, set MTU and MAC address.
+//! Interfaces: find one, list them, bring up, set MTU and MAC address.
 
 use super::socket::{Error, Netlink};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
 use nix::errno::Errno;
 use slipway_netstack::addr::MacAddr;
 
@@ -21,6 +23,26 @@ pub struct Interface {
     pub mtu: u32,
     /// Its MAC address, if it has one of six bytes.
     pub mac: Option<MacAddr>,
+    /// What it is (`bridge`, `veth`, `vrf`, and so on); `None` for a device of hardware, and for loopback.
+    pub kind: Option<String>,
+    /// The bridge or vrf that it belongs to, by number.
+    pub master: Option<u32>,
+    /// The other end of a veth pair, or the parent of a child, by number. The other end may be in another namespace.
+    pub linked: Option<u32>,
+    /// Its group.
+    pub group: u32,
+    /// For a bridge: whether it keeps VLANs apart.
+    pub vlan_filtering: bool,
+    /// For a vrf: its routing table.
+    pub table: Option<u32>,
+}
+
+/// The longest name (IFNAMSIZ less its zero byte).
+const NAME_MAX: usize = 15;
+
+/// Nobody here looks at the counters, and they are half of a description.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
 impl Netlink {
@@ -29,7 +51,25 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub fn interfaces(&mut self) -> Result<Vec<Interface>, Error> {
-        let list = self.dump("list the interfaces", &RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+        self.list(LinkMessage::default())
+    }
+
+    /// The ports of a bridge, or the members of a vrf.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ports(&mut self, master: u32) -> Result<Vec<Interface>, Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Controller(master));
+        let mut list = self.list(message)?;
+        // A kernel without strict checking sends them all.
+        list.retain(|interface| interface.master == Some(master));
+        Ok(list)
+    }
+
+    fn list(&mut self, mut message: LinkMessage) -> Result<Vec<Interface>, Error> {
+        message.attributes.push(without_statistics());
+        let list = self.dump("list the interfaces", &RouteNetlinkMessage::GetLink(message))?;
         Ok(list.into_iter().filter_map(interface).collect())
     }
 
@@ -38,10 +78,29 @@ impl Netlink {
     /// # Errors
     /// ENODEV when there is none.
     pub fn interface(&mut self, name: &str) -> Result<Interface, Error> {
-        self.interfaces()?
-            .into_iter()
-            .find(|interface| interface.name == name)
-            .ok_or_else(|| Error::new(format!("find the interface {name}"), Errno::ENODEV))
+        let doing = format!("find the interface {name}");
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Err(Error::new(doing, Errno::ENODEV));
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.find(&doing, message)
+    }
+
+    /// The interface with the number `index`.
+    ///
+    /// # Errors
+    /// ENODEV when there is none.
+    pub fn interface_at(&mut self, index: u32) -> Result<Interface, Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.find(&format!("find the interface {index}"), message)
+    }
+
+    fn find(&mut self, doing: &str, mut message: LinkMessage) -> Result<Interface, Error> {
+        message.attributes.push(without_statistics());
+        let answer = self.ask(doing, RouteNetlinkMessage::GetLink(message))?;
+        interface(answer).ok_or_else(|| Error::new(doing, Errno::ENODEV))
     }
 
     /// Brings an interface up.
@@ -110,14 +169,41 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
         loopback: flags.contains(LinkFlags::Loopback),
         mtu: 0,
         mac: None,
+        kind: None,
+        master: None,
+        linked: None,
+        group: 0,
+        vlan_filtering: false,
+        table: None,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => found.name = name,
             LinkAttribute::Mtu(mtu) => found.mtu = mtu,
             LinkAttribute::Address(bytes) => found.mac = bytes.try_into().ok().map(MacAddr),
+            LinkAttribute::Controller(master) => found.master = Some(master),
+            LinkAttribute::Link(linked) => found.linked = Some(linked),
+            LinkAttribute::Group(group) => found.group = group,
+            LinkAttribute::LinkInfo(list) => list.iter().for_each(|info| describe(&mut found, info)),
             _ => {}
         }
     }
     Some(found)
+}
+
+/// Takes over what depends on the kind.
+fn describe(found: &mut Interface, info: &LinkInfo) {
+    match info {
+        LinkInfo::Kind(kind) => found.kind = Some(kind.to_string()),
+        LinkInfo::Data(InfoData::Bridge(list)) => {
+            found.vlan_filtering = list.iter().any(|item| matches!(item, InfoBridge::VlanFiltering(true)));
+        }
+        LinkInfo::Data(InfoData::Vrf(list)) => {
+            found.table = list.iter().find_map(|item| match item {
+                InfoVrf::TableId(table) => Some(*table),
+                _ => None,
+            });
+        }
+        _ => {}
+    }
 }

@@ -5,10 +5,12 @@
 //! of socket of another family, for firewall rules.
 
 mod addr;
+mod change;
 mod link;
 mod monitor;
 mod neigh;
 pub mod netfilter;
+mod new_link;
 mod route;
 mod socket;
 
@@ -16,8 +18,12 @@ pub use addr::Address;
 pub use link::Interface;
 pub use monitor::{Changes, Monitor};
 pub use neigh::Neighbour;
-pub use route::Route;
-pub use socket::{Error, Netlink};
+pub use new_link::{IpvlanMode, Kind, MacvlanMode, NewLink};
+pub use route::{MAIN_TABLE, NewRoute, Route, RouteKind};
+pub use socket::{Error, Netlink, Request};
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod link_tests;

@@ -1,7 +1,7 @@
-//! Routes of the main table: list, and add a default route.
+//! Routes: list those of the main table, find a table's default route, add and delete.
 
 use super::link::Interface;
-use super::socket::{Error, Netlink};
+use super::socket::{Error, Netlink, Request};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
@@ -24,7 +24,59 @@ pub struct Route {
     pub priority: u32,
 }
 
+/// A route to be made in the main table, or deleted from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewRoute {
+    /// Where to; a prefix of length 0 is the default route.
+    pub destination: IpNet,
+    /// Through which router; the kernel finds the interface by it.
+    pub gateway: Option<IpAddr>,
+    /// Lower is preferred.
+    pub priority: u32,
+    /// What happens to packets.
+    pub kind: RouteKind,
+}
+
+/// What a route does with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Sends it on.
+    Unicast,
+    /// Drops it in silence.
+    Blackhole,
+    /// Drops it, and tells the sender that nobody is there.
+    Unreachable,
+    /// Drops it, and tells the sender that this is forbidden.
+    Prohibit,
+}
+
+/// The main routing table.
+pub const MAIN_TABLE: u32 = 254;
+
 impl Netlink {
+    /// The number of the interface that a table's first default route leads out of; IPv4 comes before IPv6.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn default_interface(&mut self, table: u32) -> Result<Option<u32>, Error> {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            message.attributes.push(RouteAttribute::Table(table));
+            let request = RouteNetlinkMessage::GetRoute(message);
+            let list = match self.dump("list the routes", &request) {
+                // Nobody has put a route into that table yet.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
+                list => list?,
+            };
+            let found = list.into_iter().filter_map(|message| default_interface(message, table)).next();
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
     /// The unicast routes of the main table, both families.
     ///
     /// # Errors
@@ -68,6 +120,60 @@ impl Netlink {
             result => result,
         }
     }
+}
+
+impl Request {
+    /// Adds a route. It is no error when there is another one to that destination, with another priority or not.
+    #[must_use]
+    pub fn add_route(route: &NewRoute) -> Self {
+        let doing = format!("add a route to {}", route.destination);
+        Self::new(doing, RouteNetlinkMessage::NewRoute(new_route(route)), NLM_F_CREATE)
+    }
+
+    /// Deletes a route. ESRCH when there is none like it.
+    #[must_use]
+    pub fn delete_route(route: &NewRoute) -> Self {
+        let doing = format!("delete the route to {}", route.destination);
+        Self::new(doing, RouteNetlinkMessage::DelRoute(new_route(route)), 0)
+    }
+}
+
+fn new_route(route: &NewRoute) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family =
+        if route.destination.addr().is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    header.table = RouteHeader::RT_TABLE_MAIN;
+    header.protocol = RouteProtocol::Static;
+    header.scope = RouteScope::Universe;
+    header.kind = match route.kind {
+        RouteKind::Unicast => RouteType::Unicast,
+        RouteKind::Blackhole => RouteType::BlackHole,
+        RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Prohibit => RouteType::Prohibit,
+    };
+    header.destination_prefix_length = route.destination.prefix_len();
+    // The kernel refuses host bits.
+    message.attributes.push(RouteAttribute::Destination(route.destination.network().into()));
+    message.attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+    message.attributes.push(RouteAttribute::Priority(route.priority));
+    message
+}
+
+fn default_interface(message: RouteNetlinkMessage, wanted: u32) -> Option<u32> {
+    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
+    let header = &message.header;
+    let mut table = u32::from(header.table);
+    let mut interface = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            _ => {}
+        }
+    }
+    let default = header.destination_prefix_length == 0 && header.kind == RouteType::Unicast;
+    if default && table == wanted { interface } else { None }
 }
 
 fn route(message: RouteNetlinkMessage) -> Option<Route> {

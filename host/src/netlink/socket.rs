@@ -1,4 +1,8 @@
-//! The socket: request and acknowledgement, request and dump.
+//! The socket: requests and their acknowledgements, a question and its answer, a question and a list.
+//!
+//! Several [`Request`]s can go in one system call ([`Netlink::run`]). The kernel carries them out in order and
+//! acknowledges each by its sequence number; one that fails does not stop those behind it. It does so before sendmsg(2)
+//! returns, so that nothing here ever waits.
 //!
 //! Answers are matched by sequence number and accepted from the kernel alone (port 0). Strict checking makes the
 //! kernel refuse attributes that it does not know instead of ignoring them. A dump that was interrupted by a change
@@ -15,6 +19,13 @@ use std::io;
 
 /// How often an interrupted dump is repeated.
 const DUMP_ATTEMPTS: usize = 8;
+
+/// Room for one datagram: the kernel cuts its lists into pieces of 32 KiB at most, single answers are smaller.
+const DATAGRAM_MAX: usize = 64 * 1024;
+
+/// How many requests go in one system call: their acknowledgements, two or three memory pages each at the worst, must fit
+/// into the socket's receive buffer.
+const RUN_MAX: usize = 32;
 
 /// What was being done, and why it failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +51,27 @@ fn words(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
+/// Something that the kernel is to change: made by the functions that are named after it, carried out by
+/// [`Netlink::run`].
+#[derive(Debug, Clone)]
+pub struct Request {
+    doing: String,
+    message: RouteNetlinkMessage,
+    flags: u16,
+}
+
+impl Request {
+    pub(super) fn new(doing: impl Into<String>, message: RouteNetlinkMessage, flags: u16) -> Self {
+        Self { doing: doing.into(), message, flags }
+    }
+}
+
 /// A route netlink socket in one network namespace.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 impl Netlink {
@@ -62,7 +89,84 @@ impl Netlink {
         if let Err(error) = strict {
             log::debug!("netlink without strict checking: {error}");
         }
-        Ok(Self { socket, sequence: 0 })
+        // Acknowledgements of failures then come without a copy of the request.
+        if let Err(error) = socket.set_cap_ack(true) {
+            log::debug!("netlink with requests in its acknowledgements: {error}");
+        }
+        Ok(Self { socket, sequence: 0, buffer: Vec::new() })
+    }
+
+    /// Carries out several requests, in order, in one system call. Each has its own result: a failure does not stop the
+    /// next one.
+    pub fn run(&mut self, requests: &[Request]) -> Vec<Result<(), Error>> {
+        requests.chunks(RUN_MAX).flat_map(|some| self.run_some(some)).collect()
+    }
+
+    /// Carries out one request.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_one(&mut self, request: &Request) -> Result<(), Error> {
+        self.run_some(std::slice::from_ref(request)).into_iter().collect()
+    }
+
+    fn run_some(&mut self, requests: &[Request]) -> Vec<Result<(), Error>> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for request in requests {
+            self.append(&mut bytes, request.message.clone(), NLM_F_ACK | request.flags);
+        }
+        let mut results: Vec<Option<io::Result<()>>> = requests.iter().map(|_| None).collect();
+        if let Err(error) = self.acknowledged(&bytes, first, &mut results) {
+            // Those that were not heard of failed in the same way.
+            let missing = results.iter_mut().filter(|result| result.is_none());
+            missing.for_each(|result| *result = Some(Err(again(&error))));
+        }
+        requests
+            .iter()
+            .zip(results)
+            .map(|(request, result)| {
+                result.unwrap_or(Ok(())).map_err(|error| Error::new(request.doing.clone(), error))
+            })
+            .collect()
+    }
+
+    /// Sends, and files each acknowledgement under the number of its request.
+    fn acknowledged(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        results: &mut [Option<io::Result<()>>],
+    ) -> io::Result<()> {
+        self.socket.send(bytes, 0)?;
+        while results.iter().any(Option::is_none) {
+            for answer in self.receive()? {
+                let number = answer.header.sequence_number.wrapping_sub(first);
+                let slot = usize::try_from(number).ok().and_then(|number| results.get_mut(number));
+                if let (Some(slot), NetlinkPayload::Error(error)) = (slot, answer.payload) {
+                    *slot = Some(error.code.map_or(Ok(()), |_| Err(error.to_io())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a question that has one answer.
+    pub(super) fn ask(
+        &mut self,
+        doing: &str,
+        message: RouteNetlinkMessage,
+    ) -> Result<RouteNetlinkMessage, Error> {
+        self.send(message, 0).map_err(|error| Error::new(doing, error))?;
+        loop {
+            for answer in self.current().map_err(|error| Error::new(doing, error))? {
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => return Ok(message),
+                    NetlinkPayload::Error(error) => return Err(Error::new(doing, error.to_io())),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Sends a request that changes something, and waits for the acknowledgement.
@@ -72,14 +176,7 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<(), Error> {
-        self.send(message, NLM_F_ACK | flags).map_err(|error| Error::new(doing, error))?;
-        loop {
-            for answer in self.receive().map_err(|error| Error::new(doing, error))? {
-                if let NetlinkPayload::Error(error) = answer.payload {
-                    return error.code.map_or(Ok(()), |_| Err(Error::new(doing, error.to_io())));
-                }
-            }
-        }
+        self.run_one(&Request::new(doing, message, flags))
     }
 
     /// Sends a request for a list, and collects the answers.
@@ -102,7 +199,7 @@ impl Netlink {
         let mut list = Vec::new();
         let mut interrupted = false;
         loop {
-            for answer in self.receive().map_err(|error| Error::new(doing, error))? {
+            for answer in self.current().map_err(|error| Error::new(doing, error))? {
                 interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
                     NetlinkPayload::InnerMessage(message) => list.push(message),
@@ -117,36 +214,56 @@ impl Netlink {
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        self.append(&mut bytes, message, flags);
+        self.socket.send(&bytes, 0)?;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
         let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
         packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        Ok(())
+        let start = bytes.len().next_multiple_of(4);
+        bytes.resize(start + packet.buffer_len(), 0);
+        if let Some(room) = bytes.get_mut(start..) {
+            packet.serialize(room);
+        }
     }
 
-    /// The next datagram's messages that answer the last request.
-    fn receive(&mut self) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+    /// The next messages that answer the last request.
+    fn current(&mut self) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
         loop {
-            let (datagram, from) = match self.socket.recv_from_full() {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            if from.port_number() != 0 {
-                continue;
-            }
-            let mut messages = parse(&datagram)?;
+            let mut messages = self.receive()?;
             messages.retain(|message| message.header.sequence_number == self.sequence);
             if !messages.is_empty() {
                 return Ok(messages);
             }
         }
     }
+
+    /// The next datagram of the kernel's.
+    fn receive(&mut self) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(DATAGRAM_MAX);
+            match self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC) {
+                Ok((_, from)) if from.port_number() != 0 => {}
+                Ok((length, _)) if length > self.buffer.len() => return Err(Errno::EMSGSIZE.into()),
+                Ok(_) => return parse(&self.buffer),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The same error once more.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// Splits a datagram into its messages. One that cannot be understood is skipped (a newer kernel's attribute must not

@@ -1,0 +1,233 @@
+//! Interfaces of all kinds that we make, in namespaces of their own.
+
+use super::*;
+use crate::netns::testing::in_new_namespace;
+use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use slipway_netstack::addr::MacAddr;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn link<'a>(name: &'a str, kind: Kind<'a>) -> NewLink<'a> {
+    NewLink { name, mtu: None, mac: None, master: None, netns: None, kind }
+}
+
+/// A second namespace: its descriptor, and a socket in it.
+fn second_namespace() -> (File, Netlink) {
+    let home = File::open("/proc/self/ns/net").unwrap();
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    let there = File::open("/proc/self/ns/net").unwrap();
+    let netlink = Netlink::open().unwrap();
+    setns(&home, CloneFlags::CLONE_NEWNET).unwrap();
+    (there, netlink)
+}
+
+/// Makes a kind of interface that this kernel may lack.
+fn made(test: &str, netlink: &mut Netlink, new: &NewLink<'_>) -> bool {
+    match netlink.run_one(&Request::create(new)) {
+        Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => {
+            println!("SKIP {test}: this kernel cannot make {:?}", new.kind);
+            false
+        }
+        result => {
+            result.unwrap();
+            true
+        }
+    }
+}
+
+/// The near end of a pair within one namespace.
+fn pair<'a>(near: &'a str, far: &'a str) -> NewLink<'a> {
+    link(near, Kind::Veth { peer: Box::new(link(far, Kind::Dummy)) })
+}
+
+fn all(results: Vec<Result<(), Error>>) {
+    results.into_iter().for_each(|result| result.unwrap());
+}
+
+#[test]
+fn a_bridge_and_a_pair_into_another_namespace() {
+    in_new_namespace("a_bridge_and_a_pair_into_another_namespace", || {
+        let mut host = Netlink::open().unwrap();
+        let (namespace, mut container) = second_namespace();
+        host.run_one(&Request::create(&link("br7", Kind::Bridge { vlan_filtering: false }))).unwrap();
+        let bridge = host.interface("br7").unwrap();
+        assert_eq!(bridge.kind.as_deref(), Some("bridge"));
+        assert!(!bridge.vlan_filtering && !bridge.up);
+        assert_eq!(host.interface_at(bridge.index).unwrap(), bridge);
+
+        let mac = MacAddr([0x02, 0, 0, 0, 0, 9]);
+        let far = NewLink {
+            mtu: Some(1400),
+            mac: Some(mac),
+            netns: Some(namespace.as_fd()),
+            ..link("eth0", Kind::Dummy)
+        };
+        let pair = NewLink {
+            mtu: Some(1400),
+            master: Some(bridge.index),
+            ..link("", Kind::Veth { peer: Box::new(far) })
+        };
+        host.run_one(&Request::create(&pair)).unwrap();
+        let near = host.interface("veth0").unwrap();
+        let far = container.interface("eth0").unwrap();
+        assert_eq!((far.mac, far.mtu, far.linked), (Some(mac), 1400, Some(near.index)));
+        assert_eq!((near.master, near.mtu), (Some(bridge.index), 1400));
+        assert_eq!(host.ports(bridge.index).unwrap(), std::slice::from_ref(&near));
+        assert_eq!(host.run_one(&Request::create(&pair)).unwrap_err().errno(), Some(Errno::EEXIST));
+
+        all(host.run(&[
+            Request::set_mac(bridge.index, bridge.mac.unwrap()),
+            Request::set_up(near.index, true),
+            Request::set_up(bridge.index, true),
+            Request::add_address(bridge.index, net("10.7.0.1/24")),
+        ]));
+        assert!(host.interface("br7").unwrap().up);
+        assert_eq!(host.first_address("br7", false).unwrap(), net("10.7.0.1/24").addr());
+        all(host.run(&[Request::delete_address(bridge.index, net("10.7.0.1/24"))]));
+
+        all(host.run(&[
+            Request::set_group(near.index, 7_000_001),
+            Request::set_group(bridge.index, 7_000_001),
+            Request::delete_group(7_000_001),
+        ]));
+        assert_eq!(host.interface("br7").unwrap_err().errno(), Some(Errno::ENODEV));
+        assert_eq!(container.interface("eth0").unwrap_err().errno(), Some(Errno::ENODEV));
+        let none = host.run_one(&Request::delete_group(7_000_001)).unwrap_err();
+        assert_eq!(none.errno(), Some(Errno::ENODEV));
+    });
+}
+
+#[test]
+fn a_port_of_a_bridge_that_keeps_vlans_apart() {
+    let test = "a_port_of_a_bridge_that_keeps_vlans_apart";
+    in_new_namespace(test, || {
+        let mut netlink = Netlink::open().unwrap();
+        if !made(test, &mut netlink, &link("br7", Kind::Bridge { vlan_filtering: true })) {
+            return;
+        }
+        let bridge = netlink.interface("br7").unwrap();
+        assert!(bridge.vlan_filtering);
+        let port = NewLink { master: Some(bridge.index), ..pair("near", "far") };
+        netlink.run_one(&Request::create(&port)).unwrap();
+        let port = netlink.interface("near").unwrap();
+        all(netlink.run(&[
+            Request::set_port_vlan(port.index, 42),
+            Request::set_vlan_filtering(bridge.index, false),
+        ]));
+        assert!(!netlink.interface("br7").unwrap().vlan_filtering);
+    });
+}
+
+#[test]
+fn children_appear_in_the_other_namespace() {
+    let test = "children_appear_in_the_other_namespace";
+    in_new_namespace(test, || {
+        let mut host = Netlink::open().unwrap();
+        let (namespace, mut container) = second_namespace();
+        host.run_one(&Request::create(&pair("parent", "peer"))).unwrap();
+        let parent = host.interface("parent").unwrap();
+        let modes = [MacvlanMode::Private, MacvlanMode::Vepa, MacvlanMode::Bridge, MacvlanMode::Source];
+        for (number, mode) in modes.into_iter().enumerate() {
+            let name = format!("mac{number}");
+            let kind = Kind::Macvlan { parent: parent.index, mode, broadcast_cutoff: Some(3) };
+            let child = NewLink { netns: Some(namespace.as_fd()), ..link(&name, kind) };
+            host.run_one(&Request::create(&child)).unwrap();
+            let found = container.interface(&name).unwrap();
+            assert_eq!((found.kind.as_deref(), found.linked), (Some("macvlan"), Some(parent.index)));
+            all(container.run(&[Request::rename(found.index, "other"), Request::delete(found.index)]));
+        }
+        for mode in [IpvlanMode::L2, IpvlanMode::L3, IpvlanMode::L3s] {
+            let kind = Kind::Ipvlan { parent: parent.index, mode };
+            let child = NewLink { netns: Some(namespace.as_fd()), ..link("ip0", kind) };
+            if !made(test, &mut host, &child) {
+                return;
+            }
+            let found = container.interface("ip0").unwrap();
+            assert_eq!(found.kind.as_deref(), Some("ipvlan"));
+            container.run_one(&Request::delete(found.index)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn routes_of_every_kind() {
+    in_new_namespace("routes_of_every_kind", || {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.run_one(&Request::create(&pair("d0", "d1"))).unwrap();
+        let d0 = netlink.interface("d0").unwrap();
+        let d1 = netlink.interface("d1").unwrap();
+        assert_eq!(netlink.default_interface(MAIN_TABLE).unwrap(), None);
+        assert_eq!(netlink.default_interface(4711).unwrap(), None);
+        let route = |to: &str, gateway: Option<&str>, kind| NewRoute {
+            destination: net(to),
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+            priority: 100,
+            kind,
+        };
+        let routes = [
+            route("0.0.0.0/0", Some("10.7.0.1"), RouteKind::Unicast),
+            route("::/0", Some("fd00::1"), RouteKind::Unicast),
+            route("10.8.0.3/24", Some("10.7.0.1"), RouteKind::Unicast),
+            route("10.9.0.0/24", None, RouteKind::Blackhole),
+            route("10.10.0.0/24", None, RouteKind::Unreachable),
+            route("fd10::/64", None, RouteKind::Prohibit),
+        ];
+        let mut requests = vec![
+            Request::set_up(d0.index, true),
+            Request::set_up(d1.index, true),
+            Request::add_address(d0.index, net("10.7.0.2/24")),
+            Request::add_address(d0.index, net("fd00::2/64")),
+        ];
+        requests.extend(routes.iter().map(Request::add_route));
+        all(netlink.run(&requests));
+        assert_eq!(netlink.default_interface(MAIN_TABLE).unwrap(), Some(d0.index));
+        let listed = netlink.routes().unwrap();
+        assert!(listed.iter().any(|r| r.destination == net("10.8.0.0/24") && r.priority == 100));
+        all(netlink.run(&routes.iter().map(Request::delete_route).collect::<Vec<_>>()));
+        let gone = netlink.run_one(&Request::delete_route(&routes[3])).unwrap_err();
+        assert_eq!(gone.errno(), Some(Errno::ESRCH));
+    });
+}
+
+#[test]
+fn a_failure_in_the_middle_stops_nothing() {
+    in_new_namespace("a_failure_in_the_middle_stops_nothing", || {
+        let mut netlink = Netlink::open().unwrap();
+        // More than go in one system call.
+        let names: Vec<String> = (0..40).map(|number| format!("d{number}")).collect();
+        let mut requests: Vec<_> = names
+            .iter()
+            .map(|name| Request::create(&link(name, Kind::Bridge { vlan_filtering: false })))
+            .collect();
+        requests.insert(20, Request::delete(0x7fff_ffff));
+        let results = netlink.run(&requests);
+        let failed: Vec<_> = results.iter().enumerate().filter(|(_, result)| result.is_err()).collect();
+        let [(20, Err(error))] = failed.as_slice() else { panic!("{failed:?}") };
+        assert_eq!(error.to_string(), "cannot delete the interface 2147483647: No such device");
+        assert_eq!(netlink.interfaces().unwrap().iter().filter(|i| i.name.starts_with('d')).count(), 40);
+        assert_eq!(netlink.interface("").unwrap_err().errno(), Some(Errno::ENODEV));
+        assert_eq!(netlink.interface("a-name-of-16-byte").unwrap_err().errno(), Some(Errno::ENODEV));
+        assert!(netlink.run(&[]).is_empty());
+    });
+}
+
+#[test]
+fn a_vrf_has_a_table_of_its_own() {
+    let test = "a_vrf_has_a_table_of_its_own";
+    in_new_namespace(test, || {
+        let mut netlink = Netlink::open().unwrap();
+        if made(test, &mut netlink, &link("v0", Kind::Vrf { table: 1000 })) {
+            let vrf = netlink.interface("v0").unwrap();
+            assert_eq!((vrf.kind.as_deref(), vrf.table), (Some("vrf"), Some(1000)));
+        }
+        if made(test, &mut netlink, &link("d0", Kind::Dummy)) {
+            assert_eq!(netlink.interface("d0").unwrap().kind.as_deref(), Some("dummy"));
+        }
+    });
+}
