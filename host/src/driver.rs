@@ -338,7 +338,7 @@ impl Driver {
 
     /// `listener`, the socket of a forwarded UDP port that leads to `guest`, received `payload` from `client`: one
     /// datagram, or a train of datagrams of `segment` bytes. Answers leave through `listener`, from the address that the
-    /// client sent to; it stays open until its last flow has ended. The caller alone reads from it.
+    /// client sent to; the caller alone reads from it, and says when it is to be closed ([`Driver::release_udp`]).
     ///
     /// # Errors
     /// When the engine has no place for it; the datagrams are lost, as on any network.
@@ -359,6 +359,14 @@ impl Driver {
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);
         }
         Ok(inbound.flow)
+    }
+
+    /// The forwarded port of `listener` is no more: the flows that hold on to the socket end, so that the port is free when
+    /// the caller drops it.
+    pub fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
+        for flow in self.sockets.sharing(listener) {
+            self.engine.end_udp(flow, &mut self.sockets);
+        }
     }
 }
 

@@ -309,6 +309,15 @@ impl Engine {
         result
     }
 
+    /// Ends a flow of [`Engine::accept_udp`], whose forwarded port is closed.
+    pub fn end_udp<U: Upstream>(&mut self, flow: FlowId, up: &mut U) {
+        if let Some((_, entry)) = self.flows.get_mut(flow)
+            && matches!(&entry.body, Body::Udp(udp) if matches!(udp.role, Role::Inbound { .. }))
+        {
+            self.finish(flow, up);
+        }
+    }
+
     /// The host's nameservers, most preferred first. Takes effect with the next query.
     pub fn set_nameservers(&mut self, servers: Vec<IpAddr>) {
         self.nameservers.set(servers);

@@ -130,4 +130,8 @@ impl Forwarder for FakeHost {
         self.datagrams.push(Datagrams { listener, client, guest, payload, segment, meta });
         Ok(())
     }
+
+    fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
+        self.datagrams.retain(|datagrams| !Rc::ptr_eq(&datagrams.listener, listener));
+    }
 }

@@ -59,6 +59,9 @@ pub trait Forwarder {
         segment: usize,
         meta: Meta,
     ) -> Result<(), DropReason>;
+
+    /// The UDP socket `listener` is about to be closed: the flows whose answers leave through it end.
+    fn release_udp(&mut self, listener: &Rc<OwnedFd>);
 }
 
 impl Forwarder for Driver {
@@ -102,5 +105,9 @@ impl Forwarder for Driver {
         meta: Meta,
     ) -> Result<(), DropReason> {
         Self::accept_udp(self, listener, client, guest, payload, segment, meta).map(drop)
+    }
+
+    fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
+        Self::release_udp(self, listener);
     }
 }

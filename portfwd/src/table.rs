@@ -244,8 +244,8 @@ impl Table {
         Ok(id)
     }
 
-    /// Takes a rule out of force and returns it; `None` if there is none of that id. Its listening sockets close, its
-    /// flows live on.
+    /// Takes a rule out of force and returns it; `None` if there is none of that id. Its sockets close. Connections live
+    /// on; conversations over UDP end, since the closed socket was theirs, too.
     pub fn remove(&mut self, id: RuleId, host: &mut impl Forwarder) -> Option<Rule> {
         let live = self.rules.remove(&id)?;
         self.close(&live.slots, host);
@@ -339,6 +339,9 @@ impl Table {
             let slot = usize::try_from(place).ok().and_then(|at| self.slots.get_mut(at));
             if let Some(slot) = slot.and_then(Option::take) {
                 host.unwatch(slot.listener.as_fd());
+                if let Listener::Udp(socket, _) = &slot.listener {
+                    host.release_udp(socket);
+                }
                 self.free.push(place);
             }
         }

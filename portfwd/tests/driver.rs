@@ -119,3 +119,22 @@ fn silent_api_clients_hold_up_neither_others_nor_forwarded_clients() {
     assert_eq!(world.ask(r#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#), r#"{"return":{}}"#);
     assert_eq!(world.table.list().count(), 1);
 }
+
+/// A conversation holds on to the socket that its answers leave through: while it did so, nobody could have the port.
+#[test]
+fn the_port_of_a_removed_udp_rule_is_free_at_once() {
+    let mut world = World::new();
+    let rule: Rule = "127.0.0.1::53/udp".parse().unwrap();
+    let stays = world.table.add(rule, &mut world.driver).unwrap();
+    let gone = world.table.add(rule, &mut world.driver).unwrap();
+    let at = |world: &World, id| world.table.get(id).unwrap().endpoints().next().unwrap().0;
+    let (port, client) = (at(&world, gone), UdpSocket::bind("127.0.0.1:0").unwrap());
+    for id in [stays, gone] {
+        client.send_to(b"question", at(&world, id)).unwrap();
+    }
+    world.rounds();
+    assert_eq!(world.driver.peek_engine().flow_count(), 2);
+    world.table.remove(gone, &mut world.driver).unwrap();
+    assert_eq!(world.driver.peek_engine().flow_count(), 1, "the conversations of other rules go on");
+    UdpSocket::bind(port).unwrap();
+}

@@ -135,6 +135,18 @@ impl Sockets {
         self.put(flow, Socket::Udp(UdpSocket::shared(socket, at)));
     }
 
+    /// The flows that send through this socket of somebody else's. Looks at all.
+    #[must_use]
+    pub fn sharing(&self, shared: &Rc<OwnedFd>) -> Vec<FlowId> {
+        let at_place = |(index, place): (usize, &Place)| match &place.socket {
+            Some(Socket::Udp(socket)) if socket.shares(shared) => {
+                Some(FlowId::new(u32::try_from(index).ok()?, place.generation))
+            }
+            _ => None,
+        };
+        self.places.iter().enumerate().filter_map(at_place).collect()
+    }
+
     /// How many sockets there are. Counts them one by one.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -77,6 +77,11 @@ impl UdpSocket {
         Self { fd: Descriptor::Shared(Box::new(Door { fd, at })), hint: Hint::default(), splits: true, dual }
     }
 
+    /// Whether it is this one that is shared.
+    pub(super) fn shares(&self, other: &Rc<OwnedFd>) -> bool {
+        matches!(&self.fd, Descriptor::Shared(door) if Rc::ptr_eq(&door.fd, other))
+    }
+
     /// What an epoll event means.
     pub(super) fn decode(&mut self, flags: EpollFlags) -> [Option<Event>; 3] {
         self.hint.wake();
