@@ -22,6 +22,8 @@ use std::path::Path;
 
 /// The log target that callers look for.
 const TARGET: &str = "netavark::firewall";
+/// The same for what is said about rules.
+const NFT_TARGET: &str = "netavark::firewall::nft";
 
 /// Who keeps the rules.
 #[derive(Debug)]

@@ -1,16 +1,76 @@
 //! Rules in the kernel's nf_tables, in the table `inet netavark`, by netlink.
+//!
+//! ```text
+//!   NetworkRules, PortRules                                  kernel
+//!        │ network.rs, ports.rs: which chains to look at       │
+//!        │                     ┌── decode.rs ◀── kernel.rs ◀───┤ lists of rules
+//!        ▼                     ▼                               │
+//!   network.rs, ports.rs ─▶ Plan (plan.rs), steps ─▶ encode.rs ─▶ one transaction (kernel.rs)
+//! ```
+//! No `nft` program is started. Everything between reading and the transaction is pure: [`rule`] is the model of a rule,
+//! and what is added or removed is decided by comparing models. `nft list table inet netavark` prints what
+//! the contract has, in its order, and rules that another version has left are recognised as ours.
+
+mod chains;
+mod decode;
+mod encode;
+mod kernel;
+mod network;
+mod plan;
+mod ports;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 use super::{NetworkRules, PortRules, Saved};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use plan::Wanted;
 
-pub(super) fn setup(_network: &NetworkRules, _ports: &PortRules) -> Result<()> {
-    Err(Error::msg("nftables error: under construction"))
+/// Adds the rules of a network that are missing, and those of a container's ports.
+pub(super) fn setup(network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    let mut wanted = Wanted::default();
+    network::look_to_add(network, &mut wanted);
+    ports::look_to_add(ports, false, &mut wanted);
+    kernel::change(&wanted, |plan| {
+        network::add(plan, network);
+        ports::add(plan, ports, false)
+    })
 }
 
-pub(super) fn teardown(_network: &NetworkRules, _ports: &PortRules, _complete: bool) -> Result<()> {
-    Err(Error::msg("nftables error: under construction"))
+/// Removes the rules of a container's ports and, with the last container (`complete`), those of the network.
+pub(super) fn teardown(network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+    let mut wanted = Wanted::default();
+    ports::look_to_remove(ports, complete, &mut wanted);
+    if complete {
+        network::look_to_remove(network, &mut wanted);
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    kernel::change(&wanted, |plan| {
+        ports::remove(plan, ports, complete);
+        if complete {
+            network::remove(plan, network);
+        }
+        Ok(())
+    })
 }
 
-pub(super) fn restore(_saved: &Saved) -> Result<()> {
-    Err(Error::msg("nftables error: under construction"))
+/// Adds whatever is missing of all that was saved.
+pub(super) fn restore(saved: &Saved) -> Result<()> {
+    let mut wanted = Wanted::default();
+    for network in &saved.networks {
+        network::look_to_add(network, &mut wanted);
+    }
+    for ports in &saved.ports {
+        ports::look_to_add(ports, true, &mut wanted);
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    kernel::change(&wanted, |plan| {
+        saved.networks.iter().for_each(|network| network::add(plan, network));
+        saved.ports.iter().try_for_each(|ports| ports::add(plan, ports, true))
+    })
 }

@@ -1,0 +1,131 @@
+//! The chains of the table `inet netavark`, and the rules in them that belong to no network.
+//!
+//! ```text
+//!  hook          chain          what it does
+//!  input         INPUT          lets containers reach the DNS server
+//!  forward       FORWARD        ─▶ ISOLATION-1 ─▶ ISOLATION-3 ─▶ ISOLATION-2 ; lets containers out and answers in
+//!  prerouting    PREROUTING ┐
+//!  output        OUTPUT     ┴─▶ HOSTPORT-DNAT ─▶ nv_…_dnat ─▶ HOSTPORT-SETMARK ; sends published ports to containers
+//!  postrouting   POSTROUTING    masquerades what SETMARK marked ; ─▶ nv_… masquerades what leaves a subnet
+//! ```
+//! Names and order are the contract: other programs and older versions look for them.
+
+use super::plan::{Plan, Wanted};
+use super::rule::{Clause, INVALID, Rule};
+use crate::spec::Compat;
+use ipnet::IpNet;
+
+/// The table.
+pub(super) const TABLE: &str = "netavark";
+
+pub(super) const INPUT: &str = "INPUT";
+pub(super) const FORWARD: &str = "FORWARD";
+pub(super) const POSTROUTING: &str = "POSTROUTING";
+pub(super) const PREROUTING: &str = "PREROUTING";
+pub(super) const OUTPUT: &str = "OUTPUT";
+pub(super) const DNAT: &str = "NETAVARK-HOSTPORT-DNAT";
+pub(super) const SETMARK: &str = "NETAVARK-HOSTPORT-SETMARK";
+pub(super) const ISOLATION_1: &str = "NETAVARK-ISOLATION-1";
+pub(super) const ISOLATION_2: &str = "NETAVARK-ISOLATION-2";
+pub(super) const ISOLATION_3: &str = "NETAVARK-ISOLATION-3";
+
+/// The mark of packets to be masqueraded.
+pub(super) const MASQUERADE_MARK: u32 = 0x2000;
+/// The mark of connections to published ports, which isolation does not concern.
+pub(super) const PUBLISHED_MARK: u32 = 0x1000;
+
+/// A chain that the kernel calls.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    /// NF_INET_*.
+    pub(super) hook: u32,
+    pub(super) hook_name: &'static str,
+    pub(super) priority: i32,
+}
+
+/// In the order in which they are made, which is the order of a listing.
+pub(super) static BASES: [Base; 5] = [
+    Base { name: INPUT, kind: "filter", hook: 1, hook_name: "input", priority: 0 },
+    Base { name: FORWARD, kind: "filter", hook: 2, hook_name: "forward", priority: 0 },
+    Base { name: POSTROUTING, kind: "nat", hook: 4, hook_name: "postrouting", priority: 100 },
+    Base { name: PREROUTING, kind: "nat", hook: 0, hook_name: "prerouting", priority: -100 },
+    Base { name: OUTPUT, kind: "nat", hook: 3, hook_name: "output", priority: -100 },
+];
+
+/// The chain of a subnet: `nv_2f259bab_10_88_0_0_nm16`.
+pub(super) fn subnet_chain(network_id: &str, subnet: &IpNet) -> String {
+    let id = network_id.get(..8).unwrap_or(network_id);
+    let subnet = subnet.to_string().replace('.', "_").replace(':', "-").replace('/', "_nm");
+    format!("nv_{id}_{subnet}")
+}
+
+/// The chain of the published ports of a subnet.
+pub(super) fn dnat_chain(network_id: &str, subnet: &IpNet) -> String {
+    format!("{}_dnat", subnet_chain(network_id, subnet))
+}
+
+/// What [`make_shared`] looks at.
+pub(super) fn look_at_shared(wanted: &mut Wanted) {
+    for chain in [FORWARD, POSTROUTING, PREROUTING, OUTPUT, SETMARK, ISOLATION_3] {
+        wanted.rules(chain);
+    }
+}
+
+/// Makes the table, the chains and the rules that all networks share, where they are missing. The rule that ends the
+/// isolation comes after the network's own, see [`end_isolation`].
+pub(super) fn make_shared(plan: &mut Plan, compat: Compat) {
+    plan.make_table();
+    for base in &BASES {
+        plan.make_base_chain(base);
+    }
+    for chain in [DNAT, SETMARK, ISOLATION_1, ISOLATION_2, ISOLATION_3] {
+        plan.make_chain(chain);
+    }
+    let has_mark = |rule: &Rule| rule.clauses().contains(&Clause::PacketMark(MASQUERADE_MARK));
+    if !plan.has(POSTROUTING, has_mark) {
+        let rule = Rule(vec![Clause::PacketMark(MASQUERADE_MARK), Clause::Masquerade]);
+        plan.append(POSTROUTING, rule);
+    }
+    let set_mark = Rule(vec![Clause::SetPacketMark(MASQUERADE_MARK)]);
+    if !plan.has(SETMARK, |rule| *rule == set_mark) {
+        plan.append(SETMARK, set_mark);
+    }
+    for chain in [PREROUTING, OUTPUT] {
+        if !plan.has(chain, |rule| rule.jumps_to(DNAT)) {
+            plan.append(chain, Rule(vec![Clause::LocalDestination, jump(DNAT)]));
+        }
+    }
+    make_forward(plan, compat);
+}
+
+fn make_forward(plan: &mut Plan, compat: Compat) {
+    if !plan.has(FORWARD, |rule| rule.clauses().contains(&Clause::Drop)) {
+        plan.append(FORWARD, Rule(vec![Clause::State(INVALID), Clause::Drop]));
+    }
+    let mark = Clause::ConnectionMark(PUBLISHED_MARK);
+    if compat >= Compat::Two && !plan.has(FORWARD, |rule| rule.clauses().contains(&mark)) {
+        let rule = Rule(vec![mark, Clause::Accept]);
+        // It must stand before the isolation; in a table of an older version that is there already.
+        if plan.has(FORWARD, |rule| rule.jumps_to(ISOLATION_1)) {
+            plan.insert(FORWARD, rule);
+        } else {
+            plan.append(FORWARD, rule);
+        }
+    }
+    if !plan.has(FORWARD, |rule| rule.jumps_to(ISOLATION_1)) {
+        plan.append(FORWARD, Rule(vec![jump(ISOLATION_1)]));
+    }
+}
+
+/// The last rule of the isolation, which is shared.
+pub(super) fn end_isolation(plan: &mut Plan) {
+    if !plan.has(ISOLATION_3, |rule| rule.jumps_to(ISOLATION_2)) {
+        plan.append(ISOLATION_3, Rule(vec![jump(ISOLATION_2)]));
+    }
+}
+
+pub(super) fn jump(chain: &str) -> Clause {
+    Clause::Jump(chain.to_owned())
+}

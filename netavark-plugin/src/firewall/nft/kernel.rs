@@ -1,0 +1,194 @@
+//! To and from the kernel: reading the chains that a plan looks at, carrying the plan out in one transaction.
+//!
+//! Reading takes several requests, and others change rules too (there is a caller's lock around this program, but not
+//! around nft(8)). The generation of all rules in the namespace is therefore asked for first and named in the
+//! transaction: when it has changed meanwhile, the kernel refuses, and everything is read and planned again.
+//!
+//! Source: Linux `net/netfilter/nf_tables_api.c`.
+
+use super::chains::{Base, TABLE};
+use super::decode::Listed;
+use super::plan::{Look, Plan, Ruleset, Step, Wanted};
+use super::rule::Rule;
+use super::wire::{SUBSYSTEM, family, message, object};
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use slipway_host::netlink::netfilter::{
+    Attributes, Batch, ListEvent, Netfilter, Refused, Request, attributes,
+};
+
+/// How often a plan is made again because somebody else changed rules in between.
+const ATTEMPTS: usize = 32;
+
+/// NLM_F_CREATE: without NLM_F_EXCL it is no error when the thing is there already. Rules go first, except with
+/// NLM_F_APPEND.
+const CREATE: u16 = 0x400;
+const APPEND: u16 = CREATE | 0x800;
+
+/// Reads what `wanted` says, lets `plan` write down the changes, and makes them, all or none.
+pub(super) fn change(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<()> {
+    let mut socket = Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))?;
+    for _ in 0..ATTEMPTS {
+        let generation = generation(&mut socket).map_err(unreadable)?;
+        let mut changes = Plan::new(read(&mut socket, wanted).map_err(unreadable)?);
+        plan(&mut changes)?;
+        let steps = changes.into_steps();
+        match commit(&mut socket, generation, &steps) {
+            Err(Refused { errno: Errno::ERESTART, .. }) => {}
+            result => return result.map_err(|refused| refusal(&steps, refused)),
+        }
+    }
+    Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))
+}
+
+fn unreadable(errno: Errno) -> Error {
+    let text = std::io::Error::from(errno);
+    Error::msg(format!("nftables error: could not get the current ruleset from the kernel: {text}"))
+}
+
+fn refusal(steps: &[Step], refused: Refused) -> Error {
+    let text = std::io::Error::from(refused.errno);
+    let position = refused.message;
+    let step = position.and_then(|position| {
+        // A step may need several messages.
+        let mut messages = 0;
+        steps.iter().find(|step| {
+            messages += message_count(step);
+            position < messages
+        })
+    });
+    let step = step.map_or_else(String::new, |step| format!(" at \"{step}\""));
+    let hint = match refused.errno {
+        Errno::ENOENT | Errno::EOPNOTSUPP if !step.is_empty() => " (does this kernel have all of that?)",
+        Errno::EPERM => " (CAP_NET_ADMIN is needed in this network namespace)",
+        Errno::EMSGSIZE | Errno::ENOBUFS => " (net.core.wmem_max may be too small for so many rules)",
+        _ => "",
+    };
+    Error::msg(format!("nftables error: the kernel refused the ruleset{step}: {text}{hint}"))
+}
+
+fn request(kind: u8) -> Request {
+    Request { subsystem: SUBSYSTEM, kind, family: family::INET }
+}
+
+fn generation(socket: &mut Netfilter) -> Result<u32, Errno> {
+    let request = Request { family: 0, ..request(message::GET_GENERATION) };
+    let number = socket.get(request, &Attributes::default(), |answer| {
+        let value = attributes(answer).find(|(kind, _)| *kind == object::GENERATION)?.1;
+        Some(u32::from_be_bytes(value.try_into().ok()?))
+    })?;
+    number.flatten().ok_or(Errno::EPROTO)
+}
+
+fn read(socket: &mut Netfilter, wanted: &Wanted) -> Result<Ruleset, Errno> {
+    let mut ruleset = Ruleset::default();
+    for (chain, look) in wanted.iter() {
+        let mut name = Attributes::default();
+        name.text(object::CHAIN_TABLE, TABLE);
+        name.text(object::CHAIN_NAME, chain);
+        if socket.get(request(message::GET_CHAIN), &name, |_| ())?.is_none() {
+            continue;
+        }
+        let mut rules = Vec::new();
+        if look == Look::Rules {
+            let mut name = Attributes::default();
+            name.text(object::RULE_TABLE, TABLE);
+            name.text(object::RULE_CHAIN, chain);
+            socket.list(request(message::GET_RULE), &name, |event| match event {
+                ListEvent::Restart => rules.clear(),
+                // Old kernels do not filter by chain.
+                ListEvent::Entry(entry) => {
+                    rules.extend(Listed::decode(entry).filter(|listed| listed.chain == chain));
+                }
+            })?;
+        }
+        ruleset.add_chain(chain, rules);
+    }
+    Ok(ruleset)
+}
+
+fn commit(socket: &mut Netfilter, generation: u32, steps: &[Step]) -> Result<(), Refused> {
+    let mut writer = Writer { batch: Batch::new(SUBSYSTEM, Some(generation)), sets: 0 };
+    for step in steps {
+        writer.step(step);
+    }
+    socket.commit(writer.batch)
+}
+
+/// How many messages [`Writer::step`] makes of a step.
+fn message_count(step: &Step) -> usize {
+    let mut messages = 1;
+    if let Step::Append(_, rule) | Step::Insert(_, rule) = step
+        && let Some(set) = rule.set()
+    {
+        messages += 1;
+        set.encode_entries(TABLE, 0, |_| messages += 1);
+    }
+    messages
+}
+
+/// A transaction being written.
+struct Writer {
+    batch: Batch,
+    /// How many sets it has so far: the last one's number.
+    sets: u32,
+}
+
+impl Writer {
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Table => self.message(message::NEW_TABLE, CREATE, |list| {
+                list.text(object::TABLE_NAME, TABLE);
+                list.number(object::TABLE_FLAGS, 0);
+            }),
+            Step::BaseChain(base) => self.base_chain(base),
+            Step::Chain(chain) => self.message(message::NEW_CHAIN, CREATE, |list| {
+                list.text(object::CHAIN_TABLE, TABLE);
+                list.text(object::CHAIN_NAME, chain);
+            }),
+            Step::Append(chain, rule) => self.rule(chain, rule, APPEND),
+            Step::Insert(chain, rule) => self.rule(chain, rule, CREATE),
+            Step::Delete { chain, handle, .. } => self.message(message::DELETE_RULE, 0, |list| {
+                list.text(object::RULE_TABLE, TABLE);
+                list.text(object::RULE_CHAIN, chain);
+                list.long(object::RULE_HANDLE, *handle);
+            }),
+            Step::DeleteChain(chain) => self.message(message::DELETE_CHAIN, 0, |list| {
+                list.text(object::CHAIN_TABLE, TABLE);
+                list.text(object::CHAIN_NAME, chain);
+            }),
+        }
+    }
+
+    fn base_chain(&mut self, base: &Base) {
+        self.message(message::NEW_CHAIN, CREATE, |list| {
+            list.text(object::CHAIN_TABLE, TABLE);
+            list.text(object::CHAIN_NAME, base.name);
+            list.text(object::CHAIN_TYPE, base.kind);
+            list.number(object::CHAIN_POLICY, 1);
+            list.nested(object::CHAIN_HOOK, |list| {
+                list.number(object::HOOK_NUMBER, base.hook);
+                list.number(object::HOOK_PRIORITY, base.priority.cast_unsigned());
+            });
+        });
+    }
+
+    fn rule(&mut self, chain: &str, rule: &Rule, flags: u16) {
+        if let Some(set) = rule.set() {
+            self.sets += 1;
+            let id = self.sets;
+            self.message(message::NEW_SET, CREATE, |list| set.encode(TABLE, id, list));
+            set.encode_entries(TABLE, id, |write| self.message(message::NEW_ELEMENTS, CREATE, write));
+        }
+        let set = self.sets;
+        self.message(message::NEW_RULE, flags, |list| {
+            list.text(object::RULE_TABLE, TABLE);
+            list.text(object::RULE_CHAIN, chain);
+            rule.encode(list, set);
+        });
+    }
+
+    fn message(&mut self, kind: u8, flags: u16, write: impl FnOnce(&mut Attributes)) {
+        self.batch.push(kind, family::INET, flags, write);
+    }
+}

@@ -1,0 +1,181 @@
+//! The plan: what has to change in the table, from what is there and what is wanted. Pure.
+//!
+//! [`Plan`] keeps a picture of the table and changes it with every step it writes down, so that several things planned
+//! together see each other. It knows only the chains that were read for it: [`super::network`] and [`super::ports`] say
+//! which they look at ([`Wanted`]) and what they do.
+
+use super::chains::Base;
+use super::decode::Listed;
+use super::rule::Rule;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What has to be known of a chain before planning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Look {
+    /// Whether it exists.
+    Existence,
+    /// Its rules. A chain that does not exist has none.
+    Rules,
+}
+
+/// Chains to read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Wanted(BTreeMap<String, Look>);
+
+impl Wanted {
+    pub(super) fn rules(&mut self, chain: impl Into<String>) {
+        self.0.insert(chain.into(), Look::Rules);
+    }
+
+    pub(super) fn existence(&mut self, chain: impl Into<String>) {
+        self.0.entry(chain.into()).or_insert(Look::Existence);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Look)> {
+        self.0.iter().map(|(chain, look)| (chain.as_str(), *look))
+    }
+}
+
+/// What is in the table, as far as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Ruleset {
+    chains: BTreeMap<String, Vec<Entry>>,
+}
+
+/// A rule in a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// `None` for one that this plan adds.
+    handle: Option<u64>,
+    /// `None` for a foreign one.
+    rule: Option<Rule>,
+}
+
+impl Ruleset {
+    /// A chain that exists, with the rules that were asked for.
+    pub(super) fn add_chain(&mut self, chain: &str, rules: Vec<Listed>) {
+        let entries = rules.into_iter().map(|l| Entry { handle: Some(l.handle), rule: l.rule }).collect();
+        self.chains.insert(chain.to_owned(), entries);
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Make the table, unless it exists.
+    Table,
+    /// Make a chain that the kernel calls at a hook, unless it exists.
+    BaseChain(&'static Base),
+    /// Make a chain, unless it exists.
+    Chain(String),
+    /// Put a rule behind the others of its chain.
+    Append(String, Rule),
+    /// Put a rule before the others of its chain.
+    Insert(String, Rule),
+    /// Remove a rule.
+    Delete { chain: String, handle: u64, rule: Rule },
+    /// Remove a chain with its rules.
+    DeleteChain(String),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table => f.write_str("add table"),
+            Self::BaseChain(base) => write!(
+                f,
+                "add chain {} {{ type {} hook {} priority {}; policy accept; }}",
+                base.name, base.kind, base.hook_name, base.priority
+            ),
+            Self::Chain(chain) => write!(f, "add chain {chain}"),
+            Self::Append(chain, rule) => write!(f, "add rule {chain} {rule}"),
+            Self::Insert(chain, rule) => write!(f, "insert rule {chain} {rule}"),
+            Self::Delete { chain, handle, rule } => {
+                write!(f, "delete rule {chain} handle {handle} # {rule}")
+            }
+            Self::DeleteChain(chain) => write!(f, "delete chain {chain}"),
+        }
+    }
+}
+
+/// Steps, and what the table will look like after them.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    ruleset: Ruleset,
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// No steps yet.
+    pub(super) fn new(ruleset: Ruleset) -> Self {
+        Self { ruleset, steps: Vec::new() }
+    }
+
+    /// What is to be done, in order.
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+
+    pub(super) fn make_table(&mut self) {
+        self.steps.push(Step::Table);
+    }
+
+    pub(super) fn make_base_chain(&mut self, base: &'static Base) {
+        self.ruleset.chains.entry(base.name.to_owned()).or_default();
+        self.steps.push(Step::BaseChain(base));
+    }
+
+    pub(super) fn make_chain(&mut self, chain: &str) {
+        self.ruleset.chains.entry(chain.to_owned()).or_default();
+        self.steps.push(Step::Chain(chain.to_owned()));
+    }
+
+    /// Whether the chain exists.
+    pub(super) fn has_chain(&self, chain: &str) -> bool {
+        self.ruleset.chains.contains_key(chain)
+    }
+
+    /// Whether the chain has such a rule.
+    pub(super) fn has(&self, chain: &str, such: impl Fn(&Rule) -> bool) -> bool {
+        let entries = self.ruleset.chains.get(chain).into_iter().flatten();
+        entries.filter_map(|entry| entry.rule.as_ref()).any(such)
+    }
+
+    pub(super) fn append(&mut self, chain: &str, rule: Rule) {
+        let entries = self.ruleset.chains.entry(chain.to_owned()).or_default();
+        entries.push(Entry { handle: None, rule: Some(rule.clone()) });
+        self.steps.push(Step::Append(chain.to_owned(), rule));
+    }
+
+    pub(super) fn insert(&mut self, chain: &str, rule: Rule) {
+        let entries = self.ruleset.chains.entry(chain.to_owned()).or_default();
+        entries.insert(0, Entry { handle: None, rule: Some(rule.clone()) });
+        self.steps.push(Step::Insert(chain.to_owned(), rule));
+    }
+
+    /// Removes the rules for which `such` holds. It is asked once for each, in the chain's order.
+    pub(super) fn delete(&mut self, chain: &str, mut such: impl FnMut(&Rule) -> bool) {
+        let Some(entries) = self.ruleset.chains.get_mut(chain) else { return };
+        let steps = &mut self.steps;
+        entries.retain(|entry| {
+            let (Some(handle), Some(rule)) = (entry.handle, &entry.rule) else { return true };
+            let gone = such(rule);
+            if gone {
+                steps.push(Step::Delete { chain: chain.to_owned(), handle, rule: rule.clone() });
+            }
+            !gone
+        });
+    }
+
+    /// Removes the chain, if it exists. Nothing may jump to it any more.
+    pub(super) fn delete_chain(&mut self, chain: &str) {
+        if self.ruleset.chains.remove(chain).is_some() {
+            self.steps.push(Step::DeleteChain(chain.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Plans as text without privileges, and the same against the real kernel, in network namespaces of their own.
+
+mod fixtures;
+mod kernel;
