@@ -42,6 +42,14 @@ pub enum Checksum {
     Verified,
 }
 
+impl Checksum {
+    /// Whether the checksum does not fit, as `verify` finds. It is not asked about a partial one, which comes from the
+    /// guest's own kernel over memory: there is nothing to verify yet.
+    pub(crate) fn is_wrong(self, verify: impl FnOnce() -> bool) -> bool {
+        self == Self::Complete && !verify()
+    }
+}
+
 /// A train of segments in one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gso {

@@ -248,7 +248,8 @@ pub(crate) struct Lab {
     /// Window shift that the guest offers; `None` offers no options but MSS.
     pub(crate) scaled: bool,
     pub(crate) timestamps: bool,
-    pub(crate) mss: u16,
+    /// What the guest's SYN says, if it says anything.
+    pub(crate) mss: Option<u16>,
     /// What is not TCP, as whole packets.
     pub(crate) other: Vec<Vec<u8>>,
 }
@@ -273,7 +274,7 @@ impl Lab {
             first: 0,
             scaled: true,
             timestamps: false,
-            mss: 1460,
+            mss: Some(1460),
             other: Vec::new(),
         }
     }
@@ -298,8 +299,8 @@ impl Lab {
 
     /// The guest's SYN.
     pub(crate) fn syn(&mut self) {
-        let [a, b] = self.mss.to_be_bytes();
-        let mut options = vec![2, 4, a, b];
+        let mss = self.mss.map(u16::to_be_bytes);
+        let mut options = mss.map(|[a, b]| vec![2, 4, a, b]).unwrap_or_default();
         if self.scaled {
             options.extend([1, 3, 3, 0, 1, 1, 4, 2]);
         }

@@ -98,7 +98,7 @@ impl<'a> Datagram<'a> {
     ) -> Result<Self, DropReason> {
         let packet = UdpPacket::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
         // RFC 768: zero means none, for IPv4. smoltcp accepts that for IPv4 only.
-        if checksum == Checksum::Complete && !packet.verify_checksum(&src.into(), &dst.into()) {
+        if checksum.is_wrong(|| packet.verify_checksum(&src.into(), &dst.into())) {
             return Err(DropReason::Checksum);
         }
         if packet.dst_port() == 0 {

@@ -59,6 +59,8 @@ pub(crate) struct Segment<'a> {
     /// As in the header: not yet scaled.
     pub(crate) window: u16,
     pub(crate) options: Options,
+    /// The largest segment that its sender surely takes, if an MSS option does not say otherwise.
+    pub(crate) default_mss: u16,
     pub(crate) payload: &'a [u8],
 }
 
@@ -71,8 +73,7 @@ impl<'a> Segment<'a> {
         checksum: Checksum,
     ) -> Result<Self, DropReason> {
         let packet = TcpPacket::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
-        // A partial checksum comes from the guest's own kernel over memory: there is nothing to verify yet.
-        if checksum == Checksum::Complete && !packet.verify_checksum(&src.into(), &dst.into()) {
+        if checksum.is_wrong(|| packet.verify_checksum(&src.into(), &dst.into())) {
             return Err(DropReason::Checksum);
         }
         if packet.src_port() == 0 || packet.dst_port() == 0 {
@@ -88,6 +89,8 @@ impl<'a> Segment<'a> {
             flags: Flags(flags),
             window: packet.window_len(),
             options: Options::parse(bytes.get(20..header_len).unwrap_or_default()),
+            // RFC 9293 §3.7.1: what fits the smallest packet that every host of the family takes.
+            default_mss: if src.is_ipv4() { 536 } else { 1220 },
             payload: bytes.get(header_len..).unwrap_or_default(),
         })
     }

@@ -121,9 +121,9 @@ impl ToGuest {
 
     /// What the guest's SYN said. `timestamps`: each segment will carry them.
     pub(super) fn negotiate(&mut self, seg: &Segment<'_>, our_mss: u16, timestamps: bool, shift: Option<u8>) {
-        // RFC 9293 §3.7.1: 536 (IPv4) or 1220 (IPv6) when the option is missing; a peer that says less than 64 is
-        // taken as saying 64, as Linux does, so that nobody makes us send a frame for each byte.
-        let theirs = seg.options.mss.unwrap_or(536).max(64);
+        // A peer that says less than 64 is taken as saying 64, as Linux does, so that nobody makes us send a frame for
+        // each byte.
+        let theirs = seg.options.mss.unwrap_or(seg.default_mss).max(64);
         let options = if timestamps { TIMESTAMPS_LEN } else { 0 };
         // A link too small for its own headers (IPv6 needs 1280) gets segments that are too long, but never empty ones.
         self.mss = theirs.min(our_mss).saturating_sub(options).max(1);

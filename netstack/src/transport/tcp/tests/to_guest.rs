@@ -201,7 +201,7 @@ fn sack_blocks_take_their_room_from_the_payload() {
                 config.device =
                     Capabilities { checksum: capable, tso4: capable, tso6: capable, uso: capable };
                 let mut lab = Lab::with(config);
-                (lab.mss, lab.timestamps) = (mtu - 40, timestamps);
+                (lab.mss, lab.timestamps) = (Some(mtu - 40), timestamps);
                 lab.connect();
                 for n in 1..5 {
                     lab.say(n * 1000, 0, b"behind a gap");
@@ -225,6 +225,19 @@ fn sack_blocks_take_their_room_from_the_payload() {
 }
 
 #[test]
+fn a_syn_without_mss_stands_for_what_every_host_of_its_family_takes() {
+    for (guest, server, mss) in
+        [("10.0.2.100:4000", "192.0.2.1:80", 536), ("[fd00::100]:4000", "[2001:db8::1]:80", 1220)]
+    {
+        let mut lab = Lab::new();
+        (lab.guest, lab.server, lab.mss) = (guest.parse().unwrap(), server.parse().unwrap(), None);
+        lab.connect();
+        lab.serve(&bytes(3000));
+        assert_eq!(lab.step()[0].payload.len(), mss, "{guest}");
+    }
+}
+
+#[test]
 fn the_smallest_links_and_segments_make_progress() {
     for mtu in 68..140 {
         for (guest, server) in [("10.0.2.100:4000", "192.0.2.1:80"), ("[fd00::100]:4000", "[2001:db8::1]:80")]
@@ -234,7 +247,7 @@ fn the_smallest_links_and_segments_make_progress() {
                 config.mtu = Mtu::new(mtu).unwrap();
                 let mut lab = Lab::with(config);
                 (lab.guest, lab.server) = (guest.parse().unwrap(), server.parse().unwrap());
-                (lab.mss, lab.timestamps) = (mss, true);
+                (lab.mss, lab.timestamps) = (Some(mss), true);
                 lab.connect();
                 let sent = bytes(500);
                 lab.serve(&sent);

@@ -242,7 +242,7 @@ fn weather(seed: u64) {
     let mut lab = Lab::with(config);
     lab.scaled = !dice.once_in(3);
     lab.timestamps = dice.once_in(2);
-    lab.mss = lab.engine.config().mtu.bytes() - 40;
+    lab.mss = Some(lab.engine.config().mtu.bytes() - 40);
     lab.connect();
     lab.socket().room = 0;
     let shift = if lab.scaled { 7 } else { 0 };
