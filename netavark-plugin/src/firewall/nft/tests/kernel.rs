@@ -1,31 +1,205 @@
-//! Against the real kernel: what `nft` prints of our rules, and what we make of rules that others wrote.
+//! Against the real kernel: what `nft` prints of our rules, that they are the very rules that `nft` would have made, and
+//! what we make of those that others wrote.
 
-use super::fixtures::{in_new_namespace, mapping, network, ports, table};
-use crate::firewall::nft::{setup, teardown};
+use super::fixtures::{in_new_namespace, mapping, network, nft, ports, table};
+use crate::firewall::nft::wire::{SUBSYSTEM, family, message, object};
+use crate::firewall::nft::{restore, setup, teardown};
+use crate::firewall::{NetworkRules, PortRules, State};
+use crate::spec::Compat;
 use crate::spec::validate::Isolation;
+use slipway_host::netlink::netfilter::{Attributes, ListEvent, Netfilter, Request, attributes};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// One of everything.
+fn everything() -> (NetworkRules, PortRules) {
+    let mut network = network(&["10.88.0.0/16", "fd10:88:a::/64"]);
+    network.isolation = Isolation::Strict;
+    network.dns_port = 1053;
+    let mappings = [
+        mapping("", "tcp", 8080, 80, 1),
+        mapping("127.0.0.1", "udp", 5000, 53, 3),
+        mapping("2001:db8::1", "sctp", 5000, 53, 1),
+        mapping("", "tcp", 10_000, 20_000, 17),
+    ];
+    let ports = ports(&network, &mappings);
+    (network, ports)
+}
 
 #[test]
 fn a_network_with_ports_prints_as_contracted() {
     in_new_namespace("a_network_with_ports_prints_as_contracted", || {
-        let mut network = network(&["10.88.0.0/16", "fd10:88:a::/64"]);
-        network.isolation = Isolation::Strict;
-        network.dns_port = 1053;
-        let mappings = [
-            mapping("", "tcp", 8080, 80, 1),
-            mapping("127.0.0.1", "udp", 5000, 53, 3),
-            mapping("", "tcp", 10_000, 20_000, 100),
-        ];
-        let ports = ports(&network, &mappings);
+        let (network, ports) = everything();
         setup(&network, &ports).unwrap();
         let full = table();
-        assert!(
-            full.contains("ip saddr 10.88.0.0/16 meta l4proto { tcp, udp } th dport 53 accept"),
-            "{full}"
-        );
+        insta::assert_snapshot!("listing", full);
         teardown(&network, &ports, true).unwrap();
-        let rest = table();
-        assert!(!rest.contains("nv_") && !rest.contains("podman0"), "{rest}");
+        insta::assert_snapshot!("listing_after_teardown", table());
+        // As often as one likes.
+        teardown(&network, &ports, true).unwrap();
         setup(&network, &ports).unwrap();
         assert_eq!(table(), full);
+    });
+}
+
+/// The raw expressions of all rules in the table, without the names that the kernel gave to sets.
+fn expressions() -> Vec<Vec<u8>> {
+    let mut socket = Netfilter::open().unwrap();
+    let mut name = Attributes::default();
+    name.text(object::RULE_TABLE, "netavark");
+    let request = Request { subsystem: SUBSYSTEM, kind: message::GET_RULE, family: family::INET };
+    let mut all = Vec::new();
+    socket
+        .list(request, &name, |event| {
+            if let ListEvent::Entry(entry) = event {
+                let found = attributes(entry).find(|(kind, _)| *kind == object::RULE_EXPRESSIONS);
+                all.push(found.unwrap().1.to_vec());
+            }
+        })
+        .unwrap();
+    // `__set7` and `__map7`: the digit says nothing.
+    for rule in &mut all {
+        for i in 0..rule.len().saturating_sub(6) {
+            if [&b"__set"[..], b"__map"].contains(&&rule[i..i + 5]) {
+                rule[i + 5] = b'0';
+            }
+        }
+    }
+    all
+}
+
+fn load(text: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success());
+}
+
+#[test]
+fn the_kernel_holds_what_nft_would_have_made() {
+    in_new_namespace("the_kernel_holds_what_nft_would_have_made", || {
+        let (mut network, ports) = everything();
+        network.outbound_addr6 = "2001:db8::9".parse().ok();
+        for subnet in ["10.90.4.0/22", "10.91.0.1/32"] {
+            network.subnets.as_mut().unwrap().push(subnet.parse().unwrap());
+        }
+        setup(&network, &ports).unwrap();
+        let (text, ours) = (table(), expressions());
+        nft(&["flush", "ruleset"]);
+        load(&text);
+        assert_eq!(table(), text);
+        for (ours, theirs) in ours.iter().zip(&expressions()) {
+            assert_eq!(ours, theirs);
+        }
+        assert_eq!(ours.len(), expressions().len());
+        // And as nft's rules they are recognised.
+        teardown(&network, &ports, true).unwrap();
+        let rest = table();
+        assert!(!rest.contains("10.8") && !rest.contains("fd10") && !rest.contains("podman0"), "{rest}");
+    });
+}
+
+#[test]
+fn rules_of_others_stay() {
+    in_new_namespace("rules_of_others_stay", || {
+        let (network, ports) = everything();
+        setup(&network, &ports).unwrap();
+        for rule in [
+            "ip saddr 10.88.0.0/16 counter accept",
+            "ip saddr 10.88.0.0/16 accept comment \"mine\"",
+            "iifname \"podman*\" drop",
+            "meta nfproto ipv4 accept",
+            "tcp dport != 8080 accept",
+        ] {
+            load(&format!("add rule inet netavark FORWARD {rule}\n"));
+        }
+        teardown(&network, &ports, true).unwrap();
+        let rest = table();
+        for kept in ["counter", "mine", "podman*", "nfproto", "!= 8080"] {
+            assert!(rest.contains(kept), "{kept}: {rest}");
+        }
+    });
+}
+
+#[test]
+fn a_table_that_has_gone_is_no_error() {
+    in_new_namespace("a_table_that_has_gone_is_no_error", || {
+        let (network, ports) = everything();
+        teardown(&network, &ports, true).unwrap();
+        setup(&network, &ports).unwrap();
+        nft(&["delete", "table", "inet", "netavark"]);
+        teardown(&network, &ports, false).unwrap();
+        teardown(&network, &ports, true).unwrap();
+    });
+}
+
+#[test]
+fn a_refusal_names_the_rule_and_leaves_nothing() {
+    in_new_namespace("a_refusal_names_the_rule_and_leaves_nothing", || {
+        let (network, ports) = everything();
+        // A chain of that name of another kind is in the way.
+        load("table inet netavark {\n chain OUTPUT { type filter hook output priority 0\n }\n }\n");
+        let before = table();
+        let error = setup(&network, &ports).unwrap_err().to_string();
+        assert!(
+            error.starts_with("nftables error: the kernel refused the ruleset at \"add chain OUTPUT {"),
+            "{error}"
+        );
+        assert_eq!(table(), before);
+    });
+}
+
+#[test]
+fn everything_comes_back_after_a_flush() {
+    in_new_namespace("everything_comes_back_after_a_flush", || {
+        let (network, ports) = everything();
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::new(directory.path());
+        assert!(state.load().unwrap().is_none());
+        assert!(state.save("nftables", &network, &ports).unwrap());
+        assert!(!state.save("nftables", &network, &ports).unwrap());
+        setup(&network, &ports).unwrap();
+        let before = table();
+        nft(&["flush", "ruleset"]);
+        restore(&state.load().unwrap().unwrap()).unwrap();
+        assert_eq!(table(), before);
+        // Without a flush nothing is added twice.
+        restore(&state.load().unwrap().unwrap()).unwrap();
+        assert_eq!(table(), before);
+        state.forget(&ports, true).unwrap();
+        assert!(state.load().unwrap().unwrap().networks.is_empty());
+    });
+}
+
+#[test]
+fn thousands_of_ports_go_in_at_once() {
+    in_new_namespace("thousands_of_ports_go_in_at_once", || {
+        let network = network(&["10.88.0.0/16"]);
+        let all = ports(&network, &[mapping("", "udp", 1, 1, u16::MAX)]);
+        setup(&network, &all).unwrap();
+        teardown(&network, &all, false).unwrap();
+        let without = expressions().len();
+        // As single rules: a message of a megabyte.
+        let list: Vec<_> = (1..=2000).map(|port| mapping("", "tcp", port, port, 1)).collect();
+        let many = ports(&network, &list);
+        setup(&network, &many).unwrap();
+        assert_eq!(expressions().len(), without + 4 * 2000);
+        teardown(&network, &many, false).unwrap();
+        assert_eq!(expressions().len(), without);
+    });
+}
+
+#[test]
+fn the_older_contract_has_no_connection_mark() {
+    in_new_namespace("the_older_contract_has_no_connection_mark", || {
+        let (mut network, mut ports) = everything();
+        network.compat = Compat::One;
+        ports.compat = Compat::One;
+        setup(&network, &ports).unwrap();
+        let text = table();
+        assert!(!text.contains("ct mark"), "{text}");
+        network.compat = Compat::Two;
+        ports.compat = Compat::Two;
+        teardown(&network, &ports, true).unwrap();
+        assert!(!table().contains("nv_"));
     });
 }

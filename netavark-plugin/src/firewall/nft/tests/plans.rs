@@ -1,0 +1,288 @@
+//! Plans as text: what would be changed in a given table, without a kernel.
+
+use super::fixtures::{ID, mapping, network, ports};
+use crate::error::Result;
+use crate::firewall::nft::decode::Listed;
+use crate::firewall::nft::plan::{Look, Plan, Ruleset, Step, Wanted};
+use crate::firewall::nft::rule::Rule;
+use crate::firewall::nft::{network, ports};
+use crate::firewall::{NetworkRules, PortRules};
+use crate::spec::Compat;
+use crate::spec::validate::Isolation;
+use std::collections::BTreeMap;
+
+/// A table in memory: chains with handles and rules.
+#[derive(Default)]
+struct Table {
+    chains: BTreeMap<String, Vec<(u64, Rule)>>,
+    last_handle: u64,
+}
+
+impl Table {
+    /// What would be read of it.
+    fn read(&self, wanted: &Wanted) -> Ruleset {
+        let mut ruleset = Ruleset::default();
+        for (chain, look) in wanted.iter() {
+            let Some(rules) = self.chains.get(chain) else { continue };
+            let listed = rules.iter().filter(|_| look == Look::Rules).map(|(handle, rule)| Listed {
+                chain: chain.to_owned(),
+                handle: *handle,
+                rule: Some(rule.clone()),
+            });
+            ruleset.add_chain(chain, listed.collect());
+        }
+        ruleset
+    }
+
+    fn apply(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.last_handle += 1;
+            let handle = self.last_handle;
+            match step {
+                Step::Table => {}
+                Step::BaseChain(base) => drop(self.chains.entry(base.name.to_owned()).or_default()),
+                Step::Chain(chain) => drop(self.chains.entry(chain.clone()).or_default()),
+                Step::Append(chain, rule) => {
+                    self.chains.get_mut(chain).unwrap().push((handle, rule.clone()));
+                }
+                Step::Insert(chain, rule) => {
+                    self.chains.get_mut(chain).unwrap().insert(0, (handle, rule.clone()));
+                }
+                Step::Delete { chain, handle, .. } => {
+                    let rules = self.chains.get_mut(chain).unwrap();
+                    let at = rules.iter().position(|(found, _)| found == handle).unwrap();
+                    rules.remove(at);
+                }
+                Step::DeleteChain(chain) => {
+                    self.chains.remove(chain).unwrap();
+                    let jumps = self.chains.values().flatten().any(|(_, rule)| rule.jumps_to(chain));
+                    assert!(!jumps, "something still jumps to {chain}");
+                }
+            }
+        }
+    }
+
+    /// Plans, applies, and gives the plan as text. The looking and the planning must agree on the chains.
+    fn change(&mut self, wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> String {
+        let mut changes = Plan::new(self.read(wanted));
+        plan(&mut changes).unwrap();
+        let steps = changes.into_steps();
+        self.apply(&steps);
+        steps.iter().map(|step| format!("{step}\n")).collect()
+    }
+
+    fn set_up(&mut self, network: &NetworkRules, ports: &PortRules) -> String {
+        let mut wanted = Wanted::default();
+        network::look_to_add(network, &mut wanted);
+        ports::look_to_add(ports, false, &mut wanted);
+        self.change(&wanted, |plan| {
+            network::add(plan, network);
+            ports::add(plan, ports, false)
+        })
+    }
+
+    fn tear_down(&mut self, network: &NetworkRules, ports: &PortRules, complete: bool) -> String {
+        let mut wanted = Wanted::default();
+        ports::look_to_remove(ports, complete, &mut wanted);
+        if complete {
+            network::look_to_remove(network, &mut wanted);
+        }
+        self.change(&wanted, |plan| {
+            ports::remove(plan, ports, complete);
+            if complete {
+                network::remove(plan, network);
+            }
+            Ok(())
+        })
+    }
+
+    fn text(&self, chain: &str) -> Vec<String> {
+        self.chains[chain].iter().map(|(_, rule)| rule.to_string()).collect()
+    }
+}
+
+#[test]
+fn the_first_container_of_a_dual_stack_network() {
+    let mut network = network(&["10.88.0.0/16", "fd10:88:a::/64"]);
+    network.dns_port = 1053;
+    let ports = ports(&network, &[mapping("", "tcp", 8080, 80, 1)]);
+    let mut table = Table::default();
+    insta::assert_snapshot!("first_container", table.set_up(&network, &ports));
+    // Everything shared is there for the second one.
+    let mut second = ports.clone();
+    second.container_id = "c2".to_owned();
+    second.container_ip_v4 = "10.88.0.3".parse().ok();
+    second.container_ip_v6 = None;
+    second.port_mappings = Some(vec![mapping("198.51.100.1", "udp", 53, 5353, 1)]);
+    let steps = table.set_up(&network, &second);
+    insta::assert_snapshot!("second_container", strip_shared(&steps));
+    insta::assert_snapshot!("teardown_of_one", table.tear_down(&network, &second, false));
+    insta::assert_snapshot!("teardown_of_the_last", table.tear_down(&network, &ports, true));
+    assert!(table.chains.keys().all(|chain| !chain.starts_with("nv_")));
+    assert_eq!(table.chains.values().map(Vec::len).sum::<usize>(), 3 + 1 + 1 + 1 + 1 + 1);
+}
+
+/// Without the table and the chains that are always asked for.
+fn strip_shared(steps: &str) -> String {
+    let kept =
+        steps.lines().filter(|l| *l != "add table" && (!l.starts_with("add chain") || l.contains("nv_")));
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn isolation_of_each_kind() {
+    let chains = ["NETAVARK-ISOLATION-1", "NETAVARK-ISOLATION-2", "NETAVARK-ISOLATION-3"];
+    let mut table = Table::default();
+    for (bridge, isolation) in
+        [("a", Isolation::Never), ("b", Isolation::Normal), ("c", Isolation::Strict), ("d", Isolation::Never)]
+    {
+        let mut network = network(&[]);
+        bridge.clone_into(&mut network.bridge_name);
+        network.isolation = isolation;
+        let none = ports(&network, &[]);
+        table.set_up(&network, &none);
+        // Once only.
+        table.set_up(&network, &none);
+    }
+    let text = chains.map(|chain| format!("{chain}\n  {}", table.text(chain).join("\n  "))).join("\n");
+    insta::assert_snapshot!("isolation", text);
+}
+
+#[test]
+fn a_table_of_the_older_contract_gets_the_mark_before_the_isolation() {
+    let mut table = Table::default();
+    let mut old = network(&["10.88.0.0/16"]);
+    old.compat = Compat::One;
+    let old_ports = ports(&old, &[mapping("", "tcp", 80, 80, 2)]);
+    table.set_up(&old, &old_ports);
+    assert_eq!(table.text("FORWARD")[..2], ["ct state invalid drop", "jump NETAVARK-ISOLATION-1"]);
+    let dnat = format!("nv_{}_10_88_0_0_nm16_dnat", &ID[..8]);
+    assert_eq!(table.text(&dnat)[2], "tcp dport 80 dnat ip to 10.88.0.2:80");
+
+    // The caller is replaced while the container runs: teardown takes the older rules all the same.
+    let new = network(&["10.88.0.0/16"]);
+    let mut other = network(&["10.89.0.0/24"]);
+    other.network_id = "ffffffff00".to_owned();
+    other.bridge_name = "podman1".to_owned();
+    table.set_up(&other, &ports(&other, &[]));
+    let mark = table.text("FORWARD").iter().position(|r| r == "ct mark & 0x00001000 == 0x00001000 accept");
+    let jump = table.text("FORWARD").iter().position(|r| r == "jump NETAVARK-ISOLATION-1");
+    assert!(mark.unwrap() < jump.unwrap());
+    table.tear_down(&new, &ports(&new, &[mapping("", "tcp", 80, 80, 2)]), false);
+    assert!(table.text(&dnat).is_empty() && table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+}
+
+#[test]
+fn two_networks_with_the_same_subnet_keep_each_others_rules() {
+    let mut table = Table::default();
+    let one = network(&["10.88.0.0/16"]);
+    let mut two = one.clone();
+    two.network_id = "ffffffff00".to_owned();
+    let (one_ports, two_ports) = (ports(&one, &[]), ports(&two, &[]));
+    table.set_up(&one, &one_ports);
+    let before = table.text("FORWARD");
+    table.set_up(&two, &two_ports);
+    assert_eq!(table.text("INPUT").len(), 2);
+    table.tear_down(&one, &one_ports, true);
+    assert_eq!((table.text("INPUT").len(), table.text("FORWARD")), (1, before));
+    assert_eq!(table.text("POSTROUTING").len(), 2);
+    table.tear_down(&two, &two_ports, true);
+    assert_eq!((table.text("INPUT").len(), table.text("FORWARD").len()), (0, 3));
+}
+
+#[test]
+fn internal_networks_reach_the_dns_server_and_nothing_else() {
+    let mut network = network(&["10.88.0.0/16"]);
+    network.internal = true;
+    network.dns_port = 1053;
+    let ports = ports(&network, &[mapping("", "tcp", 8080, 80, 1)]);
+    let mut table = Table::default();
+    insta::assert_snapshot!("internal", strip_shared(&table.set_up(&network, &ports)));
+    table.tear_down(&network, &ports, true);
+    assert!(table.text("INPUT").is_empty() && table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+}
+
+#[test]
+fn host_addresses_choose_the_family() {
+    let network = network(&["10.88.0.0/16", "fd10::/64"]);
+    let count = |host: &str| {
+        let ports = ports(&network, &[mapping(host, "tcp", 80, 80, 1)]);
+        let mut table = Table::default();
+        table.set_up(&network, &ports);
+        table.text("NETAVARK-HOSTPORT-DNAT")
+    };
+    assert_eq!(count("").len(), 2);
+    for (host, rule) in [
+        ("0.0.0.0", "tcp dport 80 jump nv_2f259bab_10_88_0_0_nm16_dnat"),
+        ("::", "tcp dport 80 jump nv_2f259bab_fd10--_nm64_dnat"),
+        ("198.51.100.7", "ip daddr 198.51.100.7 tcp dport 80 jump nv_2f259bab_10_88_0_0_nm16_dnat"),
+        ("2001:db8::7", "ip6 daddr 2001:db8::7 tcp dport 80 jump nv_2f259bab_fd10--_nm64_dnat"),
+    ] {
+        assert_eq!(count(host), [rule]);
+    }
+}
+
+#[test]
+fn mappings_that_make_no_sense_are_refused_and_torn_down_without_a_word() {
+    let network = network(&["10.88.0.0/16"]);
+    for (bad, text) in [
+        (mapping("blah", "tcp", 8080, 80, 1), "invalid host ip \"blah\" provided for port 8080"),
+        (
+            mapping("", "icmp", 8080, 80, 1),
+            "nftables error: protocol \"icmp\" of port 8080 has no ports or is unknown",
+        ),
+        (mapping("", "tcp", 65_530, 80, 10), "a range of 10 ports from 65530 to 80 goes beyond 65535"),
+        (mapping("", "tcp", 80, 65_535, 2), "a range of 2 ports from 80 to 65535 goes beyond 65535"),
+    ] {
+        let ports = ports(&network, &[bad]);
+        let mut plan = Plan::new(Ruleset::default());
+        assert_eq!(ports::add(&mut plan, &ports, false).unwrap_err().to_string(), text);
+        let mut table = Table::default();
+        assert_eq!(table.tear_down(&network, &ports, true), "");
+    }
+}
+
+#[test]
+fn outbound_addresses_replace_the_masquerade() {
+    let mut network = network(&["10.88.0.0/16", "fd10::/64"]);
+    network.outbound_addr4 = "198.51.100.9".parse().ok();
+    network.outbound_addr6 = "2001:db8::9".parse().ok();
+    let mut table = Table::default();
+    table.set_up(&network, &ports(&network, &[]));
+    assert_eq!(
+        table.text("nv_2f259bab_10_88_0_0_nm16")[1],
+        "ip daddr != 224.0.0.0/4 snat ip to 198.51.100.9"
+    );
+    assert_eq!(table.text("nv_2f259bab_fd10--_nm64")[1], "ip6 daddr != ff00::/8 snat ip6 to 2001:db8::9");
+}
+
+#[test]
+fn a_long_range_is_one_rule_and_nothing_is_left_of_it() {
+    let network = network(&["10.88.0.0/16"]);
+    let ports = ports(&network, &[mapping("", "udp", 1, 1, u16::MAX)]);
+    let mut table = Table::default();
+    let steps = table.set_up(&network, &ports);
+    insta::assert_snapshot!("long_range", strip_shared(&steps));
+    table.tear_down(&network, &ports, false);
+    assert!(table.text("nv_2f259bab_10_88_0_0_nm16_dnat").is_empty());
+}
+
+#[test]
+fn a_restore_adds_nothing_twice() {
+    let network = network(&["10.88.0.0/16"]);
+    let ports = ports(&network, &[mapping("", "tcp", 8080, 80, 3)]);
+    let mut wanted = Wanted::default();
+    network::look_to_add(&network, &mut wanted);
+    ports::look_to_add(&ports, true, &mut wanted);
+    let mut table = Table::default();
+    let restore = |table: &mut Table| {
+        strip_shared(&table.change(&wanted, |plan| {
+            network::add(plan, &network);
+            ports::add(plan, &ports, true)
+        }))
+    };
+    let first = restore(&mut table);
+    assert!(first.contains("add rule nv_"));
+    let again = restore(&mut table);
+    assert!(!again.contains("rule"), "{again}");
+}
