@@ -15,13 +15,14 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{UsageWho, getrusage};
 use slipway_lab::{now, starved};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A stream that does not move for so long will not.
 const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
-                     upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS";
+                     upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS | timed PROGRAM WORDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +47,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
         ["half-close", to] => half_close(address(to)?),
         ["start-up", program @ ..] if !program.is_empty() => start_up(program),
+        ["timed", program, words @ ..] => timed(program, words),
         _ => Err(invalid(USAGE)),
     }
 }
@@ -271,4 +273,17 @@ fn start_up(words: &[&str]) -> io::Result<()> {
     let status = child.wait()?;
     ready.map_err(|_| invalid(format!("ended before it was ready: {status}")))?;
     writeln!(io::stdout(), "{:.3}", took.as_secs_f64() * 1e3)
+}
+
+/// Runs a program to its end with this one's standard input: milliseconds, and the most memory (KiB) that it or
+/// anything it waited for ever had resident. What it prints goes to standard error, so that a failure is explained.
+fn timed(program: &str, words: &[&str]) -> io::Result<()> {
+    let start = now();
+    let status = Command::new(program).args(words).stdout(io::stderr()).status()?;
+    let took = start.elapsed();
+    if !status.success() {
+        return Err(io::Error::other(format!("{program}: {status}")));
+    }
+    let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    writeln!(io::stdout(), "{:.3} {peak}", took.as_secs_f64() * 1e3)
 }

@@ -44,6 +44,8 @@ pub(crate) const ALL: &[Need] = &[
     ("crun", "crun"),
     ("conmon", "conmon"),
     ("rootlesskit", "rootlesskit"),
+    ("ss", "iproute2"),
+    ("nft", "nftables"),
 ];
 
 /// What the bench compares with, on top of [`ALL`].
@@ -53,6 +55,8 @@ pub(crate) const BENCH: &[Need] = &[
     ("pasta", "passt"),
     ("ip", "iproute2"),
     ("setpriv", "util-linux"),
+    ("dnsperf", "dnsperf"),
+    ("taskset", "util-linux"),
 ];
 
 /// Installs what is missing when run by root on Debian; otherwise says what to run.

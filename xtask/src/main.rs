@@ -41,13 +41,15 @@ enum Chore {
     Lint,
     /// Measure against the peers, interleaved, and print the table.
     Bench {
+        /// Which parts; all of them without this.
+        parts: Vec<bench::Part>,
         /// Rounds; every subject runs once in each.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
-        /// Only the rows whose name contains this.
+        /// Of the stack, only the rows whose name contains this.
         #[arg(long)]
         only: Option<String>,
-        /// Measure this binary instead of building one.
+        /// Measure this binary as the stack instead of building one.
         #[arg(long)]
         binary: Option<PathBuf>,
         /// Put the table into docs/performance.md.
@@ -70,8 +72,8 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test { no_lint } => test::run(!no_lint),
         Chore::Lint => lint::run(),
-        Chore::Bench { rounds, only, binary, write } => {
-            bench::run(&bench::Wish { rounds, only, binary, write })
+        Chore::Bench { parts, rounds, only, binary, write } => {
+            bench::run(&bench::Wish { parts, rounds, only, binary, write })
         }
         Chore::Install { prefix } => install::run(&prefix),
         Chore::Man => install::man_pages(&tool::target().join("man")),

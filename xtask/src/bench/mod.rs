@@ -5,13 +5,17 @@
 //! A B), so that a busy neighbour hits all of them; the table shows medians and ratios. No measurement takes longer
 //! than a few seconds, and no packet leaves the namespaces.
 //!
-//! `rows` says what is measured, `stage` sets a subject up, `table` does the arithmetic and the page.
+//! `rows` says what is measured, `stage` sets a subject up, `table` does the arithmetic and the page. `dns` and
+//! `netavark` are duels of ours with the one program each stands in for, on machines of their own.
 
+mod dns;
+mod duel;
+mod netavark;
 mod rows;
 mod stage;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use slipway_lab::{Lab, LabOptions, peer, which};
 
@@ -22,9 +26,22 @@ use rows::Row;
 use stage::{Stage, Subject};
 use table::{Result, Table};
 
+/// The parts of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// The user-space stack against slirp4netns and pasta.
+    Stack,
+    /// aardvark-dns against the original.
+    Dns,
+    /// netavark against the original.
+    Netavark,
+}
+
 /// What the person asked for.
 #[derive(Debug)]
 pub(crate) struct Wish {
+    /// The parts; none means all.
+    pub(crate) parts: Vec<Part>,
     /// How often every subject does every row.
     pub(crate) rounds: usize,
     /// Only rows with this in their name.
@@ -40,15 +57,61 @@ pub(crate) fn run(wish: &Wish) -> Done {
     if let Err(error) = deps::ensure(deps::BENCH) {
         println!("{error}\nxtask: peers that are missing are left out");
     }
-    let binary = match &wish.binary {
-        Some(path) => path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?,
-        None => install::release("slirp-compat", "slipway")?,
-    };
     tool::run(&mut cargo(&["build", "--release", "--quiet", "--package", "slipway-lab"]))?;
     let peer =
         Some(tool::target().join("release/slipway-lab-peer")).filter(|path| path.is_file()).or_else(peer);
     let peer = peer.ok_or("slipway-lab-peer was not built")?;
-    let mut programs = vec![("slirp4netns-ours".to_owned(), binary), ("slipway-lab-peer".to_owned(), peer)];
+    let wanted = |part| wish.parts.is_empty() || wish.parts.contains(&part);
+    if wanted(Part::Stack) {
+        stack(wish, &peer)?;
+    }
+    if wanted(Part::Dns) || wanted(Part::Netavark) {
+        duels(wish, &peer, &wanted)?;
+    }
+    Ok(())
+}
+
+/// Ours against the program it stands in for, one part after the other.
+fn duels(wish: &Wish, peer: &Path, wanted: &dyn Fn(Part) -> bool) -> Done {
+    let built = |package, program, variable: &str| match std::env::var_os(variable) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => install::release(package, program),
+    };
+    let resolver = built("slipway-dns", "aardvark-dns", "SLIPWAY_AARDVARK_BINARY")?;
+    let load = load();
+    if wanted(Part::Dns) {
+        let duel = dns::run(wish.rounds, &resolver, peer)?;
+        duel_done("dns", &duel, wish, &load)?;
+    }
+    if wanted(Part::Netavark) {
+        let plumber = built("slipway-netavark", "netavark", "SLIPWAY_NETAVARK_BINARY")?;
+        let duel = netavark::run(wish.rounds, (&plumber, &resolver), peer)?;
+        duel_done("netavark", &duel, wish, &load)?;
+    }
+    Ok(())
+}
+
+fn duel_done(name: &str, duel: &duel::Duel, wish: &Wish, load: &str) -> Done {
+    println!("\n{}", duel.markdown());
+    if wish.write {
+        table::put(name, &table::machine(&duel.rival, wish.rounds, load), &duel.markdown())?;
+    }
+    Ok(())
+}
+
+/// The load average of the last minute.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn stack(wish: &Wish, peer: &Path) -> Done {
+    let binary = match &wish.binary {
+        Some(path) => path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?,
+        None => install::release("slirp-compat", "slipway")?,
+    };
+    let mut programs =
+        vec![("slirp4netns-ours".to_owned(), binary), ("slipway-lab-peer".to_owned(), peer.to_owned())];
     let mut subjects = vec![Subject::Slipway];
     for (subject, program) in [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")] {
         if let Some(path) = which(program) {
@@ -57,8 +120,7 @@ pub(crate) fn run(wish: &Wish) -> Done {
         }
     }
     subjects.push(Subject::Host);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
+    let load = load();
     let _allowed = Allowed::cubic();
     let options = LabOptions { programs, congestion: Some("cubic".to_owned()) };
     let lab = Lab::new(&options).or_else(|_| Lab::new(&LabOptions { congestion: None, ..options.clone() }));
@@ -66,7 +128,7 @@ pub(crate) fn run(wish: &Wish) -> Done {
     let table = measure(&lab, wish, &subjects);
     println!("\n{}", table.markdown());
     if wish.write {
-        table::write(&table, wish.rounds, load)?;
+        table::write(&table, wish.rounds, &load)?;
     }
     Ok(())
 }

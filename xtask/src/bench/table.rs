@@ -149,7 +149,7 @@ impl Table {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = sorted.get(sorted.len() / 2).copied()?;
@@ -159,7 +159,7 @@ fn median(values: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2 - 1).map(|lower| f64::midpoint(*lower, upper))
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1000.0 => format!("{:.1} k", value / 1000.0),
         middle if middle >= 100.0 => format!("{value:.0}"),
@@ -168,29 +168,28 @@ fn number(value: f64) -> String {
     }
 }
 
-const BEGIN: &str = "<!-- table: begin -->";
-const END: &str = "<!-- table: end -->";
-
 /// Puts the table, with the machine it was taken on, into docs/performance.md.
 pub(crate) fn write(table: &Table, rounds: usize, load: &str) -> Done {
+    let peers = ["slirp4netns", "pasta"].map(|program| first_line(program.as_ref())).join("; ");
+    put("table", &machine(&peers, rounds, load), &table.markdown())
+}
+
+/// Puts a table between its two marks in docs/performance.md.
+pub(super) fn put(name: &str, machine: &str, table: &str) -> Done {
     let path = tool::root().join("docs/performance.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (head, rest) = page.split_once(BEGIN).ok_or_else(|| format!("{}: no {BEGIN}", path.display()))?;
-    let (_, tail) = rest.split_once(END).ok_or_else(|| format!("{}: no {END}", path.display()))?;
-    let text = format!("{head}{BEGIN}\n{}\n\n{}{END}{tail}", machine(rounds, load), table.markdown());
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
+    let (head, rest) = page.split_once(&begin).ok_or_else(|| format!("{}: no {begin}", path.display()))?;
+    let (_, tail) = rest.split_once(&end).ok_or_else(|| format!("{}: no {end}", path.display()))?;
+    let text = format!("{head}{begin}\n{machine}\n\n{table}{end}{tail}");
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{}", path.display());
     Ok(())
 }
 
 /// The machine and the programs, as a paragraph.
-fn machine(rounds: usize, load: &str) -> String {
+pub(super) fn machine(peers: &str, rounds: usize, load: &str) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let said = |program: &str| {
-        let mut command = std::process::Command::new(program);
-        let text = command.arg("--version").output().map(|output| output.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
-    };
     let info = read("/proc/cpuinfo");
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -202,15 +201,20 @@ fn machine(rounds: usize, load: &str) -> String {
         .map(|output| output.stdout)
         .unwrap_or_default();
     format!(
-        "Taken on {} with {cores} cores of {}, {} GiB, Linux {}; peers: {}; {}. Medians of {rounds} rounds, the worst \
+        "Taken on {} with {cores} cores of {}, {} GiB, Linux {}; peers: {peers}. Medians of {rounds} rounds, the worst \
          round in brackets. Load average before the start: {load} (above 0.5 somebody else was busy, too).",
         String::from_utf8_lossy(&day).trim(),
         model.trim_start_matches([' ', '\t', ':']),
         kib.div_ceil(1 << 20),
         read("/proc/sys/kernel/osrelease").trim(),
-        said("slirp4netns"),
-        said("pasta"),
     )
+}
+
+/// What a program says of its version.
+pub(super) fn first_line(program: &std::path::Path) -> String {
+    let mut command = std::process::Command::new(program);
+    let text = command.arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -1,0 +1,182 @@
+//! Two programs that do the same work in turn: ours and the one it replaces.
+//!
+//! A duel is a list of rows; each holds the values of both sides and what ours is held against. Where the rival is
+//! not installed its cells stay empty and the rows that need it have no verdict.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::table::{median, number};
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The program of this tree.
+    Ours,
+    /// The one it stands in for.
+    Stock,
+}
+
+/// What ours is held against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    /// At least this much times the other's.
+    AtLeast(f64),
+    /// At most this much times the other's.
+    AtMost(f64),
+    /// At most this much times our own figure in another row.
+    OfOurs(f64, &'static str),
+    /// Nothing at all.
+    Zero,
+}
+
+/// One row: what was measured, how often, by whom.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) goal: Goal,
+    ours: Vec<f64>,
+    stock: Vec<f64>,
+}
+
+impl Row {
+    /// An empty one.
+    pub(crate) fn new(name: &'static str, unit: &'static str, goal: Goal) -> Self {
+        Self { name, unit, goal, ours: Vec::new(), stock: Vec::new() }
+    }
+
+    /// One measurement.
+    pub(crate) fn add(&mut self, side: Side, value: f64) {
+        match side {
+            Side::Ours => self.ours.push(value),
+            Side::Stock => self.stock.push(value),
+        }
+    }
+
+    fn cell(values: &[f64]) -> String {
+        let Some(middle) = median(values) else { return String::new() };
+        let low = values.iter().copied().reduce(f64::min).unwrap_or(middle);
+        let high = values.iter().copied().reduce(f64::max).unwrap_or(middle);
+        if values.len() > 1 {
+            format!("{} ({} to {})", number(middle), number(low), number(high))
+        } else {
+            number(middle)
+        }
+    }
+}
+
+/// All rows of one duel.
+#[derive(Debug)]
+pub(crate) struct Duel {
+    /// The rival's name, as the column's head.
+    pub(crate) rival: String,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Duel {
+    /// One measurement; an unknown row is a slip of the bench and is said.
+    pub(crate) fn add(&mut self, name: &str, side: Side, value: f64) {
+        match self.rows.iter_mut().find(|row| row.name == name) {
+            Some(row) => row.add(side, value),
+            None => println!("  no row {name}"),
+        }
+    }
+
+    /// The table.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("| work | slipway | {} | ratio | goal |\n|---|---|---|---|---|\n", self.rival);
+        for row in self.rows.iter().filter(|row| !row.ours.is_empty() || !row.stock.is_empty()) {
+            let ratio = median(&row.ours).zip(median(&row.stock)).filter(|(_, stock)| *stock > 0.0);
+            let ratio = ratio.map_or_else(String::new, |(ours, stock)| format!("{:.2}", ours / stock));
+            let _ = writeln!(
+                text,
+                "| {}, {} | {} | {} | {ratio} | {} |",
+                row.name,
+                row.unit,
+                Row::cell(&row.ours),
+                Row::cell(&row.stock),
+                self.verdict(row)
+            );
+        }
+        text
+    }
+
+    fn verdict(&self, row: &Row) -> String {
+        let (ours, stock) = (median(&row.ours), median(&row.stock));
+        let (text, met) = match row.goal {
+            Goal::AtLeast(times) => {
+                (format!(">= {times} x"), ours.zip(stock).map(|(ours, stock)| ours >= stock * times))
+            }
+            Goal::AtMost(times) => {
+                (format!("<= {times} x"), ours.zip(stock).map(|(ours, stock)| ours <= stock * times))
+            }
+            Goal::OfOurs(times, name) => {
+                let other = self.rows.iter().find(|other| other.name == name);
+                let other = other.and_then(|other| median(&other.ours));
+                (
+                    format!("<= {times} x ours of \"{name}\""),
+                    ours.zip(other).map(|(ours, other)| ours <= other * times),
+                )
+            }
+            Goal::Zero => ("none".to_owned(), ours.map(|ours| ours == 0.0)),
+        };
+        match met {
+            Some(true) => format!("{text}: met"),
+            Some(false) => format!("{text}: **not met**"),
+            None => text,
+        }
+    }
+}
+
+/// The rival: what the environment variable names, or the first of the places where distributions put it.
+pub(crate) fn rival(variable: &str, name: &str) -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(variable).map(PathBuf::from) {
+        if named.is_file() {
+            return Some(named);
+        }
+        println!("xtask: {variable}={} is not a file", named.display());
+        return None;
+    }
+    let places = ["/usr/lib/podman", "/usr/libexec/podman", "/usr/local/libexec/podman"];
+    places.iter().map(|place| PathBuf::from(place).join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_compare_the_medians() {
+        let mut duel = Duel {
+            rival: "stock 1.0".to_owned(),
+            rows: vec![
+                Row::new("speed", "1/s", Goal::AtLeast(1.5)),
+                Row::new("memory", "MB", Goal::AtMost(1.0)),
+                Row::new("hundredth", "ms", Goal::OfOurs(1.3, "memory")),
+                Row::new("lost", "queries", Goal::Zero),
+            ],
+        };
+        for (name, side, value) in [
+            ("speed", Side::Ours, 160.0),
+            ("speed", Side::Ours, 10.0),
+            ("speed", Side::Ours, 170.0),
+            ("speed", Side::Stock, 100.0),
+            ("memory", Side::Ours, 3.0),
+            ("memory", Side::Stock, 2.0),
+            ("hundredth", Side::Ours, 3.5),
+            ("lost", Side::Ours, 0.0),
+        ] {
+            duel.add(name, side, value);
+        }
+        let text = duel.markdown();
+        for expected in [
+            "| speed, 1/s | 160 (10.0 to 170) | 100 | 1.60 | >= 1.5 x: met |",
+            "| memory, MB | 3.00 | 2.00 | 1.50 | <= 1 x: **not met** |",
+            "<= 1.3 x ours of \"memory\": met",
+            "| none: met |",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}
