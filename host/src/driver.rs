@@ -31,7 +31,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slipway_netstack::addr::canonical;
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::{Client, Errno, Event, Meta};
+use slipway_netstack::upstream::{Client, Errno, Event, Forwarded};
 use slipway_netstack::{Engine, FlowId, Instant};
 use std::io;
 use std::net::SocketAddr;
@@ -336,24 +336,19 @@ impl Driver {
         Ok(flow)
     }
 
-    /// `listener`, the socket of a forwarded UDP port that leads to `guest`, received `payload` from `client`: one
-    /// datagram, or a train of datagrams of `segment` bytes. Answers leave through `listener`, from the address that the
-    /// client sent to; the caller alone reads from it, and says when it is to be closed ([`Driver::release_udp`]).
+    /// `listener`, the socket of a forwarded UDP port, received `datagrams`. Answers leave through it, from the address that
+    /// the client sent to; the caller alone reads from it, and says when it is to be closed ([`Driver::release_udp`]).
     ///
     /// # Errors
     /// When the engine has no place for it; the datagrams are lost, as on any network.
     pub fn accept_udp(
         &mut self,
         listener: &Rc<OwnedFd>,
-        client: Client,
-        guest: SocketAddr,
-        payload: &[u8],
-        segment: usize,
-        meta: Meta,
+        datagrams: &Forwarded<'_>,
     ) -> Result<FlowId, DropReason> {
         let now = clock::now();
-        let client = Client { address: canonical(client.address), ..client };
-        let inbound = self.engine.accept_udp(now, client, guest, payload, segment, meta)?;
+        let client = Client { address: canonical(datagrams.client.address), ..datagrams.client };
+        let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams })?;
         self.busy = true;
         if inbound.new {
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);

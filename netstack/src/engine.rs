@@ -32,7 +32,7 @@ use crate::transport::table::{Key, Kind, Table};
 use crate::transport::tcp::{self, Opening, Tcp};
 use crate::transport::timer::Timers;
 use crate::transport::udp::{self, Role, Udp};
-use crate::upstream::{Client, Event, Meta, Upstream};
+use crate::upstream::{Event, Forwarded, Upstream};
 use crate::within::Within;
 use crate::within::dns::Nameservers;
 use core::hash::Hasher;
@@ -288,21 +288,12 @@ impl Engine {
         Ok(id)
     }
 
-    /// A forwarded UDP port that leads to `guest` received `payload` from `client`: one datagram, or a train of datagrams
-    /// of `segment` bytes. Answers of the guest leave through the socket that the caller attaches to a new flow.
+    /// A forwarded UDP port received datagrams. Answers of the guest leave through the socket that the caller attaches to a new flow.
     ///
     /// # Errors
     /// When the flow cannot be made; the datagrams are dropped and counted.
-    pub fn accept_udp(
-        &mut self,
-        now: Instant,
-        client: Client,
-        guest: SocketAddr,
-        payload: &[u8],
-        segment: usize,
-        meta: Meta,
-    ) -> Result<Inbound, DropReason> {
-        let result = self.inbound_udp(now, client, guest, payload, segment, meta);
+    pub fn accept_udp(&mut self, now: Instant, datagrams: &Forwarded<'_>) -> Result<Inbound, DropReason> {
+        let result = self.inbound_udp(now, datagrams);
         if let Err(reason) = result {
             self.counters.drop(reason);
         }

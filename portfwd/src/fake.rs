@@ -4,7 +4,7 @@ use crate::forwarder::Forwarder;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slipway_host::driver::Interest;
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::{Client, Meta};
+use slipway_netstack::upstream::{Client, Forwarded, Meta};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -114,18 +114,11 @@ impl Forwarder for FakeHost {
         Ok(())
     }
 
-    fn accept_udp(
-        &mut self,
-        listener: &Rc<OwnedFd>,
-        client: Client,
-        guest: SocketAddr,
-        payload: &[u8],
-        segment: usize,
-        meta: Meta,
-    ) -> Result<(), DropReason> {
+    fn accept_udp(&mut self, listener: &Rc<OwnedFd>, datagrams: &Forwarded<'_>) -> Result<(), DropReason> {
         if self.refuse {
             return Err(DropReason::NoRoom);
         }
+        let &Forwarded { client, guest, payload, segment, meta } = datagrams;
         let (listener, payload) = (Rc::clone(listener), payload.to_vec());
         self.datagrams.push(Datagrams { listener, client, guest, payload, segment, meta });
         Ok(())

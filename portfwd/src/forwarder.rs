@@ -5,7 +5,7 @@
 
 use slipway_host::driver::{Driver, Interest};
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::{Client, Meta};
+use slipway_netstack::upstream::Forwarded;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -45,20 +45,11 @@ pub trait Forwarder {
         guest: SocketAddr,
     ) -> Result<(), DropReason>;
 
-    /// Carries datagrams (a train of `segment` bytes each, only the last may be shorter) on to `guest`. The guest's
-    /// answers leave through `listener`, from the address that the client sent to.
+    /// Carries datagrams on to the guest. Its answers leave through `listener`, from the address that the client sent to.
     ///
     /// # Errors
     /// When no flow can be made. The datagrams are lost.
-    fn accept_udp(
-        &mut self,
-        listener: &Rc<OwnedFd>,
-        client: Client,
-        guest: SocketAddr,
-        payload: &[u8],
-        segment: usize,
-        meta: Meta,
-    ) -> Result<(), DropReason>;
+    fn accept_udp(&mut self, listener: &Rc<OwnedFd>, datagrams: &Forwarded<'_>) -> Result<(), DropReason>;
 
     /// The UDP socket `listener` is about to be closed: the flows whose answers leave through it end.
     fn release_udp(&mut self, listener: &Rc<OwnedFd>);
@@ -95,16 +86,8 @@ impl Forwarder for Driver {
         Self::accept_tcp(self, socket, client, guest).map(drop)
     }
 
-    fn accept_udp(
-        &mut self,
-        listener: &Rc<OwnedFd>,
-        client: Client,
-        guest: SocketAddr,
-        payload: &[u8],
-        segment: usize,
-        meta: Meta,
-    ) -> Result<(), DropReason> {
-        Self::accept_udp(self, listener, client, guest, payload, segment, meta).map(drop)
+    fn accept_udp(&mut self, listener: &Rc<OwnedFd>, datagrams: &Forwarded<'_>) -> Result<(), DropReason> {
+        Self::accept_udp(self, listener, datagrams).map(drop)
     }
 
     fn release_udp(&mut self, listener: &Rc<OwnedFd>) {

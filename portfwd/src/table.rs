@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use slipway_host::driver::Interest;
 use slipway_host::upstream::batch::{Hint, Receiver};
 use slipway_netstack::clock::Instant;
-use slipway_netstack::upstream::{Client, Received};
+use slipway_netstack::upstream::{Client, Forwarded, Received};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -431,9 +431,10 @@ impl Turn<'_> {
             let mut at = at.unwrap_or(self.local);
             at.set_port(self.local.port());
             let client = Client { address: from, at };
-            let taken = self
-                .guest(from, host)
-                .is_some_and(|guest| host.accept_udp(socket, client, guest, payload, segment, meta).is_ok());
+            let taken = self.guest(from, host).is_some_and(|guest| {
+                let datagrams = Forwarded { client, guest, payload, segment, meta };
+                host.accept_udp(socket, &datagrams).is_ok()
+            });
             let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
             self.count(taken, u64::try_from(datagrams).unwrap_or(u64::MAX));
         });

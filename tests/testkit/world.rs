@@ -17,7 +17,7 @@ use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::{Client, Meta};
+use slipway_netstack::upstream::{Client, Forwarded, Meta};
 use slipway_netstack::{Config, Engine, FlowId, Instant};
 
 /// The guest's MAC address in all scenarios.
@@ -365,7 +365,8 @@ impl<G: Guest> World<G> {
         // The host's port is the guest's.
         let at = SocketAddr::new(address.ip(), guest.port());
         let client = Client { address, at };
-        let inbound = self.engine.accept_udp(self.now, client, guest, payload, segment, Meta::default())?;
+        let datagrams = Forwarded { client, guest, payload, segment, meta: Meta::default() };
+        let inbound = self.engine.accept_udp(self.now, &datagrams)?;
         if inbound.new {
             let like: IpAddr = address.ip();
             self.host.attach_udp(inbound.flow, like);

@@ -17,7 +17,7 @@ use crate::ip::Packet;
 use crate::ip::fragment::{fragment, permit};
 use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, guest_view, is_ours, route};
-use crate::upstream::{Client, DatagramError, Errno, Meta, Upstream};
+use crate::upstream::{Client, DatagramError, Errno, Forwarded, Meta, Upstream};
 use crate::within::dns::{self, Relay};
 use core::net::{IpAddr, SocketAddr};
 
@@ -202,12 +202,9 @@ impl Engine {
     pub(crate) fn inbound_udp(
         &mut self,
         now: Instant,
-        client: Client,
-        guest: SocketAddr,
-        payload: &[u8],
-        segment: usize,
-        meta: Meta,
+        datagrams: &Forwarded<'_>,
     ) -> Result<Inbound, DropReason> {
+        let &Forwarded { client, guest, payload, segment, meta } = datagrams;
         let from = client.address;
         let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
         if peer.is_ipv4() != guest.is_ipv4() {

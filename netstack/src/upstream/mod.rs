@@ -91,6 +91,21 @@ pub struct Client {
     pub at: SocketAddr,
 }
 
+/// What a forwarded UDP port received in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarded<'a> {
+    /// Who sent it, and where to.
+    pub client: Client,
+    /// Where the port leads.
+    pub guest: SocketAddr,
+    /// One datagram, or a train of them.
+    pub payload: &'a [u8],
+    /// Bytes of each datagram of a train; only the last may be shorter.
+    pub segment: usize,
+    /// Header fields, as far as the kernel told them.
+    pub meta: Meta,
+}
+
 /// Datagrams that a UDP or ping socket delivered into the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {

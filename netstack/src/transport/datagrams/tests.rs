@@ -7,7 +7,7 @@ use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
 use crate::ip::rewrite::tests::config;
 use crate::transport::lab::{GUEST_MAC, Lab, ms};
 use crate::transport::udp;
-use crate::upstream::{Client, DatagramError, Errno, Event, Meta};
+use crate::upstream::{Client, DatagramError, Errno, Event, Forwarded, Meta};
 use core::net::{IpAddr, SocketAddr};
 
 const NAMESERVERS: [&str; 2] = ["192.0.2.7", "192.0.2.8"];
@@ -177,14 +177,18 @@ fn a_guest_whose_mac_address_is_configured_is_not_looked_for() {
     let mut config = config();
     config.guest_mac = Some(GUEST_MAC);
     let mut lab = Lab::with(config);
-    let client = client("192.0.2.1:5000", "192.0.2.9:53");
-    lab.engine.accept_udp(lab.now, client, lab.guest, b"hello", 5, Meta::default()).unwrap();
+    let hello = hello(client("192.0.2.1:5000", "192.0.2.9:53"), lab.guest);
+    lab.engine.accept_udp(lab.now, &hello).unwrap();
     lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
     assert!(lab.link.to().any(|mac| mac == GUEST_MAC), "the datagram; beside it we ask");
 }
 
 fn client(address: &str, at: &str) -> Client {
     Client { address: address.parse().unwrap(), at: at.parse().unwrap() }
+}
+
+fn hello(client: Client, guest: SocketAddr) -> Forwarded<'static> {
+    Forwarded { client, guest, payload: b"hello", segment: 5, meta: Meta::default() }
 }
 
 #[test]
@@ -215,8 +219,7 @@ fn conversations_are_apart(clients: [Client; 2]) {
     lab.host.datagrams.clear();
     let mut flows = Vec::new();
     for client in clients.into_iter().chain(clients) {
-        let inbound =
-            lab.engine.accept_udp(lab.now, client, lab.guest, b"hello", 5, Meta::default()).unwrap();
+        let inbound = lab.engine.accept_udp(lab.now, &hello(client, lab.guest)).unwrap();
         lab.host.sockets.entry(inbound.flow).or_default();
         flows.push((inbound.flow, inbound.new));
     }
