@@ -1,8 +1,6 @@
 //! `slipway attach`: a network for a namespace that is already there, until it ends.
 
-use slipway_lab::{Lab, Running, WORLD4};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{LIMIT, Lab, Running, WORLD4, lab};
 
 /// Starts `slipway attach` and waits until it is ready; the ready byte comes on standard output.
 fn attach(lab: &Lab, words: &[&str]) -> Running {

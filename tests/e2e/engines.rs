@@ -6,9 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use slipway_lab::{Cmd, HOST4, Lab, Output, Running, WORLD4, which};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{Cmd, HOST4, LIMIT, Lab, Output, Running, WORLD4, lab, which};
 
 struct Podman<'a> {
     lab: &'a Lab,

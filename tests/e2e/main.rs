@@ -11,31 +11,7 @@ mod run;
 mod traffic;
 mod upload;
 
-use std::time::Duration;
-
-use slipway_lab::{Container, Lab, Output, Running};
-
-/// Long enough for a loaded two-core machine, short enough to notice a hang.
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// Gets a lab or leaves the test as skipped; the second form is for what only ours does.
-macro_rules! lab {
-    ($name:literal, [$($program:literal),*]) => {
-        match slipway_lab::fixture($name, &[$($program),*]) {
-            Some((lab, subject)) => (lab, subject),
-            None => return,
-        }
-    };
-    (ours $name:literal, [$($program:literal),*]) => {{
-        let (lab, subject) = $crate::lab!($name, [$($program),*]);
-        if !subject.is_slipway() {
-            println!("SKIP {}: the original does otherwise", $name);
-            return;
-        }
-        (lab, subject)
-    }};
-}
-pub(crate) use lab;
+use slipway_lab::{Container, LIMIT, Lab, Output, Running};
 
 /// Waits until the container has its IPv6 address and route; gives the address.
 fn ipv6(container: &Container) -> String {

@@ -1,8 +1,8 @@
 //! Names: relayed from the address inside to the host's name servers, over UDP and TCP.
 
-use slipway_lab::{NAMESERVER4, NAMESERVER6, WORLD4, WORLD6};
+use slipway_lab::{LIMIT, NAMESERVER4, NAMESERVER6, WORLD4, WORLD6, lab};
 
-use crate::{LIMIT, ipv6, lab};
+use crate::ipv6;
 
 const DIG: [&str; 4] = ["dig", "+short", "+tries=2", "+time=4"];
 

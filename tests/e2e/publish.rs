@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use slipway_lab::{HOST4, HOST6, Running, WORLD4};
+use slipway_lab::{HOST4, HOST6, LIMIT, Running, WORLD4, lab};
 
-use crate::{LIMIT, ipv6, lab};
+use crate::ipv6;
 
 const SHOW_PEER: &str = "echo peer=$NCAT_REMOTE_ADDR";
 

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use slipway_lab::{Cmd, HOST4, HOST6, Lab, Output, Running, WORLD4};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{Cmd, HOST4, HOST6, LIMIT, Lab, Output, Running, WORLD4, lab};
 
 /// `slipway run` with options and a script for the shell.
 fn run(lab: &Lab, options: &[&str], script: &str) -> Cmd {

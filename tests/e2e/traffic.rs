@@ -1,8 +1,8 @@
 //! TCP, UDP and echo between container and world; every byte of a transfer is compared.
 
-use slipway_lab::{GATEWAY4, GATEWAY6, HOST4, Running, WORLD4, WORLD6};
+use slipway_lab::{GATEWAY4, GATEWAY6, HOST4, LIMIT, Running, WORLD4, WORLD6, lab};
 
-use crate::{LIMIT, digest, ipv6, lab, payload, receiver};
+use crate::{digest, ipv6, payload, receiver};
 
 fn transfers(options: &[&str], mebibytes: usize) {
     let Some((lab, _)) = slipway_lab::fixture("transfers", &["ncat", "sha256sum"]) else { return };

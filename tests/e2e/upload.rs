@@ -9,10 +9,8 @@
 //! at work (sender, stack, receiver) waited for a processor, as the scheduler accounts for it. A collapsed run is
 //! idle, waiting for timers, so that does not excuse it, however the machine is loaded.
 
-use slipway_lab::{Cmd, Lab, Running, WORLD4, starved};
+use slipway_lab::{Cmd, LIMIT, Lab, Running, WORLD4, starved};
 use std::time::Duration;
-
-use crate::LIMIT;
 
 const RUNS: usize = 10;
 const SECONDS: &str = "0.3";

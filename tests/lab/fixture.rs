@@ -5,11 +5,15 @@
 //! missing binary or a lab that cannot be made is a failure; otherwise the test prints `SKIP name: reason`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::machine::Machine;
 use crate::missing;
 use crate::namespaces::Lab;
 use crate::subject::Subject;
+
+/// The patience of a test with one step: long enough for a loaded two-core machine, short enough to notice a hang.
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// The program under test, if it is there.
 pub fn subject() -> Result<Subject, String> {
@@ -78,4 +82,25 @@ pub fn fixture(test: &str, programs: &[&str]) -> Option<(Lab, Subject)> {
         Ok((lab, subject))
     });
     made.map_or_else(|reason| skip(test, &reason), Some)
+}
+
+/// Gets a lab or leaves the test as skipped; the second form is for what only ours does.
+///
+/// `let (lab, subject) = lab!("name_of_the_test", ["ncat"]);`
+#[macro_export]
+macro_rules! lab {
+    ($name:literal, [$($program:literal),*]) => {
+        match $crate::fixture($name, &[$($program),*]) {
+            Some((lab, subject)) => (lab, subject),
+            None => return,
+        }
+    };
+    (ours $name:literal, [$($program:literal),*]) => {{
+        let (lab, subject) = $crate::lab!($name, [$($program),*]);
+        if !subject.is_slipway() {
+            println!("SKIP {}: the original does otherwise", $name);
+            return;
+        }
+        (lab, subject)
+    }};
 }

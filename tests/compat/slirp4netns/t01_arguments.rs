@@ -1,8 +1,6 @@
 //! Arguments: what is probed, what is refused and how.
 
-use slipway_lab::{Lab, Output};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{LIMIT, Lab, Output, lab};
 
 fn run(lab: &Lab, words: &[&str]) -> Output {
     lab.host([lab.program("slirp4netns")]).args(words).run(LIMIT).unwrap()

@@ -1,8 +1,6 @@
 //! Addresses: the network, the TAP, DHCP.
 
-use slipway_lab::{Container, Lab};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{Container, LIMIT, Lab, lab};
 
 fn address(container: &Container, device: &str) -> String {
     container.cmd(["ip", "-o", "-4", "address", "show", device]).ok(LIMIT).unwrap().out()

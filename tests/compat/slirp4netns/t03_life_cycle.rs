@@ -11,9 +11,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use slipway_host::sys::tun;
-use slipway_lab::Running;
-
-use crate::{LIMIT, lab};
+use slipway_lab::{LIMIT, Running, lab};
 
 #[test]
 fn exit_fd_ends_it_and_bytes_do_not() {

@@ -4,9 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use slipway_lab::{Container, Lab, Slirp};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{Container, LIMIT, Lab, Slirp, lab};
 
 fn start(lab: &Lab) -> (Container, Slirp) {
     let container = lab.container().unwrap();

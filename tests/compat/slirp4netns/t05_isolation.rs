@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use slipway_lab::{Container, GATEWAY4, HOST4, Lab, NAMESERVER4, Running, WORLD4};
-
-use crate::{LIMIT, lab};
+use slipway_lab::{Container, GATEWAY4, HOST4, LIMIT, Lab, NAMESERVER4, Running, WORLD4, lab};
 
 /// A server on the host's loopback that answers one line, and whether the container gets it.
 fn loopback_answer(lab: &Lab, container: &Container) -> slipway_lab::Output {
