@@ -290,7 +290,9 @@ impl<C: Clone> Forwarder<C> {
         message: &[u8],
     ) -> Received {
         let Some((index, number)) = self.pending.find(attempt) else { return Received::Stale };
-        let Some(pending) = self.pending.get_mut(index) else { return Received::Stale };
+        let Some(pending) = self.pending.get_mut(index).filter(|pending| pending.has_open(number)) else {
+            return Received::Stale;
+        };
         let Some(reply) = pending.matches(number, from, message) else {
             self.counters.mismatches += 1;
             return Received::Mismatch;

@@ -144,7 +144,8 @@ impl QueryName {
 
     fn push(&mut self, label: &[u8]) -> Result<(), Malformed> {
         let end = self.len + label.len() + 1;
-        let room = self.text.get_mut(self.len..end).ok_or(Malformed::Name)?;
+        // The wire form is longer by one: the length of the root.
+        let room = self.text.get_mut(self.len..end).filter(|_| end < MAX_NAME).ok_or(Malformed::Name)?;
         for (to, from) in room.iter_mut().zip(label) {
             *to = from.to_ascii_lowercase();
             self.ambiguous |= *from == b'.';
@@ -244,6 +245,17 @@ impl<'m> Query<'m> {
     #[must_use]
     pub fn name(&self) -> &QueryName {
         &self.name
+    }
+
+    /// The name in the case in which it was asked, with the final dot.
+    pub fn name_as_asked<'b>(&self, buffer: &'b mut [u8; MAX_NAME]) -> &'b [u8] {
+        // The wire form has the length of a label where the text has the dot before it.
+        let asked = self.bytes.get(HEADER_LEN + 1..).unwrap_or_default();
+        let lower = self.name.text();
+        for ((to, lower), exact) in buffer.iter_mut().zip(lower).zip(asked) {
+            *to = if lower.eq_ignore_ascii_case(exact) { *exact } else { *lower };
+        }
+        buffer.get(..lower.len()).unwrap_or_default()
     }
 
     /// Whether the name, in the case in which it was asked and with the final dot, ends with that text.
@@ -424,3 +436,6 @@ impl<'m> Reader<'m> {
         Ok(Record { record_type, range: start..self.index(), ttl_at, ttl, rdata: data..self.index() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@
 //! **Upstream servers** of an address, first that applies: its container's own; those of all its networks, internal ones aside, in order;
 //! the host's. Servers written for a container on an internal network are ignored.
 
+pub mod suffix;
+
 use crate::config::aardvark::{Container, NetworkFile};
 use crate::config::resolv_conf::PORT;
 use core::hash::BuildHasherDefault;
@@ -344,3 +346,6 @@ pub(crate) fn wire_name(text: &str) -> Option<WireName> {
     wire.push(0);
     (wire.len() <= crate::message::MAX_NAME).then(|| wire.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,83 @@ fn addresses<T: FromStr>(line: usize, what: &'static str, list: &str) -> Result<
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<NetworkFile, Error> {
+        parse("podman1", text.as_bytes())
+    }
+
+    #[test]
+    fn a_network() {
+        let text = "10.89.0.1,fd00::1 198.51.100.1,2001:db8::53\n\nABC 10.89.0.2,10.89.0.3 fd00::2 Web,Alias 192.0.2.1\ndef 10.89.0.4  db\n";
+        let network = parse("my.net%int", text.as_bytes()).unwrap();
+        assert_eq!((network.name.as_str(), network.internal), ("my.net", true));
+        assert_eq!(network.listen, ["10.89.0.1", "fd00::1"].map(|text| text.parse::<IpAddr>().unwrap()));
+        assert_eq!(network.servers.len(), 2);
+        let [first, second] = &network.containers[..] else { panic!("{network:?}") };
+        assert_eq!((first.id.as_str(), first.v4.len(), first.v6.len()), ("abc", 2, 1));
+        assert_eq!(first.names, ["web", "alias"]);
+        assert_eq!(first.servers.as_ref().map(Vec::len), Some(1));
+        assert_eq!((second.v6.len(), &second.servers), (0, &None));
+    }
+
+    #[test]
+    fn servers_count_in_exactly_five_fields() {
+        let servers =
+            |line: &str| read(&format!("10.0.0.1\n{line}\n")).map(|n| n.containers[0].servers.clone());
+        assert_eq!(servers("c 10.0.0.2  n 192.0.2.1 more"), Ok(None));
+        assert_eq!(servers("c 10.0.0.2  n "), Ok(None));
+        assert_eq!(servers("c 10.0.0.2  n nonsense more"), Ok(None));
+        assert!(servers("c 10.0.0.2  n nonsense").is_err());
+    }
+
+    #[test]
+    fn bad_files_are_bad_as_a_whole() {
+        for (text, message) in [
+            ("", "does not provide any bind addresses"),
+            ("\n\n", "does not provide any bind addresses"),
+            ("not-an-ip\n", "line 1: error parsing ip address \"not-an-ip\""),
+            (" 192.0.2.1\n", "line 1: error parsing ip address \"\""),
+            ("10.0.0.1 \n", "line 1: error parsing network dns address \"\""),
+            ("10.0.0.1,\n", "line 1: error parsing ip address \"\""),
+            ("10.0.0.1\r\n", "line 1: error parsing ip address \"10.0.0.1\\r\""),
+            (
+                "10.0.0.1\nabc 10.0.0.2 \n",
+                "line 2: improperly formatted - too few entries: \"abc 10.0.0.2 \"",
+            ),
+            ("10.0.0.1\nc fd00::1  n\n", "line 2: error parsing IP address \"fd00::1\""),
+            ("10.0.0.1\nc  10.0.0.2 n\n", "line 2: error parsing IP address \"10.0.0.2\""),
+            // No gateway: the first container is taken for the header.
+            ("\nabc 10.0.0.2  n\n", "line 2: error parsing ip address \"abc\""),
+        ] {
+            assert_eq!(read(text).map_err(|error| error.to_string()), Err(message.to_owned()), "{text:?}");
+        }
+        assert_eq!(parse("n", b"10.0.0.1\xff"), Err(Error::NotText));
+        let long = format!("{}\n", "x".repeat(10_000));
+        assert!(read(&long).unwrap_err().to_string().len() < 200);
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_read_or_refused() {
+        let text = "10.89.0.1 192.0.2.1\nabc 10.89.0.2 fd00::2 web,alias 192.0.2.2\ndef 10.89.0.3  db\n";
+        for len in 0..text.len() {
+            let _ = read(&text[..len]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text in "[0-9a-f.:, \n%]{0,200}") {
+            let _ = read(&text);
+        }
+
+        #[test]
+        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse("net", &bytes);
+        }
+    }
+}

@@ -78,3 +78,55 @@ fn nameserver(text: &str) -> Result<Nameserver, Error> {
         Err(_) => Err(wrong(address)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn addresses(text: &str) -> Vec<String> {
+        let zone = |n: &Nameserver| n.zone.as_ref().map_or_else(String::new, |zone| format!("%{zone}"));
+        parse(text).unwrap().iter().map(|n| format!("{}{}", n.address, zone(n))).collect()
+    }
+
+    #[test]
+    fn the_first_three_nameservers() {
+        let text = "# nameserver 192.0.2.9\nsearch a.b\n  nameserver\t192.0.2.1 # c\nnameserver 192.0.2.2;c\n\
+                    options ndots:0\nnameserver\nnameserver fe80::1%eth0\nnameserver 192.0.2.4\nNameserver x\n";
+        assert_eq!(addresses(text), ["192.0.2.1", "192.0.2.2", "fe80::1%eth0"]);
+        assert!(addresses("").is_empty());
+    }
+
+    #[test]
+    fn one_bad_address_spoils_the_file() {
+        let error = |text: &str| parse(text).unwrap_err().to_string();
+        assert_eq!(error("nameserver abc"), "\"abc\": invalid IP address syntax");
+        assert_eq!(error("nameserver 192.0.2.1\nnameserver 1.2.3"), "\"1.2.3\": invalid IP address syntax");
+        assert_eq!(error("nameserver 192.0.2.1%eth0"), "scope id not supported for ipv4 address");
+        // The fourth too, although it would not be asked.
+        let fourth = "nameserver 192.0.2.1\n".repeat(3) + "nameserver x";
+        assert!(parse(&fourth).is_err());
+    }
+
+    #[test]
+    fn zones_are_names_or_numbers() {
+        let one = |text: &str| parse(text).unwrap().remove(0);
+        let by_name = |name: &str| if name == "lo" { Ok(1) } else { Err(()) };
+        let scope = |text: &str| match one(text).resolve(by_name) {
+            Ok(SocketAddr::V6(server)) => Ok((server.scope_id(), server.port())),
+            other => Err(other),
+        };
+        assert_eq!(scope("nameserver fe80::1%lo"), Ok((1, 53)));
+        assert_eq!(scope("nameserver fe80::1%7"), Ok((7, 53)));
+        assert_eq!(scope("nameserver fe80::1"), Ok((0, 53)));
+        assert_eq!(scope("nameserver fe80::1%eth9"), Err(Err(())));
+        assert_eq!(one("nameserver 192.0.2.1").resolve(by_name), Ok(SocketAddr::from(([192, 0, 2, 1], 53))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text in "(nameserver|[a-f0-9.:%;# \n])*") {
+            let _ = parse(&text);
+        }
+    }
+}

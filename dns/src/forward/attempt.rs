@@ -124,6 +124,10 @@ impl<C> Pending<C> {
         (same || bare_error).then_some(reply)
     }
 
+    pub(super) fn has_open(&self, number: u8) -> bool {
+        self.open.iter().any(|attempt| attempt.number == number)
+    }
+
     pub(super) fn end_attempt(&mut self, number: u8) -> Option<Attempt> {
         let place = self.open.iter().position(|attempt| attempt.number == number)?;
         Some(self.open.remove(place))

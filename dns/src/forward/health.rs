@@ -48,6 +48,11 @@ impl Health {
         order
     }
 
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.dead.len()
+    }
+
     /// It answered.
     pub(super) fn alive(&mut self, server: SocketAddr) {
         self.dead.remove(&server);

@@ -102,3 +102,416 @@ fn an_answer_is_relayed_with_the_clients_id() {
     assert_eq!((&relayed[..2], &relayed[2..]), (&asked[..2], &reply[2..]));
     assert_eq!(bench.forwarder.received(MS(9), attempt, server, &reply), Received::Stale);
 }
+
+#[test]
+fn forgeries_are_not_believed_and_the_attempt_goes_on() {
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(1));
+    let (attempt, server, sent) = bench.sent();
+    let good = answer(&sent, 0, 0, 300);
+    let mut wrong_id = good.clone();
+    wrong_id[1] ^= 1;
+    let mut wrong_type = good.clone();
+    wrong_type[12 + 11 + 1] = 28;
+    let other = answer(&[&sent[..2], &query("b.example")[2..]].concat(), 0, 0, 300);
+    let (port, host) = (SocketAddr::new(server.ip(), 54), SocketAddr::from(([198, 51, 100, 9], 53)));
+    let forged: [(SocketAddr, &[u8]); 8] = [
+        (server, &wrong_id),
+        (server, &wrong_type),
+        (server, &other),
+        (server, &sent),
+        (server, &[]),
+        (server, &[0xff; 700]),
+        (port, &good),
+        (host, &good),
+    ];
+    for (from, message) in forged {
+        assert_eq!(bench.forwarder.received(MS(1), attempt, from, message), Received::Mismatch);
+    }
+    assert_eq!((bench.actions(), bench.forwarder.pending()), (Vec::new(), 1));
+    assert_eq!(bench.forwarder.counters().mismatches, 8);
+    assert_eq!(bench.forwarder.received(MS(2), attempt, server, &good), Received::Accepted);
+    assert_eq!(bench.replied()[2..], good[2..]);
+}
+
+#[test]
+fn ids_differ_from_one_attempt_to_the_next() {
+    let mut bench = Bench::new(Policy::aardvark());
+    let mut ids = BTreeSet::new();
+    for _ in 0..100 {
+        bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(1));
+        ids.insert(message::id(&bench.sent().2));
+    }
+    assert!(ids.len() > 95, "{}", ids.len());
+    let other = Forwarder::<u32>::new(Policy::aardvark(), [8; 16]).random.next();
+    assert_ne!(Forwarder::<u32>::new(Policy::aardvark(), [7; 16]).random.next(), other);
+}
+
+#[test]
+fn an_error_may_come_without_the_question() {
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(1));
+    let (attempt, server, sent) = bench.sent();
+    let bare = [sent[0], sent[1], 0x81, 0x01, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut empty = bare;
+    empty[3] = 0;
+    assert_eq!(bench.forwarder.received(MS(1), attempt, server, &empty), Received::Mismatch);
+    assert_eq!(bench.forwarder.received(MS(1), attempt, server, &bare), Received::Accepted);
+    // RD was set, so RA is claimed: the client is not to be told that recursion is not to be had.
+    assert_eq!(bench.replied()[..4], [0x12, 0x34, 0x81, 0x81]);
+}
+
+#[test]
+fn a_refusal_of_the_kernel_leads_to_the_next_server_at_once() {
+    let mut bench = Bench::new(Policy::trusted());
+    bench.ask(MS(0), Transport::Tcp, &query("a.example"), &servers(2));
+    let (first, ..) = bench.sent();
+    bench.forwarder.failed(MS(1), first);
+    let (second, server, _) = bench.sent();
+    assert_eq!(server, servers(2)[1]);
+    bench.forwarder.failed(MS(1), first);
+    assert_eq!(bench.actions(), []);
+    bench.forwarder.failed(MS(2), second);
+    let reply = bench.replied();
+    assert_eq!((&reply[..4], reply.len()), (&[0x12, 0x34, 0x81, 0x82][..], query("a.example").len()));
+    assert_eq!((bench.forwarder.pending(), bench.forwarder.deadline()), (0, None));
+}
+
+#[test]
+fn without_a_server_or_a_question_nobody_waits() {
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &[]);
+    assert_eq!(bench.actions(), [Action::GiveUp { client: 1 }]);
+    bench.ask(MS(0), Transport::Udp, b"no message", &servers(2));
+    assert_eq!(bench.actions(), [Action::GiveUp { client: 2 }]);
+    let mut bench = Bench::new(Policy::trusted());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &[]);
+    assert_eq!(bench.replied()[3] & 15, 2);
+}
+
+#[test]
+fn a_dead_server_is_asked_last_then_tried_and_then_first_again() {
+    let mut bench = Bench::new(Policy { cache: None, ..Policy::trusted() });
+    let list = servers(2);
+    let asks_first = |bench: &mut Bench, now: Duration| {
+        bench.ask(now, Transport::Udp, &query("a.example"), &list);
+        let (attempt, server, sent) = bench.sent();
+        (attempt, server, answer(&sent, 0, 0, 9))
+    };
+    // It costs one question 1.5 seconds, and no other.
+    let (_, server, _) = asks_first(&mut bench, MS(0));
+    assert_eq!((server, bench.forwarder.deadline()), (list[0], Some(MS(1500))));
+    bench.forwarder.timeout(MS(1500));
+    let (attempt, server, sent) = bench.sent();
+    assert_eq!(server, list[1]);
+    bench.forwarder.received(MS(1501), attempt, server, &answer(&sent, 0, 0, 9));
+    bench.actions();
+    for now in [1502, 31_499] {
+        let (attempt, server, reply) = asks_first(&mut bench, MS(now));
+        assert_eq!(server, list[1]);
+        bench.forwarder.received(MS(now), attempt, server, &reply);
+        bench.actions();
+    }
+    // Then one question tries it; others do not wait for that.
+    let (trial, server, reply) = asks_first(&mut bench, MS(31_500));
+    assert_eq!(server, list[0]);
+    assert_eq!(asks_first(&mut bench, MS(31_501)).1, list[1]);
+    bench.forwarder.received(MS(31_510), trial, server, &reply);
+    bench.actions();
+    assert_eq!(asks_first(&mut bench, MS(31_511)).1, list[0]);
+}
+
+#[test]
+fn a_server_that_stays_dead_is_left_alone_for_longer() {
+    let (mut health, policy, server) = (Health::default(), Policy::trusted(), servers(1)[0]);
+    let list = servers(2);
+    let mut now = MS(0);
+    for wait in [30, 60, 120, 240, 240] {
+        health.dead(now, server, &policy);
+        let wait = Duration::from_secs(wait);
+        // Questions that were under way fail a little later, which is nothing new.
+        health.dead(now + MS(100), server, &policy);
+        assert_eq!(health.order(now + wait - MS(1), &list, &policy), [list[1], list[0]]);
+        now += wait;
+        assert_eq!(health.order(now, &list, &policy), list);
+    }
+    health.alive(server);
+    assert_eq!(health.order(now, &list, &policy), list);
+    for n in 0..2000u16 {
+        health.dead(now, SocketAddr::from(([192, 0, 2, 1], n)), &policy);
+    }
+    assert!(health.remembered() <= 256);
+    let mut health = Health::default();
+    health.dead(now, server, &Policy::aardvark());
+    assert_eq!(health.remembered(), 0);
+}
+
+#[test]
+fn a_late_answer_counts_where_one_can_trust() {
+    let mut bench = Bench::new(Policy::trusted());
+    let list = servers(2);
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &list);
+    let (first, _, sent) = bench.sent();
+    bench.forwarder.timeout(MS(1500));
+    let (second, ..) = bench.sent();
+    // The last server has what is left of five seconds.
+    assert_eq!(bench.forwarder.deadline(), Some(MS(5000)));
+    let reply = answer(&sent, 0, 0, 300);
+    assert_eq!(bench.forwarder.received(MS(1600), first, list[0], &reply), Received::Accepted);
+    let actions = bench.actions();
+    assert!(
+        actions.contains(&Action::Close { attempt: first })
+            && actions.contains(&Action::Close { attempt: second })
+    );
+    // With the other policy it does not.
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &list);
+    let (first, _, sent) = bench.sent();
+    bench.forwarder.timeout(MS(2500));
+    bench.sent();
+    let reply = answer(&sent, 0, 0, 300);
+    assert_eq!(bench.forwarder.received(MS(2600), first, list[0], &reply), Received::Stale);
+}
+
+#[test]
+fn the_next_server_is_asked_when_one_says_servfail() {
+    let mut bench = Bench::new(Policy::trusted());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(2));
+    let (attempt, server, sent) = bench.sent();
+    bench.forwarder.received(MS(1), attempt, server, &answer(&sent, 0, 2, 0));
+    let (attempt, server, sent) = bench.sent();
+    assert_eq!(server, servers(2)[1]);
+    bench.forwarder.received(MS(2), attempt, server, &answer(&sent, 0, 5, 0));
+    // Nobody knows: what the second said is the last word.
+    assert_eq!(bench.replied()[3] & 15, 5);
+    // The other policy relays the first word.
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(2));
+    let (attempt, server, sent) = bench.sent();
+    bench.forwarder.received(MS(1), attempt, server, &answer(&sent, 0, 2, 0));
+    assert_eq!(bench.replied()[3] & 15, 2);
+}
+
+#[test]
+fn servfail_of_the_last_waits_for_the_slow_first() {
+    let mut bench = Bench::new(Policy::trusted());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(2));
+    let (slow, first, asked) = bench.sent();
+    bench.forwarder.timeout(MS(1500));
+    let (attempt, server, sent) = bench.sent();
+    let mut refused = answer(&sent, 0, 5, 0);
+    refused[7] = 0;
+    refused.truncate(query("a.example").len());
+    bench.forwarder.received(MS(1600), attempt, server, &refused);
+    assert_eq!(bench.actions(), [Action::Close { attempt }]);
+    bench.forwarder.received(MS(1700), slow, first, &answer(&asked, 0, 0, 60));
+    assert_eq!(bench.replied()[3] & 15, 0);
+}
+
+#[test]
+fn a_truncated_answer_is_fetched_over_tcp_where_one_can_trust() {
+    let list = servers(2);
+    let truncated_then = |policy: Policy| {
+        let mut bench = Bench::new(policy);
+        bench.ask(MS(0), Transport::Udp, &query("a.example"), &list);
+        let (attempt, server, sent) = bench.sent();
+        bench.forwarder.received(MS(1), attempt, server, &answer(&sent, 2, 0, 60));
+        bench
+    };
+    // Relayed as it is.
+    assert_eq!(truncated_then(Policy::aardvark()).replied()[2] & 2, 2);
+    // Fetched from the same server, and whole.
+    let mut bench = truncated_then(Policy::trusted());
+    let actions = bench.actions();
+    let Some(Action::SendTcp { attempt, server, message }) = actions.last() else { panic!("{actions:?}") };
+    assert_eq!(*server, list[0]);
+    bench.forwarder.received(MS(2), *attempt, *server, &answer(message, 0, 0, 60));
+    assert_eq!(bench.replied()[2] & 2, 0);
+    // Too long for the client: it has to come over TCP itself, which is what the truncated answer says.
+    let mut bench = truncated_then(Policy::trusted());
+    let (attempt, server, message) = bench.sent();
+    let long = [&answer(&message, 0, 0, 60)[..], &[0; 600]].concat();
+    bench.forwarder.received(MS(2), attempt, server, &long);
+    assert_eq!(bench.replied()[2] & 2, 2);
+    // Not to be had over TCP.
+    for late in [false, true] {
+        let mut bench = truncated_then(Policy::trusted());
+        let (attempt, ..) = bench.sent();
+        if late {
+            let deadline = bench.forwarder.deadline().unwrap();
+            bench.forwarder.timeout(deadline);
+        } else {
+            bench.forwarder.failed(MS(2), attempt);
+        }
+        assert_eq!(bench.replied()[2] & 2, 2);
+        assert_eq!(bench.forwarder.health.remembered(), 0, "its datagrams came");
+    }
+}
+
+#[test]
+fn an_answer_is_kept_and_given_again() {
+    let mut bench = Bench::new(Policy::trusted());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(2));
+    let (attempt, server, sent) = bench.sent();
+    bench.forwarder.received(MS(1), attempt, server, &answer(&sent, 0, 0, 60));
+    let first = bench.replied();
+    bench.ask(MS(10_500), Transport::Udp, &query("A.Example"), &servers(2));
+    let again = bench.replied();
+    assert_eq!(again[..4], first[..4]);
+    assert_eq!(again[again.len() - 10..again.len() - 6], 50u32.to_be_bytes());
+    assert_eq!((bench.forwarder.counters().cached, bench.forwarder.counters().answered), (1, 1));
+    bench.forwarder.forget();
+    bench.ask(MS(10_500), Transport::Udp, &query("a.example"), &servers(2));
+    bench.sent();
+}
+
+#[test]
+fn what_is_under_way_is_bounded() {
+    let mut bench = Bench::new(Policy { max_pending: 5, max_per_source: 3, ..Policy::aardvark() });
+    for _ in 0..4 {
+        bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(1));
+    }
+    assert_eq!(bench.actions().pop(), Some(Action::GiveUp { client: 4 }));
+    for n in 3..9 {
+        let source = IpAddr::from([10, 89, 0, n]);
+        let question = Question {
+            client: u32::from(n),
+            source,
+            transport: Transport::Udp,
+            message: &query("a.example"),
+            servers: &servers(1),
+        };
+        bench.forwarder.ask(MS(0), question);
+    }
+    assert_eq!((bench.forwarder.pending(), bench.forwarder.counters().refused), (5, 5));
+    bench.forwarder.timeout(MS(5000));
+    assert_eq!((bench.forwarder.pending(), bench.forwarder.per_source.len()), (0, 0));
+    // A list that is too long is shortened.
+    bench.ask(MS(5000), Transport::Udp, &query("a.example"), &servers(200));
+    assert_eq!(bench.forwarder.deadline(), Some(MS(5000) + Duration::from_secs(5) / 64));
+}
+
+#[test]
+fn names_of_attempts_fit_a_token() {
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(1));
+    let (attempt, ..) = bench.sent();
+    assert_eq!(AttemptId::from_bits(attempt.to_bits()), Some(attempt));
+    assert!(attempt.to_bits() < 1 << 56);
+    for bits in [u64::MAX, 1 << 56, 7 << 24, 1 << 8, 1] {
+        let nobody = AttemptId::from_bits(bits);
+        let received = nobody.map(|id| bench.forwarder.received(MS(0), id, servers(1)[0], &[]));
+        assert!(matches!(received, None | Some(Received::Stale | Received::Mismatch)));
+    }
+}
+
+mod any_order {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Ask { servers: u8, tcp: bool, name: u8 },
+        Answer { which: u8, flags: u8, rcode: u8, ttl: u8 },
+        Fail { which: u8 },
+        Noise { which: u8, bytes: Vec<u8> },
+        Wait { ms: u16 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0u8..4, any::<bool>(), 0u8..4).prop_map(|(servers, tcp, name)| Step::Ask { servers, tcp, name }),
+            (any::<u8>(), 0u8..4, 0u8..6, 0u8..5).prop_map(|(which, flags, rcode, ttl)| Step::Answer {
+                which,
+                flags: flags & 2,
+                rcode,
+                ttl
+            }),
+            any::<u8>().prop_map(|which| Step::Fail { which }),
+            (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..40))
+                .prop_map(|(which, bytes)| Step::Noise { which, bytes }),
+            (0u16..3000).prop_map(|ms| Step::Wait { ms }),
+        ]
+    }
+
+    /// Sockets that are open, and how often each client was answered.
+    #[derive(Default)]
+    struct World {
+        open: BTreeMap<AttemptId, (SocketAddr, Vec<u8>)>,
+        ended: BTreeMap<u32, u32>,
+    }
+
+    impl World {
+        fn take(&mut self, bench: &mut Bench) {
+            for action in bench.actions() {
+                match action {
+                    Action::SendUdp { attempt, server, message }
+                    | Action::SendTcp { attempt, server, message } => {
+                        assert!(self.open.insert(attempt, (server, message)).is_none());
+                    }
+                    Action::Close { attempt } => assert!(self.open.remove(&attempt).is_some()),
+                    Action::Reply { client, message } => {
+                        assert_eq!(message[..2], [0x12, 0x34]);
+                        *self.ended.entry(client).or_default() += 1;
+                    }
+                    Action::GiveUp { client } => *self.ended.entry(client).or_default() += 1,
+                }
+            }
+        }
+
+        fn pick(&self, which: u8) -> Option<(AttemptId, SocketAddr, Vec<u8>)> {
+            let place = usize::from(which) % self.open.len().max(1);
+            self.open.iter().nth(place).map(|(id, (server, message))| (*id, *server, message.clone()))
+        }
+    }
+
+    proptest! {
+        /// Every question ends once, every socket is closed once, and in the end nothing is left.
+        #[test]
+        fn every_question_ends_once(trusted: bool, steps in proptest::collection::vec(step(), 0..80)) {
+            let policy = if trusted { Policy::trusted() } else { Policy::aardvark() };
+            let mut bench = Bench::new(Policy { max_pending: 6, max_per_source: 5, ..policy });
+            let (mut world, mut now) = (World::default(), MS(0));
+            for step in steps {
+                match step {
+                    Step::Ask { servers: count, tcp, name } => {
+                        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+                        bench.ask(now, transport, &query(&format!("n{name}.example")), &servers(count));
+                    }
+                    Step::Answer { which, flags, rcode, ttl } => {
+                        if let Some((attempt, server, message)) = world.pick(which) {
+                            let reply = answer(&message, flags, rcode, ttl.into());
+                            prop_assert_eq!(bench.forwarder.received(now, attempt, server, &reply), Received::Accepted);
+                        }
+                    }
+                    Step::Fail { which } => {
+                        if let Some((attempt, ..)) = world.pick(which) {
+                            bench.forwarder.failed(now, attempt);
+                        }
+                    }
+                    Step::Noise { which, bytes } => {
+                        if let Some((attempt, server, _)) = world.pick(which) {
+                            bench.forwarder.received(now, attempt, server, &bytes);
+                        }
+                    }
+                    Step::Wait { ms } => {
+                        now += MS(ms.into());
+                        bench.forwarder.timeout(now);
+                        prop_assert!(bench.forwarder.deadline().is_none_or(|deadline| deadline > now));
+                    }
+                }
+                world.take(&mut bench);
+                prop_assert!(bench.forwarder.pending() <= 6);
+            }
+            bench.forwarder.timeout(now + Duration::from_secs(60));
+            while let Some(deadline) = bench.forwarder.deadline() {
+                bench.forwarder.timeout(deadline.max(now + Duration::from_secs(60)));
+            }
+            world.take(&mut bench);
+            prop_assert!(world.open.is_empty() && bench.forwarder.pending() == 0);
+            let ended: Vec<u32> = (1..=bench.clients).map(|client| world.ended[&client]).collect();
+            prop_assert!(ended.iter().all(|count| *count == 1), "{:?}", ended);
+        }
+    }
+}

@@ -28,6 +28,7 @@ pub struct AnswerBuilder<'q, 'o> {
     /// Records may be written up to here; behind it goes the OPT.
     limit: usize,
     truncated: bool,
+    edns: bool,
 }
 
 impl<'q, 'o> AnswerBuilder<'q, 'o> {
@@ -43,7 +44,23 @@ impl<'q, 'o> AnswerBuilder<'q, 'o> {
         out.extend_from_slice(&query.questions().to_be_bytes());
         out.extend_from_slice(&[0; HEADER_LEN - 6]);
         out.extend_from_slice(query.question_section());
-        Self { query, out, records: 0, limit, truncated: false }
+        Self { query, out, records: 0, limit, truncated: false, edns: true }
+    }
+
+    /// Leaves the client's OPT out, as servers do that do not know EDNS.
+    #[must_use]
+    pub fn without_edns(mut self) -> Self {
+        self.edns = false;
+        self
+    }
+
+    /// Sets RA even if recursion was not desired.
+    #[must_use]
+    pub fn recursion_available(self) -> Self {
+        if let Some(flags) = self.out.get_mut(3) {
+            *flags |= RA;
+        }
+        self
     }
 
     /// Adds a record for the name of the first question. One that does not fit makes the answer a truncated one.
@@ -68,14 +85,13 @@ impl<'q, 'o> AnswerBuilder<'q, 'o> {
 
     /// Completes the answer.
     pub fn finish(self) {
-        if let Some(opt) = self.query.opt() {
-            self.out.extend_from_slice(opt);
-        }
+        let opt = self.query.opt().filter(|_| self.edns);
+        self.out.extend_from_slice(opt.unwrap_or_default());
         let [answers0, answers1] = self.records.to_be_bytes();
         if let Some(header) = self.out.first_chunk_mut::<HEADER_LEN>() {
             header[2] |= if self.truncated { TC } else { 0 };
             (header[6], header[7]) = (answers0, answers1);
-            header[11] = u8::from(self.query.opt().is_some());
+            header[11] = u8::from(opt.is_some());
         }
     }
 }
