@@ -105,6 +105,23 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("addressed", b"127.0.0.1:5353:53/udp".to_vec()),
             ("six", b"[::1]:8000-8010:8000-8010/tcp".to_vec()),
         ]),
+        "aardvark_config" => named(vec![
+            ("network", b"10.89.0.1,fd00::1 192.0.2.53\nabc 10.89.0.2 fd00::2 web,alias 192.0.2.1\ndef 10.89.0.3  db\n".to_vec()),
+            ("cut", b"10.89.0.1\nabc 10.89.0.2 fd00::2 we".to_vec()),
+            ("no-header", b"\nabc 10.89.0.2  web\n".to_vec()),
+            ("resolv-conf", b"# comment\nnameserver 192.0.2.1 ; c\nnameserver fe80::1%eth0\nsearch a b\n".to_vec()),
+        ]),
+        "dns_forward_reply" => named(vec![
+            ("truncated", [&[0, 8, 60, 0][..], &[0; 60], &[0, 40, 0], &[0; 40]].concat()),
+            ("strangers", [&[1, 6, 40, 0][..], &[0xff; 40], &[4, 3, 0, 1, 2, 3]].concat()),
+        ]),
+        "dns_query" => named(vec![
+            ("a", query(0b0011_0010, b"\x03web\x00", 1, 0)),
+            ("strict-https", query(0b0011_0011, b"\x03Web\x03dns\x06podman\x00", 65, 11)),
+            ("ptr", query(0b0011_0010, b"\x012\x010\x0289\x0210\x07in-addr\x04arpa\x00", 12, 0)),
+            ("pointer", query(0b0011_0010, b"\xc0\x0c", 1, 0)),
+            ("zone", query(0b0111_0010, b"\x03ab1\x03dns\x06podman\x00", 1, 0)),
+        ]),
         "getopt_argv" => named(vec![
             ("configure", b"-c\0-r\x003\0-e\x004\0--mtu=65520\x001234\0tap0".to_vec()),
             ("cluster", b"-cr3\0--conf\0--\0-6".to_vec()),
@@ -112,6 +129,15 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         ]),
         _ => (0..8u64).map(|n| (format!("random-{n}"), random(n))).collect(),
     }
+}
+
+/// A byte of settings and a query: name, type, and an OPT if it has a length.
+fn query(settings: u8, name: &[u8], record_type: u8, opt: usize) -> Vec<u8> {
+    let mut message = vec![settings, 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(opt > 0)];
+    message.extend_from_slice(name);
+    message.extend_from_slice(&[0, record_type, 0, 1]);
+    message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0][..opt]);
+    message
 }
 
 fn random(n: u64) -> Vec<u8> {

@@ -13,9 +13,11 @@
 //! | [`reassembly`] | pieces of one datagram, cut and sent in any way |
 //! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
-//! | [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
+//! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
+//! | [`aardvark_config`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
 
 mod actions;
+mod dns;
 mod frames;
 mod tcp;
 
@@ -32,6 +34,7 @@ use slipway_netstack::device::vnet::HEADER_LEN;
 use slipway_netstack::device::{Capabilities, Offload};
 
 pub use actions::engine_actions;
+pub use dns::{aardvark_config, dns_forward_reply, dns_query};
 pub use tcp::tcp_actions;
 
 /// A fuzz target.
@@ -44,9 +47,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
+    Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
+    Target { name: "dns_forward_reply", body: dns_forward_reply },
+    Target { name: "dns_query", body: dns_query },
     Target { name: "engine_actions", body: engine_actions },
     Target { name: "frame", body: frame },
     Target { name: "getopt_argv", body: getopt_argv },
