@@ -1,4 +1,4 @@
-//! DNS messages: the view of a query, and answers built into a buffer. The only place that knows hickory-proto.
+//! DNS messages: the view of a query, and answers built into a buffer. This module alone knows hickory-proto.
 //!
 //! A local answer costs no allocation. Of a query the header and the first question are read, the other records are
 //! only stepped over, to find the client's OPT; names in them are not followed, so that a message of nothing but
@@ -12,16 +12,17 @@
 //! Sources: RFC 1035 §4.1 (format), RFC 6891 §6.1 (OPT), RFC 3597 (unknown types are opaque).
 
 mod answer;
+mod codes;
+mod reader;
 mod reply;
 
 pub use answer::{AnswerBuilder, empty, servfail};
+pub use codes::{Rcode, RecordType};
 pub use reply::{Reply, same_question};
 
 use core::fmt;
 use core::ops::Range;
-use hickory_proto::op::{Header, MessageType, ResponseCode};
-use hickory_proto::rr::RecordType as HickoryType;
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+use reader::Reader;
 
 /// RFC 1035 §4.1.1: the length of the header.
 pub const HEADER_LEN: usize = 12;
@@ -35,67 +36,6 @@ pub const MAX_MESSAGE: usize = 65_535;
 pub const CLASS_IN: u16 = 1;
 /// RFC 1035 §3.2.5: any class.
 pub const CLASS_ANY: u16 = 255;
-/// The two bits that mark a compression pointer (RFC 1035 §4.1.4).
-const POINTER: u8 = 0b1100_0000;
-
-/// A record type by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordType(pub u16);
-
-impl RecordType {
-    /// An IPv4 address.
-    pub const A: Self = Self(1);
-    /// The start of authority; in a negative answer it says how long that holds.
-    pub const SOA: Self = Self(6);
-    /// A name for an address.
-    pub const PTR: Self = Self(12);
-    /// An IPv6 address.
-    pub const AAAA: Self = Self(28);
-    /// The pseudo-record of EDNS.
-    pub const OPT: Self = Self(41);
-}
-
-impl fmt::Display for RecordType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match HickoryType::from(self.0) {
-            HickoryType::Unknown(code) => write!(f, "TYPE{code}"), // RFC 3597 §5
-            known => write!(f, "{known}"),
-        }
-    }
-}
-
-/// A response code as the header holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rcode(pub u8);
-
-impl Rcode {
-    /// No error.
-    pub const NOERROR: Self = Self(0);
-    /// The query could not be read.
-    pub const FORMERR: Self = Self(1);
-    /// The server could not answer.
-    pub const SERVFAIL: Self = Self(2);
-    /// There is no such name.
-    pub const NXDOMAIN: Self = Self(3);
-    /// The server does not do that.
-    pub const NOTIMP: Self = Self(4);
-    /// The server does not want to.
-    pub const REFUSED: Self = Self(5);
-}
-
-impl fmt::Display for Rcode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match ResponseCode::from(0, self.0) {
-            ResponseCode::NoError => f.write_str("NOERROR"),
-            ResponseCode::FormErr => f.write_str("FORMERR"),
-            ResponseCode::ServFail => f.write_str("SERVFAIL"),
-            ResponseCode::NXDomain => f.write_str("NXDOMAIN"),
-            ResponseCode::NotImp => f.write_str("NOTIMP"),
-            ResponseCode::Refused => f.write_str("REFUSED"),
-            _ => write!(f, "RCODE{}", self.0),
-        }
-    }
-}
 
 /// Why a message is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -199,7 +139,7 @@ impl<'m> Query<'m> {
     pub fn parse(bytes: &'m [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes)?;
         let header = reader.header()?;
-        if header.metadata.message_type == MessageType::Response {
+        if reader::is_answer(&header) {
             return Err(Malformed::NotAQuery);
         }
         let counts = header.counts;
@@ -333,107 +273,6 @@ pub fn claim_recursion(answer: &mut [u8]) {
         && *flags & 0x01 != 0
     {
         *more |= 0x80;
-    }
-}
-
-/// One record, stepped over.
-pub(crate) struct Record {
-    pub(crate) record_type: RecordType,
-    /// All of it.
-    pub(crate) range: Range<usize>,
-    /// Where its TTL stands.
-    pub(crate) ttl_at: usize,
-    pub(crate) ttl: u32,
-    pub(crate) rdata: Range<usize>,
-}
-
-/// hickory's decoder, with our errors.
-pub(crate) struct Reader<'m> {
-    decoder: BinDecoder<'m>,
-}
-
-impl From<DecodeError> for Malformed {
-    fn from(_: DecodeError) -> Self {
-        Self::Truncated
-    }
-}
-
-impl<'m> Reader<'m> {
-    pub(crate) fn new(bytes: &'m [u8]) -> Result<Self, Malformed> {
-        if bytes.len() > MAX_MESSAGE {
-            return Err(Malformed::TooLong);
-        }
-        Ok(Self { decoder: BinDecoder::new(bytes) })
-    }
-
-    pub(crate) fn header(&mut self) -> Result<Header, Malformed> {
-        Ok(Header::read(&mut self.decoder)?)
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        self.decoder.index()
-    }
-
-    fn byte(&mut self) -> Result<u8, Malformed> {
-        Ok(self.decoder.read_u8()?.unverified(/* any value is looked at below */))
-    }
-
-    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
-        Ok(self.decoder.read_u16()?.unverified(/* types, classes and lengths may have any value */))
-    }
-
-    fn u32(&mut self) -> Result<u32, Malformed> {
-        Ok(self.decoder.read_u32()?.unverified(/* a TTL may have any value */))
-    }
-
-    pub(crate) fn skip(&mut self, len: usize) -> Result<&'m [u8], Malformed> {
-        Ok(self.decoder.read_slice(len)?.unverified(/* opaque */))
-    }
-
-    /// A name that is not compressed.
-    fn name(&mut self) -> Result<QueryName, Malformed> {
-        let mut name = QueryName { len: 0, ..QueryName::ROOT };
-        loop {
-            match self.byte()? {
-                0 if name.len == 0 => return Ok(QueryName::ROOT),
-                0 => return Ok(name),
-                len if len & POINTER != 0 => return Err(Malformed::Name),
-                len => name.push(self.skip(usize::from(len))?)?,
-            }
-        }
-    }
-
-    /// A name, compressed or not, of which only the end matters.
-    pub(crate) fn skip_name(&mut self) -> Result<(), Malformed> {
-        let start = self.index();
-        loop {
-            match self.byte()? {
-                0 => return Ok(()),
-                len if len & POINTER == POINTER => {
-                    self.byte()?;
-                    return Ok(());
-                }
-                len if len & POINTER != 0 => return Err(Malformed::Name),
-                len => self.skip(usize::from(len))?,
-            };
-            if self.index() - start >= MAX_NAME {
-                return Err(Malformed::Name);
-            }
-        }
-    }
-
-    /// The next record.
-    pub(crate) fn record(&mut self) -> Result<Record, Malformed> {
-        let start = self.index();
-        self.skip_name()?;
-        let record_type = RecordType(self.u16()?);
-        let _class = self.u16()?;
-        let ttl_at = self.index();
-        let ttl = self.u32()?;
-        let len = usize::from(self.u16()?);
-        let data = self.index();
-        self.skip(len)?;
-        Ok(Record { record_type, range: start..self.index(), ttl_at, ttl, rdata: data..self.index() })
     }
 }
 

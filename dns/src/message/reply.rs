@@ -1,6 +1,7 @@
 //! Answers of upstream servers: what a forwarder and a cache have to know of them. They are relayed as they came.
 
-use super::{HEADER_LEN, Malformed, MessageType, Rcode, Reader, RecordType};
+use super::reader::{Reader, is_answer};
+use super::{HEADER_LEN, Malformed, Rcode, RecordType};
 use core::ops::Range;
 
 /// The header bit of a truncated answer, in its third byte.
@@ -25,7 +26,7 @@ impl<'m> Reply<'m> {
     pub fn parse(bytes: &'m [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes)?;
         let header = reader.header()?;
-        if header.metadata.message_type != MessageType::Response {
+        if !is_answer(&header) {
             return Err(Malformed::NotAQuery);
         }
         for _ in 0..header.counts.queries {

@@ -1,6 +1,6 @@
 use super::*;
-use hickory_proto::op::{Edns, Message, OpCode, Query as HickoryQuery};
-use hickory_proto::rr::{Name, RData, rdata};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as HickoryQuery};
+use hickory_proto::rr::{Name, RData, RecordType as HickoryType, rdata};
 use proptest::prelude::*;
 
 /// A query as hickory would send it.
