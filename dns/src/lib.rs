@@ -19,6 +19,7 @@
 //! | [`forward`] | questions for other servers: which one, how long, what if not |
 //! | [`cache`] | answers of other servers, for as long as they hold |
 //! | [`message`] | the seam over the codec |
+//! | `server` | sockets, files, signals: `aardvark-dns` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -29,4 +30,6 @@ pub mod cache;
 pub mod config;
 pub mod forward;
 pub mod message;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod zone;
