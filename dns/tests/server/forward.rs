@@ -1,0 +1,145 @@
+//! What is asked upstream: whom, when, and what is said when nobody answers.
+
+use crate::client::{A, Client, NXDOMAIN, SERVFAIL, framed, query, upstream};
+use crate::stage::{Stage, eventually, now};
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
+
+const NETWORK: &str = "127.0.1.1\n\
+    aaa 127.0.1.10  web\n\
+    bbb 127.0.1.11  own 127.0.0.54\n\
+    ccc 127.0.1.12  dead 127.0.0.66\n\
+    ddd 127.0.1.13  late 127.0.0.66,127.0.0.54\n";
+const LIMIT: Duration = Duration::from_secs(5);
+
+#[test]
+fn servers_are_the_containers_or_the_hosts() {
+    let Some(stage) = Stage::enter("servers_are_the_containers_or_the_hosts") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _threads = (upstream("127.0.0.53", [192, 0, 2, 53]), upstream("127.0.0.54", [192, 0, 2, 54]));
+    let daemon = stage.start(&[]);
+    let host = Client::new("127.0.1.10", "127.0.1.1");
+    let own = Client::new("127.0.1.11", "127.0.1.1");
+    for (client, expected) in [(&host, "192.0.2.53"), (&own, "192.0.2.54")] {
+        assert_eq!(client.ask("example.org", A).addresses(), [expected]);
+        let mut tcp = client.tcp();
+        assert_eq!(tcp.ask("example.org", A).addresses(), [expected]);
+        assert_eq!(tcp.ask("short", A).addresses(), [expected]);
+    }
+    assert_eq!(host.ask("unknown.dns.podman", A).rcode(), NXDOMAIN);
+    assert_eq!(host.ask("web", A).addresses(), ["127.0.1.10"]);
+    let open = fs::read_dir(daemon.proc("fd")).unwrap().count();
+    assert!(open < 20, "{open} descriptors: each attempt's socket is closed");
+}
+
+#[test]
+fn changes_of_resolv_conf_are_followed() {
+    let Some(stage) = Stage::enter("changes_of_resolv_conf_are_followed") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _threads = (upstream("127.0.0.53", [192, 0, 2, 53]), upstream("127.0.0.54", [192, 0, 2, 54]));
+    let _daemon = stage.start(&[]);
+    let client = Client::new("127.0.1.10", "127.0.1.1");
+    assert_eq!(client.ask("example.org", A).addresses(), ["192.0.2.53"]);
+    stage.set_resolv_conf("nameserver 127.0.0.54 # written in place\n");
+    let says = |address: &str| client.ask("example.org", A).addresses() == [address];
+    assert!(eventually(LIMIT, || says("192.0.2.54")));
+    fs::write("/etc/resolv.conf.new", "nameserver 127.0.0.53\n").unwrap();
+    fs::rename("/etc/resolv.conf.new", "/etc/resolv.conf").unwrap();
+    assert!(eventually(LIMIT, || says("192.0.2.53")), "replaced");
+    stage.set_resolv_conf("nameserver nonsense\n");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(says("192.0.2.53"), "nonsense changes nothing");
+}
+
+#[test]
+fn silence_is_passed_on_and_the_next_server_has_its_turn() {
+    let Some(stage) = Stage::enter("silence_is_passed_on_and_the_next_server_has_its_turn") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _black_holes =
+        (UdpSocket::bind("127.0.0.66:53").unwrap(), TcpListener::bind("127.0.0.66:53").unwrap());
+    let _threads = upstream("127.0.0.54", [192, 0, 2, 54]);
+    let _daemon = stage.start(&[]);
+    let start = now();
+    let (dead, late) = (Client::new("127.0.1.12", "127.0.1.1"), Client::new("127.0.1.13", "127.0.1.1"));
+    dead.send(&query(1, "example.org", A));
+    assert_eq!(late.ask("example.org", A).addresses(), ["192.0.2.54"]);
+    let took = start.elapsed().as_millis();
+    assert!((2500..3500).contains(&took), "{took} ms");
+    assert_eq!(late.tcp().ask("example.org", A).addresses(), ["192.0.2.54"]);
+    assert!((5000..7000).contains(&start.elapsed().as_millis()), "no memory of dead servers");
+    assert!(dead.receive(Duration::from_secs(1)).is_none(), "nothing at all");
+    assert_eq!(dead.ask("web", A).count(), 1, "and names of ours were never in question");
+}
+
+#[test]
+fn with_the_cache_dead_servers_are_told() {
+    let Some(stage) = Stage::enter("with_the_cache_dead_servers_are_told") else { return };
+    stage.network("a", NETWORK);
+    let log = stage.dir().join("stats");
+    let daemon = stage.start(&["--cache", "--stats", log.to_str().unwrap()]);
+    let dead = Client::new("127.0.1.12", "127.0.1.1");
+    assert_eq!(dead.ask("example.org", A).rcode(), SERVFAIL, "nobody listens there");
+    let _threads = upstream("127.0.0.54", [192, 0, 2, 54]);
+    let own = Client::new("127.0.1.11", "127.0.1.1");
+    for _ in 0..5 {
+        assert_eq!(own.ask("example.org", A).addresses(), ["192.0.2.54"]);
+    }
+    assert_eq!(own.tcp().ask("example.org", A).addresses(), ["192.0.2.54"]);
+    daemon.signal(nix::sys::signal::Signal::SIGUSR1);
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    assert!(eventually(LIMIT, || read().contains("cached=5")), "{}", read());
+}
+
+#[test]
+fn nothing_leaves_when_forwarding_is_off() {
+    let Some(stage) = Stage::enter("nothing_leaves_when_forwarding_is_off") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _threads = upstream("127.0.0.53", [192, 0, 2, 53]);
+    assert!(stage.command(&[]).env("AARDVARK_NO_PROXY", "").status().unwrap().success());
+    let _daemon = stage.daemon();
+    let client = Client::new("127.0.1.10", "127.0.1.1");
+    assert_eq!(client.ask("example.org", A).rcode(), NXDOMAIN);
+}
+
+#[test]
+fn a_connection_with_much_under_way_is_answered_whole() {
+    let Some(stage) = Stage::enter("a_connection_with_much_under_way_is_answered_whole") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _threads = upstream("127.0.0.53", [192, 0, 2, 53]);
+    let _daemon = stage.start(&[]);
+    let mut tcp = Client::new("127.0.1.10", "127.0.1.1").tcp();
+    let stream: Vec<u8> = (0..100).flat_map(|id| framed(&query(id, "example.org", A))).collect();
+    std::io::Write::write_all(&mut tcp.0, &stream).unwrap();
+    let mut ids: Vec<u16> = (0..100).map(|_| tcp.receive().expect("an answer").id()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<u16>>());
+}
+
+#[test]
+fn a_flood_to_a_dead_server_is_bounded() {
+    let Some(stage) = Stage::enter("a_flood_to_a_dead_server_is_bounded") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _black_hole = UdpSocket::bind("127.0.0.66:53").unwrap();
+    let _threads = upstream("127.0.0.53", [192, 0, 2, 53]);
+    let daemon = stage.start(&[]);
+    let flood = Client::new("127.0.1.12", "127.0.1.1");
+    let good = Client::new("127.0.1.10", "127.0.1.1");
+    for id in 0..6000 {
+        flood.send(&query(id, "example.org", A));
+        if id % 100 == 0 {
+            assert_eq!(good.ask("web", A).count(), 1);
+            assert_eq!(good.ask("example.org", A).count(), 1, "others are still served");
+        }
+    }
+    let open = fs::read_dir(daemon.proc("fd")).unwrap().count();
+    assert!((100..2100).contains(&open), "{open} descriptors");
+    let few = || fs::read_dir(daemon.proc("fd")).unwrap().count() < 20;
+    assert!(eventually(Duration::from_secs(8), few), "all are closed in the end");
+}
