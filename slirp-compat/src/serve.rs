@@ -86,7 +86,8 @@ struct Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
-        // In a sandbox the path may be out of reach; the next start removes what is left.
+        // In a sandbox the path is out of reach, or not to be written to; the next start removes what is left. A
+        // descriptor of the directory, kept for this, would lead out of the sandbox (docs/threat-model.md).
         if let Err(error) = std::fs::remove_file(&self.path) {
             log::debug!("the API socket {} stays behind: {error}", self.path.display());
         }

@@ -237,9 +237,14 @@ fn device_hint(error: &io::Error) -> &'static str {
         }
         Some(Errno::EACCES) => " (allow its use: `chmod 0666 /dev/net/tun`)",
         Some(Errno::EPERM) => " (inside a container, start it with `--device /dev/net/tun`)",
+        Some(Errno::EISDIR | Errno::ENOTDIR) => NO_DEVICE,
         _ => "",
     }
 }
+
+/// `docker run -v` of a path that is not there makes a directory or a file of it, and so do careless copies of /dev.
+const NO_DEVICE: &str = " (/dev/net/tun is not the TUN device; make it anew: \
+                         `rm -r /dev/net/tun; mknod -m 666 /dev/net/tun c 10 200`)";
 
 fn attach_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
@@ -248,6 +253,8 @@ fn attach_hint(error: &io::Error) -> &'static str {
         Some(Errno::EINVAL) => {
             " (the name has 1 to 15 bytes, and must not be that of another kind of interface)"
         }
+        // An ordinary file can be opened, and knows no TUNSETIFF; another device knows it no better.
+        Some(Errno::ENOTTY) => NO_DEVICE,
         _ => "",
     }
 }

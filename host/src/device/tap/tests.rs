@@ -248,6 +248,14 @@ fn errors_keep_the_words_that_people_search_for() {
     assert!(text(Errno::EPERM).contains("--device /dev/net/tun"));
     let missing = Tap::open_at(Path::new("/dev/net/no-such-node"), "tap0").unwrap_err();
     assert!(matches!(missing, OpenError::Device(_)));
+    // What stands in its place by mistake: a directory, an ordinary file, another device.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tun");
+    std::fs::write(&file, "").unwrap();
+    for path in [dir.path(), &file, Path::new("/dev/null")] {
+        let error = Tap::open_at(path, "tap0").unwrap_err().to_string();
+        assert!(error.contains("is not the TUN device; make it anew") && !error.contains('\n'), "{error}");
+    }
     for errno in [Errno::EPERM, Errno::EBUSY, Errno::EINVAL] {
         assert!(OpenError::attach("tap0", errno.into()).to_string().contains(" ("), "{errno} has a hint");
     }
