@@ -1,0 +1,187 @@
+//! A bridge network: a bridge on the host that all its containers share, and for each container a pair of interfaces, one
+//! end a port of the bridge, the other inside.
+//!
+//! The order matters in places: settings of the bridge before it is up (no duplicate address detection, no routers);
+//! the bridge's own MAC address pinned only when it has its first port, because the kernel takes the port's until
+//! then, and a bridge that changes its address loses its neighbours.
+
+use super::container::{address_and_route, forget_routes, no_autoconf};
+use super::{Change, Key, On, Op};
+use crate::spec::Ipam;
+use slipway_host::netlink::Interface;
+use slipway_netstack::addr::MacAddr;
+use std::path::{Path, PathBuf};
+
+/// Where files with settings are kept; they are applied again when an interface appears.
+const SYSCTL_DIR: &str = "/run/sysctl.d";
+
+/// What is wanted, for one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge<'a> {
+    /// The bridge's name.
+    pub name: &'a str,
+    /// Whether it is ours to make and delete; otherwise it must be there.
+    pub managed: bool,
+    /// Whether the network has no way out.
+    pub internal: bool,
+    /// The MTU of everything; `None`: found out.
+    pub mtu: Option<u32>,
+    /// The VLAN the container belongs to.
+    pub vlan: Option<u16>,
+    /// The vrf that a new bridge belongs to.
+    pub vrf: Option<&'a str>,
+    /// The metric of routes that have none of their own.
+    pub metric: u32,
+    /// Whether there are default routes.
+    pub default_route: bool,
+    /// The name of the host's end of the pair; empty: the kernel's choice.
+    pub port: &'a str,
+    /// The name of the container's end.
+    pub inside: &'a str,
+    /// The MAC address of the container's end.
+    pub mac: Option<MacAddr>,
+    /// Its addresses.
+    pub ipam: Ipam,
+}
+
+/// What was found on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The bridge.
+    pub bridge: Option<Interface>,
+    /// The number of the vrf that is asked for.
+    pub vrf: Option<u32>,
+    /// The MTU of the way out.
+    pub mtu: Option<u32>,
+    /// Whether files in [`SYSCTL_DIR`] are of use.
+    pub sysctl_files: bool,
+}
+
+/// What was found when the container is to be disconnected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Whether the container's interface is there.
+    pub inside: bool,
+    /// Whether its other end was found among the ports of the bridge.
+    pub port: bool,
+    /// Whether nobody else uses the bridge, and it is ours.
+    pub complete: bool,
+}
+
+impl Bridge<'_> {
+    /// Connects the container, and makes the bridge if it is not there.
+    #[must_use]
+    pub fn setup(&self, found: &Found) -> Vec<Op> {
+        let mut plan = Vec::new();
+        let new = found.bridge.is_none();
+        match &found.bridge {
+            None => self.make_bridge(found, &mut plan),
+            Some(bridge) if self.vlan.is_some() && !bridge.vlan_filtering => {
+                plan.push(Op::change(On::Bridge, Change::VlanFiltering));
+            }
+            Some(_) => {}
+        }
+        plan.push(Op::MakePair {
+            port: self.port.to_owned(),
+            inside: self.inside.to_owned(),
+            mtu: self.mtu.or(found.bridge.as_ref().map(|bridge| bridge.mtu)).or(found.mtu),
+            mac: self.mac,
+        });
+        plan.extend(self.vlan.map(|vlan| Op::change(On::Port, Change::Vlan(vlan))));
+        if self.managed {
+            self.settings_of_pair(&mut plan);
+        }
+        plan.push(Op::change(On::Port, Change::Up));
+        if new {
+            plan.push(Op::change(On::Bridge, Change::PinMac));
+        }
+        plan.extend(address_and_route(&self.ipam, self.metric, self.default_route && !self.internal));
+        plan
+    }
+
+    fn make_bridge(&self, found: &Found, plan: &mut Vec<Op>) {
+        let settings = self.settings_of_bridge();
+        if found.sysctl_files {
+            let lines = settings.iter().map(|(key, value)| (key.path(self.name), *value)).collect();
+            plan.push(Op::SysctlFile { path: sysctl_file(self.name), lines });
+        }
+        plan.push(Op::MakeBridge {
+            name: self.name.to_owned(),
+            mtu: self.mtu,
+            vlan_filtering: self.vlan.is_some(),
+            vrf: found.vrf,
+        });
+        plan.extend(settings.into_iter().map(|(key, value)| Op::sysctl(key, value)));
+        plan.extend(self.ipam.gateways.iter().map(|&net| Op::Address { on: On::Bridge, net }));
+        plan.push(Op::change(On::Bridge, Change::Up));
+    }
+
+    fn settings_of_bridge(&self) -> Vec<(Key, &'static str)> {
+        let ipv6 = self.ipam.ipv6;
+        let mut list = Vec::new();
+        if self.internal {
+            list.push((Key::v4(On::Bridge, "forwarding"), "0"));
+            if ipv6 {
+                list.push((Key::v6(On::Bridge, "forwarding"), "0"));
+            }
+        } else {
+            list.push((Key::Host("net/ipv4/ip_forward"), "1"));
+            if ipv6 {
+                list.push((Key::Host("net/ipv6/conf/all/forwarding"), "1"));
+            }
+            // So that published ports answer at 127.0.0.1 too.
+            list.push((Key::v4(On::Bridge, "route_localnet"), "1"));
+        }
+        if ipv6 {
+            // All addresses are given out here, and no router of the network is to be believed.
+            list.push((Key::v6(On::Bridge, "accept_dad"), "0"));
+            list.push((Key::v6(On::Bridge, "accept_ra"), "0"));
+        }
+        // A container on two networks answers by either.
+        list.push((Key::v4(On::Bridge, "rp_filter"), "2"));
+        list
+    }
+
+    fn settings_of_pair(&self, plan: &mut Vec<Op>) {
+        plan.push(no_autoconf());
+        if self.ipam.ipv6 {
+            plan.push(Op::sysctl(Key::v6(On::Inside, "accept_dad"), "0"));
+        }
+        // Neighbours learn at once that an address has moved here.
+        plan.push(Op::sysctl(Key::v4(On::Inside, "arp_notify"), "1"));
+        plan.push(Op::sysctl(Key::v4(On::Inside, "rp_filter"), "2"));
+        if self.ipam.ipv6 {
+            plan.push(Op::sysctl(Key::v6(On::Port, "accept_dad"), "0"));
+        }
+    }
+
+    /// What goes before the firewall's rules do: routes that would stay.
+    #[must_use]
+    pub fn forget_routes(&self) -> Vec<Op> {
+        forget_routes(&self.ipam, self.metric).collect()
+    }
+
+    /// Disconnects the container, and deletes the bridge if it was the last one.
+    #[must_use]
+    pub fn teardown(&self, leaving: Leaving) -> Vec<Op> {
+        let mut plan = Vec::new();
+        let mut gone = Vec::new();
+        if leaving.port {
+            gone.push(On::Port);
+        } else if leaving.inside {
+            plan.push(Op::Delete(vec![On::Inside]));
+        }
+        if leaving.complete {
+            plan.push(Op::RemoveFile(sysctl_file(self.name)));
+            gone.push(On::Bridge);
+        }
+        if !gone.is_empty() {
+            plan.push(Op::Delete(gone));
+        }
+        plan
+    }
+}
+
+fn sysctl_file(bridge: &str) -> PathBuf {
+    Path::new(SYSCTL_DIR).join(format!("10-netavark-{bridge}.conf"))
+}

@@ -1,0 +1,65 @@
+//! What the interface inside the container is given, whoever made it.
+
+use super::{Change, Key, On, Op};
+use crate::spec::{Ipam, IpamKind, Route, RouteKind};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use slipway_host::netlink::{NewRoute, RouteKind as KernelKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// No addresses by router advertisement: the ones given are meant to be all. A kernel without IPv6 and a read-only
+/// `/proc` will do.
+pub(super) fn no_autoconf() -> Op {
+    Op::Sysctl { key: Key::v6(On::Inside, "autoconf"), value: "0", optional: true }
+}
+
+/// Addresses, the link, then routes: a gateway must be reachable when its route is made.
+pub(super) fn address_and_route(
+    ipam: &Ipam,
+    metric: u32,
+    default_route: bool,
+) -> impl Iterator<Item = Op> + use<'_> {
+    let addresses =
+        ipam.addresses.iter().map(|address| Op::Address { on: On::Inside, net: address.ipnet });
+    let up = Op::change(On::Inside, Change::Up);
+    let defaults = [false, true]
+        .into_iter()
+        .filter(move |_| default_route)
+        .filter_map(|ipv6| ipam.default_gateway(ipv6))
+        .map(move |gateway| Op::Route(default(gateway, metric)));
+    addresses.chain([up]).chain(defaults).chain(routes(ipam, metric).map(Op::Route))
+}
+
+/// The routes that teardown has to delete itself: those that do not vanish with the interface.
+pub(super) fn forget_routes(ipam: &Ipam, metric: u32) -> impl Iterator<Item = Op> + use<'_> {
+    routes(ipam, metric).map(Op::DeleteRoute)
+}
+
+/// The configured routes.
+fn routes(ipam: &Ipam, metric: u32) -> impl Iterator<Item = NewRoute> + use<'_> {
+    let routes = if ipam.kind == IpamKind::None { &[] } else { ipam.routes.as_slice() };
+    routes.iter().map(move |route| static_route(route, metric))
+}
+
+fn default(gateway: IpAddr, priority: u32) -> NewRoute {
+    let destination = if gateway.is_ipv6() {
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0))
+    } else {
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0))
+    };
+    NewRoute { destination, gateway: Some(gateway), priority, kind: KernelKind::Unicast }
+}
+
+fn static_route(route: &Route, metric: u32) -> NewRoute {
+    let kind = match route.kind {
+        RouteKind::Unicast => KernelKind::Unicast,
+        RouteKind::Blackhole => KernelKind::Blackhole,
+        RouteKind::Unreachable => KernelKind::Unreachable,
+        RouteKind::Prohibit => KernelKind::Prohibit,
+    };
+    NewRoute {
+        destination: route.destination,
+        gateway: route.gateway.filter(|_| kind == KernelKind::Unicast),
+        priority: route.metric.unwrap_or(metric),
+        kind,
+    }
+}
