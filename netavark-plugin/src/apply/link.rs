@@ -141,9 +141,7 @@ impl Child {
     fn request(&self, name: &str, places: &mut Places) -> Result<(), Error> {
         let parent = self.parent;
         let kind = match self.kind {
-            ChildKind::Macvlan { mode, broadcast_cutoff } => {
-                Kind::Macvlan { parent, mode, broadcast_cutoff }
-            }
+            ChildKind::Macvlan { mode, broadcast_cutoff } => Kind::Macvlan { parent, mode, broadcast_cutoff },
             ChildKind::Ipvlan(mode) => Kind::Ipvlan { parent, mode },
         };
         let Places { host, container: Some(container) } = places else {
@@ -222,7 +220,9 @@ fn judge(op: &Op, result: Result<(), netlink::Error>, links: &Links) -> Result<(
         Op::Route(route) if route.destination.prefix_len() == 0 => {
             result.with_context(|| format!("add default route via {}", via(route)))
         }
-        Op::Route(route) => result.with_context(|| format!("add route to {} via {}", route.destination, via(route))),
+        Op::Route(route) => {
+            result.with_context(|| format!("add route to {} via {}", route.destination, via(route)))
+        }
         Op::Change { on, change } => result.with_context(|| {
             let what = match on {
                 On::Bridge => "bridge",

@@ -70,9 +70,7 @@ impl Step {
         match self {
             Self::RemoveFile(path) => super::remove_file(&path),
             Self::DeleteOnHost(index) => gone(places.host.netlink.run_one(&Request::delete(index))),
-            Self::DeleteInside(index) => {
-                gone(container(places)?.netlink.run_one(&Request::delete(index)))
-            }
+            Self::DeleteInside(index) => gone(container(places)?.netlink.run_one(&Request::delete(index))),
             Self::NoVlanFiltering(index) => {
                 gone(places.host.netlink.run_one(&Request::set_vlan_filtering(index, false)))
             }

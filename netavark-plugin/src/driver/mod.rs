@@ -8,12 +8,23 @@
 //! A driver of ours offers four functions: `new` (checks the request and touches nothing), `setup` (undoes itself when it
 //! fails), `rollback` (undoes a setup that succeeded, because another network failed) and `teardown`.
 
+mod bridge;
+mod child;
 pub mod external;
+mod ipvlan;
+mod lease;
+mod macvlan;
+mod options;
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use crate::error::{Error, Result};
 use crate::firewall::Firewall;
 use crate::namespaces::Places;
 use crate::spec::{Compat, Network, PerNetworkOptions, PortMapping, StatusBlock};
+pub use bridge::Bridge;
+pub use child::Child;
 use external::Plugin;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -22,6 +33,10 @@ use std::path::Path;
 /// Who connects a container to one network, and what it was told.
 #[derive(Debug)]
 pub enum Driver<'a> {
+    /// A bridge of the host.
+    Bridge(Box<Bridge<'a>>),
+    /// A child of an interface of the host.
+    Child(Box<Child<'a>>),
     /// A program of somebody else.
     Plugin(Plugin, Request<'a>),
 }
@@ -33,6 +48,12 @@ impl<'a> Driver<'a> {
     /// `unknown network driver "<name>"`.
     pub fn find(request: Request<'a>, plugin_directories: &[OsString]) -> Result<Self> {
         let name = &request.network.driver;
+        match name.as_str() {
+            "bridge" => return Ok(Self::Bridge(Box::new(Bridge::new(request)))),
+            "macvlan" => return Ok(Self::Child(Box::new(macvlan::driver(request)))),
+            "ipvlan" => return Ok(Self::Child(Box::new(ipvlan::driver(request)))),
+            _ => {}
+        }
         Plugin::find(name, plugin_directories)
             .map(|plugin| Self::Plugin(plugin, request))
             .ok_or_else(|| Error::msg(format!("unknown network driver \"{name}\"")))
@@ -44,6 +65,8 @@ impl<'a> Driver<'a> {
     /// What is wrong with it.
     pub fn validate(&mut self) -> Result<()> {
         match self {
+            Self::Bridge(bridge) => bridge.validate(),
+            Self::Child(child) => child.validate(),
             // Plugins have no call for it.
             Self::Plugin(..) => Ok(()),
         }
@@ -53,8 +76,10 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// What could not be done.
-    pub fn setup(&mut self, _places: &mut Places, _firewall: &Firewall) -> Result<Outcome> {
+    pub fn setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Outcome> {
         match self {
+            Self::Bridge(bridge) => bridge.setup(places, firewall),
+            Self::Child(child) => child.setup(places),
             Self::Plugin(plugin, request) => plugin.setup(request),
         }
     }
@@ -63,8 +88,10 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// All that could not be undone.
-    pub fn rollback(&mut self, _places: &mut Places, _firewall: &Firewall) -> Result<()> {
+    pub fn rollback(&mut self, places: &mut Places, firewall: &Firewall) -> Result<()> {
         match self {
+            Self::Bridge(bridge) => bridge.rollback(places, firewall),
+            Self::Child(child) => child.rollback(places),
             Self::Plugin(plugin, request) => plugin.teardown(request),
         }
     }
@@ -73,8 +100,10 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// All that could not be done.
-    pub fn teardown(&mut self, _places: &mut Places, _firewall: &Firewall) -> Result<()> {
+    pub fn teardown(&mut self, places: &mut Places, firewall: &Firewall) -> Result<()> {
         match self {
+            Self::Bridge(bridge) => bridge.teardown(places, firewall),
+            Self::Child(child) => child.teardown(places),
             Self::Plugin(plugin, request) => plugin.teardown(request),
         }
     }

@@ -57,6 +57,13 @@ pub struct Found {
     pub sysctl_files: bool,
 }
 
+impl Found {
+    /// The MTU of a bridge that is there, or of the way out.
+    fn inherited_mtu(&self) -> Option<u32> {
+        self.bridge.as_ref().map_or(self.mtu, |bridge| Some(bridge.mtu))
+    }
+}
+
 /// What was found when the container is to be disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaving {
@@ -84,7 +91,7 @@ impl Bridge<'_> {
         plan.push(Op::MakePair {
             port: self.port.to_owned(),
             inside: self.inside.to_owned(),
-            mtu: self.mtu.or(found.bridge.as_ref().map(|bridge| bridge.mtu)).or(found.mtu),
+            mtu: self.mtu.or_else(|| found.inherited_mtu()),
             mac: self.mac,
         });
         plan.extend(self.vlan.map(|vlan| Op::change(On::Port, Change::Vlan(vlan))));

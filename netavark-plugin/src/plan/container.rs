@@ -18,8 +18,7 @@ pub(super) fn address_and_route(
     metric: u32,
     default_route: bool,
 ) -> impl Iterator<Item = Op> + use<'_> {
-    let addresses =
-        ipam.addresses.iter().map(|address| Op::Address { on: On::Inside, net: address.ipnet });
+    let addresses = ipam.addresses.iter().map(|address| Op::Address { on: On::Inside, net: address.ipnet });
     let up = Op::change(On::Inside, Change::Up);
     let defaults = [false, true]
         .into_iter()

@@ -19,7 +19,10 @@ impl fmt::Display for Op {
             }
             Self::MakePair { port, inside, mtu, mac } => {
                 let port = if port.is_empty() { "veth#" } else { port };
-                write!(f, "host       ip link add {port} master BRIDGE type veth peer {inside} netns CONTAINER")?;
+                write!(
+                    f,
+                    "host       ip link add {port} master BRIDGE type veth peer {inside} netns CONTAINER"
+                )?;
                 mtu.iter().try_for_each(|mtu| write!(f, " mtu {mtu}"))?;
                 mac.iter().try_for_each(|mac| write!(f, " address {mac}"))
             }
