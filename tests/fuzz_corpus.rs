@@ -122,6 +122,12 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("pointer", query(0b0011_0010, b"\xc0\x0c", 1, 0)),
             ("zone", query(0b0111_0010, b"\x03ab1\x03dns\x06podman\x00", 1, 0)),
         ]),
+        "netavark_options" => named(vec![
+            ("object", NETAVARK_OBJECT.as_bytes().to_vec()),
+            ("array", NETAVARK_ARRAY.as_bytes().to_vec()),
+            ("create", NETAVARK_CREATE.as_bytes().to_vec()),
+            ("names", b"10.89.0.1,fd00::1 1.1.1.1\nc1 10.89.0.2 fd00::2 web,short\nc2 10.89.0.3  db 9.9.9.9\n".to_vec()),
+        ]),
         "getopt_argv" => named(vec![
             ("configure", b"-c\0-r\x003\0-e\x004\0--mtu=65520\x001234\0tap0".to_vec()),
             ("cluster", b"-cr3\0--conf\0--\0-6".to_vec()),
@@ -139,6 +145,21 @@ fn query(settings: u8, name: &[u8], record_type: u8, opt: usize) -> Vec<u8> {
     message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0][..opt]);
     message
 }
+
+const NETAVARK_OBJECT: &str = r#"{"container_id":"c1","container_name":"web","networks":{"n":{"interface_name":"eth0",
+"static_ips":["10.89.0.2","fd00::2"],"static_mac":"02:00:00:00:00:01","aliases":["short"],"options":{"host_interface_name":"v0"}}},
+"network_info":{"n":{"name":"n","id":"12","driver":"bridge","network_interface":"br0","subnets":[{"subnet":"10.89.0.0/24",
+"gateway":"10.89.0.1"},{"subnet":"fd00::/64"}],"routes":[{"destination":"10.1.0.0/16","gateway":"10.89.0.9","metric":7},
+{"destination":"10.2.0.0/16","route_type":"blackhole"}],"ipv6_enabled":true,"internal":false,"dns_enabled":true,
+"options":{"isolate":"strict","vlan":"5","mtu":"1400"}}},"port_mappings":[{"container_port":80,"host_port":8080,
+"host_ip":"","protocol":"tcp","range":3}],"dns_servers":["1.1.1.1"]}"#;
+const NETAVARK_ARRAY: &str = r#"{"container_id":"c1","container_name":"web","networks":[{"name":"n","interface_name":"eth0"}],
+"network_info":{"n":{"name":"n","id":"12","driver":"macvlan","ipv6_enabled":false,"internal":false,"dns_enabled":false,
+"ipam_options":{"driver":"dhcp"}}}}"#;
+const NETAVARK_CREATE: &str = r#"{"network":{"name":"n","id":"2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+"driver":"bridge","dns_enabled":true,"internal":false,"ipv6_enabled":true,"options":{"mtu":"1400"}},"used":{"interfaces":["podman1"],
+"names":{"o":"x"},"subnets":["10.89.0.0/24"]},"options":{"subnet_pools":[{"base":"10.89.0.0/16","size":24}],
+"default_interface_name":"podman","check_used_subnets":true}}"#;
 
 fn random(n: u64) -> Vec<u8> {
     let mut rng = Rng::new(n);

@@ -20,6 +20,7 @@ pub mod dns_handover;
 pub mod driver;
 pub mod error;
 pub mod firewall;
+pub mod fuzz;
 mod input;
 pub mod logging;
 pub mod namespaces;

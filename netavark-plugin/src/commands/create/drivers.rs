@@ -1,6 +1,6 @@
 //! What each driver has to say about a new network, and what it chooses if that was left open.
 
-use super::names::is_plain;
+use super::names::{interface, is_plain};
 use super::{Options, Surroundings, Used, subnets};
 use crate::driver::external::Plugin;
 use crate::error::{Error, Result};
@@ -83,6 +83,11 @@ fn free_name(used: &Used, options: &Options, surroundings: &Surroundings<'_>) ->
         .default_interface_name
         .as_deref()
         .ok_or_else(|| Error::msg("default_interface_name is needed to choose the bridge's name"))?;
+    if !is_plain(prefix) {
+        return Err(Error::msg(format!(
+            "default_interface_name {prefix:?} cannot begin the name of a bridge"
+        )));
+    }
     let taken: HashSet<&str> = surroundings
         .interfaces
         .into_iter()
@@ -91,10 +96,12 @@ fn free_name(used: &Used, options: &Options, surroundings: &Surroundings<'_>) ->
         .chain(used.names.keys())
         .map(String::as_str)
         .collect();
-    (1..=NAMES_MAX)
+    let free = (1..=NAMES_MAX)
         .map(|number| format!("{prefix}{number}"))
         .find(|name| !taken.contains(name.as_str()))
-        .ok_or_else(|| Error::msg(format!("all names from {prefix}1 to {prefix}{NAMES_MAX} are taken")))
+        .ok_or_else(|| Error::msg(format!("all names from {prefix}1 to {prefix}{NAMES_MAX} are taken")))?;
+    interface(&free)?;
+    Ok(free)
 }
 
 /// Macvlan and ipvlan: on top of a parent interface.

@@ -143,5 +143,23 @@ pub fn complete(request: Request, surroundings: &Surroundings<'_>) -> Result<Net
     Ok(network)
 }
 
+/// For the fuzzer: completing what was completed changes nothing but the moment.
+pub fn fuzz(data: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<Request>(data) else { return };
+    if !["bridge", "macvlan", "ipvlan"].contains(&request.network.driver.as_str()) {
+        return;
+    }
+    let surroundings = Surroundings {
+        interfaces: None,
+        plugin_directories: &[],
+        random: || [7; 7],
+        now: Duration::from_secs(1_800_000_000),
+    };
+    if let Ok(network) = complete(request.clone(), &surroundings) {
+        let again = complete(Request { network: network.clone(), ..request }, &surroundings);
+        assert_eq!(again.ok(), Some(network), "complete stays complete");
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,8 @@ pub(super) fn is_plain(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
-fn interface(name: &str) -> Result<()> {
+/// Whether the kernel and everybody who prints it can live with an interface's name.
+pub(super) fn interface(name: &str) -> Result<()> {
     if name.chars().count() > INTERFACE_MAX {
         let text =
             format!("Interface name {name:?} is too long: the kernel takes {INTERFACE_MAX} characters");

@@ -114,6 +114,15 @@ fn names_and_ids_are_checked() {
 }
 
 #[test]
+fn a_chosen_name_is_as_good_as_a_given_one() {
+    for prefix in [json!("p\u{7f}d"), json!(""), json!("a b"), json!("fifteen-letters"), json!(null)] {
+        let mut request = request(&json!({}));
+        request["options"]["default_interface_name"] = prefix.clone();
+        assert!(run(request).is_err(), "{prefix}");
+    }
+}
+
+#[test]
 fn bridge_options_are_checked_and_translated() {
     let net = made(
         &json!({"options": {"com.docker.network.driver.mtu": "1400", "com.docker.network.bridge.name": "br7",
