@@ -15,6 +15,7 @@
 
 pub mod args;
 mod counters;
+pub mod exchange;
 mod launch;
 mod listener;
 mod logging;
