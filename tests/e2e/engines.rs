@@ -3,10 +3,9 @@
 //! Podman runs unprivileged in the lab's host, with a control-group tree of its own over `/sys/fs/cgroup`, the `vfs`
 //! driver and an image made from the machine's busybox; its pause process is ended by the number it wrote down.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use slipway_lab::{Cmd, HOST4, LIMIT, Lab, Output, Running, WORLD4, lab, which};
+use slipway_lab::{Cmd, HOST4, LIMIT, Lab, Output, Running, WORLD4, lab};
 
 struct Podman<'a> {
     lab: &'a Lab,
@@ -33,7 +32,7 @@ impl<'a> Podman<'a> {
         }
         lab.host_root(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).ok(LIMIT).unwrap();
         let podman = Self { lab };
-        let image = image(lab);
+        let image = crate::image::tar(lab.dir(), &[]);
         podman.cmd(&["import"]).arg(image.into_os_string()).arg("localhost/bb").ok(LIMIT).unwrap();
         podman
     }
@@ -68,28 +67,6 @@ impl Drop for Podman<'_> {
             .arg(self.lab.home().join("storage").into_os_string())
             .run(LIMIT);
     }
-}
-
-/// A root file system of busybox and the libraries it needs, as a tar file.
-fn image(lab: &Lab) -> PathBuf {
-    let busybox = which("busybox").unwrap();
-    let tar = lab.dir().join("image.tar");
-    let script = format!(
-        "set -e
-         root={dir}/root; mkdir -p $root/bin $root/etc $root/tmp $root/proc $root/sys $root/dev $root/run $root/var
-         cp -L {busybox} $root/bin/busybox
-         for library in $(ldd {busybox} 2>/dev/null | grep -o '/lib[^ ]*' || :); do
-           mkdir -p $root/$(dirname $library); cp -L $library $root/$library
-         done
-         for name in sh cat ip ping nc httpd wget echo sleep ls grep seq; do ln -s busybox $root/bin/$name; done
-         echo root:x:0:0::/:/bin/sh > $root/etc/passwd
-         tar -C $root -cf {tar} .",
-        dir = lab.dir().display(),
-        busybox = busybox.display(),
-        tar = tar.display()
-    );
-    lab.host_root(["sh", "-c", &script]).ok(LIMIT).unwrap();
-    tar
 }
 
 macro_rules! podman_lab {

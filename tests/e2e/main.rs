@@ -1,10 +1,13 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
 //! `traffic`, `upload`, `names` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
-//! prove the tests; `engines` lets Podman and RootlessKit start it; `run` and `attach` are our own commands.
+//! prove the tests; `engines` lets Podman and RootlessKit start it; `bridges` lets Podman start the netavark and
+//! aardvark-dns roles; `run` and `attach` are our own commands.
 
 mod attach;
+mod bridges;
 mod engines;
+mod image;
 mod names;
 mod publish;
 mod run;

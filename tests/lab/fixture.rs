@@ -33,23 +33,26 @@ pub fn built(variable: &str, name: &str) -> Result<PathBuf, String> {
     if path.is_file() { Ok(path) } else { Err(format!("{} is not built (cargo build)", path.display())) }
 }
 
-/// A machine for a test of the program that [`built`] finds; `None` after saying why the test is skipped.
+/// A machine for a test that needs these programs; `None` after saying why the test is skipped.
 ///
 /// # Panics
 ///
-/// When `SLIPWAY_E2E_REQUIRE=1` and there is no program or no machine to be had.
+/// When `SLIPWAY_E2E_REQUIRE=1` and there is no machine to be had.
 #[must_use]
-pub fn machine(test: &str, variable: &str, name: &str, programs: &[&str]) -> Option<(Machine, PathBuf)> {
-    let made = built(variable, name).and_then(|program| {
-        if let Some(missing) = missing(programs) {
-            return Err(format!("{missing} is not installed (cargo xtask deps)"));
-        }
-        Ok((Machine::new().map_err(|error| error.to_string())?, program))
-    });
+pub fn machine(test: &str, programs: &[&str]) -> Option<Machine> {
+    let made = match missing(programs) {
+        Some(program) => Err(format!("{program} is not installed (cargo xtask deps)")),
+        None => Machine::new().map_err(|error| error.to_string()),
+    };
     made.map_or_else(|reason| skip(test, &reason), Some)
 }
 
-fn skip<T>(test: &str, reason: &str) -> Option<T> {
+/// Leaves a test out by name.
+///
+/// # Panics
+///
+/// When `SLIPWAY_E2E_REQUIRE=1`: then nothing may be left out.
+pub fn skip<T>(test: &str, reason: &str) -> Option<T> {
     let required = std::env::var("SLIPWAY_E2E_REQUIRE").is_ok_and(|value| value == "1");
     assert!(!required, "{test}: {reason}");
     println!("SKIP {test}: {reason}");

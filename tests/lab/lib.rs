@@ -25,7 +25,7 @@ mod servers;
 mod subject;
 
 pub use command::{Cmd, Output, Running, now, starved};
-pub use fixture::{LIMIT, built, fixture, machine, peer, subject};
+pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject};
 pub use machine::{Machine, Namespace};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};

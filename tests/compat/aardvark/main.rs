@@ -23,20 +23,18 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Gets a daemon that is not started yet, or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! daemon {
     ($name:literal) => {
-        match slipway_lab::machine($name, "SLIPWAY_AARDVARK_BINARY", "aardvark-dns", &[]) {
-            Some((machine, binary)) => $crate::place::Daemon::new(machine, binary),
+        match $crate::place::Daemon::fixture($name) {
+            Some(daemon) => daemon,
             None => return,
         }
     };
     (ours $name:literal) => {{
-        if std::env::var_os("SLIPWAY_AARDVARK_BINARY").is_some_and(|path| {
-            let said = std::process::Command::new(path).arg("--help").output();
-            said.is_ok_and(|output| !String::from_utf8_lossy(&output.stdout).contains("slipway"))
-        }) {
+        let daemon = $crate::daemon!($name);
+        if !daemon.is_ours() {
             println!("SKIP {}: the original does otherwise", $name);
             return;
         }
-        $crate::daemon!($name)
+        daemon
     }};
 }
 pub(crate) use daemon;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use slipway_lab::{Cmd, Machine, Output, now};
+use slipway_lab::{Cmd, Machine, Output, built, machine, now, skip};
 
 use crate::LIMIT;
 use crate::message::{self, Message};
@@ -31,7 +31,15 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn new(machine: Machine, binary: PathBuf) -> Self {
+    /// A daemon that is not started yet; `None` after saying why the test is skipped.
+    pub(crate) fn fixture(test: &str) -> Option<Self> {
+        match built("SLIPWAY_AARDVARK_BINARY", "aardvark-dns") {
+            Ok(binary) => Some(Self::new(machine(test, &["ip", "ss"])?, binary)),
+            Err(reason) => skip(test, &reason),
+        }
+    }
+
+    fn new(machine: Machine, binary: PathBuf) -> Self {
         let config = machine.dir().join("aardvark-dns");
         std::fs::create_dir(&config).unwrap();
         let script = "set -e
@@ -40,6 +48,16 @@ impl Daemon {
         let output = machine.sh(script).unwrap();
         assert!(output.success(), "{output}");
         Self { machine, binary, config }
+    }
+
+    /// What it says of its version.
+    pub(crate) fn version(&self) -> String {
+        self.machine.cmd([&*self.binary.to_string_lossy(), "--version"]).ok(LIMIT).unwrap().out()
+    }
+
+    /// Whether it is this tree's.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.version().contains("slipway")
     }
 
     pub(crate) fn config(&self) -> &Path {
