@@ -189,6 +189,7 @@ impl Tcp {
                 self.tx.syn_due = true; // our SYN-ACK was lost
             } else if !seg.flags.rst() {
                 self.rx.ack_now();
+                self.rx.note_repeat(seg);
                 self.hear(ctx.now);
             }
             return Step::Continue;
@@ -328,7 +329,7 @@ impl Tcp {
         let head = segment::Head {
             ts_recent: self.ts_recent,
             ts_offset: self.tx.first().0,
-            blocks: if self.sack { self.rx.blocks() } else { Default::default() },
+            blocks: if self.sack { self.rx.blocks(None) } else { Default::default() },
         };
         let closed = self.tx.upstream_closed();
         let Ok(more) = self.tx.flush(ctx, &mut self.rx, &head, &mut wire, budget) else {
@@ -340,7 +341,11 @@ impl Tcp {
         if self.tx.is_broken() && self.tx.is_drained() {
             return Err(self.abort(ctx));
         }
-        if self.rx.wants_ack(ctx.shared) {
+        // RFC 2883 §4: told once, in one segment; data that has carried the acknowledgement did not carry this.
+        let repeat = self.rx.take_repeat().filter(|_| self.sack);
+        if self.rx.wants_ack(ctx.shared) || repeat.is_some() {
+            let blocks = if repeat.is_some() { self.rx.blocks(repeat) } else { head.blocks };
+            let head = segment::Head { blocks, ..head };
             let window = self.rx.advertise();
             let segment =
                 segment::Out { seq: self.tx.next(), ack: self.rx.acked_now(), flags: Flags::ACK, window };

@@ -55,6 +55,13 @@ pub(crate) struct Range {
     pub(crate) end: SeqNum,
 }
 
+impl Range {
+    /// Whether all of `other` lies in it.
+    pub(crate) fn holds(self, other: Self) -> bool {
+        self.start.before_or_at(other.start) && other.end.before_or_at(self.end)
+    }
+}
+
 /// Disjoint ranges in ascending order.
 #[derive(Debug, Default)]
 pub(crate) struct Ranges {

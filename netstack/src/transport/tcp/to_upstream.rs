@@ -44,6 +44,8 @@ pub(super) struct ToUpstream {
     ahead: Ranges,
     /// The range that was received last out of order: the first SACK block (RFC 2018 §4).
     latest: Option<Range>,
+    /// What came although it was here already, until it is told (RFC 2883).
+    repeat: Option<Range>,
     buffer: Buffer,
     /// The socket took less than offered; wait for it.
     blocked: bool,
@@ -71,6 +73,7 @@ impl ToUpstream {
             told_edge: next.plus(FIRST_WINDOW),
             ahead: Ranges::default(),
             latest: None,
+            repeat: None,
             buffer: Buffer::default(),
             blocked: false,
             capacity: FIRST_WINDOW,
@@ -138,6 +141,21 @@ impl ToUpstream {
         inside(seg.seq) || inside(seg.seq.plus(space - 1))
     }
 
+    /// Owes the guest an acknowledgement that tells which bytes of this segment came before, if any did.
+    pub(super) fn note_repeat(&mut self, seg: &Segment<'_>) {
+        let old = if seg.seq.before(self.next) { self.next.since(seg.seq) } else { 0 };
+        let old = old.min(len32(seg.payload));
+        if old > 0 {
+            self.repeat = Some(Range { start: seg.seq, end: seg.seq.plus(old) });
+            self.ack = Ack::Now;
+        }
+    }
+
+    /// What was repeated, told once.
+    pub(super) const fn take_repeat(&mut self) -> Option<Range> {
+        self.repeat.take()
+    }
+
     /// Takes a segment's payload and FIN.
     pub(super) fn accept<U: Upstream>(
         &mut self,
@@ -155,6 +173,7 @@ impl ToUpstream {
     fn take<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         let (mut seq, mut payload) = (seg.seq, seg.payload);
         let end = seq.plus(len32(payload));
+        self.note_repeat(seg);
         if seg.flags.fin() && end.before_or_at(self.edge) && self.fin.is_none_or(|fin| fin == end) {
             self.fin = Some(end);
         }
@@ -166,9 +185,6 @@ impl ToUpstream {
             let old = self.next.since(seq).min(len32(payload));
             payload = payload.get(old as usize..).unwrap_or_default();
             seq = seq.plus(old);
-            if old > 0 {
-                self.ack = Ack::Now; // a repeat: our acknowledgement was lost
-            }
         }
         let room = self.edge.since(seq).min(len32(payload));
         if room < len32(payload) {
@@ -216,6 +232,9 @@ impl ToUpstream {
 
     fn out_of_order(&mut self, seq: SeqNum, payload: &[u8], shared: &mut Shared) {
         let range = Range { start: seq, end: seq.plus(len32(payload)) };
+        if self.ahead.iter().any(|held| held.holds(range)) {
+            self.repeat = Some(range);
+        }
         if self.ahead.insert(range) {
             let place = self.buffer.len() + seq.since(self.next) as usize;
             self.buffer.write_at(place, payload, &mut shared.spare);
@@ -374,18 +393,18 @@ impl ToUpstream {
         self.next
     }
 
-    /// SACK blocks, the latest first (RFC 2018 §4).
-    pub(super) fn blocks(&self) -> [Option<Range>; MAX_SACK_BLOCKS] {
+    /// SACK blocks, the latest first (RFC 2018 §4); before them a repeat, which the next one holds if it lies ahead
+    /// (RFC 2883 §4).
+    pub(super) fn blocks(&self, repeat: Option<Range>) -> [Option<Range>; MAX_SACK_BLOCKS] {
         let mut blocks = [None; MAX_SACK_BLOCKS];
-        if self.ahead.is_empty() {
+        if self.ahead.is_empty() && repeat.is_none() {
             return blocks;
         }
-        let holds = |r: &Range| {
-            self.latest.is_some_and(|l| r.start.before_or_at(l.start) && l.end.before_or_at(r.end))
-        };
+        let news = repeat.or(self.latest);
+        let holds = |range: &Range| news.is_some_and(|news| range.holds(news));
         let first = self.ahead.iter().filter(&holds).take(1);
         let others = self.ahead.iter().filter(|r| !holds(r));
-        for (slot, range) in blocks.iter_mut().zip(first.chain(others)) {
+        for (slot, range) in blocks.iter_mut().zip(repeat.into_iter().chain(first).chain(others)) {
             *slot = Some(range);
         }
         blocks

@@ -123,7 +123,6 @@ fn data_out_of_order_is_kept_and_told_by_sack() {
     lab.say(1000, 0, &data[1000..2000]);
     let got = lab.step();
     assert!(acknowledges(&got[0], 0), "at once");
-    let block = |got: &Got, n: usize| got.options.sack[n].map(|r| (r.start.0, r.end.0));
     assert_eq!(block(&got[0], 0), Some((Lab::ours(1000), Lab::ours(2000))));
     lab.say(3000, 0, &data[3000..]);
     let got = lab.step();
@@ -135,8 +134,58 @@ fn data_out_of_order_is_kept_and_told_by_sack() {
     assert!(acknowledges(&got[0], 2000), "at once");
     lab.say(1500, 0, &data[1500..3500]); // overlaps on both sides
     let got = lab.step();
-    assert!(acknowledges(&got[0], 4000) && got[0].options.sack[0].is_none());
+    assert!(acknowledges(&got[0], 4000));
+    assert_eq!(block(&got[0], 0), Some((Lab::ours(1500), Lab::ours(2000))), "what it repeated");
+    assert_eq!(block(&got[0], 1), None);
     assert_eq!(lab.socket().taken, data);
+}
+
+/// Block number `n` of a segment.
+fn block(got: &Got, n: usize) -> Option<(u32, u32)> {
+    got.options.sack[n].map(|range| (range.start.0, range.end.0))
+}
+
+/// RFC 2883 §4: the guest learns that it repeated for nothing, and takes back what it concluded from a loss.
+#[test]
+fn a_repeat_is_told_once() {
+    let mut lab = Lab::open();
+    let data = bytes(6000);
+    let told = |from, to| Some((Lab::ours(from), Lab::ours(to)));
+    lab.say(0, 0, &data[..1000]);
+    lab.step();
+    lab.say(0, 0, &data[..1000]);
+    let got = lab.step();
+    assert_eq!((got.len(), block(&got[0], 0), block(&got[0], 1)), (1, told(0, 1000), None), "all of it");
+    assert!(acknowledges(&got[0], 1000));
+    lab.say(500, 0, &data[500..1500]);
+    assert_eq!(block(&lab.step()[0], 0), told(500, 1000), "a part");
+    lab.say(3000, 0, &data[3000..5000]);
+    assert_eq!(block(&lab.step()[0], 0), told(3000, 5000), "nothing repeated");
+    lab.say(3500, 0, &data[3500..4000]);
+    let got = lab.step();
+    assert_eq!(
+        (block(&got[0], 0), block(&got[0], 1)),
+        (told(3500, 4000), told(3000, 5000)),
+        "ahead of a gap"
+    );
+    lab.say(5500, 0, &data[5500..]);
+    let got = lab.step();
+    assert_eq!((block(&got[0], 0), block(&got[0], 1)), (told(5500, 6000), told(3000, 5000)), "not again");
+
+    // Data to the guest carries the acknowledgement, a segment of its own the repeat.
+    lab.serve(&data[..1000]);
+    lab.say(0, 0, &data[..1000]);
+    let got = lab.step();
+    assert_eq!((got.len(), got[0].payload.len(), got[1].payload.len()), (2, 1000, 0));
+    assert_eq!((block(&got[0], 0), block(&got[1], 0)), (told(5500, 6000), told(0, 1000)));
+
+    let mut lab = Lab::new();
+    lab.scaled = false; // and no SACK
+    lab.connect();
+    for _ in 0..2 {
+        lab.say(0, 0, &data[..1000]);
+    }
+    assert_eq!(block(&lab.step()[0], 0), None, "it would not understand");
 }
 
 #[test]
