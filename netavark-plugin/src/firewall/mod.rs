@@ -10,14 +10,17 @@
 //! missing, and those of a container's ports, all or nothing; `teardown` removes the container's, and with the last
 //! container the network's. State files are kept only when rootful: a rootless namespace goes away as a whole.
 
+mod firewalld;
 mod nft;
 mod rules;
 mod state;
 
+pub use firewalld::Firewalld;
 pub use rules::{DNS_PORT, NetworkRules, PortRules};
 pub use state::{Saved, State};
 
 use crate::error::{Context, Error, Errors, Result};
+use firewalld::Neighbour;
 use std::path::Path;
 
 /// The log target that callers look for.
@@ -30,6 +33,8 @@ const NFT_TARGET: &str = "netavark::firewall::nft";
 pub enum Driver {
     /// The kernel's nf_tables.
     Nftables,
+    /// firewalld, over D-Bus.
+    Firewalld(Firewalld),
     /// Nobody.
     None,
 }
@@ -45,6 +50,11 @@ impl Driver {
                 log::info!(target: TARGET, "Using nftables firewall driver");
                 Ok(Self::Nftables)
             }
+            Some("firewalld") => {
+                let firewalld = Firewalld::connect()?;
+                log::info!(target: TARGET, "Using firewalld firewall driver");
+                Ok(Self::Firewalld(firewalld))
+            }
             Some("none") => {
                 log::info!(target: TARGET, "Not using firewall");
                 Ok(Self::None)
@@ -58,27 +68,50 @@ impl Driver {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
+            Self::Firewalld(_) => "firewalld",
             Self::None => "none",
         }
     }
 
     fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
         match self {
-            Self::Nftables => nft::setup(network, ports),
+            Self::Nftables => {
+                let mut neighbour = Neighbour::find();
+                neighbour.as_mut().map_or(Ok(()), |firewalld| firewalld.check(ports))?;
+                nft::setup(network, ports)?;
+                if let Some(mut firewalld) = neighbour {
+                    firewalld.trust(network);
+                }
+                Ok(())
+            }
+            Self::Firewalld(firewalld) => firewalld.setup(network, ports),
             Self::None => Ok(()),
         }
     }
 
     fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
         match self {
-            Self::Nftables => nft::teardown(network, ports, complete),
+            Self::Nftables => {
+                if complete && let Some(mut firewalld) = Neighbour::find() {
+                    firewalld.distrust(network);
+                }
+                nft::teardown(network, ports, complete)
+            }
+            Self::Firewalld(firewalld) => firewalld.teardown(network, ports, complete),
             Self::None => Ok(()),
         }
     }
 
     fn restore(&self, saved: &Saved) -> Result<()> {
         match self {
-            Self::Nftables => nft::restore(saved),
+            Self::Nftables => {
+                nft::restore(saved)?;
+                if let Some(mut firewalld) = Neighbour::find() {
+                    saved.networks.iter().for_each(|network| firewalld.trust(network));
+                }
+                Ok(())
+            }
+            Self::Firewalld(firewalld) => firewalld.restore(saved),
             Self::None => Ok(()),
         }
     }
@@ -143,4 +176,12 @@ pub fn reload(config: &Path) -> Result<bool> {
     };
     Driver::named(Some(&saved.driver))?.restore(&saved)?;
     Ok(true)
+}
+
+/// Calls `restore` once and then after each reload of firewalld, which throws rules away. Returns only on failure.
+///
+/// # Errors
+/// When there is no system bus, or when it goes away.
+pub fn follow_firewalld(restore: impl FnMut()) -> Result<()> {
+    firewalld::follow(restore)
 }

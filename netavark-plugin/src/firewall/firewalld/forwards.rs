@@ -1,0 +1,224 @@
+//! Published ports in firewalld's terms. Pure.
+//!
+//! A port on all addresses is a `forward_ports` entry of the policy towards the host, and a rich rule for 127.0.0.1 in the
+//! policy away from the host, because the host's own packets never come in. A port on one address is a rich rule.
+
+use super::client::{ForwardPort, PolicySettings};
+use crate::error::{Error, Result};
+use crate::firewall::{DNS_PORT, PortRules};
+use crate::spec::PortMapping;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What one container needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Forwards {
+    /// Of what comes in.
+    pub(super) ports: Vec<ForwardPort>,
+    /// Of what comes in for one address.
+    pub(super) rules: Vec<String>,
+    /// Of what the host itself sends to 127.0.0.1.
+    pub(super) local_rules: Vec<String>,
+}
+
+impl Forwards {
+    /// Those of a container.
+    ///
+    /// # Errors
+    /// `invalid host ip ...`
+    pub(super) fn of(ports: &PortRules) -> Result<Self> {
+        let mut forwards = Self::default();
+        for mapping in ports.ports() {
+            forwards.add(mapping, ports)?;
+        }
+        if ports.dns_port != DNS_PORT {
+            forwards
+                .rules
+                .extend(ports.dns_server_ips.iter().map(|server| dns_rule(*server, ports.dns_port)));
+        }
+        Ok(forwards)
+    }
+
+    fn add(&mut self, mapping: &PortMapping, ports: &PortRules) -> Result<()> {
+        let v4 = ports.container_ip_v4.map(IpAddr::V4);
+        let v6 = ports.container_ip_v6.map(IpAddr::V6);
+        let local = |to: IpAddr| rule(mapping, Ipv4Addr::LOCALHOST.into(), to);
+        let host = match mapping.host_ip.as_str() {
+            "" => None,
+            text => Some(text.parse::<IpAddr>().map_err(|_| {
+                let port = mapping.host_port;
+                Error::msg(format!("invalid host ip \"{text}\" provided for port {port}"))
+            })?),
+        };
+        match host {
+            // The kernel translates no connection to ::1.
+            Some(IpAddr::V6(host)) if host.is_loopback() => {}
+            Some(host) if host == Ipv4Addr::LOCALHOST => self.local_rules.extend(v4.map(local)),
+            Some(host) if !host.is_unspecified() => {
+                let to = if host.is_ipv4() { v4 } else { v6 };
+                self.rules.extend(to.map(|to| rule(mapping, host, to)));
+            }
+            any => {
+                if any.is_none_or(|host| host.is_ipv4()) {
+                    self.ports.extend(v4.map(|to| forward_port(mapping, to)));
+                    self.local_rules.extend(v4.map(local));
+                }
+                if any.is_none_or(|host| host.is_ipv6()) {
+                    self.ports.extend(v6.map(|to| forward_port(mapping, to)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The settings with what is missing added; keys to which nothing is added are left out.
+pub(super) fn added(there: PolicySettings, ports: Vec<ForwardPort>, rules: Vec<String>) -> PolicySettings {
+    PolicySettings {
+        forward_ports: union(there.forward_ports, ports),
+        rich_rules: union(there.rich_rules, rules),
+    }
+}
+
+fn union<T: PartialEq>(there: Option<Vec<T>>, more: Vec<T>) -> Option<Vec<T>> {
+    let mut all = there.unwrap_or_default();
+    let before = all.len();
+    for entry in more {
+        if !all.contains(&entry) {
+            all.push(entry);
+        }
+    }
+    (all.len() > before).then_some(all)
+}
+
+/// The settings without what leads to the container and, with the last one (`complete`), to the DNS server; keys from
+/// which nothing is taken are left out.
+pub(super) fn removed(there: PolicySettings, ports: &PortRules, complete: bool) -> PolicySettings {
+    let containers: Vec<String> = ports.addresses().map(|(address, _)| address.to_string()).collect();
+    let mut texts: Vec<String> = containers.iter().map(|to| format!("to-addr=\"{to}\"")).collect();
+    if complete && ports.dns_port != DNS_PORT {
+        texts.extend(ports.dns_server_ips.iter().map(|server| dns_rule(*server, ports.dns_port)));
+    }
+    PolicySettings {
+        forward_ports: without(there.forward_ports, |(_, _, _, to)| containers.contains(to)),
+        rich_rules: without(there.rich_rules, |rule| texts.iter().any(|text| rule.contains(text.as_str()))),
+    }
+}
+
+fn without<T>(there: Option<Vec<T>>, gone: impl Fn(&T) -> bool) -> Option<Vec<T>> {
+    let mut all = there?;
+    let before = all.len();
+    all.retain(|entry| !gone(entry));
+    (all.len() < before).then_some(all)
+}
+
+fn forward_port(mapping: &PortMapping, to: IpAddr) -> ForwardPort {
+    let (port, to_port) = (range(mapping.host_port, mapping), range(mapping.container_port, mapping));
+    (port, mapping.protocol.clone(), to_port, to.to_string())
+}
+
+fn rule(mapping: &PortMapping, host: IpAddr, to: IpAddr) -> String {
+    let (port, to_port) = (range(mapping.host_port, mapping), range(mapping.container_port, mapping));
+    rich_rule(host, &port, &mapping.protocol, &to_port, to)
+}
+
+fn dns_rule(server: IpAddr, port: u16) -> String {
+    rich_rule(server, &DNS_PORT.to_string(), "udp", &port.to_string(), server)
+}
+
+fn rich_rule(host: IpAddr, port: &str, protocol: &str, to_port: &str, to: IpAddr) -> String {
+    let family = if to.is_ipv4() { "ipv4" } else { "ipv6" };
+    format!(
+        "rule family=\"{family}\" destination address=\"{host}\" forward-port port=\"{port}\" \
+         protocol=\"{protocol}\" to-port=\"{to_port}\" to-addr=\"{to}\""
+    )
+}
+
+fn range(first: u16, mapping: &PortMapping) -> String {
+    match mapping.count() - 1 {
+        0 => first.to_string(),
+        // firewalld refuses what goes beyond 65535.
+        more => format!("{first}-{}", u32::from(first) + u32::from(more)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Compat;
+
+    fn ports(mappings: &[(&str, u16)]) -> PortRules {
+        let mapping = |(host, range): &(&str, u16)| PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            host_ip: (*host).to_owned(),
+            protocol: "tcp".to_owned(),
+            range: *range,
+        };
+        PortRules {
+            container_id: "c".to_owned(),
+            network_id: "n".to_owned(),
+            port_mappings: Some(mappings.iter().map(mapping).collect()),
+            network_name: "n".to_owned(),
+            network_hash_name: "N".to_owned(),
+            container_ip_v4: "10.88.0.2".parse().ok(),
+            subnet_v4: "10.88.0.0/16".parse().ok(),
+            container_ip_v6: "fd10::2".parse().ok(),
+            subnet_v6: "fd10::/64".parse().ok(),
+            dns_port: 53,
+            dns_server_ips: vec!["10.88.0.1".parse().unwrap()],
+            internal: false,
+            compat: Compat::Two,
+        }
+    }
+
+    const LOCAL: &str = "rule family=\"ipv4\" destination address=\"127.0.0.1\" forward-port port=\"8080\" protocol=\"tcp\" to-port=\"80\" to-addr=\"10.88.0.2\"";
+
+    #[test]
+    fn each_kind_of_host_address() {
+        let tuple = |to: &str| ("8080".to_owned(), "tcp".to_owned(), "80".to_owned(), to.to_owned());
+        let of = |host: &str| Forwards::of(&ports(&[(host, 1)])).unwrap();
+        assert_eq!(
+            of(""),
+            Forwards {
+                ports: vec![tuple("10.88.0.2"), tuple("fd10::2")],
+                rules: vec![],
+                local_rules: vec![LOCAL.to_owned()]
+            }
+        );
+        assert_eq!(of("0.0.0.0").ports, [tuple("10.88.0.2")]);
+        assert_eq!(of("::").ports, [tuple("fd10::2")]);
+        assert!(of("::").local_rules.is_empty());
+        assert_eq!(of("::1"), Forwards::default());
+        assert_eq!((of("127.0.0.1").ports.len(), of("127.0.0.1").local_rules), (0, vec![LOCAL.to_owned()]));
+        assert_eq!(of("198.51.100.7").rules, [LOCAL.replace("127.0.0.1", "198.51.100.7")]);
+        assert_eq!(
+            of("2001:db8::7").rules,
+            [LOCAL.replace("127.0.0.1", "2001:db8::7").replace("10.88.0.2", "fd10::2").replace("v4", "v6")]
+        );
+        let error = Forwards::of(&ports(&[("blah", 1)])).unwrap_err();
+        assert_eq!(error.to_string(), "invalid host ip \"blah\" provided for port 8080");
+    }
+
+    #[test]
+    fn ranges_are_written_as_ranges() {
+        let forwards = Forwards::of(&ports(&[("0.0.0.0", 3)])).unwrap();
+        assert_eq!((forwards.ports[0].0.as_str(), forwards.ports[0].2.as_str()), ("8080-8082", "80-82"));
+    }
+
+    #[test]
+    fn what_was_added_is_removed_and_the_rest_stays() {
+        let mut mine = ports(&[("", 1), ("198.51.100.7", 1)]);
+        mine.dns_port = 1053;
+        let forwards = Forwards::of(&mine).unwrap();
+        let other = ("1".to_owned(), "tcp".to_owned(), "1".to_owned(), "10.88.0.22".to_owned());
+        let there = PolicySettings { forward_ports: Some(vec![other.clone()]), rich_rules: None };
+        let now = added(there.clone(), forwards.ports.clone(), forwards.rules.clone());
+        assert_eq!(now.forward_ports.as_ref().unwrap().len(), 3);
+        assert_eq!(added(now.clone(), forwards.ports, forwards.rules), PolicySettings::default());
+        let without_dns = removed(now.clone(), &mine, false);
+        assert_eq!(without_dns.rich_rules.unwrap().len(), 1);
+        let rest = removed(now, &mine, true);
+        assert_eq!(rest, PolicySettings { forward_ports: Some(vec![other]), rich_rules: Some(vec![]) });
+        assert_eq!(removed(there, &mine, true), PolicySettings::default());
+    }
+}
