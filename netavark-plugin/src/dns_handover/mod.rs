@@ -71,17 +71,17 @@ impl Handover {
             );
             return Ok(());
         }
-        refuse_loops(entries)?;
-        let entries: Vec<_> = entries.iter().filter_map(files::Line::of).collect();
-        if entries.is_empty() {
-            return Ok(());
-        }
         match fs::create_dir(&self.server.dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error).with_context(|| {
                 format!("failed to create aardvark-dns directory {}", self.server.dir.display())
             }),
             _ => Ok(()),
         }?;
+        refuse_loops(entries)?;
+        let entries: Vec<_> = entries.iter().filter_map(files::Line::of).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
         let _lock = self.files.lock()?;
         let result =
             entries.iter().try_for_each(|entry| self.files.add(entry)).and_then(|()| self.notify(true));
