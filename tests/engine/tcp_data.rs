@@ -32,7 +32,11 @@ fn data_is_taken_once_and_in_order_whatever_comes() {
     assert_eq!(world.host.peer(0).data, data);
     let last = world.take_tcp().pop().unwrap();
     assert_eq!(last.ack, end.seq.wrapping_add(10_000));
-    assert_eq!(last.options.sack, []);
+    assert_eq!(
+        last.options.sack,
+        [(end.seq + 8000, end.seq + 9000)],
+        "the last one was a repeat (RFC 2883 §4)"
+    );
 }
 
 #[test]
