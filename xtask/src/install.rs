@@ -5,47 +5,73 @@ use std::path::{Path, PathBuf};
 
 use slirp_compat::docs::{self, Shell};
 
+use crate::pages;
 use crate::tool::{self, Done, cargo};
 
-/// The names that the one program answers to besides its own.
-const NAMES: &[&str] = &["slirp4netns"];
+/// A program of the tree, and the names that it answers to besides its own.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    links: &'static [&'static str],
+}
+
+const PROGRAMS: &[Program] = &[
+    Program { package: "slirp-compat", name: "slipway", links: &["slirp4netns"] },
+    Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
+    Program { package: "slipway-netavark", name: "netavark", links: &[] },
+];
 
 /// Builds and installs below `prefix`.
 pub(crate) fn run(prefix: &Path) -> Done {
-    let program = release("slirp-compat", "slipway")?;
     let bin = prefix.join("bin");
     directory(&bin)?;
-    let installed = bin.join("slipway");
-    // By rename, so that a running program is replaced, not written over.
-    let fresh = bin.join(".slipway.new");
-    std::fs::copy(&program, &fresh).map_err(|error| said(&fresh, &error))?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o755))
-        .map_err(|error| said(&fresh, &error))?;
-    std::fs::rename(&fresh, &installed).map_err(|error| said(&installed, &error))?;
-    println!("{}", installed.display());
-    for name in NAMES {
-        let link = bin.join(name);
-        if link.symlink_metadata().is_ok() {
-            std::fs::remove_file(&link).map_err(|error| said(&link, &error))?;
-        }
-        symlink("slipway", &link).map_err(|error| said(&link, &error))?;
-        println!("{} -> slipway", link.display());
+    for program in PROGRAMS {
+        put(program, &bin)?;
     }
-    man_pages(&prefix.join("share/man/man1"))?;
+    man_pages(&prefix.join("share/man"))?;
     for shell in Shell::ALL {
         let place = match shell {
             Shell::Bash => "share/bash-completion/completions",
             Shell::Zsh => "share/zsh/site-functions",
             Shell::Fish => "share/fish/vendor_completions.d",
         };
-        files(&prefix.join(place), docs::completions(shell))?;
+        let mut all = docs::completions(shell);
+        all.extend(pages::all().iter().map(|page| docs::complete::write(shell, page, &[])));
+        files(&prefix.join(place), all)?;
     }
     Ok(())
 }
 
-/// Writes the man pages into a directory.
+/// Builds a program and puts it and its links into `bin`.
+fn put(program: &Program, bin: &Path) -> Done {
+    let built = release(program.package, program.name)?;
+    let installed = bin.join(program.name);
+    // By rename, so that a running program is replaced, not written over.
+    let fresh = bin.join(format!(".{}.new", program.name));
+    std::fs::copy(&built, &fresh).map_err(|error| said(&fresh, &error))?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o755))
+        .map_err(|error| said(&fresh, &error))?;
+    std::fs::rename(&fresh, &installed).map_err(|error| said(&installed, &error))?;
+    println!("{}", installed.display());
+    for name in program.links {
+        let link = bin.join(name);
+        if link.symlink_metadata().is_ok() {
+            std::fs::remove_file(&link).map_err(|error| said(&link, &error))?;
+        }
+        symlink(program.name, &link).map_err(|error| said(&link, &error))?;
+        println!("{} -> {}", link.display(), program.name);
+    }
+    Ok(())
+}
+
+/// Writes the man pages below a directory, each into that of its section.
 pub(crate) fn man_pages(dir: &Path) -> Done {
-    files(dir, docs::pages())
+    let more = pages::all();
+    for (name, text) in docs::pages().into_iter().chain(more.iter().map(docs::page)) {
+        let section = name.rsplit('.').next().unwrap_or("1").to_owned();
+        files(&dir.join(format!("man{section}")), vec![(name, text)])?;
+    }
+    Ok(())
 }
 
 /// Builds a package for release and gives the program's path.

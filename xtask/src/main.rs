@@ -10,6 +10,7 @@ mod deps;
 mod install;
 mod laws;
 mod lint;
+mod pages;
 mod test;
 mod tool;
 

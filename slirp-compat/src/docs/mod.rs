@@ -14,7 +14,13 @@ pub use complete::Shell;
 /// File names (`slipway.1`) and texts of all man pages.
 #[must_use]
 pub fn pages() -> Vec<(String, String)> {
-    pages::all().iter().map(|page| (format!("{}.1", page.name), roff::write(page))).collect()
+    pages::all().iter().map(page).collect()
+}
+
+/// File name and text of one man page.
+#[must_use]
+pub fn page(page: &model::Page) -> (String, String) {
+    (format!("{}.{}", page.name, page.section), roff::write(page))
 }
 
 /// File names, as the shell wants them, and texts of all completions for `shell`.

@@ -51,6 +51,8 @@ pub enum Block {
 pub struct Page {
     /// Its name, `slipway-run` for instance.
     pub name: &'static str,
+    /// The section of the manual: 1 for commands, 8 for what the system's keepers and other programs start.
+    pub section: u8,
     /// How it is called, `slipway run`.
     pub command: &'static str,
     /// One line, small first letter, no full stop.

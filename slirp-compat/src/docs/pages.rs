@@ -20,6 +20,7 @@ fn sub_command(name: &str) -> Option<clap::Command> {
 fn slipway() -> Page {
     Page {
         name: "slipway",
+        section: 1,
         command: "slipway",
         about: "networks for containers and virtual machines, without root",
         synopsis: vec![
@@ -106,6 +107,7 @@ const PROBLEMS: &[Block] = &[
 fn run() -> Page {
     Page {
         name: "slipway-run",
+        section: 1,
         command: "slipway run",
         about: "run a command in a network namespace of its own",
         synopsis: vec!["[OPTION]... [--] [CMD [ARG]...]".into()],
@@ -144,6 +146,7 @@ fn run() -> Page {
 fn attach() -> Page {
     Page {
         name: "slipway-attach",
+        section: 1,
         command: "slipway attach",
         about: "give an existing network namespace a network",
         synopsis: vec!["[OPTION]... PID|PATH".into()],
@@ -185,6 +188,7 @@ fn attach() -> Page {
 fn slirp4netns() -> Page {
     Page {
         name: "slirp4netns",
+        section: 1,
         command: "slirp4netns",
         about: "user-mode networking for unprivileged network namespaces",
         synopsis: TABLE.synopsis.iter().map(|line| (*line).to_owned()).collect(),

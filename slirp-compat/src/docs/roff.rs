@@ -13,9 +13,11 @@ pub fn write(page: &Page) -> String {
     let title = page.name.to_uppercase();
     let _ = writeln!(
         out,
-        ".TH {} 1 \"\" \"slipway {}\" \"User Commands\"",
+        ".TH {} {} \"\" \"slipway {}\" \"{}\"",
         escape(&title),
-        env!("CARGO_PKG_VERSION")
+        page.section,
+        env!("CARGO_PKG_VERSION"),
+        if page.section == 8 { "System Administration" } else { "User Commands" }
     );
     let _ = writeln!(out, ".SH NAME\n{} \\- {}", escape(page.name), escape(page.about));
     synopsis(&mut out, page);
