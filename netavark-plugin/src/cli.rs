@@ -62,6 +62,8 @@ pub enum Command {
     Version,
     /// Put the firewall rules back after the rule set was flushed
     FirewallReload,
+    /// Put the firewall rules back now and after each reload of firewalld, for ever
+    FirewalldReload,
 }
 
 /// The argument of setup and teardown.

@@ -5,6 +5,7 @@
 
 pub mod create;
 mod firewall_reload;
+mod firewalld_reload;
 mod join;
 mod setup;
 mod teardown;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Create => create::run(&global),
         Command::Version => version::run(),
         Command::FirewallReload => firewall_reload::run(&global),
+        Command::FirewalldReload => firewalld_reload::run(&global),
     }
 }
 
