@@ -16,6 +16,7 @@ pub(super) struct Call<'a> {
     pub(super) netns_path: &'a Path,
     pub(super) options: &'a NetworkOptions,
     pub(super) compat: Compat,
+    pub(super) rules: Compat,
     pub(super) dns_port: u16,
 }
 
@@ -32,6 +33,7 @@ impl<'a> Call<'a> {
             options,
             port_mappings: self.options.port_mappings.as_deref(),
             compat: self.compat,
+            rules: self.rules,
             config_dir: self.config_dir,
             rootless: self.global.rootless,
             dns_port: self.dns_port,
@@ -44,8 +46,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Whose defaults are meant: what the environment says, or else the shape of the request.
-pub(super) fn compat(options: &NetworkOptions) -> Result<Compat> {
+/// Whose defaults are meant: what the environment says, or else the shape of the request. And whose firewall rules: what
+/// the environment says, or else the newer ones.
+pub(super) fn compat(options: &NetworkOptions) -> Result<(Compat, Compat)> {
     let forced = Compat::from_override(std::env::var_os(COMPAT_VARIABLE).as_deref())?;
-    Ok(forced.unwrap_or(options.networks.shape))
+    Ok((forced.unwrap_or(options.networks.shape), forced.unwrap_or(Compat::Two)))
 }

@@ -17,12 +17,12 @@ use std::path::Path;
 pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
     let namespace = namespaces::open(netns_path).context("invalid namespace path")?;
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
-    let compat = compat(&options)?;
+    let (compat, rules) = compat(&options)?;
     let config_dir = &config_dir(global, "setup")?;
     let firewall = Firewall::select(global.firewall_driver.as_deref(), config_dir, global.rootless)?;
     let dns_port = dns_port()?;
     let mut places = Places { host: Place::here()?, container: Some(Place::at(namespace)?) };
-    let call = Call { global, config_dir, netns_path, options: &options, compat, dns_port };
+    let call = Call { global, config_dir, netns_path, options: &options, compat, rules, dns_port };
 
     let mut drivers = Vec::with_capacity(options.networks.list.len());
     for (name, options) in &options.networks.list {

@@ -20,10 +20,10 @@ use std::path::Path;
 pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
     let _blocked = uninterrupted();
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
-    let compat = compat(&options)?;
+    let (compat, rules) = compat(&options)?;
     let dns_port = dns_port()?;
     let config_dir = &config_dir(global, "teardown")?;
-    let call = Call { global, config_dir, netns_path, options: &options, compat, dns_port };
+    let call = Call { global, config_dir, netns_path, options: &options, compat, rules, dns_port };
 
     let mut errors = Errors::new();
     let named =

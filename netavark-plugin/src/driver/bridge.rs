@@ -169,7 +169,7 @@ impl<'a> Bridge<'a> {
     /// Whether the firewall has to do with the network at all. An internal one has rules for its DNS server alone, and
     /// had none in the 1.x contract.
     fn has_rules(&self, plan: &Plan<'_>) -> bool {
-        let served = self.request.network.dns_enabled && self.request.compat == Compat::Two;
+        let served = self.request.network.dns_enabled && self.request.rules == Compat::Two;
         plan.managed && (!plan.internal || served)
     }
 

@@ -187,6 +187,7 @@ mod tests {
             options: &options,
             port_mappings: None,
             compat: Compat::Two,
+            rules: Compat::Two,
             config_dir: Path::new("/nonexistent"),
             rootless: false,
             dns_port: 53,

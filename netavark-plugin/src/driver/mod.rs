@@ -130,6 +130,9 @@ pub struct Request<'a> {
     pub port_mappings: Option<&'a [PortMapping]>,
     /// Whose defaults are meant.
     pub compat: Compat,
+    /// Whose firewall rules are meant. The newer ones serve older callers better, so it is the newer generation unless the
+    /// environment says otherwise.
+    pub rules: Compat,
     /// The run directory (`--config`).
     pub config_dir: &'a Path,
     /// Whether this runs inside a rootless network namespace.

@@ -33,7 +33,7 @@ pub(super) fn network_rules(request: &Request<'_>, bridge: &str, filter: Filter)
         internal: *internal,
         outbound_addr4: filter.outbound4,
         outbound_addr6: filter.outbound6,
-        compat: request.compat,
+        compat: request.rules,
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn port_rules(request: &Request<'_>, ipam: &Ipam, dns_servers: &[IpAd
         dns_port: request.dns_port,
         dns_server_ips: dns_servers.to_vec(),
         internal: *internal,
-        compat: request.compat,
+        compat: request.rules,
     }
 }
 
