@@ -8,6 +8,7 @@ pub(crate) mod local_time;
 pub mod message;
 pub mod mmsg;
 pub mod mount_attr;
+pub mod packet;
 pub mod proc;
 pub(crate) mod random;
 pub mod sockopt;
