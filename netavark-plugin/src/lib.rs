@@ -16,6 +16,7 @@
 pub mod apply;
 pub mod cli;
 pub mod commands;
+pub mod dhcp;
 pub mod dns_handover;
 pub mod driver;
 pub mod error;
@@ -25,6 +26,7 @@ mod input;
 pub mod logging;
 pub mod namespaces;
 pub mod plan;
+pub mod proto;
 mod rfc3339;
 pub mod spec;
 

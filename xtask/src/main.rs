@@ -11,6 +11,7 @@ mod install;
 mod laws;
 mod lint;
 mod pages;
+mod proto;
 mod test;
 mod tool;
 
@@ -63,6 +64,12 @@ enum Chore {
         #[arg(long)]
         prefix: PathBuf,
     },
+    /// Write the code of the DHCP proxy's messages from their .proto file.
+    Proto {
+        /// Only say whether it is up to date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Write the man pages into target/man.
     Man,
 }
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
             bench::run(&bench::Wish { parts, rounds, only, binary, write })
         }
         Chore::Install { prefix } => install::run(&prefix),
+        Chore::Proto { check } => proto::run(check),
         Chore::Man => install::man_pages(&tool::target().join("man")),
     };
     match done {

@@ -1,0 +1,218 @@
+//! The set-up's side of the DHCP proxy: one blocking call for an address, one to give it back.
+//!
+//! Everything else of the set-up is synchronous and has no runtime. This builds one, of one thread, when a network with a
+//! DHCP server is met, and drops it before it returns; a call without such networks never comes here. The call waits as
+//! long as the proxy does, but not for a proxy that has stopped answering pings.
+
+use crate::error::{Context as _, Error, Result};
+use crate::proto::{Lease, NetavarkProxyClient, NetworkConfig, Version};
+use ipnet::{IpNet, Ipv4Net};
+use slipway_netstack::addr::MacAddr;
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+
+/// Where the proxy listens, by contract.
+pub const SOCKET: &str = "/run/podman/nv-proxy.sock";
+
+/// The environment variable that names another socket, for tests and for rootless set-ups, which cannot write to `/run`.
+pub const SOCKET_VARIABLE: &str = "SLIPWAY_DHCP_PROXY_SOCKET";
+
+/// Silence after which the proxy is asked for a sign of life, and how long that may take.
+const PING: Duration = Duration::from_secs(10);
+
+/// One interface that wants an address.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The interface through which the server is reached: the parent of a macvlan, or a bridge.
+    pub host_interface: &'a str,
+    /// The interface inside the container.
+    pub container_interface: &'a str,
+    /// Its MAC address.
+    pub mac: MacAddr,
+    /// The container's host name; empty for none.
+    pub host_name: &'a str,
+    /// The container's ID.
+    pub container_id: &'a str,
+    /// The path of its network namespace.
+    pub netns_path: &'a Path,
+}
+
+/// What the server granted. The proxy has configured the interface already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The address, with the prefix of the network.
+    pub address: IpNet,
+    /// The router, if there is one.
+    pub gateway: Option<IpAddr>,
+    /// DNS servers.
+    pub dns_servers: Vec<IpAddr>,
+    /// The domain to search.
+    pub domain: Option<String>,
+}
+
+/// Obtains an address and has the interface configured with it.
+///
+/// # Errors
+/// `unable to obtain lease: ...`, with the proxy's or the connection's words.
+pub fn setup(request: &Request<'_>) -> Result<Granted> {
+    let lease = call(Call::Setup, &socket(), request.config(request.host_name, request.container_id)?)
+        .context("unable to obtain lease")?;
+    granted(&lease)
+}
+
+/// Gives the address back. It is no error when the proxy knows of none.
+///
+/// # Errors
+/// `unable to release lease: ...`, as above.
+pub fn teardown(request: &Request<'_>) -> Result<()> {
+    call(Call::Teardown, &socket(), request.config("", "")?).context("unable to release lease").map(drop)
+}
+
+/// What the proxy is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// An address.
+    Setup,
+    /// To give it back.
+    Teardown,
+}
+
+/// Makes one call and waits for the answer.
+///
+/// # Errors
+/// The proxy's words, or why there is no connection.
+pub fn call(call: Call, socket: &Path, config: NetworkConfig) -> Result<Lease> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = NetavarkProxyClient::new(connect(socket).await?);
+        let (answer, doing) = match call {
+            Call::Setup => (client.setup(config).await, "get DHCP lease"),
+            Call::Teardown => (client.teardown(config).await, "drop DHCP lease"),
+        };
+        match answer {
+            Ok(lease) => Ok(lease.into_inner()),
+            Err(status) => Err(Error::msg(format!("{doing}: {}", status.message()))),
+        }
+    })
+}
+
+fn socket() -> PathBuf {
+    std::env::var_os(SOCKET_VARIABLE).map_or_else(|| SOCKET.into(), PathBuf::from)
+}
+
+async fn connect(socket: &Path) -> Result<Channel> {
+    let path = socket.display();
+    let text = socket.to_str().ok_or_else(|| Error::msg(format!("socket \"{path}\": not UTF-8")))?;
+    let endpoint = Endpoint::from_shared(format!("unix:{text}"))
+        .map_err(|error| Error::msg(format!("socket \"{path}\": {error}")))?
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    endpoint.connect().await.map_err(|error| match io_error(&error) {
+        Some(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            Error::msg(format!("socket \"{path}\": {error}, is the netavark-dhcp-proxy.socket unit enabled?"))
+        }
+        Some(error) => Error::msg(format!("socket \"{path}\": {error}")),
+        None => Error::msg(format!("socket \"{path}\": {error}")),
+    })
+}
+
+/// The system call's error that a transport error wraps.
+fn io_error(error: &tonic::transport::Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| error.raw_os_error().is_some())
+        {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}
+
+impl Request<'_> {
+    fn config(&self, host_name: &str, container_id: &str) -> Result<NetworkConfig> {
+        let ns_path = self.netns_path.to_str().ok_or_else(|| {
+            Error::msg(format!("the DHCP proxy cannot be told the path {}", self.netns_path.display()))
+        })?;
+        Ok(NetworkConfig {
+            host_iface: self.host_interface.to_owned(),
+            container_iface: self.container_interface.to_owned(),
+            container_mac_addr: self.mac.to_string(),
+            domain_name: String::new(),
+            host_name: host_name.to_owned(),
+            version: Version::V4.into(),
+            ns_path: ns_path.to_owned(),
+            container_id: container_id.to_owned(),
+        })
+    }
+}
+
+/// Reads the lease: it comes from another program, which has it from the network.
+fn granted(lease: &Lease) -> Result<Granted> {
+    let address: Ipv4Addr = lease.yiaddr.parse().context("bad address in the lease")?;
+    let mask: Ipv4Addr = lease.subnet_mask.parse().context("bad subnet mask in the lease")?;
+    let address = Ipv4Net::with_netmask(address, mask)
+        .map_err(|error| Error::msg(format!("bad subnet mask in the lease: {error}")))?;
+    let gateway = lease.gateways.first().map(|text| text.parse().context("bad gateway address"));
+    let dns_servers = lease.dns_servers.iter().map(|text| text.parse().context("bad dns address"));
+    Ok(Granted {
+        address: IpNet::V4(address),
+        gateway: gateway.transpose()?,
+        dns_servers: dns_servers.collect::<Result<_>>()?,
+        domain: Some(lease.domain_name.clone()).filter(|name| !name.is_empty()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(mask: &str) -> Lease {
+        Lease {
+            yiaddr: "198.51.100.7".into(),
+            subnet_mask: mask.into(),
+            gateways: vec!["198.51.100.1".into(), "198.51.100.2".into()],
+            dns_servers: vec!["198.51.100.53".into()],
+            ..Lease::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_is_read_with_care() {
+        let read = granted(&lease("255.255.255.0")).unwrap();
+        assert_eq!(read.address, "198.51.100.7/24".parse().unwrap());
+        assert_eq!(read.gateway, Some("198.51.100.1".parse().unwrap()));
+        assert_eq!(read.dns_servers.len(), 1);
+        assert_eq!(read.domain, None);
+        for bad in [
+            lease(""),
+            lease("255.0.255.0"),
+            Lease { yiaddr: String::new(), ..lease("255.255.255.0") },
+            Lease { gateways: vec!["router".into()], ..lease("255.255.255.0") },
+            Lease { dns_servers: vec!["".into()], ..lease("255.255.255.0") },
+        ] {
+            assert!(granted(&bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            granted(&Lease { gateways: vec!["x".into()], ..lease("255.0.0.0") }).unwrap_err().to_string(),
+            "bad gateway address: parsing IP address error: invalid IP address syntax"
+        );
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("nv-proxy.sock");
+        let error = call(Call::Setup, &path, NetworkConfig::default()).unwrap_err().to_string();
+        let hint = "is the netavark-dhcp-proxy.socket unit enabled?";
+        let shown = path.display();
+        assert_eq!(error, format!("socket \"{shown}\": No such file or directory (os error 2), {hint}"));
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let error = call(Call::Teardown, &path, NetworkConfig::default()).unwrap_err().to_string();
+        assert_eq!(error, format!("socket \"{shown}\": Connection refused (os error 111), {hint}"));
+    }
+}
