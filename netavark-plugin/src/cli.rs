@@ -2,12 +2,17 @@
 //!
 //! A complaint about usage is plain text on stderr and exit status 2; everything later is JSON on stdout and 1.
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use std::ffi::OsString;
+use crate::spec::Compat;
+use crate::spec::options::COMPAT_VARIABLE;
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// The version of the contract that is kept, which is what callers print.
 pub const VERSION: &str = "2.1.0";
+
+/// The same when the environment asks for the older contract.
+pub const OLD_VERSION: &str = "1.17.2";
 
 /// Where the DNS server is when nobody says.
 pub const DNS_SERVER: &str = "/usr/libexec/podman/aardvark-dns";
@@ -22,6 +27,24 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The version to show, given what [`COMPAT_VARIABLE`] says.
+#[must_use]
+pub fn version(compat: Option<&OsStr>) -> &'static str {
+    if matches!(Compat::from_override(compat), Ok(Some(Compat::One))) { OLD_VERSION } else { VERSION }
+}
+
+impl Cli {
+    /// Reads the words of a command line.
+    ///
+    /// # Errors
+    /// The complaint, or the help or version that was asked for.
+    pub fn read(argv: &[OsString]) -> Result<Self, clap::Error> {
+        let compat = std::env::var_os(COMPAT_VARIABLE);
+        let matches = Self::command().version(version(compat.as_deref())).try_get_matches_from(argv)?;
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// What applies to all commands.
@@ -139,6 +162,13 @@ mod tests {
         assert_eq!(parse(&["--rootless=", "version"]).unwrap_err(), ErrorKind::InvalidValue);
         assert_eq!(parse(&["odd"]).unwrap_err(), ErrorKind::InvalidSubcommand);
         assert_eq!(parse(&["--version"]).unwrap_err(), ErrorKind::DisplayVersion);
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_contract() {
+        assert_eq!(version(None), "2.1.0");
+        assert_eq!(version(Some(OsStr::new("1"))), "1.17.2");
+        assert_eq!(version(Some(OsStr::new("nonsense"))), "2.1.0");
     }
 
     #[test]

@@ -32,7 +32,6 @@ pub mod spec;
 
 pub use error::{Context, Error, Errors, Result};
 
-use clap::Parser as _;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -40,7 +39,7 @@ use std::process::ExitCode;
 /// error on standard output) for everything else that fails.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(argv) {
+    let cli = match cli::Cli::read(argv) {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing can be done when even that cannot be printed.

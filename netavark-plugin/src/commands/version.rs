@@ -1,8 +1,9 @@
 //! `version`: what this is, for bug reports.
 
 use super::print;
-use crate::cli::VERSION;
+use crate::cli;
 use crate::error::Result;
+use crate::spec::options::COMPAT_VARIABLE;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -19,7 +20,7 @@ struct Version {
 
 pub(super) fn run() -> Result<()> {
     let version = Version {
-        version: VERSION,
+        version: cli::version(std::env::var_os(COMPAT_VARIABLE).as_deref()),
         commit: env!("NETAVARK_COMMIT"),
         build_time: env!("NETAVARK_BUILD_TIME"),
         target: env!("NETAVARK_TARGET"),
