@@ -7,6 +7,7 @@
 mod attach;
 mod bridges;
 mod engines;
+mod filter;
 mod image;
 mod names;
 mod publish;

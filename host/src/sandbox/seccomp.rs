@@ -2,7 +2,8 @@
 //!
 //! An allow-list: a call that is not on it is answered by SIGSYS. Each entry names its caller. Lists are of numbers, which
 //! differ by architecture, so names that one of them lacks are left out there. Source: seccomp(2); contract slirp4netns §7, whose
-//! deny-list ([`DENIED`]) is what users see printed and what no entry here may contain.
+//! deny-list ([`DENIED`]) is what users see printed and what no entry here may contain. An entry that nobody calls any more
+//! fails a test that traces real runs (`tests/e2e/filter.rs`).
 //!
 //! The filter is put on the calling thread: install it before any other is started.
 
@@ -74,7 +75,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_epoll_pwait2,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
-    libc::SYS_epoll_create1,
     // Flows: host::upstream. (socket is below, with its families.)
     libc::SYS_bind,
     libc::SYS_connect,
@@ -91,7 +91,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_listen,
     libc::SYS_accept4,
     libc::SYS_getsockname,
-    libc::SYS_getpeername,
     libc::SYS_unlinkat,
     // The link, and the ready byte: host::device.
     libc::SYS_read,
@@ -100,20 +99,16 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_writev,
     libc::SYS_close,
     libc::SYS_fcntl,
-    libc::SYS_dup,
     // The resolver: reads resolv.conf again when it changes. (openat is below: for reading only.)
     libc::SYS_newfstatat,
     libc::SYS_fstat,
     libc::SYS_statx,
     libc::SYS_lseek,
     libc::SYS_readlinkat,
-    libc::SYS_getcwd,
-    libc::SYS_inotify_init1,
     libc::SYS_inotify_add_watch,
     libc::SYS_inotify_rm_watch,
     // Time.
     libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
     // The allocator and the C library.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -124,17 +119,14 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rseq,
     libc::SYS_sched_yield,
     libc::SYS_restart_syscall,
-    libc::SYS_prlimit64,
     libc::SYS_ppoll,
     // Signals, and the end, in order or by panic.
-    libc::SYS_signalfd4,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    libc::SYS_exit,
     libc::SYS_exit_group,
 ];
 
@@ -153,7 +145,7 @@ const ALLOWED_HERE: &[libc::c_long] = &[];
 
 /// Calls of a parent: its command ends. What it is told travels through a pipe (`netns/supervise.rs`), so nobody may be
 /// sent a signal from here.
-const ALLOWED_PARENT: &[libc::c_long] = &[libc::SYS_wait4, libc::SYS_waitid];
+const ALLOWED_PARENT: &[libc::c_long] = &[libc::SYS_wait4];
 
 /// Families that socket(2) may make: those of flows. The API listens before the filter, and accept4(2) makes its sockets;
 /// without AF_UNIX nothing that listens in /run can be talked to.
@@ -185,7 +177,26 @@ pub fn install(profile: Profile, mode: Mode) -> Result<(), SandboxError> {
     seccompiler::apply_filter(&program).map_err(|e| failed(&e))
 }
 
+/// The numbers of all calls that pass, be it with certain arguments only: what traces of real runs are held against.
+///
+/// # Errors
+/// When the architecture is none of those that [`install`] knows.
+pub fn allowed(profile: Profile) -> Result<Vec<libc::c_long>, SandboxError> {
+    let rules = rules(profile)
+        .map_err(|error| SandboxError::new("list the system calls", io::Error::other(error.to_string())))?;
+    Ok(rules.into_keys().collect())
+}
+
 fn compile(profile: Profile, mode: Mode) -> Result<BpfProgram, seccompiler::BackendError> {
+    let otherwise = match mode {
+        Mode::Enforce => SeccompAction::KillProcess,
+        Mode::Log => SeccompAction::Log,
+    };
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules(profile)?, otherwise, SeccompAction::Allow, arch)?.try_into()
+}
+
+fn rules(profile: Profile) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let parent = if profile == Profile::Parent { ALLOWED_PARENT } else { &[] };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).chain(parent).map(|call| (*call, Vec::new())).collect();
@@ -207,12 +218,7 @@ fn compile(profile: Profile, mode: Mode) -> Result<BpfProgram, seccompiler::Back
         let clear = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, clear, 0)?;
         rules.insert(call, vec![SeccompRule::new(vec![clear])?]);
     }
-    let otherwise = match mode {
-        Mode::Enforce => SeccompAction::KillProcess,
-        Mode::Log => SeccompAction::Log,
-    };
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch)?.try_into()
+    Ok(rules)
 }
 
 #[cfg(test)]
@@ -235,6 +241,7 @@ mod tests {
 
     #[test]
     fn what_the_loop_does_is_allowed() {
+        let events = crate::epoll::EventSet::new().unwrap();
         let status = under_filter(Profile::Network, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -242,8 +249,8 @@ mod tests {
             accepted.set_nonblocking(true).unwrap();
             UdpSocket::bind("[::1]:0").or_else(|_| UdpSocket::bind("127.0.0.1:0")).unwrap();
             assert!(std::fs::read("/etc/passwd").is_ok());
-            let events = crate::epoll::EventSet::new().unwrap();
-            drop(events);
+            let timeout = Some(std::time::Duration::ZERO);
+            events.wait(&mut crate::epoll::Events::default(), timeout).unwrap();
             let big = vec![1u8; 64 << 20];
             assert_eq!(big.last(), Some(&1));
             println!("{:?}", crate::clock::now());
