@@ -22,6 +22,7 @@ const RARE: &[(libc::c_long, &str)] = &[
     (libc::SYS_unlinkat, "the control socket's file; x86-64 has unlink as well"),
     (libc::SYS_newfstatat, "the C library's stat, where it is not statx"),
     (libc::SYS_fstat, "the C library's stat, where it is not statx"),
+    (libc::SYS_fcntl, "the standard library's checks of descriptors, in builds with assertions"),
     (libc::SYS_lseek, "reading a file whose size is not told"),
     (libc::SYS_readlinkat, "a resolv.conf behind a symbolic link; x86-64 has readlink as well"),
     (libc::SYS_inotify_rm_watch, "a resolv.conf whose directory changes"),
