@@ -13,6 +13,7 @@
 mod firewalld;
 mod nft;
 mod rules;
+mod stale;
 mod state;
 
 pub use firewalld::Firewalld;
@@ -140,6 +141,12 @@ impl Firewall {
     /// # Errors
     /// `nftables error: ...`, `DBus error: ...`, or of the state files; `invalid host ip ...`.
     pub fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+        self.save_and_set_up(network, ports)?;
+        stale::forget_unpublished(ports);
+        Ok(())
+    }
+
+    fn save_and_set_up(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
         let Some(state) = &self.state else { return self.driver.setup(network, ports) };
         let new_network = state.save(self.driver.name(), network, ports)?;
         let result = self.driver.setup(network, ports);
@@ -162,6 +169,7 @@ impl Firewall {
             errors.note(state.forget(ports, complete));
         }
         errors.note(self.driver.teardown(network, ports, complete));
+        stale::forget_published(ports);
         errors.finish()
     }
 }

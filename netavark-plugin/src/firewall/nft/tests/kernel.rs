@@ -4,12 +4,15 @@
 use super::fixtures::{in_new_namespace, mapping, network, nft, ports, table};
 use crate::firewall::nft::wire::{SUBSYSTEM, family, message, object};
 use crate::firewall::nft::{restore, setup, teardown};
-use crate::firewall::{NetworkRules, PortRules, State};
+use crate::firewall::{Firewall, NetworkRules, PortRules, State};
 use crate::spec::Compat;
 use crate::spec::validate::Isolation;
+use slipway_host::netlink::Netlink;
 use slipway_host::netlink::netfilter::{Attributes, ListEvent, Netfilter, Request, attributes};
 use std::io::Write as _;
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// One of everything.
 fn everything() -> (NetworkRules, PortRules) {
@@ -201,5 +204,47 @@ fn the_older_contract_has_no_connection_mark() {
         ports.compat = Compat::Two;
         teardown(&network, &ports, true).unwrap();
         assert!(!table().contains("nv_"));
+    });
+}
+
+/// The kernel's UDP connections to that port.
+fn connections(port: u16) -> usize {
+    let found = Netfilter::open().unwrap().connections(false, 17).unwrap();
+    found.iter().filter(|connection| connection.original.1.port() == port).count()
+}
+
+#[test]
+fn udp_peers_notice_that_a_port_was_published_and_that_it_was_not() {
+    in_new_namespace("udp_peers_notice_that_a_port_was_published_and_that_it_was_not", || {
+        let mut netlink = Netlink::open().unwrap();
+        let lo = netlink.interface("lo").unwrap();
+        netlink.set_up(&lo).unwrap();
+        // The container's subnet leads to this very host.
+        netlink.add_address(&lo, "10.88.0.1/16".parse().unwrap()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let firewall = Firewall::select(None, directory.path(), false).unwrap();
+        let network = network(&["10.88.0.0/16"]);
+        firewall.setup(&network, &ports(&network, &[])).unwrap();
+
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |port: u16| peer.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        send(5000);
+        send(6000);
+        assert_eq!((connections(5000), connections(6000)), (1, 1));
+        let published = ports(&network, &[mapping("", "udp", 4999, 53, 2)]);
+        firewall.setup(&network, &published).unwrap();
+        assert_eq!((connections(5000), connections(6000)), (0, 1));
+
+        let container = UdpSocket::bind("10.88.0.2:54").unwrap();
+        send(5000);
+        let mut text = [0; 16];
+        container.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(container.recv(&mut text).unwrap(), 5);
+        assert_eq!(connections(5000), 1);
+        // Set up once more, it leads to the right container.
+        firewall.setup(&network, &published).unwrap();
+        assert_eq!(connections(5000), 1);
+        firewall.teardown(&network, &published, true).unwrap();
+        assert_eq!((connections(5000), connections(6000)), (0, 1));
     });
 }
