@@ -96,3 +96,86 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     file.take(bound.saturating_add(1)).read_to_end(&mut text)?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        directory: Directory,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let directory = Directory::new(dir.path(), Settings::default());
+            Self { dir, directory }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.dir.path().join(name), text).unwrap();
+        }
+
+        /// The networks, each with its number of names.
+        fn read(&mut self) -> Vec<(String, usize)> {
+            let snapshot = self.directory.read().unwrap();
+            snapshot.networks().map(|(_, network)| (network.name().to_owned(), network.names())).collect()
+        }
+    }
+
+    fn list(networks: &[(&str, usize)]) -> Vec<(String, usize)> {
+        networks.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn files_are_networks_in_the_order_of_their_names() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.read(), []);
+        fixture.write("b", "127.0.0.2\nx 10.0.0.1  one,two\n");
+        fixture.write("a%int", "127.0.0.1\n");
+        fixture.write(PID_FILE, "1");
+        assert_eq!(fixture.read(), list(&[("a", 0), ("b", 2)]));
+    }
+
+    #[test]
+    fn what_was_understood_lasts_until_the_file_is_gone() {
+        let mut fixture = Fixture::new();
+        fixture.write("a", "127.0.0.1\nx 10.0.0.1  one\n");
+        fixture.write("never", "127.0.0.1\nx 10.0.0.\n");
+        assert_eq!(fixture.read(), list(&[("a", 1)]));
+        for half in ["", "127.0.0.1\nx 10.0.", "127.0.0.1\nx 10.0.0.1"] {
+            fixture.write("a", half);
+            assert_eq!(fixture.read(), list(&[("a", 1)]), "{half:?}");
+        }
+        fixture.write("a", "127.0.0.1\nx 10.0.0.1  one,two\n");
+        assert_eq!(fixture.read(), list(&[("a", 2)]));
+        std::fs::remove_file(fixture.dir.path().join("a")).unwrap();
+        assert_eq!(fixture.read(), []);
+        fixture.write("a", "");
+        assert_eq!(fixture.read(), [], "it was forgotten");
+    }
+
+    #[test]
+    fn strange_things_in_the_directory_neither_block_nor_harm() {
+        let mut fixture = Fixture::new();
+        let at = |name: &str| fixture.dir.path().join(name);
+        nix::unistd::mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("device")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        std::fs::write(at("bytes"), [0xff; 100]).unwrap();
+        let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff");
+        std::fs::write(fixture.dir.path().join(name), "127.0.0.1\n").unwrap();
+        fixture.write("good", "127.0.0.1\n");
+        assert_eq!(fixture.read(), list(&[("good", 0)]));
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_an_error() {
+        let mut fixture = Fixture::new();
+        std::fs::remove_dir(fixture.dir.path()).unwrap();
+        assert!(fixture.directory.read().is_err());
+    }
+}

@@ -123,10 +123,11 @@ impl Clients {
         added
     }
 
-    /// Drops the connection that has stood still longest. Whether there was one.
+    /// Drops the connection that has stood still longest, one that waits for us only if all do. Whether there was one.
     pub(super) fn drop_oldest(&mut self, of: Option<IpAddr>) -> bool {
         let all = self.slab.iter().filter(|(_, client)| of.is_none_or(|source| client.source == source));
-        let oldest = all.min_by_key(|(_, client)| client.deadline).map(|(key, _)| key);
+        let oldest = all.min_by_key(|(_, client)| (client.in_flight > 0, client.deadline));
+        let oldest = oldest.map(|(key, _)| key);
         oldest.is_some_and(|key| self.slab.remove(key).is_some())
     }
 

@@ -163,14 +163,20 @@ pub(super) enum HostError {
     Open(io::Error),
     #[error(transparent)]
     Parse(#[from] resolv_conf::Error),
-    #[error("resolve scope id: IO error: {0}")]
-    Zone(io::Error),
 }
 
-/// The host's servers.
+/// The host's servers. One whose interface is not here (the file was written for another network namespace) is told and left
+/// out: it could not be reached, and the others can.
 pub(super) fn host_servers(path: &Path) -> Result<Vec<SocketAddr>, HostError> {
     let text = read_bounded(path).map_err(HostError::Open)?;
     let servers = resolv_conf::parse(&String::from_utf8_lossy(&text))?;
-    let interface = |name: &str| if_nametoindex(name).map_err(|errno| HostError::Zone(errno.into()));
-    servers.iter().map(|server| server.resolve(interface)).collect()
+    let resolved = servers.iter().filter_map(|server| match server.resolve(if_nametoindex) {
+        Ok(address) => Some(address),
+        Err(errno) => {
+            let zone = server.zone.as_deref().unwrap_or_default();
+            log::warn!("nameserver {}%{zone} is left out: {}", server.address, errno.desc());
+            None
+        }
+    });
+    Ok(resolved.collect())
 }

@@ -49,6 +49,10 @@ fn changes_of_resolv_conf_are_followed() {
     fs::write("/etc/resolv.conf.new", "nameserver 127.0.0.53\n").unwrap();
     fs::rename("/etc/resolv.conf.new", "/etc/resolv.conf").unwrap();
     assert!(eventually(LIMIT, || says("192.0.2.53")), "replaced");
+    stage.set_resolv_conf("nameserver fe80::1%nowhere\nnameserver 127.0.0.54\n");
+    assert!(eventually(LIMIT, || says("192.0.2.54")), "an interface that is not here is left out");
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    assert!(eventually(LIMIT, || says("192.0.2.53")));
     stage.set_resolv_conf("nameserver nonsense\n");
     std::thread::sleep(Duration::from_millis(100));
     assert!(says("192.0.2.53"), "nonsense changes nothing");
