@@ -32,6 +32,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slipway_netstack::addr::canonical;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Client, Errno, Event, Forwarded};
+use slipway_netstack::within::dns;
 use slipway_netstack::{Engine, FlowId, Instant};
 use std::io;
 use std::net::SocketAddr;
@@ -179,6 +180,11 @@ impl Driver {
     /// [`crate::busy_poll`].
     pub fn set_busy_poll(&mut self, window: Duration) {
         self.polling = BusyPoll::new(window);
+    }
+
+    /// The next question that the guest sent to the DNS address in the last round. Answers go to the engine.
+    pub fn dns_query(&mut self) -> Option<dns::Query> {
+        self.engine.dns_query()
     }
 
     /// The guest's link.

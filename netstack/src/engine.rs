@@ -34,7 +34,7 @@ use crate::transport::timer::Timers;
 use crate::transport::udp::{self, Role, Udp};
 use crate::upstream::{Event, Forwarded, Upstream};
 use crate::within::Within;
-use crate::within::dns::Nameservers;
+use crate::within::dns::{self, Nameservers, Queries};
 use core::hash::Hasher;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -64,6 +64,7 @@ pub struct Engine {
     pub(crate) tcp: tcp::Shared,
     pub(crate) udp_batch: udp::Batch,
     pub(crate) nameservers: Nameservers,
+    pub(crate) queries: Queries,
     pub(crate) neighbours: Neighbours,
     pub(crate) reassembler: Reassembler,
     pub(crate) icmp_errors: IcmpErrors,
@@ -135,6 +136,7 @@ impl Engine {
             tcp: tcp::Shared::new(config.tcp),
             udp_batch: udp::Batch::default(),
             nameservers: Nameservers::default(),
+            queries: Queries::default(),
             neighbours: Neighbours::default(),
             reassembler: Reassembler::default(),
             icmp_errors: IcmpErrors::new(config.v4.map(|v4| v4.network)),
@@ -200,7 +202,10 @@ impl Engine {
                 Body::Tcp(tcp) if tcp.needs_neighbour() => self.await_neighbour(now, id),
                 Body::Tcp(_) => self.tcp_step(now, id, up, Tcp::on_timeout),
                 Body::Udp(udp) if udp.expiry(&self.config.udp) <= now => self.finish(id, up),
-                Body::Udp(_) => self.retry_dns(now, id, up),
+                Body::Udp(udp) => {
+                    let expiry = udp.expiry(&self.config.udp);
+                    self.timers.set(id, Some(expiry));
+                }
                 Body::Echo(_) => self.finish(id, up),
             }
         }
@@ -309,9 +314,21 @@ impl Engine {
         }
     }
 
-    /// The host's nameservers, most preferred first. Takes effect with the next query.
+    /// The host's nameservers, most preferred first: where connections to the DNS address lead. Takes effect with the
+    /// next one.
     pub fn set_nameservers(&mut self, servers: Vec<IpAddr>) {
         self.nameservers.set(servers);
+    }
+
+    /// This nameserver answers: connections to the DNS address try it first from now on.
+    pub fn prefer_nameserver(&mut self, server: IpAddr) {
+        self.nameservers.prefer(server);
+    }
+
+    /// The next query over UDP to the DNS address, to be resolved by the caller and answered by [`Engine::dns_answer`].
+    /// Ask after every round: few of them wait.
+    pub fn dns_query(&mut self) -> Option<dns::Query> {
+        self.queries.pop()
     }
 
     /// Where a rule without guest address leads: the configured address, or for IPv6 the one that the guest was last
@@ -344,7 +361,7 @@ impl Engine {
         self.flows.iter().map(|(id, key, entry)| {
             let (protocol, state, memory) = match &entry.body {
                 Body::Tcp(tcp) => ("tcp", tcp.state_name(), tcp.held()),
-                Body::Udp(udp) => ("udp", "", udp.held()),
+                Body::Udp(udp) => ("udp", "", size_of_val::<Udp>(udp)),
                 Body::Echo(_) => ("icmp", "", 0),
             };
             FlowInfo { id, protocol, guest: key.guest, peer: key.peer, state, memory }
@@ -389,16 +406,9 @@ impl Engine {
         }
     }
 
-    /// Ends a flow and closes its socket, if it has one: a flow to the DNS address opens it with its first query to
-    /// a nameserver.
+    /// Ends a flow and closes its socket.
     pub(crate) fn finish<U: Upstream>(&mut self, id: FlowId, up: &mut U) {
-        let open = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
-            Some(Body::Udp(udp)) => !matches!(&udp.role, Role::Dns(relay) if relay.open.is_none()),
-            _ => true,
-        };
-        if open {
-            up.close(id);
-        }
+        up.close(id);
         self.forget(id);
     }
 

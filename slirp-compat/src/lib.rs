@@ -10,6 +10,7 @@
 //! slirp4netns/     args -> config -> run
 //! cli.rs           the command line of slipway itself
 //! commands/        run, attach
+//! serve.rs         the loop that every command ends up in; names.rs: the resolver behind the DNS address
 //! tuning.rs        what the environment sets
 //! docs/            man pages and completions, from the same tables
 //! ```
@@ -20,6 +21,7 @@ pub mod docs;
 pub mod fds;
 pub mod flags;
 pub mod logging;
+mod names;
 pub mod serve;
 pub mod slirp4netns;
 pub mod tuning;

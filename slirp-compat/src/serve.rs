@@ -7,6 +7,7 @@
 //! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
 
 use crate::fds::ExitFd;
+use crate::names::{MAX_PENDING, Names};
 use crate::tuning;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -32,6 +33,7 @@ const TARGET: u32 = 3;
 const DOOR: u32 = 4;
 const API: u32 = 0x100;
 const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
+const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
 
 /// How often a resolv.conf is looked at that cannot be watched.
 const RESOLVER_POLL: Duration = Duration::from_secs(5);
@@ -67,7 +69,8 @@ pub struct Session {
     driver: Driver,
     table: Table,
     api: Option<Api>,
-    names: Option<Names>,
+    names: Names,
+    host_servers: Option<HostServers>,
     signals: Option<Signals>,
     exit: Option<ExitFd>,
     target: Option<Watch>,
@@ -94,18 +97,18 @@ impl Drop for Api {
     }
 }
 
-/// The host's resolver configuration.
+/// The host's resolver configuration, followed while it changes.
 #[derive(Debug)]
-struct Names {
+struct HostServers {
     resolver: Resolver,
     poll_at: Option<Instant>,
 }
 
 /// As many flows as there can be sockets: the limit of open descriptors is raised as far as it goes, and some are kept
-/// for listeners and API clients.
+/// for listeners, API clients and DNS queries under way.
 #[must_use]
 pub fn max_flows() -> u32 {
-    const KEPT: u64 = 64;
+    const KEPT: u64 = 64 + MAX_PENDING as u64;
     const MOST: u32 = 1 << 18;
     let limit = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of open descriptors stays as it is: {error}");
@@ -123,7 +126,8 @@ impl Session {
             driver,
             table: Table::new(PORTS),
             api: None,
-            names: None,
+            names: Names::new(NAMES),
+            host_servers: None,
             signals: None,
             exit: None,
             target: None,
@@ -183,6 +187,7 @@ impl Session {
 
     /// Uses these nameservers, and no others.
     pub fn use_nameservers(&mut self, servers: Vec<IpAddr>) {
+        self.names.set_servers(&servers);
         self.driver.engine().set_nameservers(servers);
     }
 
@@ -192,12 +197,12 @@ impl Session {
     /// The kernel's.
     pub fn follow_host_nameservers(&mut self) -> io::Result<()> {
         let resolver = Resolver::open(Path::new(resolver::PATH));
-        self.driver.engine().set_nameservers(resolver.nameservers());
+        self.use_nameservers(resolver.nameservers());
         if let Some(fd) = resolver.fd() {
             self.driver.watch(fd, Interest::READ, RESOLVER)?;
         }
         let poll_at = resolver.needs_polling().then(|| clock::now() + RESOLVER_POLL);
-        self.names = Some(Names { resolver, poll_at });
+        self.host_servers = Some(HostServers { resolver, poll_at });
         Ok(())
     }
 
@@ -261,6 +266,7 @@ impl Session {
                 let Some(&event) = self.ready.get(at) else { break };
                 end = end.or(self.on_ready(event, now)?);
             }
+            self.names.serve(now, &mut self.driver);
             if let Some(end) = end {
                 return Ok(end);
             }
@@ -279,12 +285,14 @@ impl Session {
                 return Ok(signal.map(End::Signal));
             }
             RESOLVER => {
-                let changed = self.names.as_mut().and_then(|names| names.resolver.on_ready());
-                if let Some(fresh) = changed {
-                    self.driver.engine().set_nameservers(fresh.nameservers.clone());
+                let host = self.host_servers.as_mut();
+                if let Some(fresh) = host.and_then(|host| host.resolver.on_ready()) {
+                    let servers = fresh.nameservers.clone();
+                    self.use_nameservers(servers);
                 }
             }
             DOOR => self.admit()?,
+            token if self.names.owns(token) => self.names.on_ready(token, now, &mut self.driver),
             token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
             token => {
                 if let Some(api) = self.api.as_mut().filter(|api| api.server.owns(token)) {
@@ -308,8 +316,8 @@ impl Session {
 
     fn next_deadline(&self) -> Option<Instant> {
         let api = self.api.as_ref().and_then(|api| api.server.next_deadline());
-        let names = self.names.as_ref().and_then(|names| names.poll_at);
-        [self.table.next_deadline(), api, names].into_iter().flatten().min()
+        let host = self.host_servers.as_ref().and_then(|host| host.poll_at);
+        [self.table.next_deadline(), api, host, self.names.next_deadline()].into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, now: Instant) {
@@ -317,10 +325,13 @@ impl Session {
         if let Some(api) = &mut self.api {
             api.server.on_deadline(now, &mut self.table, &mut self.driver);
         }
-        if let Some(names) = self.names.as_mut().filter(|names| names.poll_at.is_some_and(|at| at <= now)) {
-            names.poll_at = Some(now + RESOLVER_POLL);
-            if let Some(fresh) = names.resolver.refresh_if_changed() {
-                self.driver.engine().set_nameservers(fresh.nameservers.clone());
+        self.names.on_deadline(now, &mut self.driver);
+        if let Some(host) = self.host_servers.as_mut().filter(|host| host.poll_at.is_some_and(|at| at <= now))
+        {
+            host.poll_at = Some(now + RESOLVER_POLL);
+            if let Some(fresh) = host.resolver.refresh_if_changed() {
+                let servers = fresh.nameservers.clone();
+                self.use_nameservers(servers);
             }
         }
     }

@@ -58,6 +58,39 @@ fn a_dead_name_server_is_passed_over() {
 }
 
 #[test]
+fn an_answer_is_kept_for_its_time() {
+    let (lab, _) = lab!(ours "an_answer_is_kept_for_its_time", ["dig", "dnsmasq"]);
+    let dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c"]).unwrap();
+    let dig = || {
+        let words = ["dig", "+noall", "+answer", "+nocookie", "+tries=1", "+time=4"];
+        let answer = container.cmd(words).arg(format!("@{NAMESERVER4}")).arg("kept.test").run(LIMIT).unwrap();
+        let fields: Vec<String> = answer.out().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(fields.last().map(String::as_str), Some(WORLD4), "{answer}");
+        fields[1].parse::<u32>().unwrap()
+    };
+    assert_eq!(dig(), 300);
+    assert!((290..=300).contains(&dig()));
+    let asked = dns.stderr().matches("query[A] kept.test").count();
+    assert_eq!(asked, 1, "{}", dns.stderr());
+}
+
+#[test]
+fn without_an_answer_the_guest_is_told() {
+    let (lab, _) = lab!(ours "without_an_answer_the_guest_is_told", ["dig"]);
+    lab.set_resolv_conf("nameserver 192.0.2.254\nnameserver 192.0.2.253\n").unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c"]).unwrap();
+    let answer = container
+        .cmd(["dig", "+tries=1", "+time=9", "name.test"])
+        .arg(format!("@{NAMESERVER4}"))
+        .run(LIMIT)
+        .unwrap();
+    assert!(answer.out().contains("status: SERVFAIL"), "{answer}");
+}
+
+#[test]
 fn the_list_of_name_servers_is_followed() {
     let (lab, _) = lab!("the_list_of_name_servers_is_followed", ["dig", "dnsmasq"]);
     lab.set_resolv_conf("nameserver 192.0.2.254\n").unwrap();

@@ -17,6 +17,7 @@ impl Lab {
         for name in ["name.test", "world.test"] {
             text += &format!("host-record={name},{WORLD4}\nhost-record={name},{WORLD6}\n");
         }
+        text += &format!("host-record=kept.test,{WORLD4},300\n");
         for number in 0..12 {
             text += &format!("txt-record=big.test,{number}{long}\n");
         }

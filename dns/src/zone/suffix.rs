@@ -9,7 +9,7 @@
 //! no data (a missing AAAA must not be NXDOMAIN, or musl gives up on the name), AAAA is answered where a record has an IPv6 address, case does not matter, EDNS is answered with EDNS.
 //!
 //! Regular expressions are Go's, which are nearly those of the `regex` crate: both run in linear time, without back references.
-//! Classes are ASCII, as in Go; Go's `\p{..}` is refused as an error, as is what compiles to more than [`MAX_REGEX`].
+//! Classes are ASCII, as in Go; Go's `\p{..}` is refused as an error, as is what compiles to more than 256 KiB.
 
 use crate::answer::Transport;
 use crate::config::gvproxy::{Record, Zone};

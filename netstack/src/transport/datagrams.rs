@@ -18,7 +18,7 @@ use crate::ip::fragment::{fragment, permit};
 use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, guest_view, is_ours, route};
 use crate::upstream::{Client, DatagramError, Errno, Forwarded, Meta, Upstream};
-use crate::within::dns::{self, Relay};
+use crate::within::dns::{self, Asker};
 use core::net::{IpAddr, SocketAddr};
 
 /// Trains that one flow may deliver before others have their turn.
@@ -64,11 +64,7 @@ impl Engine {
         let to = match route(&self.config, packet.dst) {
             Route::Upstream(ip) => SocketAddr::new(ip, datagram.dst_port),
             Route::Dns if datagram.dst_port == dns::PORT => {
-                let key = Key { kind: Kind::UdpPair, guest, peer };
-                let flow = Udp::new(Role::Dns(Relay::default()), mac, now);
-                let id = self.insert(key, Body::Udp(Box::new(flow)))?;
-                self.counters.udp_flows += 1;
-                return self.udp_of_pair(now, id, mac, &datagram, segment, meta, up);
+                return self.ask_dns(Asker { guest, at: peer, mac }, &datagram, segment);
             }
             Route::Dns => {
                 self.icmp_error(now, mac, packet.whole, Problem::PortUnreachable);
@@ -116,7 +112,7 @@ impl Engine {
         Ok(id)
     }
 
-    /// A datagram for a peer that has a flow of its own: a client of a forwarded port, or the DNS address.
+    /// A datagram for a peer that has a flow of its own: a client of a forwarded port.
     #[expect(clippy::too_many_arguments, reason = "the parts of one datagram")]
     fn udp_of_pair<U: Upstream>(
         &mut self,
@@ -140,21 +136,6 @@ impl Engine {
                 let failure = self.udp_batch.add(target, datagram.payload, segment, up);
                 self.udp_failed(now, failure);
             }
-            Role::Dns(relay) => {
-                // A train of queries does not happen; if it does, each is one.
-                for query in datagram.payload.chunks(segment.max(1)) {
-                    let Some(send) = relay.ask(now, query, &self.nameservers) else {
-                        self.counters.drop(DropReason::Upstream);
-                        break;
-                    };
-                    let from = self.config.outbound.toward(send.to.ip());
-                    if send_query(id, &mut relay.open, &send, from, up).is_err() {
-                        relay.failed(now, send.to.ip());
-                    }
-                }
-                let at = udp.deadline(&self.config.udp);
-                self.timers.set(id, Some(at));
-            }
             Role::Any => {}
         }
         Ok(())
@@ -173,27 +154,33 @@ impl Engine {
         self.datagram_error(now, flow, &DatagramError { to, error: errno, reporter: None, icmp: None });
     }
 
-    /// A query waits for another server, or a flow's time has come.
-    pub(crate) fn retry_dns<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) {
-        let Some((_, entry)) = self.flows.get_mut(id) else { return };
-        let Body::Udp(udp) = &mut entry.body else { return };
-        if let Role::Dns(relay) = &mut udp.role {
-            // Each query is tried with each server once at most, so this ends.
-            loop {
-                let open = relay.open;
-                let Some(send) = relay.retry(now, &self.nameservers) else { break };
-                let (to, query) = (send.to, send.query.to_vec());
-                let from = self.config.outbound.toward(to.ip());
-                let mut now_open = open;
-                let sent = send_query(id, &mut now_open, &dns::Send { to, query: &query }, from, up);
-                relay.open = now_open;
-                if sent.is_err() {
-                    relay.failed(now, to.ip());
-                }
+    /// Queries to the DNS address. A train of them does not happen; if it does, each is one.
+    fn ask_dns(&mut self, asker: Asker, datagram: &Datagram<'_>, segment: usize) -> Result<(), DropReason> {
+        for query in datagram.payload.chunks(segment.max(1)) {
+            if !self.queries.push(asker, query) {
+                return Err(DropReason::NoRoom);
             }
+            self.counters.udp_out += 1;
         }
-        let at = udp.deadline(&self.config.udp);
-        self.timers.set(id, Some(at));
+        Ok(())
+    }
+
+    /// The answer to a query of [`Engine::dns_query`]; leaves with the next drain.
+    pub fn dns_answer(&mut self, asker: &Asker, message: &[u8]) {
+        if message.len() > udp::MAX_PAYLOAD {
+            return self.counters.drop(DropReason::Malformed);
+        }
+        let env = Envelope {
+            to_mac: asker.mac,
+            src: asker.at,
+            dst: asker.guest,
+            hops: Meta::default().hops,
+            traffic_class: 0,
+        };
+        for frame in self.udp_frames(&env, message) {
+            self.post(frame);
+        }
+        self.counters.udp_in += 1;
     }
 
     // ── UDP and echo, host to guest ────────────────────────────────────────────────────────────────────
@@ -359,20 +346,7 @@ impl Engine {
             let Some((key, entry)) = self.flows.get_mut(id) else { return false };
             let Body::Udp(udp) = &mut entry.body else { return false };
             let (guest, mut src) = (key.guest, received.from);
-            match &mut udp.role {
-                Role::Dns(relay) => {
-                    if !relay.is_server(received.from, &self.nameservers) {
-                        self.counters.drop(DropReason::Unsolicited);
-                        continue;
-                    }
-                    let answers = self.buffer.payload_mut(received.len);
-                    for answer in answers.chunks(received.segment.max(1)) {
-                        relay.answered(received.from, answer, &mut self.nameservers);
-                    }
-                    src = key.peer;
-                }
-                _ => src.set_ip(guest_view(&self.config, src.ip())),
-            }
+            src.set_ip(guest_view(&self.config, src.ip()));
             udp.last = now;
             udp.both_ways = true;
             let env = Envelope {
@@ -382,7 +356,7 @@ impl Engine {
                 hops: received.meta.hops.max(1),
                 traffic_class: received.meta.traffic_class,
             };
-            let at = udp.deadline(&self.config.udp);
+            let at = udp.expiry(&self.config.udp);
             self.timers.set(id, Some(at));
             if src.is_ipv4() != guest.is_ipv4() {
                 self.counters.drop(DropReason::FamilyOff);
@@ -578,13 +552,7 @@ impl Engine {
         let guest = key.guest;
         let (mac, protocol, peer, header) = match &mut entry.body {
             Body::Udp(udp) => {
-                let peer = match &mut udp.role {
-                    Role::Dns(relay) => {
-                        // Another server is asked; the guest need not know.
-                        relay.failed(now, report.to.ip());
-                        self.timers.set(id, Some(now));
-                        return;
-                    }
+                let peer = match &udp.role {
                     Role::Inbound { .. } => key.peer,
                     Role::Any => SocketAddr::new(guest_view(&self.config, report.to.ip()), report.to.port()),
                 };
@@ -610,25 +578,6 @@ impl Engine {
 /// The headers of a packet that the guest sent.
 const fn quoted_envelope(guest: SocketAddr, peer: SocketAddr) -> Envelope {
     Envelope { to_mac: MacAddr([0; 6]), src: guest, dst: peer, hops: 64, traffic_class: 0 }
-}
-
-/// Sends a query, opening the flow's socket first, or again when the server is of the other family.
-fn send_query<U: Upstream>(
-    id: FlowId,
-    open: &mut Option<bool>,
-    send: &dns::Send<'_>,
-    from: Option<IpAddr>,
-    up: &mut U,
-) -> Result<(), Errno> {
-    let v6 = send.to.is_ipv6();
-    if *open != Some(v6) {
-        if open.take().is_some() {
-            up.close(id);
-        }
-        up.udp_open(id, send.to.ip(), from)?;
-        *open = Some(v6);
-    }
-    up.udp_send(id, send.to, send.query, send.query.len(), Meta::default())
 }
 
 #[cfg(test)]

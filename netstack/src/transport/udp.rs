@@ -17,7 +17,6 @@ use crate::drop_reason::DropReason;
 use crate::frame::{Cut, Envelope, PROTO_UDP, Transport, Tx, ip_header_len};
 use crate::transport::flow::FlowId;
 use crate::upstream::{Client, Errno, Meta, Upstream};
-use crate::within::dns::Relay;
 use core::net::{IpAddr, SocketAddr};
 use smoltcp::wire::UdpPacket;
 
@@ -26,7 +25,7 @@ pub(crate) const HEADER_LEN: usize = 8;
 /// Linux's UDP_MAX_SEGMENTS was 64 until 6.9: the most that both ends surely take.
 const MAX_TRAIN: usize = 64;
 /// The longest payload of an IPv4 datagram.
-const MAX_PAYLOAD: usize = 65_507;
+pub(crate) const MAX_PAYLOAD: usize = 65_507;
 
 /// Whose flow it is.
 #[derive(Debug)]
@@ -38,8 +37,6 @@ pub(crate) enum Role {
         /// Who began it, and where.
         client: Client,
     },
-    /// Of a guest endpoint with the DNS address.
-    Dns(Relay),
 }
 
 /// One UDP flow.
@@ -60,23 +57,9 @@ impl Udp {
         Self { role, mac, last: now, both_ways: false, readable: false, has_error: false }
     }
 
-    /// Bytes of memory held for the flow.
-    pub(crate) fn held(&self) -> usize {
-        let pending = if let Role::Dns(relay) = &self.role { relay.held() } else { 0 };
-        size_of::<Self>() + pending
-    }
-
     /// When the flow ends if nothing more is carried.
     pub(crate) fn expiry(&self, config: &UdpConfig) -> Instant {
         self.last + if self.both_ways { config.stream_timeout } else { config.timeout }
-    }
-
-    pub(crate) fn deadline(&self, config: &UdpConfig) -> Instant {
-        let expiry = self.expiry(config);
-        match &self.role {
-            Role::Dns(relay) => relay.deadline().map_or(expiry, |retry| retry.min(expiry)),
-            _ => expiry,
-        }
     }
 }
 

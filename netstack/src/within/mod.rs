@@ -6,7 +6,7 @@
 
 pub mod dhcp4;
 pub mod dhcp6;
-pub(crate) mod dns;
+pub mod dns;
 pub mod names;
 pub mod ra;
 mod serve;

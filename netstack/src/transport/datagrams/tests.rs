@@ -5,75 +5,43 @@ use crate::device::Offload;
 use crate::device::vnet::{Gso, GsoKind};
 use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
 use crate::ip::rewrite::tests::config;
-use crate::transport::lab::{GUEST_MAC, Lab, ms};
+use crate::transport::lab::{GUEST_MAC, Lab};
 use crate::transport::udp;
 use crate::upstream::{Client, DatagramError, Errno, Event, Forwarded, Meta};
 use core::net::{IpAddr, SocketAddr};
 
-const NAMESERVERS: [&str; 2] = ["192.0.2.7", "192.0.2.8"];
-
 fn dns() -> Lab {
     let mut lab = Lab::new();
     lab.server = "10.0.2.3:53".parse().unwrap();
-    lab.engine.set_nameservers(NAMESERVERS.map(|s| s.parse().unwrap()).to_vec());
     lab
 }
 
-/// Whom the queries went to since the last call.
-fn asked(lab: &mut Lab) -> Vec<IpAddr> {
-    lab.step();
-    lab.host
-        .datagrams
-        .drain(..)
-        .map(|(id, to, ..)| {
-            lab.id = id;
-            to.ip()
-        })
-        .collect()
-}
-
-/// A nameserver answers.
-fn answers(lab: &mut Lab, from: usize, answer: &[u8]) -> Vec<Vec<u8>> {
-    let from = SocketAddr::new(NAMESERVERS[from].parse().unwrap(), 53);
-    lab.host.inbox.push_back((lab.id, from, answer.to_vec()));
-    lab.event(Event::Readable);
-    lab.step();
-    lab.other.drain(..).map(|packet| packet[28..].to_vec()).collect()
-}
-
 #[test]
-fn a_query_goes_to_a_nameserver_and_its_answer_comes_from_the_dns_address() {
-    let mut lab = dns();
-    lab.datagram(b"\x00\x01question");
-    assert_eq!(asked(&mut lab), [NAMESERVERS[0].parse::<IpAddr>().unwrap()]);
-    assert_eq!(answers(&mut lab, 0, b"\x00\x01answer"), [b"\x00\x01answer"]);
-}
-
-#[test]
-fn an_answer_that_comes_too_late_does_not_make_its_server_preferred() {
+fn a_query_is_handed_out_and_its_answer_comes_from_the_dns_address() {
     let mut lab = dns();
     lab.datagram(b"\x00\x01question");
     lab.step();
-    lab.pass(ms(1600));
-    assert_eq!(asked(&mut lab).len(), 2, "the second was asked, too");
-    answers(&mut lab, 1, b"\x00\x01answer");
-    answers(&mut lab, 0, b"\x00\x01late");
-    lab.datagram(b"\x00\x02question");
-    assert_eq!(asked(&mut lab), [NAMESERVERS[1].parse::<IpAddr>().unwrap()]);
+    assert!(lab.host.datagrams.is_empty() && lab.engine.flow_count() == 0);
+    let query = lab.engine.dns_query().unwrap();
+    assert_eq!((query.message.as_slice(), query.asker.at), (&b"\x00\x01question"[..], lab.server));
+    assert_eq!((query.asker.guest, lab.engine.dns_query()), (lab.guest, None));
+    lab.engine.dns_answer(&query.asker, b"\x00\x01answer");
+    lab.step();
+    let packet = lab.other.pop().unwrap();
+    assert_eq!((&packet[12..16], &packet[16..20]), (&[10, 0, 2, 3][..], &[10, 0, 2, 100][..]));
+    assert_eq!((&packet[20..22], &packet[28..]), (&[0, 53][..], &b"\x00\x01answer"[..]));
 }
 
 #[test]
-fn servers_that_all_refuse_end_the_search() {
+fn a_long_answer_is_fragmented_and_an_impossible_one_dropped() {
     let mut lab = dns();
-    lab.host.refuse_datagrams = Some(Errno::NetUnreachable);
-    for n in 0..100_u16 {
-        lab.datagram(&n.to_be_bytes());
-    }
-    lab.pass(ms(10_000));
-    assert_eq!(lab.host.datagrams.iter().filter(|(.., bytes, _)| bytes == b"\x00\x63").count(), 2);
-    assert!(lab.host.datagrams.len() <= 200);
-    lab.pass(ms(60_000));
-    assert_eq!(lab.engine.flow_count(), 0);
+    lab.datagram(b"\x00\x01question");
+    let asker = lab.engine.dns_query().unwrap().asker;
+    lab.engine.dns_answer(&asker, &[7; 65_507]);
+    lab.engine.dns_answer(&asker, &vec![7; 65_508]);
+    lab.step();
+    let bytes: usize = lab.other.iter().map(|packet| packet.len() - 20).sum();
+    assert_eq!(bytes, 65_507 + 8);
 }
 
 #[test]
@@ -90,22 +58,16 @@ fn nameservers_without_number_do_not_exhaust_the_stack() {
 
 #[test]
 fn queries_of_many_ports_hold_little_memory() {
-    let mut config = config();
-    config.max_flows = 100_000;
-    let mut lab = Lab::with(config);
-    lab.server = "10.0.2.3:53".parse().unwrap();
-    lab.engine.set_nameservers(vec!["192.0.2.7".parse().unwrap()]);
+    let mut lab = dns();
     for port in 1..=2000 {
         lab.guest.set_port(port);
-        for n in 0..40_u16 {
-            let mut query = vec![0; 1400];
-            query[..2].copy_from_slice(&n.to_be_bytes());
-            lab.datagram(&query);
-        }
-        lab.host.datagrams.clear();
+        lab.datagram(&[0; 1400]);
     }
-    let memory: usize = lab.engine.flows().map(|flow| flow.memory).sum();
-    assert!(memory <= 20 << 20, "{memory}");
+    assert_eq!(lab.engine.flow_count(), 0);
+    let waiting = core::iter::from_fn(|| lab.engine.dns_query()).count();
+    assert!((100..=200).contains(&waiting), "{waiting}");
+    lab.datagram(&[0; 5000]);
+    assert_eq!(lab.engine.dns_query(), None, "no query is that long");
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! What the DNS address knows: queries that the engine hands out, resolved by the forwarder of `slipway_dns`.
+//!
+//! ```text
+//!   guest ─▶ engine ─▶ dns_query ─▶ Forwarder ─▶ Exchange: one socket for each attempt at a nameserver
+//!   guest ◀─ engine ◀─ dns_answer ◀─    │    ◀─
+//!                                     cache
+//! ```
+//! The policy is the trusted one: servers that do not answer are asked last for a while, answers are kept for their TTL, a
+//! truncated answer is fetched over TCP for a guest that has room for it, and when nobody answers the guest is told. What the resolver
+//! costs before the first query is nothing: its key is drawn and its buffer made then.
+//!
+//! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one there, or
+//! none, and then there is nothing to receive.
+
+use slipway_dns::answer::Transport;
+use slipway_dns::config::resolv_conf::PORT;
+use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question, Received};
+use slipway_dns::server::exchange::{Exchange, LONGEST};
+use slipway_host::driver::{Driver, Interest};
+use slipway_host::random;
+use slipway_netstack::Instant;
+use slipway_netstack::within::dns::{Asker, Query};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+/// Queries under way. Each has a descriptor, or a few.
+pub(crate) const MAX_PENDING: u16 = 128;
+/// Messages read from one socket in one turn. All but one are forged or late.
+const ROUNDS: usize = 8;
+
+/// The resolver behind the DNS address.
+#[derive(Debug)]
+pub(crate) struct Names {
+    servers: Vec<SocketAddr>,
+    /// From the first query on.
+    at_work: Option<Box<AtWork>>,
+    tokens: Range<u32>,
+}
+
+#[derive(Debug)]
+struct AtWork {
+    forwarder: Forwarder<Asker>,
+    exchanges: Vec<Option<Exchange>>,
+    buffer: Vec<u8>,
+    first_token: u32,
+    /// The server that answered last.
+    preferred: Option<SocketAddr>,
+}
+
+impl Names {
+    /// One without servers.
+    pub(crate) const fn new(tokens: Range<u32>) -> Self {
+        Self { servers: Vec::new(), at_work: None, tokens }
+    }
+
+    /// The nameservers to ask, most preferred first. What was learned from others is forgotten.
+    pub(crate) fn set_servers(&mut self, servers: &[IpAddr]) {
+        self.servers = servers.iter().map(|server| SocketAddr::new(*server, PORT)).collect();
+        if let Some(at_work) = &mut self.at_work {
+            at_work.forwarder.forget();
+        }
+    }
+
+    pub(crate) fn owns(&self, token: u32) -> bool {
+        self.tokens.contains(&token)
+    }
+
+    /// Takes the queries of the last round.
+    pub(crate) fn serve(&mut self, now: Instant, driver: &mut Driver) {
+        while let Some(Query { asker, message }) = driver.dns_query() {
+            let at_work = match &mut self.at_work {
+                Some(at_work) => at_work,
+                None => match AtWork::new(self.tokens.start) {
+                    Ok(at_work) => self.at_work.insert(Box::new(at_work)),
+                    Err(error) => {
+                        log::warn!("no names are resolved: {error}");
+                        return;
+                    }
+                },
+            };
+            let question = Question {
+                client: asker,
+                source: asker.guest.ip(),
+                transport: Transport::Udp,
+                message: &message,
+                servers: &self.servers,
+            };
+            at_work.forwarder.ask(since_start(now), question);
+            at_work.act(now, driver);
+        }
+    }
+
+    /// The socket behind a token is ready.
+    pub(crate) fn on_ready(&mut self, token: u32, now: Instant, driver: &mut Driver) {
+        if let Some(at_work) = &mut self.at_work {
+            at_work.on_ready(token, now, driver);
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        Some(Instant::ZERO + self.at_work.as_ref()?.forwarder.deadline()?)
+    }
+
+    pub(crate) fn on_deadline(&mut self, now: Instant, driver: &mut Driver) {
+        if let Some(at_work) = &mut self.at_work {
+            at_work.forwarder.timeout(since_start(now));
+            at_work.act(now, driver);
+        }
+    }
+}
+
+impl AtWork {
+    fn new(first_token: u32) -> std::io::Result<Self> {
+        let bound = usize::from(MAX_PENDING);
+        let policy = Policy { max_pending: bound, max_per_source: bound, ..Policy::trusted() };
+        Ok(Self {
+            forwarder: Forwarder::new(policy, random::bytes()?),
+            exchanges: Vec::new(),
+            buffer: vec![0; LONGEST],
+            first_token,
+            preferred: None,
+        })
+    }
+
+    fn on_ready(&mut self, token: u32, now: Instant, driver: &mut Driver) {
+        let place = usize::try_from(token - self.first_token).unwrap_or(usize::MAX);
+        let Some(Some(exchange)) = self.exchanges.get_mut(place) else { return };
+        let (attempt, server, writing) = (exchange.attempt, exchange.server, exchange.wants_write());
+        let now_since = since_start(now);
+        for _ in 0..ROUNDS {
+            match exchange.receive(&mut self.buffer) {
+                Ok(None) => break,
+                Ok(Some(message)) => {
+                    match self.forwarder.received(now_since, attempt, server, message) {
+                        Received::Accepted if self.preferred != Some(server) => {
+                            self.preferred = Some(server);
+                            driver.engine().prefer_nameserver(server.ip());
+                        }
+                        Received::Mismatch if exchange.may_have_more() => continue,
+                        Received::Mismatch => self.forwarder.failed(now_since, attempt),
+                        Received::Accepted | Received::Stale => {}
+                    }
+                    break;
+                }
+                Err(error) => {
+                    log::debug!("nameserver {server}: {error}");
+                    self.forwarder.failed(now_since, attempt);
+                    break;
+                }
+            }
+        }
+        if writing
+            && !exchange.wants_write()
+            && let Err(error) = driver.modify(exchange.as_fd(), Interest::READ, token)
+        {
+            log::debug!("nameserver {server}: {error}");
+            self.forwarder.failed(now_since, attempt);
+        }
+        self.act(now, driver);
+    }
+
+    /// Does what the forwarder wants done.
+    fn act(&mut self, now: Instant, driver: &mut Driver) {
+        while let Some(action) = self.forwarder.action() {
+            match action {
+                Action::SendUdp { attempt, server, message } => {
+                    self.open((attempt, server), Transport::Udp, &message, now, driver);
+                }
+                Action::SendTcp { attempt, server, message } => {
+                    self.open((attempt, server), Transport::Tcp, &message, now, driver);
+                }
+                Action::Close { attempt } => {
+                    let mut places = self.exchanges.iter_mut();
+                    let place = places.find(|place| place.as_ref().is_some_and(|e| e.attempt == attempt));
+                    if let Some(exchange) = place.and_then(Option::take) {
+                        driver.unwatch(exchange.as_fd());
+                    }
+                }
+                Action::Reply { client, message } => driver.engine().dns_answer(&client, &message),
+                Action::GiveUp { .. } => {}
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        (attempt, server): (AttemptId, SocketAddr),
+        transport: Transport,
+        message: &[u8],
+        now: Instant,
+        driver: &mut Driver,
+    ) {
+        let from = driver.peek_engine().config().outbound.toward(server.ip());
+        let opened = Exchange::open((attempt, server), transport, from, message).and_then(|exchange| {
+            let place = self.exchanges.iter().position(Option::is_none).unwrap_or(self.exchanges.len());
+            let token = self.first_token.saturating_add(u32::try_from(place).unwrap_or(u32::MAX));
+            let interest = if exchange.wants_write() { Interest::BOTH } else { Interest::READ };
+            driver.watch(exchange.as_fd(), interest, token)?;
+            match self.exchanges.get_mut(place) {
+                Some(free) => *free = Some(exchange),
+                None => self.exchanges.push(Some(exchange)),
+            }
+            Ok(())
+        });
+        if let Err(error) = opened {
+            log::debug!("nameserver {server}: {error}");
+            self.forwarder.failed(since_start(now), attempt);
+        }
+    }
+}
+
+/// Time as the forwarder wants it.
+fn since_start(now: Instant) -> Duration {
+    now - Instant::ZERO
+}
