@@ -11,6 +11,7 @@ mod filter;
 mod image;
 mod names;
 mod publish;
+mod rootless;
 mod run;
 mod traffic;
 mod upload;

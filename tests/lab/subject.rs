@@ -43,6 +43,14 @@ impl Subject {
         LabOptions { programs, congestion: None }
     }
 
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Slipway(path) | Self::Peer(path) => path,
+        }
+    }
+
     /// Whether this is ours.
     #[must_use]
     pub fn is_slipway(&self) -> bool {

@@ -107,7 +107,11 @@ impl<'a> Demo<'a> {
         let (begin, end) = (format!("::begin {}::", self.asked), format!("::end {}::", self.asked));
         let stdin = self.shell.stdin.as_mut().ok_or("the shell inside has ended")?;
         let text = format!("echo '{begin}'\n{{ {script}\n}} 2>&1 </dev/null\necho '{end}'\n");
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).map_err(said)?;
+        if stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).is_err() {
+            // It has ended, and said why.
+            self.shell.finish(LIMIT).map_err(said)?;
+            return Err(self.shell.stderr().trim().to_owned());
+        }
         self.shell.until(LIMIT, |running| running.stdout().contains(&end)).map_err(said)?;
         let all = self.shell.stdout();
         let (_, rest) = all.split_once(&begin).unwrap_or_default();
