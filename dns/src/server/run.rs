@@ -194,23 +194,20 @@ impl Server {
         true
     }
 
+    /// One signal a turn: whoever sends SIGHUP without end must not keep us from answering.
     fn on_signals(&mut self) -> bool {
-        while let Ok(Some(signal)) = self.signals.next() {
-            match signal {
-                Signal::SIGHUP => {
-                    let (something, Problems(problems)) = self.reload();
-                    problems.iter().for_each(|problem| log::error!("{problem}"));
-                    if !something {
-                        return false;
-                    }
-                    log::debug!("reloaded; {} listeners", self.listeners.len());
-                }
-                Signal::SIGUSR1 => {
-                    self.world.report(&self.forwards.counters(), self.options.stats.as_deref());
-                }
-                Signal::SIGUSR2 => self.world.log_queries = !self.world.log_queries,
-                _ => {}
+        match self.signals.next() {
+            Ok(Some(Signal::SIGHUP)) => {
+                let (something, Problems(problems)) = self.reload();
+                problems.iter().for_each(|problem| log::error!("{problem}"));
+                log::debug!("reloaded; {} listeners", self.listeners.len());
+                return something;
             }
+            Ok(Some(Signal::SIGUSR1)) => {
+                self.world.report(&self.forwards.counters(), self.options.stats.as_deref());
+            }
+            Ok(Some(Signal::SIGUSR2)) => self.world.log_queries = !self.world.log_queries,
+            _ => {}
         }
         true
     }

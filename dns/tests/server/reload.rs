@@ -127,3 +127,29 @@ fn a_reload_is_quick() {
     assert!(eventually(LIMIT, || client.ask("last1.dns.podman", A).count() == 1));
     println!("1000 containers: {:?} from the signal to the first new answer", start.elapsed());
 }
+
+#[test]
+fn hangups_without_end_keep_nobody_from_an_answer() {
+    let Some(stage) = Stage::enter("hangups_without_end_keep_nobody_from_an_answer") else { return };
+    stage.network("a", &big(1000, 0));
+    let daemon = stage.start(&[]);
+    let client = Client::new("127.0.1.10", "127.0.1.1");
+    let done = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                daemon.signal(Signal::SIGHUP);
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        });
+        let start = now();
+        let mut asked = 0;
+        while start.elapsed() < Duration::from_secs(2) {
+            assert_eq!(client.ask("web", A).count(), 1);
+            asked += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+        asked
+    });
+    assert!(asked >= 10, "{asked} answers in two seconds");
+}
