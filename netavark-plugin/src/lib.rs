@@ -29,6 +29,8 @@ pub mod plan;
 pub mod proto;
 mod rfc3339;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Context, Error, Errors, Result};
 

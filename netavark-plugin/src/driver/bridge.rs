@@ -12,6 +12,7 @@ use crate::apply::{self, Links, Undo};
 use crate::error::{Context, Error, Errors, Result};
 use crate::firewall::Firewall;
 use crate::namespaces::Places;
+use crate::plan::Op;
 use crate::plan::bridge::{Bridge as Plan, Found, Leaving};
 use crate::spec::validate::Isolation;
 use crate::spec::{Compat, Ipam, IpamKind, validate};
@@ -70,6 +71,16 @@ impl<'a> Bridge<'a> {
             self.validate()?;
         }
         self.wanted.clone().ok_or_else(|| Error::msg("internal: not validated"))
+    }
+
+    /// What [`Self::setup`] would do now. Nothing is touched.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or could not be looked at.
+    pub fn plan(&mut self, places: &mut Places) -> Result<Vec<Op>> {
+        let Wanted { plan, .. } = self.wanted()?;
+        let found = look(&plan, places, self.request.rootless)?;
+        Ok(plan.setup(&found))
     }
 
     /// Connects the container. After an error nothing of it remains.
@@ -232,7 +243,7 @@ impl<'a> Bridge<'a> {
 
     /// Finds what there is to delete.
     fn leave(&self, plan: &Plan<'_>, places: &mut Places, links: &mut Links, errors: &mut Errors) -> Leaving {
-        let mut leaving = Leaving { inside: false, port: false, complete: false };
+        let mut leaving = Leaving::default();
         if let Some(container) = &mut places.container {
             let inside = container.netlink.interface(plan.inside);
             let context = || format!("failed to delete container veth {}", plan.inside);
@@ -240,7 +251,9 @@ impl<'a> Bridge<'a> {
             leaving.inside = links.inside.is_some();
         }
         let netlink = &mut places.host.netlink;
-        links.bridge = errors.note(netlink.interface(plan.name).context("failed to get bridge interface"));
+        let bridge = netlink.interface(plan.name);
+        leaving.orphaned = matches!(&bridge, Err(error) if error.errno() == Some(Errno::ENODEV));
+        links.bridge = errors.note(bridge.context("failed to get bridge interface"));
         let Some(bridge) = &links.bridge else { return leaving };
         let listed = netlink.ports(bridge.index).context("failed to get bridge ports");
         let Some(ports) = errors.note(listed) else { return leaving };

@@ -59,6 +59,15 @@ impl<'a> Child<'a> {
         self.wanted.clone().ok_or_else(|| Error::msg("internal: not validated"))
     }
 
+    /// What [`Self::setup`] would do now. Nothing is touched.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or could not be looked at.
+    pub fn plan(&mut self, places: &mut Places) -> Result<Vec<Op>> {
+        let plan = self.wanted()?;
+        Ok(plan.setup(parent(&self.request, places)?.index))
+    }
+
     /// Connects the container. After an error nothing of it remains.
     ///
     /// # Errors

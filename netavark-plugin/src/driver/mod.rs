@@ -22,6 +22,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::firewall::Firewall;
 use crate::namespaces::Places;
+use crate::plan::Op;
 use crate::spec::{Compat, Network, PerNetworkOptions, PortMapping, StatusBlock};
 pub use bridge::Bridge;
 pub use child::Child;
@@ -69,6 +70,18 @@ impl<'a> Driver<'a> {
             Self::Child(child) => child.validate(),
             // Plugins have no call for it.
             Self::Plugin(..) => Ok(()),
+        }
+    }
+
+    /// What [`Self::setup`] would do now; a plugin does not say. Only looked at, nothing is touched.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or could not be looked at.
+    pub fn plan(&mut self, places: &mut Places) -> Result<Vec<Op>> {
+        match self {
+            Self::Bridge(bridge) => bridge.plan(places),
+            Self::Child(child) => child.plan(places),
+            Self::Plugin(..) => Ok(Vec::new()),
         }
     }
 

@@ -65,14 +65,16 @@ impl Found {
 }
 
 /// What was found when the container is to be disconnected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leaving {
     /// Whether the container's interface is there.
     pub inside: bool,
     /// Whether its other end was found among the ports of the bridge.
     pub port: bool,
-    /// Whether nobody else uses the bridge, and it is ours.
+    /// Whether the bridge is there, is ours, and nobody else uses it.
     pub complete: bool,
+    /// Whether the bridge is gone, so that its file is of no use.
+    pub orphaned: bool,
 }
 
 impl Bridge<'_> {
@@ -178,8 +180,10 @@ impl Bridge<'_> {
         } else if leaving.inside {
             plan.push(Op::Delete(vec![On::Inside]));
         }
-        if leaving.complete {
+        if self.managed && (leaving.complete || leaving.orphaned) {
             plan.push(Op::RemoveFile(sysctl_file(self.name)));
+        }
+        if leaving.complete {
             gone.push(On::Bridge);
         }
         if !gone.is_empty() {

@@ -182,3 +182,6 @@ impl Op {
         Self::Change { on, change }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Plans as text.
+
+use super::bridge::{Bridge, Found, Leaving};
+use super::child::Child;
+use super::*;
+use crate::spec::{Compat, Ipam};
+use crate::testing::options;
+use insta::assert_snapshot;
+use slipway_host::netlink::Interface;
+
+const TWO: &str = r#","subnets":[{"subnet":"10.88.0.0/16","gateway":"10.88.0.1"},{"subnet":"fd10:88::/64","gateway":"fd10:88::1"}],
+    "routes":[{"destination":"10.99.0.0/24","route_type":"blackhole"},{"destination":"10.98.0.0/24","gateway":"10.88.0.9","metric":7}]"#;
+
+fn ipam(ips: &str, rest: &str) -> Ipam {
+    let options = options("bridge", ips, rest, "");
+    let (_, per_network) = &options.networks.list[0];
+    Ipam::of(options.network("net1").unwrap(), per_network, Compat::Two).unwrap()
+}
+
+fn bridge() -> Bridge<'static> {
+    Bridge {
+        name: "podman1",
+        managed: true,
+        internal: false,
+        mtu: None,
+        vlan: None,
+        vrf: None,
+        metric: 100,
+        default_route: true,
+        port: "",
+        inside: "eth0",
+        mac: None,
+        ipam: ipam(r#""10.88.0.2","fd10:88::2""#, TWO),
+    }
+}
+
+fn there(vlan_filtering: bool) -> Found {
+    let bridge = Interface {
+        index: 7,
+        name: "podman1".to_owned(),
+        up: true,
+        loopback: false,
+        mtu: 9000,
+        mac: None,
+        kind: Some("bridge".to_owned()),
+        master: None,
+        linked: None,
+        group: 0,
+        vlan_filtering,
+        table: None,
+    };
+    Found { bridge: Some(bridge), ..Found::default() }
+}
+
+#[test]
+fn the_first_container_of_a_network() {
+    let found = Found { mtu: Some(1400), sysctl_files: true, ..Found::default() };
+    assert_snapshot!(text(&bridge().setup(&found)));
+}
+
+#[test]
+fn another_container_of_the_network() {
+    assert_snapshot!(text(&bridge().setup(&there(false))));
+}
+
+#[test]
+fn everything_that_can_be_asked_for() {
+    let asked = Bridge {
+        internal: true,
+        mtu: Some(1300),
+        vlan: Some(42),
+        vrf: Some("blue"),
+        port: "my-veth",
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+        ..bridge()
+    };
+    assert_snapshot!("everything_new", text(&asked.setup(&Found { vrf: Some(5), ..Found::default() })));
+    assert_snapshot!("everything_there", text(&asked.setup(&there(false))));
+    let settings = |found: &Found| {
+        let plan = asked.setup(found);
+        plan.iter().filter(|op| matches!(op, Op::Change { change: Change::VlanFiltering, .. })).count()
+    };
+    assert_eq!((settings(&there(false)), settings(&there(true))), (1, 0));
+}
+
+#[test]
+fn a_bridge_of_somebody_else() {
+    let theirs = Bridge { managed: false, default_route: false, ..bridge() };
+    assert_snapshot!(text(&theirs.setup(&there(false))));
+}
+
+#[test]
+fn without_addresses() {
+    let bare = Bridge { ipam: ipam("", r#","ipam_options":{"driver":"none"}"#), ..bridge() };
+    assert_snapshot!(text(&bare.setup(&Found::default())));
+}
+
+#[test]
+fn what_teardown_deletes() {
+    let of = |inside, port, complete| {
+        text(&bridge().teardown(Leaving { inside, port, complete, orphaned: false }))
+    };
+    assert_snapshot!(text(&bridge().forget_routes()), @r"
+    container  ip route del blackhole 10.99.0.0/24 metric 100
+    container  ip route del 10.98.0.0/24 via 10.88.0.9 metric 7
+    ");
+    assert_snapshot!(of(true, true, false), @"host       ip link del PORT");
+    assert_snapshot!(of(true, true, true), @r"
+    host       rm /run/sysctl.d/10-netavark-podman1.conf
+    host       ip link del PORT BRIDGE
+    ");
+    assert_snapshot!(of(true, false, true), @r"
+    container  ip link del INSIDE
+    host       rm /run/sysctl.d/10-netavark-podman1.conf
+    host       ip link del BRIDGE
+    ");
+    assert_eq!(of(false, false, false), "");
+}
+
+#[test]
+fn children() {
+    let mut child = Child {
+        kind: ChildKind::Macvlan { mode: MacvlanMode::Vepa, broadcast_cutoff: Some(3) },
+        inside: "eth0",
+        mtu: Some(1400),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+        metric: 99,
+        default_route: true,
+        ipam: ipam(r#""10.88.0.2","fd10:88::2""#, TWO),
+    };
+    assert_snapshot!("macvlan", text(&child.setup(3)));
+    child.kind = ChildKind::Ipvlan(IpvlanMode::L3s);
+    child.mac = None;
+    child.default_route = false;
+    assert_snapshot!("ipvlan", text(&child.setup(3)));
+    assert_snapshot!("teardown_of_a_child", text(&child.teardown()));
+}
