@@ -1,5 +1,6 @@
 //! For tests: a machine of their own, with one container.
 
+use crate::driver::{Driver, Request};
 use crate::error::Result;
 use crate::namespaces::{Place, Places};
 use crate::spec::{Compat, NetworkOptions};
@@ -9,6 +10,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::geteuid;
 use slipway_host::sys::proc::{fork_child, wait_for};
 use std::fs::{self, File};
+use std::path::Path;
 
 /// The child's exit status when this machine gives it no namespace.
 const SKIPPED: u8 = 77;
@@ -85,23 +87,27 @@ pub(crate) fn options(driver: &str, ips: &str, rest: &str, per_network: &str) ->
     serde_json::from_str(&text).unwrap()
 }
 
-/// The driver for it.
-pub(crate) fn driver(options: &NetworkOptions, compat: Compat) -> Result<crate::driver::Driver<'_>> {
+/// What the driver is told of it.
+pub(crate) fn request(options: &NetworkOptions) -> Request<'_> {
     let (name, per_network) = options.networks.list.first().unwrap();
-    let request = crate::driver::Request {
+    Request {
         container_id: &options.container_id,
         container_name: &options.container_name,
         container_hostname: None,
         container_dns_servers: options.dns_servers.as_deref(),
-        netns_path: std::path::Path::new("/nonexistent"),
-        network: options.network(name)?,
+        netns_path: Path::new("/nonexistent"),
+        network: options.network(name).unwrap(),
         options: per_network,
         port_mappings: options.port_mappings.as_deref(),
-        compat,
-        rules: compat,
-        config_dir: std::path::Path::new("/run/config"),
+        compat: Compat::Two,
+        rules: Compat::Two,
+        config_dir: Path::new("/run/config"),
         rootless: false,
         dns_port: 53,
-    };
-    crate::driver::Driver::find(request, &[])
+    }
+}
+
+/// The driver for it.
+pub(crate) fn driver(options: &NetworkOptions) -> Result<Driver<'_>> {
+    Driver::find(request(options), &[])
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use slipway_netstack::addr::MacAddr;
 
 /// An interface as the kernel describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interface {
     /// Its number.
     pub index: u32,
@@ -164,17 +164,9 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
     let flags = message.header.flags;
     let mut found = Interface {
         index: message.header.index,
-        name: String::new(),
         up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
-        mtu: 0,
-        mac: None,
-        kind: None,
-        master: None,
-        linked: None,
-        group: 0,
-        vlan_filtering: false,
-        table: None,
+        ..Interface::default()
     };
     for attribute in message.attributes {
         match attribute {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::firewall::Firewall;
 use crate::namespaces::Place;
-use crate::spec::{Compat, NetworkOptions};
+use crate::spec::NetworkOptions;
 use crate::testing::{another_namespace, driver, on_a_machine, options, state};
 use nix::errno::Errno;
 use slipway_host::netlink::{NewRoute, RouteKind};
@@ -21,14 +21,14 @@ fn firewall() -> Firewall {
 }
 
 fn plan(options: &NetworkOptions, places: &mut Places) -> Vec<Op> {
-    driver(options, Compat::Two).unwrap().plan(places).unwrap()
+    driver(options).unwrap().plan(places).unwrap()
 }
 
 #[test]
 fn a_container_comes_and_goes() {
     on_a_machine("a_container_comes_and_goes", |places| {
         let (options, before) = (bridge(), state(places));
-        let mut ours = driver(&options, Compat::Two).unwrap();
+        let mut ours = driver(&options).unwrap();
         let outcome = ours.setup(places, &firewall()).unwrap();
         let inside = places.container.as_mut().unwrap().netlink.interface("eth0").unwrap();
         assert!(inside.up);
@@ -46,14 +46,14 @@ fn a_container_comes_and_goes() {
         let metrics: Vec<_> = routes.iter().filter(|r| r.gateway.is_some()).map(|r| r.priority).collect();
         assert_eq!(metrics, [100, 7, 100], "IPv4 first: default, static; then IPv6");
         // Whoever asks twice is refused, and disturbs nothing.
-        let again = driver(&options, Compat::Two).unwrap().setup(places, &firewall()).unwrap_err();
+        let again = driver(&options).unwrap().setup(places, &firewall()).unwrap_err();
         assert_eq!(
             again.to_string(),
             "create veth pair: interface eth0 already exists on container namespace: Netlink error: File exists \
              (os error 17)"
         );
         // Teardown knows nothing but the request.
-        driver(&options, Compat::Two).unwrap().teardown(places, &firewall()).unwrap();
+        driver(&options).unwrap().teardown(places, &firewall()).unwrap();
         let after = state(places);
         assert_eq!(
             after.replace("[\"1\\n\", \"1\\n\"]", "[\"0\\n\", \"0\\n\"]"),
@@ -67,25 +67,25 @@ fn a_container_comes_and_goes() {
 fn the_bridge_goes_with_the_last_container() {
     on_a_machine("the_bridge_goes_with_the_last_container", |places| {
         let (options, firewall) = (bridge(), firewall());
-        driver(&options, Compat::Two).unwrap().setup(places, &firewall).unwrap();
+        driver(&options).unwrap().setup(places, &firewall).unwrap();
         let mut other = Place::at(another_namespace().unwrap()).ok();
         std::mem::swap(&mut places.container, &mut other);
-        driver(&options, Compat::Two).unwrap().setup(places, &firewall).unwrap();
-        driver(&options, Compat::Two).unwrap().teardown(places, &firewall).unwrap();
+        driver(&options).unwrap().setup(places, &firewall).unwrap();
+        driver(&options).unwrap().teardown(places, &firewall).unwrap();
         let bridge = places.host.netlink.interface("br7").unwrap();
         assert_eq!(places.host.netlink.ports(bridge.index).unwrap().len(), 1);
         assert!(Path::new("/run/sysctl.d/10-netavark-br7.conf").exists());
         // What is gone already is told, and the rest goes on.
-        let error = driver(&options, Compat::Two).unwrap().teardown(places, &firewall).unwrap_err();
+        let error = driver(&options).unwrap().teardown(places, &firewall).unwrap_err();
         assert_eq!(
             error.to_string(),
             "failed to delete container veth eth0: Netlink error: No such device (os error 19)"
         );
         std::mem::swap(&mut places.container, &mut other);
-        driver(&options, Compat::Two).unwrap().teardown(places, &firewall).unwrap();
+        driver(&options).unwrap().teardown(places, &firewall).unwrap();
         assert!(places.host.netlink.interface("br7").is_err());
         assert!(!Path::new("/run/sysctl.d/10-netavark-br7.conf").exists());
-        let error = driver(&options, Compat::Two).unwrap().teardown(places, &firewall).unwrap_err();
+        let error = driver(&options).unwrap().teardown(places, &firewall).unwrap_err();
         assert!(error.to_string().contains("failed to get bridge interface: Netlink error: "), "{error}");
     });
 }
@@ -94,7 +94,7 @@ fn the_bridge_goes_with_the_last_container() {
 fn a_bridge_outlives_a_namespace_that_went_first() {
     on_a_machine("a_bridge_outlives_a_namespace_that_went_first", |places| {
         let (options, firewall) = (bridge(), firewall());
-        driver(&options, Compat::Two).unwrap().setup(places, &firewall).unwrap();
+        driver(&options).unwrap().setup(places, &firewall).unwrap();
         let bridge = places.host.netlink.interface("br7").unwrap();
         places.container = None;
         // The kernel takes its time over a namespace.
@@ -104,7 +104,7 @@ fn a_bridge_outlives_a_namespace_that_went_first() {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        driver(&options, Compat::Two).unwrap().teardown(places, &firewall).unwrap();
+        driver(&options).unwrap().teardown(places, &firewall).unwrap();
         assert!(places.host.netlink.interface("br7").is_err());
     });
 }
@@ -118,7 +118,7 @@ fn a_setup_that_was_killed_is_torn_down_from_the_request() {
         for steps in 0..=whole.len() {
             let mut links = Links::default();
             setup(&whole[..steps], places, &mut links).unwrap();
-            let result = driver(&options, Compat::Two).unwrap().teardown(places, &firewall());
+            let result = driver(&options).unwrap().teardown(places, &firewall());
             if let Err(error) = &result {
                 assert_eq!(error.errno().or(Some(Errno::ENODEV)), Some(Errno::ENODEV), "{error}");
             }
@@ -152,7 +152,7 @@ fn a_setup_that_fails_leaves_nothing() {
             assert!(left.is_empty(), "{left:?}");
         }
         // And so does a network that is undone because another one failed.
-        let mut ours = driver(&options, Compat::Two).unwrap();
+        let mut ours = driver(&options).unwrap();
         ours.setup(places, &firewall()).unwrap();
         ours.rollback(places, &firewall()).unwrap();
         assert_eq!(state(places), before);
@@ -181,7 +181,7 @@ fn children_of_an_interface() {
         ] {
             let rest = format!(r#"{rest},"options":{{"mode":"{mode}"}}"#);
             let options = options(driver_name, IPS, &rest, "");
-            let mut ours = driver(&options, Compat::Two).unwrap();
+            let mut ours = driver(&options).unwrap();
             match ours.setup(places, &firewall()) {
                 Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => {
                     println!("SKIP children_of_an_interface: this kernel has no {driver_name}");
@@ -193,23 +193,21 @@ fn children_of_an_interface() {
             assert_eq!(netlink.interface("eth0").unwrap().kind.as_deref(), Some(driver_name));
             let default = netlink.routes().unwrap().into_iter().find(|r| r.destination.prefix_len() == 0);
             assert_eq!(default.unwrap().priority, 99);
-            let error = driver(&options, Compat::Two).unwrap().setup(places, &firewall()).unwrap_err();
+            let error = driver(&options).unwrap().setup(places, &firewall()).unwrap_err();
             if mode == "passthru" {
                 assert_eq!(error.errno(), Some(Errno::EINVAL), "one child alone: {error}");
-                driver(&options, Compat::Two).unwrap().teardown(places, &firewall()).unwrap();
+                driver(&options).unwrap().teardown(places, &firewall()).unwrap();
                 continue;
             }
             assert_eq!(
                 error.to_string(),
                 format!("rename tmp {driver_name} interface: Netlink error: File exists (os error 17)")
             );
-            driver(&options, Compat::Two).unwrap().teardown(places, &firewall()).unwrap();
+            driver(&options).unwrap().teardown(places, &firewall()).unwrap();
             assert_eq!(state(places), before);
         }
-        let error = driver(&options("macvlan", IPS, &rest, ""), Compat::Two)
-            .unwrap()
-            .teardown(places, &firewall())
-            .unwrap_err();
+        let error =
+            driver(&options("macvlan", IPS, &rest, "")).unwrap().teardown(places, &firewall()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "failed to delete container interface eth0: Netlink error: No such device (os error 19)"

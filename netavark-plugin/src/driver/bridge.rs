@@ -114,7 +114,7 @@ impl<'a> Bridge<'a> {
         let dns_servers = self.done.as_ref().map_or(&[][..], |done| &done.dns_servers);
         let mut outcome = Outcome { status: status(inside, &plan.ipam.addresses), dns: None };
         if plan.ipam.kind == IpamKind::Dhcp {
-            lease::obtain(&self.request, plan.name, inside, &mut outcome.status)?;
+            outcome.status = lease::obtain(&self.request, plan.name, inside)?;
         }
         if self.has_rules(plan) {
             let ports = port_rules(&self.request, &plan.ipam, dns_servers);

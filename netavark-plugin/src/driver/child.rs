@@ -79,13 +79,16 @@ impl<'a> Child<'a> {
         let mut undo = apply::setup(&plan.setup(parent.index), places, &mut links)?;
         let inside = links.inside.as_ref().ok_or_else(|| Error::msg("internal: no interface"))?;
         let mut outcome = Outcome { status: status(inside, &plan.ipam.addresses), dns: None };
-        if plan.ipam.kind == IpamKind::Dhcp
-            && let Err(error) = lease::obtain(&self.request, &parent.name, inside, &mut outcome.status)
-        {
-            if let Err(error) = undo.run(places) {
-                log::error!("failed to cleanup after setup failed: {error}");
+        if plan.ipam.kind == IpamKind::Dhcp {
+            match lease::obtain(&self.request, &parent.name, inside) {
+                Ok(status) => outcome.status = status,
+                Err(error) => {
+                    if let Err(error) = undo.run(places) {
+                        log::error!("failed to cleanup after setup failed: {error}");
+                    }
+                    return Err(error);
+                }
             }
-            return Err(error);
         }
         self.undo = Some(undo);
         Ok(outcome)

@@ -8,7 +8,7 @@ const ONE: &str = r#","network_interface":"br7","subnets":[{"subnet":"10.88.0.0/
 
 fn refusal(driver_name: &str, rest: &str, per_network: &str) -> String {
     let options = options(driver_name, r#""10.88.0.2""#, rest, per_network);
-    let result = driver(&options, Compat::Two).and_then(|mut driver| driver.validate());
+    let result = driver(&options).and_then(|mut driver| driver.validate());
     result.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
 }
 
@@ -80,7 +80,7 @@ fn nothing_is_taken_for_a_bridge_that_is_none() {
         places.host.netlink.run_one(&Request::create(&pair)).unwrap();
         let mut text = |rest: &str| {
             let options = options("bridge", r#""10.88.0.2""#, rest, "");
-            let result = driver(&options, Compat::Two).unwrap().setup(places, &firewall);
+            let result = driver(&options).unwrap().setup(places, &firewall);
             result.map_or_else(|error| error.to_string(), |_| "fine".to_owned())
         };
         assert_eq!(text(ONE), "bridge interface br7 already exists but is a veth interface");
@@ -95,7 +95,7 @@ fn nothing_is_taken_for_a_bridge_that_is_none() {
         );
         // Teardown must not delete what is no bridge of ours.
         let options = options("bridge", r#""10.88.0.2""#, ONE, "");
-        assert!(driver(&options, Compat::Two).unwrap().teardown(places, &firewall).is_err());
+        assert!(driver(&options).unwrap().teardown(places, &firewall).is_err());
         assert!(places.host.netlink.interface("br7").is_ok());
     });
 }
@@ -107,7 +107,7 @@ fn names_are_served_at_the_gateways_or_at_an_unmanaged_bridge() {
         let firewall = Firewall::select(Some("none"), Path::new("/run/config"), false).unwrap();
         let mut options = options("bridge", r#""10.88.0.2""#, ONE, r#","aliases":["a","b"]"#);
         options.network_info[0].dns_enabled = true;
-        let mut ours = driver(&options, Compat::Two).unwrap();
+        let mut ours = driver(&options).unwrap();
         let outcome = ours.setup(places, &firewall).unwrap();
         let entry = outcome.dns.unwrap();
         assert_eq!(entry.names, ["someName", "a", "b"]);
@@ -129,14 +129,14 @@ fn names_are_served_at_the_gateways_or_at_an_unmanaged_bridge() {
         let host = &mut places.host.netlink;
         host.run_one(&Request::create(&bridge)).unwrap();
         let index = host.interface("br7").unwrap().index;
-        let error = driver(&options, Compat::Two).unwrap().setup(places, &firewall).unwrap_err();
+        let error = driver(&options).unwrap().setup(places, &firewall).unwrap_err();
         let opening = "bridge 'br7' in unmanaged mode has no usable IP addresses. Aardvark-dns requires";
         assert!(error.to_string().starts_with(opening), "{error}");
         let add = Request::add_address(index, "10.88.0.100/16".parse().unwrap());
         places.host.netlink.run_one(&add).unwrap();
-        let outcome = driver(&options, Compat::Two).unwrap().setup(places, &firewall).unwrap();
+        let outcome = driver(&options).unwrap().setup(places, &firewall).unwrap();
         assert_eq!(outcome.dns.unwrap().listen, ["10.88.0.100".parse::<IpAddr>().unwrap()]);
-        driver(&options, Compat::Two).unwrap().teardown(places, &firewall).unwrap();
+        driver(&options).unwrap().teardown(places, &firewall).unwrap();
         assert!(places.host.netlink.interface("br7").is_ok(), "it is not ours");
     });
 }

@@ -35,20 +35,7 @@ fn bridge() -> Bridge<'static> {
 }
 
 fn there(vlan_filtering: bool) -> Found {
-    let bridge = Interface {
-        index: 7,
-        name: "podman1".to_owned(),
-        up: true,
-        loopback: false,
-        mtu: 9000,
-        mac: None,
-        kind: Some("bridge".to_owned()),
-        master: None,
-        linked: None,
-        group: 0,
-        vlan_filtering,
-        table: None,
-    };
+    let bridge = Interface { name: "podman1".to_owned(), mtu: 9000, vlan_filtering, ..Interface::default() };
     Found { bridge: Some(bridge), ..Found::default() }
 }
 
