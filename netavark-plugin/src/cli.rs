@@ -83,6 +83,8 @@ pub enum Command {
     Create,
     /// Show the version
     Version,
+    /// Hold leases of DHCP servers for containers
+    DhcpProxy(crate::commands::dhcp_proxy::DhcpProxy),
     /// Put the firewall rules back after the rule set was flushed
     FirewallReload,
     /// Put the firewall rules back now and after each reload of firewalld, for ever

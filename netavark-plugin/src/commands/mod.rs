@@ -4,6 +4,7 @@
 //! answer only when the program has ended.
 
 pub mod create;
+pub mod dhcp_proxy;
 mod firewall_reload;
 mod firewalld_reload;
 mod join;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Update(update) => update::run(&global, &update),
         Command::Create => create::run(&global),
         Command::Version => version::run(),
+        Command::DhcpProxy(options) => dhcp_proxy::run(&options),
         Command::FirewallReload => firewall_reload::run(&global),
         Command::FirewalldReload => firewalld_reload::run(&global),
     }

@@ -1,6 +1,29 @@
 //! Addresses from a DHCP server of the network itself, for macvlan and for bridges that others manage.
 //!
-//! A lease must be renewed as long as the container lives, but the set-up ends at once. So a *proxy* holds the leases: the
-//! set-up asks it over a Unix socket ([`client`]).
+//! A lease must be renewed as long as the container lives, but the set-up ends at once. So a *proxy* (`netavark
+//! dhcp-proxy`) holds the leases, and the set-up asks it over a Unix socket:
+//!
+//! ```text
+//!   setup, teardown ── client ──gRPC──▶ service ──▶ keeper, one for each MAC address ──▶ container
+//!                                          │           │                                  address, route
+//!                                          ▼           ├── machine   pure: DORA, renewal, release
+//!                                        cache         │     └── message, frame, lease
+//!                                        (file)        ├── link      packet socket on the host's interface
+//!                                                      └── timer     a clock that goes on in suspend
+//! ```
+//! Only the proxy, and a call of [`client`], have a runtime; it has one thread.
 
+mod cache;
 pub mod client;
+mod container;
+mod frame;
+mod keeper;
+mod lease;
+mod link;
+mod machine;
+mod message;
+pub(crate) mod ready;
+pub(crate) mod service;
+mod timer;
+
+pub use machine::fuzz;

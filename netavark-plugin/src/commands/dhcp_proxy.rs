@@ -1,0 +1,152 @@
+//! `dhcp-proxy`: serves leases on a Unix socket until a signal, or until nobody needs it.
+//!
+//! The socket comes from systemd, or is made here; one that was made here is removed at the end. Leases are not released
+//! then: the containers live on with their addresses.
+
+use crate::dhcp::ready;
+use crate::dhcp::service::Service;
+use crate::error::{Context as _, Error, Result};
+use crate::proto::NetavarkProxyServer;
+use clap::Args;
+use nix::sys::signal::Signal;
+use slipway_host::signals::Signals;
+use slipway_host::sys::fdpass;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_stream::wrappers::UnixListenerStream;
+
+/// The run directory when nobody says; `$NETAVARK_PROXY_RUN_DIR_ENV` beats the option, by contract.
+const DIR: &str = "/run/podman";
+const DIR_VARIABLE: &str = "NETAVARK_PROXY_RUN_DIR_ENV";
+/// The socket in it.
+const SOCKET: &str = "nv-proxy.sock";
+/// How systemd says how many sockets it hands over; the first is descriptor 3 (sd_listen_fds(3)).
+const ACTIVATION_VARIABLE: &str = "LISTEN_FDS";
+const ACTIVATION_FD: RawFd = 3;
+
+/// The arguments of dhcp-proxy.
+#[derive(Debug, Args)]
+pub struct DhcpProxy {
+    /// Run directory: socket and lease file
+    #[arg(short, long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Accepted and ignored: the socket is always in the run directory
+    #[arg(short, long, value_name = "UDS")]
+    pub uds: Option<OsString>,
+    /// How long a DHCP server may take to grant an address, in seconds
+    #[arg(short, long, value_name = "SECS", default_value_t = 8)]
+    pub timeout: u32,
+    /// End after so many seconds without requests and leases; 0 for never
+    #[arg(short, long, value_name = "SECS", default_value_t = 300)]
+    pub activity_timeout: u64,
+}
+
+/// Serves.
+///
+/// # Errors
+/// What keeps it from serving.
+pub(super) fn run(options: &DhcpProxy) -> Result<()> {
+    let given = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+    let dir = given.or_else(|| options.dir.clone()).unwrap_or_else(|| DIR.into());
+    // Before the socket exists, so that no signal finds it and leaves it behind.
+    let signals = Signals::catch(&[Signal::SIGTERM, Signal::SIGINT]).context("catch signals")?;
+    let (listener, made) = listener(&dir)?;
+    let service = Service::new(&dir, Duration::from_secs(options.timeout.into()));
+    let served = service.and_then(|service| serve(&service, listener, &signals, options.activity_timeout));
+    if let Some(path) = made
+        && let Err(error) = fs::remove_file(&path)
+    {
+        log::warn!("cannot remove the socket {}: {error}", path.display());
+    }
+    served
+}
+
+fn serve(service: &Service, listener: UnixListener, signals: &Signals, patience: u64) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        listener.set_nonblocking(true)?;
+        let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
+        let server = tonic::transport::Server::builder()
+            .serve_with_incoming(NetavarkProxyServer::new(service.clone()), incoming);
+        tokio::select! {
+            served = server => served.map_err(|error| Error::msg(format!("serve leases: {error}"))),
+            caught = caught(signals) => {
+                log::warn!("received {}, ending", caught?);
+                Ok(())
+            }
+            () = service.idle(Duration::from_secs(patience)), if patience > 0 => {
+                log::info!("nobody wanted anything for {patience} seconds, ending");
+                Ok(())
+            }
+        }
+    })
+}
+
+/// The socket to listen on, and its path when it was made here.
+fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
+    match std::env::var_os(ACTIVATION_VARIABLE) {
+        Some(count) if count == "1" => {
+            let fd = fdpass::take_inherited(ACTIVATION_FD).context("take the socket from systemd")?;
+            Ok((UnixListener::from(fd), None))
+        }
+        Some(count) => {
+            let count = count.to_string_lossy();
+            Err(Error::msg(format!("systemd handed over {count} sockets, but there must be exactly one")))
+        }
+        None => {
+            let path = dir.join(SOCKET);
+            let listener = bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+            Ok((listener, Some(path)))
+        }
+    }
+}
+
+/// Makes the socket. One that a killed proxy left behind makes way; one on which somebody listens does not.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            match UnixStream::connect(path) {
+                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {}
+                _ => return Err(error),
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        result => result,
+    }
+}
+
+/// Waits for a signal.
+async fn caught(signals: &Signals) -> io::Result<Signal> {
+    let ready = ready::watch(signals.as_fd().try_clone_to_owned()?)?;
+    loop {
+        let mut guard = ready.readable().await?;
+        if let Some(signal) = signals.next()? {
+            return Ok(signal);
+        }
+        guard.clear_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_nobody_listens_on_makes_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made").join(SOCKET);
+        drop(bind(&path).unwrap());
+        let second = bind(&path).unwrap();
+        assert_eq!(bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(second);
+    }
+}

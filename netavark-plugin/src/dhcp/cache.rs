@@ -1,0 +1,60 @@
+//! The lease file: what the proxy holds, for people and tools to read. JSON, from MAC address to a list of one lease.
+//!
+//! It is empty at the start, for leases do not outlive the proxy that renews them, and nothing here ever reads it. By
+//! contract it is written when a lease comes or goes, not when one is renewed. A reader never sees half of it.
+
+use crate::proto::Lease;
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// The file's name in the run directory, by contract.
+const NAME: &str = "nv-proxy.lease";
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    path: PathBuf,
+}
+
+impl Cache {
+    /// The file in `dir`; call [`Cache::write`] to empty it.
+    pub(super) fn new(dir: &std::path::Path) -> Self {
+        Self { path: dir.join(NAME) }
+    }
+
+    /// Replaces what the file holds.
+    pub(super) fn write<'a>(&self, leases: impl Iterator<Item = (&'a str, &'a Lease)>) -> io::Result<()> {
+        let map: Map<String, Value> = leases.map(|(mac, lease)| (mac.to_owned(), json!([lease]))).collect();
+        let fresh = self.path.with_extension("lease.new");
+        fs::write(&fresh, Value::Object(map).to_string())?;
+        fs::rename(&fresh, &self.path)
+    }
+
+    pub(super) fn path(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_contracted_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path());
+        cache.write(std::iter::empty()).unwrap();
+        let read = || fs::read_to_string(dir.path().join(NAME)).unwrap();
+        assert_eq!(read(), "{}");
+        let lease = Lease { yiaddr: "198.51.100.7".into(), is_v6: false, ..Lease::default() };
+        cache.write([("aa:bb:cc:00:01:02", &lease)].into_iter()).unwrap();
+        let value: Value = serde_json::from_str(&read()).unwrap();
+        let entry = &value["aa:bb:cc:00:01:02"];
+        assert_eq!(entry.as_array().unwrap().len(), 1);
+        assert_eq!((&entry[0]["yiaddr"], &entry[0]["is_v6"]), (&json!("198.51.100.7"), &json!(false)));
+        assert_eq!(entry[0].as_object().unwrap().len(), 16);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(Cache::new(&dir.path().join("gone")).write(std::iter::empty()).is_err());
+    }
+}

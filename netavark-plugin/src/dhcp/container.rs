@@ -1,0 +1,104 @@
+//! The container's side of a lease: address and default route, set in its network namespace.
+//!
+//! The namespace is entered for the moment in which a netlink socket is opened in it; the proxy has one thread and awaits
+//! nothing meanwhile. Nothing keeps the namespace open between calls: the proxy must not be what keeps it alive.
+
+use super::lease::Lease;
+use crate::error::{Context as _, Errors, Result};
+use crate::namespaces::{self, Place};
+use ipnet::{IpNet, Ipv4Net};
+use nix::errno::Errno;
+use slipway_host::netlink::{Interface, NewRoute, Request, RouteKind};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The metric of the default route, by contract. A network's own options do not reach the proxy.
+const METRIC: u32 = 100;
+
+/// One interface in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The path of the network namespace.
+    pub(super) netns: PathBuf,
+    /// The interface in it.
+    pub(super) interface: String,
+}
+
+impl Target {
+    /// Whether the namespace is still there.
+    pub(super) fn exists(&self) -> bool {
+        self.netns.exists()
+    }
+
+    /// Looks whether the interface is there.
+    pub(super) fn check(&self) -> Result<()> {
+        self.open().map(drop)
+    }
+
+    /// Gives the interface what was granted.
+    pub(super) fn configure(&self, lease: &Lease) -> Result<()> {
+        let (mut place, interface) = self.open()?;
+        // Both may be there, when the proxy was restarted meanwhile.
+        unless(Errno::EEXIST, place.netlink.run_one(&add(&interface, lease.address)))?;
+        if let Some(gateway) = lease.gateways.first() {
+            place.netlink.run_one(&Request::add_route(&default(*gateway)))?;
+        }
+        Ok(())
+    }
+
+    /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes.
+    pub(super) fn change(&self, old: &Lease, new: &Lease) -> Result<()> {
+        let (mut place, interface) = self.open()?;
+        let netlink = &mut place.netlink;
+        let mut errors = Errors::new();
+        if old.address != new.address {
+            let added = unless(Errno::EEXIST, netlink.run_one(&add(&interface, new.address)));
+            errors.note(added.context("add new address"));
+            let deleted = netlink.run_one(&Request::delete_address(interface.index, IpNet::V4(old.address)));
+            errors.note(unless(Errno::EADDRNOTAVAIL, deleted).context("delete old address"));
+        }
+        // With the old address the kernel may have taken the route through the old network.
+        if (&old.gateways, old.address) != (&new.gateways, new.address) {
+            if let Some(gateway) = old.gateways.first() {
+                let deleted = netlink.run_one(&Request::delete_route(&default(*gateway)));
+                errors.note(unless(Errno::ESRCH, deleted).context("delete old default route"));
+            }
+            if let Some(gateway) = new.gateways.first() {
+                let added = netlink.run_one(&Request::add_route(&default(*gateway)));
+                errors.note(unless(Errno::EEXIST, added).context("add new default route"));
+            }
+        }
+        errors.finish()
+    }
+
+    fn open(&self) -> Result<(Place, Interface)> {
+        let mut place = Place::at(namespaces::open(&self.netns).context("open the container's netns")?)?;
+        let interface = match self.interface.as_str() {
+            // The kernel finds a name of no letters merely invalid.
+            "" => return Err(crate::Error::Netlink(Errno::ENODEV)).context("get container interface"),
+            name => place.netlink.interface(name).context("get container interface")?,
+        };
+        Ok((place, interface))
+    }
+}
+
+fn add(interface: &Interface, address: Ipv4Net) -> Request {
+    Request::add_address(interface.index, IpNet::V4(address))
+}
+
+fn default(gateway: Ipv4Addr) -> NewRoute {
+    NewRoute {
+        destination: IpNet::V4(Ipv4Net::default()),
+        gateway: Some(gateway.into()),
+        priority: METRIC,
+        kind: RouteKind::Unicast,
+    }
+}
+
+/// The result, in which `tolerated` is no error.
+fn unless(tolerated: Errno, result: Result<(), slipway_host::netlink::Error>) -> Result<()> {
+    match result {
+        Err(error) if error.errno() == Some(tolerated) => Ok(()),
+        result => Ok(result?),
+    }
+}

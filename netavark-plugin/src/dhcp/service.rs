@@ -1,0 +1,237 @@
+//! The proxy's service: leases by MAC address, each with a task that keeps it.
+//!
+//! One thread runs everything, so the lock is never waited for; it is not held across an await. A caller that goes away
+//! while its lease is being obtained has its exchange dropped with the call.
+
+use super::cache::Cache;
+use super::container::Target;
+use super::keeper::{Keeper, Stop};
+use super::lease::Lease;
+use super::message::Identity;
+use crate::proto::{self, Empty, NetavarkProxy, NetworkConfig, OperationResponse, Version};
+use crate::spec::validate;
+use slipway_netstack::addr::MacAddr;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Response, Status};
+
+/// The service; clones share their leases.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    shared: Arc<Shared>,
+    /// How long a server may take to grant a lease.
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told whenever somebody wants something.
+    activity: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    held: BTreeMap<MacAddr, Held>,
+    cache: Cache,
+    /// Calls that are under way.
+    calls: usize,
+    /// Tells one lease of an interface from the next.
+    generation: u64,
+}
+
+/// A lease that is kept.
+#[derive(Debug)]
+struct Held {
+    generation: u64,
+    /// The MAC address as the caller wrote it.
+    mac: String,
+    /// As it was when it was obtained.
+    lease: proto::Lease,
+    /// Whether it is in the lease file.
+    listed: bool,
+    stop: oneshot::Sender<Stop>,
+    task: JoinHandle<()>,
+}
+
+/// A call that is under way, for as long as it lives.
+struct Call<'a>(&'a Shared);
+
+impl Service {
+    /// A service without leases, whose lease file is in `dir`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn new(dir: &Path, patience: Duration) -> crate::Result<Self> {
+        let cache = Cache::new(dir);
+        cache.write(std::iter::empty()).map_err(|error| {
+            crate::Error::msg(format!("cannot create the lease file {}: {error}", cache.path()))
+        })?;
+        let state = Mutex::new(State { held: BTreeMap::new(), cache, calls: 0, generation: 0 });
+        Ok(Self { shared: Arc::new(Shared { state, activity: Notify::new() }), patience })
+    }
+
+    /// Returns when nobody has wanted anything for `time`, and no lease is held.
+    pub(crate) async fn idle(&self, time: Duration) {
+        loop {
+            let active = tokio::time::timeout(time, self.shared.activity.notified()).await.is_ok();
+            let state = self.shared.state();
+            if !active && state.calls == 0 && state.held.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn obtain(&self, config: &NetworkConfig) -> Result<proto::Lease, Status> {
+        let mac = validate::mac(&config.container_mac_addr)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        match Version::try_from(config.version) {
+            Ok(Version::V4) => {}
+            Ok(Version::V6) => return Err(Status::invalid_argument("ipv6 not yet supported")),
+            Err(_) => return Err(Status::invalid_argument("invalid protocol version")),
+        }
+        let target = Target { netns: (&config.ns_path).into(), interface: config.container_iface.clone() };
+        target.check().map_err(|error| status(Code::InvalidArgument, &error))?;
+        // A container that was not taken down leaves its keeper behind; the server grants the same lease again.
+        if let Some(held) = self.shared.state().held.remove(&mac) {
+            let _ = held.stop.send(Stop::Forget);
+        }
+        let identity =
+            Identity { mac, name: config.container_id.clone(), host_name: config.host_name.clone() };
+        let mut keeper = Keeper::new(config.host_iface.clone(), identity)
+            .map_err(|error| status(Code::InvalidArgument, &error))?;
+        let lease = match tokio::time::timeout(self.patience, keeper.acquire()).await {
+            Ok(result) => result.map_err(|error| status(Code::Internal, &error))?,
+            Err(_) => {
+                let (interface, seconds) = (&config.host_iface, self.patience.as_secs());
+                let text = format!("no DHCP server granted an address on {interface} within {seconds} s");
+                return Err(Status::aborted(text));
+            }
+        };
+        if let Err(error) = target.configure(&lease) {
+            keeper.release();
+            return Err(status(Code::Unknown, &error));
+        }
+        let message = lease.to_message(&config.container_mac_addr, &config.domain_name);
+        self.hold(mac, config.container_mac_addr.clone(), message.clone(), (keeper, lease, target))
+            .map_err(|error| Status::internal(format!("cannot write the lease file: {error}")))?;
+        Ok(message)
+    }
+
+    /// Starts the task that keeps a lease.
+    fn hold(
+        &self,
+        mac: MacAddr,
+        name: String,
+        message: proto::Lease,
+        (keeper, lease, target): (Keeper, Lease, Target),
+    ) -> std::io::Result<()> {
+        let mut state = self.shared.state();
+        state.generation += 1;
+        let generation = state.generation;
+        let (stop, stopped) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            if keeper.keep(lease, target, stopped).await {
+                shared.gone(mac, generation);
+            }
+        });
+        let held = Held { generation, mac: name, lease: message, listed: true, stop, task };
+        if let Some(before) = state.held.insert(mac, held) {
+            let _ = before.stop.send(Stop::Forget);
+        }
+        state.write()
+    }
+
+    async fn give_back(&self, config: &NetworkConfig) -> Result<proto::Lease, Status> {
+        let held = {
+            let mut state = self.shared.state();
+            let mac = validate::mac(&config.container_mac_addr).ok();
+            let Some(held) = mac.and_then(|mac| state.held.remove(&mac)) else {
+                return Ok(proto::Lease::default());
+            };
+            if let Err(error) = state.write() {
+                log::error!("cannot write the lease file: {error}");
+            }
+            held
+        };
+        let _ = held.stop.send(Stop::Release);
+        if let Err(error) = held.task.await {
+            log::error!("the lease of {} was not released: {error}", held.mac);
+        }
+        Ok(if held.listed { held.lease } else { proto::Lease::default() })
+    }
+}
+
+#[tonic::async_trait]
+impl NetavarkProxy for Service {
+    async fn setup(&self, request: Request<NetworkConfig>) -> Result<Response<proto::Lease>, Status> {
+        let _call = self.shared.call();
+        let config = request.into_inner();
+        log::debug!("setup of {config:?}");
+        let result = self.obtain(&config).await;
+        if let Err(status) = &result {
+            log::warn!("no lease for {}: {}", config.container_mac_addr, status.message());
+        }
+        result.map(Response::new)
+    }
+
+    async fn teardown(&self, request: Request<NetworkConfig>) -> Result<Response<proto::Lease>, Status> {
+        let _call = self.shared.call();
+        let config = request.into_inner();
+        log::debug!("teardown of {config:?}");
+        self.give_back(&config).await.map(Response::new)
+    }
+
+    async fn clean(&self, _: Request<Empty>) -> Result<Response<OperationResponse>, Status> {
+        let mut state = self.shared.state();
+        state.held.values_mut().for_each(|held| held.listed = false);
+        state.write().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(OperationResponse { success: true }))
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self) -> Call<'_> {
+        self.activity.notify_one();
+        self.state().calls += 1;
+        Call(self)
+    }
+
+    /// A container has gone without a word.
+    fn gone(&self, mac: MacAddr, generation: u64) {
+        let mut state = self.state();
+        if state.held.get(&mac).is_some_and(|held| held.generation == generation) {
+            state.held.remove(&mac);
+            if let Err(error) = state.write() {
+                log::error!("cannot write the lease file: {error}");
+            }
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.state().calls -= 1;
+        self.0.activity.notify_one();
+    }
+}
+
+impl State {
+    fn write(&self) -> std::io::Result<()> {
+        let listed = self.held.values().filter(|held| held.listed);
+        self.cache.write(listed.map(|held| (held.mac.as_str(), &held.lease)))
+    }
+}
+
+fn status(code: Code, error: &crate::Error) -> Status {
+    Status::new(code, error.to_string())
+}
