@@ -96,3 +96,31 @@ fn a_full_queue_is_answered_whole() {
         (0..150).map(|_| client.receive(Duration::from_secs(5)).expect("an answer").id()).collect();
     assert_eq!(ids, (0..150).collect::<Vec<u16>>());
 }
+
+#[test]
+fn queries_are_logged_on_demand() {
+    let Some(stage) = Stage::enter("queries_are_logged_on_demand") else { return };
+    stage.network("a", NET_A);
+    stage.network("bad", "nonsense\n");
+    let log = stage.log();
+    assert!(stage.command(&[]).env("RUST_LOG", "error").status().unwrap().success());
+    let daemon = stage.daemon();
+    let line = log.line(Duration::from_secs(5)).unwrap();
+    assert!(line.starts_with("network bad is left out: "), "{line}");
+    let client = Client::new("127.0.1.10", "127.0.1.1");
+    client.ask("web", A);
+    assert_eq!(log.line(Duration::from_millis(100)), None);
+    daemon.signal(Signal::SIGUSR2);
+    let mut line = None;
+    assert!(crate::stage::eventually(Duration::from_secs(5), || {
+        client.ask("Odd\u{7}.dns.podman", A);
+        line = log.line(Duration::from_millis(50));
+        line.is_some()
+    }));
+    assert_eq!(line.unwrap(), "query from 127.0.1.10: odd\\007.dns.podman. A: NXDOMAIN");
+    daemon.signal(Signal::SIGUSR1);
+    let line = log.line(Duration::from_secs(5)).unwrap();
+    assert!(line.starts_with("network=a udp="), "{line}");
+    let line = log.line(Duration::from_secs(5)).unwrap();
+    assert!(line.starts_with("upstream asked=0 "), "{line}");
+}

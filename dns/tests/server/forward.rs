@@ -1,8 +1,9 @@
 //! What is asked upstream: whom, when, and what is said when nobody answers.
 
-use crate::client::{A, Client, NXDOMAIN, SERVFAIL, framed, query, upstream};
+use crate::client::{A, Client, NXDOMAIN, SERVFAIL, Tcp, framed, query, reply, upstream};
 use crate::stage::{Stage, eventually, now};
 use std::fs;
+use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -119,7 +120,7 @@ fn a_connection_with_much_under_way_is_answered_whole() {
     let _daemon = stage.start(&[]);
     let mut tcp = Client::new("127.0.1.10", "127.0.1.1").tcp();
     let stream: Vec<u8> = (0..100).flat_map(|id| framed(&query(id, "example.org", A))).collect();
-    std::io::Write::write_all(&mut tcp.0, &stream).unwrap();
+    tcp.0.write_all(&stream).unwrap();
     let mut ids: Vec<u16> = (0..100).map(|_| tcp.receive().expect("an answer").id()).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..100).collect::<Vec<u16>>());
@@ -146,4 +147,76 @@ fn a_flood_to_a_dead_server_is_bounded() {
     assert!((100..2100).contains(&open), "{open} descriptors");
     let few = || fs::read_dir(daemon.proc("fd")).unwrap().count() < 20;
     assert!(eventually(Duration::from_secs(8), few), "all are closed in the end");
+}
+
+/// Answers one query on each of `connections` connections, each in its own way.
+fn odd_server(address: &'static str, ways: Vec<fn(&mut Tcp, &[u8])>) -> std::thread::JoinHandle<()> {
+    let listener = TcpListener::bind((address, 53)).unwrap();
+    std::thread::spawn(move || {
+        for way in ways {
+            let mut connection = Tcp(listener.accept().unwrap().0);
+            let query = connection.receive().unwrap().0;
+            way(&mut connection, &query);
+        }
+    })
+}
+
+#[test]
+fn odd_servers_over_tcp() {
+    let Some(stage) = Stage::enter("odd_servers_over_tcp") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\nnameserver 127.0.0.54\n");
+    stage.network("a", NETWORK);
+    let in_pieces: fn(&mut Tcp, &[u8]) = |connection, query| {
+        for byte in framed(&reply(query, [192, 0, 2, 53])) {
+            connection.0.write_all(&[byte]).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let hangs_up: fn(&mut Tcp, &[u8]) = |connection, query| {
+        connection.0.write_all(&framed(&reply(query, [192, 0, 2, 53]))[..9]).unwrap();
+    };
+    let of_another: fn(&mut Tcp, &[u8]) = |connection, query| {
+        let mut wrong = reply(query, [192, 0, 2, 66]);
+        wrong[0] ^= 1;
+        connection.send(&wrong);
+        let _ = connection.receive();
+    };
+    let first = odd_server("127.0.0.53", vec![in_pieces, hangs_up, of_another]);
+    let _second = upstream("127.0.0.54", [192, 0, 2, 54]);
+    let _daemon = stage.start(&[]);
+    let mut client = Client::new("127.0.1.10", "127.0.1.1").tcp();
+    let start = now();
+    for expected in ["192.0.2.53", "192.0.2.54", "192.0.2.54"] {
+        assert_eq!(client.ask("example.org", A).addresses(), [expected]);
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "the next is asked at once");
+    first.join().unwrap();
+}
+
+#[test]
+fn a_forged_answer_is_not_believed() {
+    let Some(stage) = Stage::enter("a_forged_answer_is_not_believed") else { return };
+    stage.set_resolv_conf("nameserver 127.0.0.53\n");
+    stage.network("a", NETWORK);
+    let _daemon = stage.start(&[]);
+    let server = UdpSocket::bind("127.0.0.53:53").unwrap();
+    let stranger = UdpSocket::bind("127.0.0.66:53").unwrap();
+    let client = Client::new("127.0.1.10", "127.0.1.1");
+    client.send(&query(0x1234, "example.org", A));
+    let mut buffer = [0; 4096];
+    let (len, from) = server.recv_from(&mut buffer).unwrap();
+    let asked = &buffer[..len];
+    let good = reply(asked, [192, 0, 2, 53]);
+    let forged = reply(asked, [192, 0, 2, 66]);
+    let (mut other_id, mut other_name) = (forged.clone(), forged.clone());
+    other_id[1] ^= 1;
+    other_name[14] ^= 1;
+    stranger.send_to(&forged, from).unwrap();
+    for wrong in [&other_id[..], &other_name, &forged[..9], asked, b""] {
+        server.send_to(wrong, from).unwrap();
+    }
+    assert!(client.receive(Duration::from_millis(300)).is_none());
+    server.send_to(&good, from).unwrap();
+    let answer = client.receive(LIMIT).unwrap();
+    assert_eq!((answer.id(), answer.addresses()), (0x1234, vec!["192.0.2.53".to_owned()]));
 }

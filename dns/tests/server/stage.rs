@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use slipway_host::sys::proc::pidfd_open;
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -39,6 +40,17 @@ impl Stage {
         let target = fs::canonicalize("/etc").unwrap();
         mount(Some(&stage.dir.path().join("etc")), &target, none, MsFlags::MS_BIND, none).unwrap();
         Some(stage)
+    }
+
+    /// A system log of this namespace's own, to be read.
+    pub(crate) fn log(&self) -> Log {
+        let (dev, none): (_, Option<&str>) = (self.dir.path().join("dev"), None);
+        fs::create_dir(&dev).unwrap();
+        fs::write(dev.join("null"), "").unwrap();
+        mount(Some("/dev/null"), &dev.join("null"), none, MsFlags::MS_BIND, none).unwrap();
+        let socket = UnixDatagram::bind(dev.join("log")).unwrap();
+        mount(Some(&dev), "/dev", none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
+        Log(socket)
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -95,6 +107,22 @@ pub(crate) fn program() -> &'static str {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What the program writes to the system's log.
+pub(crate) struct Log(UnixDatagram);
+
+impl Log {
+    /// The next line, without what stands before its text; `None` when there is none for a while.
+    pub(crate) fn line(&self, limit: Duration) -> Option<String> {
+        self.0.set_read_timeout(Some(limit)).unwrap();
+        let mut buffer = [0; 4096];
+        let len = self.0.recv(&mut buffer).ok()?;
+        let line = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        let (head, text) = line.split_once("]: ").unwrap();
+        assert!(head.starts_with('<') && head.contains(" aardvark-dns["), "{line}");
+        Some(text.to_owned())
+    }
 }
 
 /// The program in the background. It is killed with its handle.
