@@ -1,0 +1,174 @@
+//! The machine that the program under test sets up, and what the kernel's tools say about it afterwards.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use slipway_lab::{Cmd, LIMIT, Machine, Namespace, Output, built, machine, skip};
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) machine: Machine,
+    pub(crate) binary: PathBuf,
+    pub(crate) config: PathBuf,
+    /// The DNS server that is handed over to; the empty path is none.
+    pub(crate) dns: PathBuf,
+}
+
+impl Host {
+    pub(crate) fn fixture(test: &str, programs: &[&str]) -> Option<Self> {
+        let binary = match built("SLIPWAY_NETAVARK_BINARY", "netavark") {
+            Ok(binary) => binary,
+            Err(reason) => return skip(test, &reason),
+        };
+        let machine = machine(test, &[&["ip", "nft", "ping", "curl"], programs].concat())?;
+        let config = machine.dir().join("config");
+        std::fs::create_dir(&config).unwrap();
+        Some(Self { machine, binary, config, dns: PathBuf::new() })
+    }
+
+    /// Hands over to this tree's DNS server, or the one that the environment names.
+    pub(crate) fn with_dns(mut self, test: &str) -> Option<Self> {
+        match built("SLIPWAY_AARDVARK_BINARY", "aardvark-dns") {
+            Ok(path) => self.dns = path,
+            Err(reason) => return skip(test, &reason),
+        }
+        Some(self)
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        let output = self.bare(&["version"]).ok(LIMIT).unwrap();
+        output.out().contains("slipway")
+    }
+
+    /// The program without any of the options that an engine gives.
+    pub(crate) fn bare(&self, words: &[&str]) -> Cmd {
+        let binary = self.binary.to_string_lossy().into_owned();
+        // An empty address keeps the machine's own D-Bus out of it.
+        self.machine.cmd([binary]).args(words).env("DBUS_SYSTEM_BUS_ADDRESS", "")
+    }
+
+    /// The program as an engine starts it.
+    pub(crate) fn cmd(&self, words: &[&str]) -> Cmd {
+        self.cmd_of(&self.binary, words)
+    }
+
+    pub(crate) fn cmd_of(&self, binary: &Path, words: &[&str]) -> Cmd {
+        self.machine.cmd(self.words(binary, words)).env("DBUS_SYSTEM_BUS_ADDRESS", "")
+    }
+
+    /// The words of a call as an engine makes it.
+    pub(crate) fn words(&self, binary: &Path, words: &[&str]) -> Vec<String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let options =
+            [text(binary), "--config".to_owned(), text(&self.config), "--rootless=false".to_owned()];
+        let dns = format!("--aardvark-binary={}", self.dns.display());
+        options.into_iter().chain([dns]).chain(words.iter().map(|word| (*word).to_owned())).collect()
+    }
+
+    pub(crate) fn container(&self) -> Namespace {
+        self.machine.namespace().unwrap()
+    }
+
+    /// Connects a container: success, one line of JSON, nothing on standard error.
+    pub(crate) fn setup(&self, container: &Namespace, request: &Value) -> Value {
+        let output = self.cmd(&["setup", &container.path()]).input(line(request)).run(LIMIT).unwrap();
+        assert!(output.success(), "{output}");
+        assert_eq!(output.err(), "");
+        assert_eq!(output.out().lines().count(), 1, "{output}");
+        serde_json::from_str(&output.out()).unwrap()
+    }
+
+    /// Disconnects it: success, and nothing printed at all.
+    pub(crate) fn teardown(&self, container: &Namespace, request: &Value) {
+        let output = self.cmd(&["teardown", &container.path()]).input(line(request)).run(LIMIT).unwrap();
+        assert!(output.success(), "{output}");
+        assert_eq!(output.all(), "");
+    }
+
+    /// A setup that fails: the error's text.
+    pub(crate) fn refused(&self, container: &Namespace, request: &Value) -> String {
+        error(&self.cmd(&["setup", &container.path()]).input(line(request)).run(LIMIT).unwrap())
+    }
+
+    /// What `ip -j` shows on the host.
+    pub(crate) fn ip(&self, words: &str) -> Value {
+        json(&self.machine.sh(&format!("ip -j -d {words}")).unwrap())
+    }
+
+    /// A chain's rules as nft prints them, without the frame.
+    pub(crate) fn chain(&self, name: &str) -> Vec<String> {
+        let output = self.machine.sh(&format!("nft list chain inet netavark {name}")).unwrap();
+        assert!(output.success(), "{output}");
+        let text = output.out();
+        let inner = text.lines().skip(2).map(str::trim).filter(|line| !line.is_empty() && *line != "}");
+        inner.filter(|line| !line.starts_with("type ")).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn rules(&self) -> String {
+        self.machine.sh("nft list ruleset").unwrap().out()
+    }
+
+    /// Nothing of any container or network is left.
+    pub(crate) fn is_clean(&self) {
+        let links = self.ip("link show");
+        assert_eq!(links.as_array().unwrap().len(), 1, "only lo: {links:#}");
+        let rules = self.rules();
+        for trace in ["nv_", "10.88.", "10.89.", "fd10:", "dport", "podman"] {
+            assert!(!rules.contains(trace), "{trace}: {rules}");
+        }
+        for dir in ["firewall/networks", "firewall/ports"] {
+            let left = std::fs::read_dir(self.config.join(dir)).map_or(0, Iterator::count);
+            assert_eq!(left, 0, "{dir}");
+        }
+        let names = self.config.join("aardvark-dns");
+        let left: Vec<_> = std::fs::read_dir(names).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The DNS server left its starter's process group; its own file names it.
+        let dir = self.config.join("aardvark-dns");
+        let pid = std::fs::read_to_string(dir.join("aardvark.pid")).unwrap_or_default();
+        let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        if String::from_utf8_lossy(&command).contains(&*dir.to_string_lossy()) {
+            let _ = self.machine.cmd(["kill", "-KILL", pid.trim()]).run(LIMIT);
+        }
+    }
+}
+
+/// What `ip -j` shows in a container.
+pub(crate) fn ip(container: &Namespace, words: &str) -> Value {
+    json(&container.sh(&format!("ip -j -d {words}")).unwrap())
+}
+
+/// The addresses of a container's interface, as `address/length`, without the link's own.
+pub(crate) fn addresses(container: &Namespace, link: &str) -> Vec<String> {
+    let shown = ip(container, &format!("address show {link}"));
+    let list = shown[0]["addr_info"].as_array().cloned().unwrap_or_default();
+    list.iter()
+        .filter(|entry| entry["scope"] == "global")
+        .map(|entry| format!("{}/{}", entry["local"].as_str().unwrap(), entry["prefixlen"]))
+        .collect()
+}
+
+pub(crate) fn line(request: &Value) -> String {
+    format!("{request}\n")
+}
+
+/// The text of a failure, which is one object with one key on standard output and exit status 1.
+pub(crate) fn error(output: &Output) -> String {
+    assert_eq!(output.code(), 1, "{output}");
+    let object: Value =
+        serde_json::from_str(&output.out()).unwrap_or_else(|error| panic!("{error}: {output}"));
+    assert_eq!(output.out().lines().count(), 1, "{output}");
+    assert_eq!(object.as_object().map(serde_json::Map::len), Some(1), "{output}");
+    object["error"].as_str().unwrap().to_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.success(), "{output}");
+    let text = output.out();
+    if text.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&text).unwrap() }
+}

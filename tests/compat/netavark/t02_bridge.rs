@@ -1,0 +1,385 @@
+//! Bridges, their ports, and what the container finds inside.
+
+use serde_json::{Value, json};
+use slipway_lab::LIMIT;
+
+use crate::host;
+use crate::place::{addresses, error, ip, line};
+use crate::request::{Join, request, request6};
+
+const V4: &str = "10.88.0.1/16";
+const V6: &str = "fd10:88::1/64";
+
+#[test]
+fn a_container_is_connected_and_disconnected() {
+    let host = host!("a_container_is_connected_and_disconnected");
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4])]);
+    let answer = host.setup(&container, &request);
+    let inside = ip(&container, "link show eth0");
+    let expected = json!({"podman": {
+        "dns_search_domains": [], "dns_server_ips": [],
+        "interfaces": {"eth0": {
+            "mac_address": inside[0]["address"],
+            "subnets": [{"gateway": "10.88.0.1", "ipnet": "10.88.0.2/16"}]
+        }}
+    }});
+    assert_eq!(answer, expected);
+    assert_eq!(addresses(&container, "eth0"), ["10.88.0.2/16"]);
+    assert_eq!(ip(&container, "address show eth0")[0]["addr_info"][0]["broadcast"], "10.88.255.255");
+    let route = &ip(&container, "route show default")[0];
+    assert_eq!(
+        (&route["gateway"], &route["metric"], &route["protocol"]),
+        (&json!("10.88.0.1"), &json!(100), &json!("static"))
+    );
+    // The loopback interface comes up as well.
+    assert!(container.sh("ping -c1 -W5 10.88.0.1 && ping -c1 -W5 127.0.0.1").unwrap().success());
+    let bridge = &host.ip("address show podman0")[0];
+    assert_eq!(bridge["linkinfo"]["info_kind"], "bridge");
+    assert_eq!(bridge["addr_info"][0]["local"], "10.88.0.1");
+    let port = &host.ip("link show veth0")[0];
+    assert_eq!(port["master"], "podman0");
+    assert_ne!(port["address"], bridge["address"], "the bridge has an address of its own");
+    host.teardown(&container, &request);
+    assert!(!container.sh("ip link show eth0").unwrap().success());
+    host.is_clean();
+}
+
+#[test]
+fn the_kernel_is_told_what_containers_need() {
+    let host = host!("the_kernel_is_told_what_containers_need");
+    let container = host.container();
+    host.setup(&container, &request("one", &[Join::bridge("podman", "podman0", &[V4, V6])]));
+    let read = |place: &dyn Fn(&str) -> String, keys: &[(&str, &str)]| {
+        for (key, value) in keys {
+            assert_eq!(place(&format!("cat /proc/sys/net/{key}")).trim(), *value, "{key}");
+        }
+    };
+    read(
+        &|script| host.machine.sh(script).unwrap().out(),
+        &[
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv4/conf/podman0/route_localnet", "1"),
+            ("ipv4/conf/podman0/rp_filter", "2"),
+            ("ipv6/conf/podman0/accept_dad", "0"),
+            ("ipv6/conf/podman0/accept_ra", "0"),
+            ("ipv6/conf/veth0/accept_dad", "0"),
+        ],
+    );
+    read(
+        &|script| container.sh(script).unwrap().out(),
+        &[
+            ("ipv6/conf/eth0/autoconf", "0"),
+            ("ipv6/conf/eth0/accept_dad", "0"),
+            ("ipv4/conf/eth0/arp_notify", "1"),
+            ("ipv4/conf/eth0/rp_filter", "2"),
+        ],
+    );
+}
+
+#[test]
+fn both_families_at_once() {
+    let host = host!("both_families_at_once");
+    let (one, two) = (host.container(), host.container());
+    let join = || Join::bridge("podman", "podman0", &[V4, V6]);
+    let first = request("one", &[join()]);
+    let second = request("two", &[join().addresses(&["10.88.0.3", "fd10:88::3"])]);
+    let answer = host.setup(&one, &first);
+    let subnets = &answer["podman"]["interfaces"]["eth0"]["subnets"];
+    assert_eq!(subnets[1], json!({"gateway": "fd10:88::1", "ipnet": "fd10:88::2/64"}));
+    host.setup(&two, &second);
+    let reach = "ping -c1 -W5 10.88.0.3 && ping -6 -c1 -W5 fd10:88::3 && ping -6 -c1 -W5 fd10:88::1";
+    let reached = one.sh(reach).unwrap();
+    assert!(reached.success(), "{reached}");
+    assert_eq!(ip(&one, "-6 route show default")[0]["gateway"], "fd10:88::1");
+    host.teardown(&one, &first);
+    assert!(two.sh("ping -c1 -W5 10.88.0.1").unwrap().success(), "the bridge stays for the second one");
+    host.teardown(&two, &second);
+    host.is_clean();
+}
+
+#[test]
+fn options_of_a_bridge_take_effect() {
+    let host = host!("options_of_a_bridge_take_effect");
+    let container = host.container();
+    let join = Join::bridge("podman", "podman0", &[V4]).option("mtu", "1400").option("metric", "200");
+    let join =
+        join.own("static_mac", "02:00:00:00:00:77").own("options", json!({"host_interface_name": "mine0"}));
+    let request = request("one", &[join]);
+    let answer = host.setup(&container, &request);
+    assert_eq!(answer["podman"]["interfaces"]["eth0"]["mac_address"], "02:00:00:00:00:77");
+    assert_eq!(ip(&container, "route show default")[0]["metric"], 200);
+    for (shown, what) in [
+        (ip(&container, "link show eth0"), "inside"),
+        (host.ip("link show mine0"), "port"),
+        (host.ip("link show podman0"), "bridge"),
+    ] {
+        assert_eq!(shown[0]["mtu"], 1400, "{what}");
+    }
+    // The name is taken now.
+    let other = host.container();
+    let said = host.refused(&other, &request);
+    let text = "create veth pair: interface eth0 already exists on container namespace or mine0 exists on host \
+                namespace: Netlink error: File exists (os error 17)";
+    assert_eq!(said, text);
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn the_mtu_is_that_of_the_way_out() {
+    let host = host!("the_mtu_is_that_of_the_way_out");
+    let script =
+        "ip link add out0 type veth peer name out1 && ip link set out0 mtu 1342 up && ip link set out1 up
+                  ip address add 198.51.100.2/24 dev out0 && ip route add default via 198.51.100.1";
+    assert!(host.machine.sh(script).unwrap().success());
+    let container = host.container();
+    host.setup(&container, &request("one", &[Join::bridge("podman", "podman0", &[V4])]));
+    assert_eq!(ip(&container, "link show eth0")[0]["mtu"], 1342);
+}
+
+#[test]
+fn routes_as_wished() {
+    let host = host!("routes_as_wished");
+    let container = host.container();
+    let routes = json!([
+        {"destination": "198.51.100.0/24", "gateway": "10.88.0.7"},
+        {"destination": "203.0.113.0/24", "gateway": "10.88.0.8", "metric": 7}
+    ]);
+    let join =
+        Join::bridge("podman", "podman0", &[V4]).with("routes", routes).option("no_default_route", "true");
+    let request = request("one", &[join]);
+    host.setup(&container, &request);
+    assert_eq!(ip(&container, "route show default"), json!([]));
+    let first = &ip(&container, "route show 198.51.100.0/24")[0];
+    assert_eq!((&first["gateway"], &first["metric"]), (&json!("10.88.0.7"), &json!(100)));
+    let second = &ip(&container, "route show 203.0.113.0/24")[0];
+    assert_eq!((&second["gateway"], &second["metric"]), (&json!("10.88.0.8"), &json!(7)));
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn routes_that_lead_nowhere() {
+    let host = host!(ours "routes_that_lead_nowhere");
+    let container = host.container();
+    let routes = json!([
+        {"destination": "198.51.100.0/24", "route_type": "blackhole"},
+        {"destination": "203.0.113.0/24", "route_type": "unreachable"},
+        {"destination": "192.0.2.0/24", "route_type": "prohibit", "metric": 9}
+    ]);
+    let request = request6("one", &[Join::bridge("podman", "podman0", &[V4]).with("routes", routes)]);
+    host.setup(&container, &request);
+    let shown = container.sh("ip route").unwrap().out();
+    for expected in ["blackhole 198.51.100.0/24", "unreachable 203.0.113.0/24", "prohibit 192.0.2.0/24"] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn an_internal_network_has_no_way_out() {
+    let host = host!("an_internal_network_has_no_way_out");
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4, V6]).with("internal", true)]);
+    host.setup(&container, &request);
+    assert_eq!(ip(&container, "route show default"), json!([]));
+    let read = |key: &str| host.machine.sh(&format!("cat /proc/sys/net/{key}")).unwrap().out();
+    assert_eq!(read("ipv4/conf/podman0/forwarding").trim(), "0");
+    assert_eq!(read("ipv6/conf/podman0/forwarding").trim(), "0");
+    assert!(!host.rules().contains("masquerade") && !host.rules().contains("10.88.0.0/16"));
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn networks_are_joined_in_the_order_of_the_request() {
+    let host = host!("networks_are_joined_in_the_order_of_the_request");
+    let join = |name: &str, link: &str, gateway: &str, inside: &str| {
+        Join::bridge(name, link, &[gateway]).own("interface_name", inside)
+    };
+    let joins =
+        || [join("zz", "podman2", "10.89.2.1/24", "eth0"), join("aa", "podman1", "10.89.1.1/24", "eth1")];
+    for request in [request("one", &joins()), request6("one", &joins())] {
+        let container = host.container();
+        let answer = host.setup(&container, &request);
+        assert_eq!(answer.as_object().unwrap().len(), 2, "{answer}");
+        if request["networks"].is_array() {
+            assert_eq!(ip(&container, "link show eth0")[0]["ifindex"], 2);
+            assert_eq!(ip(&container, "link show eth1")[0]["ifindex"], 3);
+        }
+        host.teardown(&container, &request);
+        host.is_clean();
+        if !host.is_ours() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn several_addresses_of_one_subnet() {
+    let host = host!(ours "several_addresses_of_one_subnet");
+    let container = host.container();
+    let join = Join::bridge("podman", "podman0", &[V4]).addresses(&["10.88.0.5", "10.88.0.6"]);
+    let request = request6("one", &[join]);
+    let answer = host.setup(&container, &request);
+    assert_eq!(answer["podman"]["interfaces"]["eth0"]["subnets"].as_array().unwrap().len(), 2);
+    assert_eq!(addresses(&container, "eth0"), ["10.88.0.5/16", "10.88.0.6/16"]);
+    host.teardown(&container, &request);
+    let stray = Join::bridge("podman", "podman0", &[V4]).addresses(&["10.88.0.5", "192.0.2.6"]);
+    let said = host.refused(&container, &request6("one", &[stray]));
+    assert!(said.contains("not all static IPs matched a subnet: expected 2, got 1"), "{said}");
+    host.is_clean();
+}
+
+#[test]
+fn no_addresses_when_nobody_manages_them() {
+    let host = host!("no_addresses_when_nobody_manages_them");
+    let container = host.container();
+    let join = Join::bridge("podman", "podman0", &[V4]).with("ipam_options", json!({"driver": "none"}));
+    let request = request("one", &[join]);
+    let answer = host.setup(&container, &request);
+    let subnets = &answer["podman"]["interfaces"]["eth0"]["subnets"];
+    assert!(subnets.as_array().is_none_or(Vec::is_empty), "{answer}");
+    assert_eq!(addresses(&container, "eth0"), [""; 0]);
+    assert_eq!(ip(&container, "route"), json!([]));
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn an_existing_interface_is_in_the_way() {
+    let host = host!("an_existing_interface_is_in_the_way");
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4])]);
+    host.setup(&container, &request);
+    let text = "create veth pair: interface eth0 already exists on container namespace: Netlink error: File exists \
+                (os error 17)";
+    assert_eq!(host.refused(&container, &request), text);
+    assert!(container.sh("ping -c1 -W5 10.88.0.1").unwrap().success(), "the first one is left alone");
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn something_else_has_the_bridges_name() {
+    let host = host!("something_else_has_the_bridges_name");
+    assert!(host.machine.sh("ip link add podman0 type veth peer name other").unwrap().success());
+    let container = host.container();
+    let said = host.refused(&container, &request("one", &[Join::bridge("podman", "podman0", &[V4])]));
+    assert!(said.contains("podman0 already exists but is a"), "{said}");
+    assert!(host.machine.sh("ip link show podman0").unwrap().success());
+}
+
+#[test]
+fn a_bridge_that_somebody_else_manages() {
+    let host = host!("a_bridge_that_somebody_else_manages");
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "br7", &[V4]).option("mode", "unmanaged")]);
+    let text = "in unmanaged mode, the bridge must already exist on the host: Netlink error: No such device (os error 19)";
+    assert!(host.refused(&container, &request).contains(text));
+    assert!(host.machine.sh("ip link add br7 type bridge && ip link set br7 up").unwrap().success());
+    host.setup(&container, &request);
+    assert_eq!(addresses(&container, "eth0"), ["10.88.0.2/16"]);
+    assert_eq!(
+        host.ip("address show br7")[0]["addr_info"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|entry| entry["family"] == "inet")
+            .count(),
+        0
+    );
+    assert_eq!(host.rules(), "");
+    host.teardown(&container, &request);
+    assert!(host.machine.sh("ip link show br7").unwrap().success(), "it is not ours to delete");
+}
+
+#[test]
+fn a_read_only_proc_is_told_unless_nothing_need_be_written() {
+    let host = host!("a_read_only_proc_is_told_unless_nothing_need_be_written");
+    assert!(
+        host.machine
+            .sh("echo 0 > /proc/sys/net/ipv4/ip_forward; mount -o bind,ro /proc /proc")
+            .unwrap()
+            .success()
+    );
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4])]);
+    let said = host.refused(&container, &request);
+    assert!(
+        said.contains("set sysctl net/ipv4/ip_forward: IO error: Read-only file system (os error 30)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn ipv6_that_is_switched_off_is_explained() {
+    let host = host!("ipv6_that_is_switched_off_is_explained");
+    assert!(host.machine.sh("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6").unwrap().success());
+    let container = host.container();
+    let said = host.refused(&container, &request("one", &[Join::bridge("podman", "podman0", &[V6])]));
+    let text = "add ip addr to bridge: failed to add ipv6 address, is ipv6 enabled in the kernel?: Netlink error: \
+                Permission denied (os error 13)";
+    assert_eq!(said, text);
+}
+
+#[test]
+fn a_failed_setup_leaves_nothing() {
+    let host = host!(ours "a_failed_setup_leaves_nothing");
+    let container = host.container();
+    // The last of three fails, in its own middle: the veth pair is made when the address is refused.
+    let bad = Join::bridge("cc", "podman3", &["10.89.3.1/24"]).own("interface_name", "eth2");
+    let bad = bad.own("static_mac", "00:00:00:00:00:00");
+    let joins = [
+        Join::bridge("aa", "podman1", &["10.89.1.1/24"]),
+        Join::bridge("bb", "podman2", &["10.89.2.1/24"]).own("interface_name", "eth1"),
+        bad,
+    ];
+    assert!(host.refused(&container, &request("one", &joins)).contains("Cannot assign requested address"));
+    host.is_clean();
+    assert_eq!(ip(&container, "link show").as_array().unwrap().len(), 1);
+    // Gateways that cannot be set, after the bridge was made.
+    let bad = Join::bridge("dd", "podman4", &[V4])
+        .with("subnets", json!([{"subnet": "10.88.0.0/16", "gateway": "0.0.0.0"}]));
+    let _ = host.refused(
+        &container,
+        &request("one", &[bad.option("metric", "5").own("static_mac", "00:00:00:00:00:00")]),
+    );
+    host.is_clean();
+}
+
+#[test]
+fn teardown_tolerates_what_is_gone() {
+    let host = host!(ours "teardown_tolerates_what_is_gone");
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4])]);
+    // The container's end is gone: told, and everything else done.
+    let container = host.container();
+    host.setup(&container, &request);
+    assert!(container.sh("ip link delete eth0").unwrap().success());
+    let output = host.cmd(&["teardown", &container.path()]).input(line(&request)).run(LIMIT).unwrap();
+    let text = "failed to delete container veth eth0: Netlink error: No such device (os error 19)";
+    assert!(error(&output).contains(text), "{output}");
+    host.is_clean();
+    // The bridge is gone.
+    let container = host.container();
+    host.setup(&container, &request);
+    assert!(host.machine.sh("ip link delete podman0").unwrap().success());
+    let _ = host.cmd(&["teardown", &container.path()]).input(line(&request)).run(LIMIT).unwrap();
+    assert!(!container.sh("ip link show eth0").unwrap().success());
+}
+
+#[test]
+fn teardown_without_the_namespace() {
+    let host = host!(ours "teardown_without_the_namespace");
+    let request: Value = request("one", &[Join::bridge("podman", "podman0", &[V4])]);
+    let container = host.container();
+    host.setup(&container, &request);
+    drop(container);
+    let output = host.cmd(&["teardown", "/no/such/netns"]).input(line(&request)).run(LIMIT).unwrap();
+    assert!(output.success() && output.out().is_empty(), "{output}");
+    assert!(output.err().contains("container netns not found"), "{output}");
+    host.is_clean();
+}

@@ -1,0 +1,181 @@
+//! The hand-over to the DNS server: its files, its start, its end.
+
+use slipway_lab::{LIMIT, now};
+
+use crate::host;
+use crate::place::{Host, error, line};
+use crate::request::{Join, id, publish, request, request6};
+
+fn bridge() -> Join {
+    Join::bridge("podman", "podman0", &["10.88.0.1/16", "fd10:88::1/64"]).with("dns_enabled", true)
+}
+
+fn file(host: &Host, name: &str) -> Option<String> {
+    std::fs::read_to_string(host.config.join("aardvark-dns").join(name)).ok()
+}
+
+/// Waits until a process is gone altogether: an orphan stays a zombie until somebody looks after it.
+fn gone(pid: &str) {
+    let path = format!("/proc/{pid}");
+    let end = now() + LIMIT;
+    while std::path::Path::new(&path).exists() {
+        assert!(now() < end, "{path}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+fn ended(host: &Host) {
+    let end = now() + LIMIT;
+    while host.config.join("aardvark-dns/aardvark.pid").exists() {
+        assert!(now() < end, "the DNS server ends with its last network");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn names_are_written_served_and_taken_back() {
+    let Some(host) = host!("names_are_written_served_and_taken_back").with_dns("dns") else { return };
+    let (one, two) = (host.container(), host.container());
+    let join =
+        bridge().own("aliases", vec!["web", "web.lan"]).with("network_dns_servers", vec!["198.51.100.53"]);
+    let mut first = request("one", std::slice::from_ref(&join));
+    first["dns_servers"] = serde_json::json!(["198.51.100.54", "fd10:53::1"]);
+    let answer = host.setup(&one, &first);
+    assert_eq!(answer["podman"]["dns_server_ips"], serde_json::json!(["10.88.0.1", "fd10:88::1"]));
+    assert_eq!(answer["podman"]["dns_search_domains"], serde_json::json!(["dns.podman"]));
+    let second = request("two", &[join.addresses(&["10.88.0.3", "fd10:88::3"]).own("aliases", vec!["web"])]);
+    host.setup(&two, &second);
+    let expected = format!(
+        "10.88.0.1,fd10:88::1 198.51.100.53\n{} 10.88.0.2 fd10:88::2 one,web,web.lan 198.51.100.54,fd10:53::1\n\
+         {} 10.88.0.3 fd10:88::3 two,web\n",
+        id("one"),
+        id("two")
+    );
+    assert_eq!(file(&host, "podman").unwrap(), expected);
+    let pid = file(&host, "aardvark.pid").unwrap();
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    let words: Vec<_> = String::from_utf8_lossy(&words).split('\0').skip(1).map(str::to_owned).collect();
+    let config = host.config.join("aardvark-dns").to_string_lossy().into_owned();
+    assert_eq!(words[..5], ["--config", &config, "-p", "53", "run"]);
+    host.teardown(&one, &first);
+    assert!(!file(&host, "podman").unwrap().contains(&id("one")));
+    host.teardown(&two, &second);
+    ended(&host);
+    host.is_clean();
+}
+
+#[test]
+fn an_internal_network_has_a_file_of_its_own() {
+    let Some(host) = host!("an_internal_network_has_a_file_of_its_own").with_dns("dns") else { return };
+    let container = host.container();
+    let request = request("one", &[bridge().with("internal", true)]);
+    host.setup(&container, &request);
+    assert!(file(&host, "podman%int").is_some() && file(&host, "podman").is_none());
+    host.teardown(&container, &request);
+    ended(&host);
+    host.is_clean();
+}
+
+#[test]
+fn names_that_cannot_be_written_are_left_out() {
+    let Some(host) = host!("names_that_cannot_be_written_are_left_out").with_dns("dns") else { return };
+    let container = host.container();
+    let request = request("one", &[bridge().own("aliases", vec!["good", "two words", "a,b", ""])]);
+    let run = host.cmd(&["setup", &container.path()]).env("RUST_LOG", "netavark=warn");
+    let output = run.input(line(&request)).ok(LIMIT).unwrap();
+    let text = "invalid network alias \"two words\": name contains invalid chars, ignoring this name";
+    assert!(output.err().contains(text), "{output}");
+    assert!(file(&host, "podman").unwrap().ends_with("one,good\n"));
+    host.teardown(&container, &request);
+    ended(&host);
+}
+
+#[test]
+fn another_port_gets_rules_of_its_own() {
+    let Some(host) = host!("another_port_gets_rules_of_its_own").with_dns("dns") else { return };
+    let container = host.container();
+    let input = line(&request("one", &[bridge()]));
+    let run = |command: &str| {
+        let run =
+            host.cmd(&[command, &container.path()]).input(input.clone()).env("NETAVARK_DNS_PORT", "1153");
+        run.ok(LIMIT).unwrap()
+    };
+    run("setup");
+    let expected = [
+        "ip6 daddr fd10:88::1 meta l4proto { tcp, udp } th dport 53 dnat ip6 to [fd10:88::1]:1153",
+        "ip daddr 10.88.0.1 meta l4proto { tcp, udp } th dport 53 dnat ip to 10.88.0.1:1153",
+    ];
+    assert_eq!(host.chain("NETAVARK-HOSTPORT-DNAT"), expected);
+    run("teardown");
+    ended(&host);
+    host.is_clean();
+}
+
+#[test]
+fn a_server_that_cannot_start_undoes_everything() {
+    let Some(host) = host!("a_server_that_cannot_start_undoes_everything").with_dns("dns") else { return };
+    let container = host.container();
+    let taken = host.machine.within(|| std::net::UdpSocket::bind("0.0.0.0:53")).unwrap();
+    let request = publish(request("one", &[bridge()]), &[("", 8080, 80, "tcp", 1)]);
+    let said = host.refused(&container, &request);
+    assert!(said.starts_with("error while applying dns entries: "), "{said}");
+    assert!(said.contains("aardvark-dns failed to start: "), "{said}");
+    assert!(said.contains("failed to bind udp listener on 10.88.0.1:53"), "{said}");
+    drop(taken);
+    // Nobody may signal a number that still is a zombie's.
+    if let Some(pid) = file(&host, "aardvark.pid") {
+        gone(&pid);
+    }
+    assert!(file(&host, "podman").is_none());
+    assert_eq!(host.ip("link show").as_array().unwrap().len(), 1);
+    // And the next one works.
+    host.setup(&container, &request);
+    host.teardown(&container, &request);
+    ended(&host);
+    host.is_clean();
+}
+
+#[test]
+fn without_a_server_there_are_no_files() {
+    let host = host!(ours "without_a_server_there_are_no_files");
+    let container = host.container();
+    let request = request("one", &[bridge()]);
+    let answer = host.setup(&container, &request);
+    assert_eq!(answer["podman"]["dns_server_ips"][0], "10.88.0.1");
+    assert!(file(&host, "podman").is_none());
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn a_server_that_would_ask_itself_is_refused() {
+    let Some(host) = host!(ours "a_server_that_would_ask_itself_is_refused").with_dns("dns") else { return };
+    let container = host.container();
+    let mut request = request6("one", &[bridge()]);
+    request["dns_servers"] = serde_json::json!(["10.88.0.1"]);
+    let said = host.refused(&container, &request);
+    let text = "DNS server 10.88.0.1 is the gateway of network \"podman\"; using it would cause aardvark-dns to \
+                forward queries to itself.";
+    assert!(said.contains(text), "{said}");
+    assert_eq!(host.ip("link show").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_dead_server_is_started_again() {
+    let Some(host) = host!("a_dead_server_is_started_again").with_dns("dns") else { return };
+    let (one, two) = (host.container(), host.container());
+    let first = request("one", &[bridge()]);
+    let second = request("two", &[bridge().addresses(&["10.88.0.3", "fd10:88::3"])]);
+    host.setup(&one, &first);
+    let pid = file(&host, "aardvark.pid").unwrap();
+    assert!(host.machine.sh(&format!("kill -9 {pid}")).unwrap().success());
+    gone(&pid);
+    host.setup(&two, &second);
+    let fresh = file(&host, "aardvark.pid").unwrap();
+    assert_ne!(fresh, pid);
+    host.teardown(&two, &second);
+    host.teardown(&one, &first);
+    ended(&host);
+    let missing = host.cmd(&["teardown", &one.path()]).input(line(&first)).run(LIMIT).unwrap();
+    assert!(missing.success() || !error(&missing).is_empty());
+}
