@@ -5,7 +5,7 @@
 //! listed. By root on a machine where the packages could be installed nothing of the end-to-end suites may be
 //! skipped for want of a program or a binary.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use crate::tool::{self, Done, cargo};
@@ -31,12 +31,20 @@ pub(crate) fn run(with_lint: bool) -> Done {
     let words = programs.iter().flat_map(|name| ["--package", name]);
     tool::run(cargo(&["build", "--quiet"]).args(words))?;
     let runner = Runner { nextest: nextest(), required: tool::is_root() && installed.is_ok() };
-    outcomes.push(runner.suites(&["--workspace"], None, &mut count)?);
+    outcomes.push(runner.suites(&["--workspace"], &[], &mut count)?);
     outcomes.push(documents(&mut count)?);
     // Overflow checks are on above; here are the other optimisation, the other C library and its system calls.
-    let shipped = install::release("slirp-compat", "slipway")?;
-    let outside = ["--package", "slipway-tests", "--test", "e2e", "--test", "compat_slirp4netns"];
-    outcomes.push(runner.suites(&outside, Some(&shipped), &mut count)?);
+    let shipped = [
+        ("SLIPWAY_E2E_BINARY", install::release("slirp-compat", "slipway")?),
+        ("SLIPWAY_AARDVARK_BINARY", install::release("slipway-dns", "aardvark-dns")?),
+        ("SLIPWAY_NETAVARK_BINARY", install::release("slipway-netavark", "netavark")?),
+    ];
+    let suites = ["e2e", "compat_slirp4netns", "compat_aardvark", "compat_netavark"];
+    let outside: Vec<&str> = ["--package", "slipway-tests"]
+        .into_iter()
+        .chain(suites.iter().flat_map(|name| ["--test", name]))
+        .collect();
+    outcomes.push(runner.suites(&outside, &shipped, &mut count)?);
     for skipped in &count.skipped {
         println!("{skipped}");
     }
@@ -57,7 +65,7 @@ struct Runner {
 }
 
 impl Runner {
-    fn suites(&self, which: &[&str], binary: Option<&Path>, count: &mut Count) -> Done<Done> {
+    fn suites(&self, which: &[&str], binaries: &[(&str, PathBuf)], count: &mut Count) -> Done<Done> {
         let mut command = if self.nextest {
             cargo(&["nextest", "run", "--profile", "ci"])
         } else {
@@ -65,9 +73,7 @@ impl Runner {
             cargo(&["test", "--no-fail-fast"])
         };
         command.args(which).env("SLIPWAY_E2E_REQUIRE", if self.required { "1" } else { "0" });
-        if let Some(binary) = binary {
-            command.env("SLIPWAY_E2E_BINARY", binary);
-        }
+        command.envs(binaries.iter().map(|(name, path)| (name, path)));
         if self.nextest {
             let record = tool::target().join("nextest/ci/junit.xml");
             let _ = std::fs::remove_file(&record);
@@ -75,7 +81,7 @@ impl Runner {
             count.add(from_junit(&std::fs::read_to_string(&record).unwrap_or_default()));
             return Ok(outcome);
         }
-        if binary.is_none() {
+        if binaries.is_empty() {
             command.args(["--lib", "--bins", "--tests"]);
         }
         command.args(["--", "--show-output"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
