@@ -86,8 +86,11 @@ pub(super) fn remove(plan: &mut Plan, ports: &PortRules, complete: bool) {
         plan.delete(chain, |rule| expected.contains(&(chain.clone(), rule.clone().without_mark())));
     }
     if complete {
-        let servers = &ports.dns_server_ips;
-        plan.delete(DNAT, |rule| servers.iter().any(|server| moves_dns(rule, *server)));
+        // Other versions make such rules even when no names are served, for an address of the subnet.
+        plan.delete(DNAT, |rule| {
+            ports.dns_server_ips.iter().any(|server| moves_dns(rule, *server))
+                || ports.addresses().any(|(_, subnet)| moves_dns_of(rule, &subnet))
+        });
         for chain in chains.iter().skip(1) {
             // What a container that was never torn down has left.
             plan.delete(DNAT, |rule| rule.jumps_to(chain));
@@ -199,6 +202,15 @@ fn move_dns(server: IpAddr, port: u16) -> Rule {
 
 fn moves_dns(rule: &Rule, server: IpAddr) -> bool {
     rule.clauses().starts_with(&[destination(server), Clause::TcpOrUdp])
+}
+
+fn moves_dns_of(rule: &Rule, subnet: &IpNet) -> bool {
+    match rule.clauses() {
+        [Clause::Address { end: End::Destination, net, equal: true }, Clause::TcpOrUdp, ..] => {
+            subnet.contains(net)
+        }
+        _ => false,
+    }
 }
 
 fn source(net: IpNet) -> Clause {

@@ -286,3 +286,19 @@ fn a_restore_adds_nothing_twice() {
     let again = restore(&mut table);
     assert!(!again.contains("rule"), "{again}");
 }
+
+#[test]
+fn moves_of_dns_go_with_the_subnet_even_when_no_names_are_served_any_more() {
+    let mut network = network(&["10.88.0.0/16", "fd10::/64"]);
+    network.dns_port = 1053;
+    let with_names = ports(&network, &[]);
+    let mut without = with_names.clone();
+    without.dns_server_ips.clear();
+    let mut table = Table::default();
+    table.set_up(&network, &with_names);
+    assert_eq!(table.text("NETAVARK-HOSTPORT-DNAT").len(), 2);
+    table.tear_down(&network, &without, false);
+    assert_eq!(table.text("NETAVARK-HOSTPORT-DNAT").len(), 2);
+    table.tear_down(&network, &without, true);
+    assert!(table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+}
