@@ -122,6 +122,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("pointer", query(0b0011_0010, b"\xc0\x0c", 1, 0)),
             ("zone", query(0b0111_0010, b"\x03ab1\x03dns\x06podman\x00", 1, 0)),
         ]),
+        "nft_rule" => slipway_netavark::fuzz::nft_rule_seeds(),
         "netavark_options" => named(vec![
             ("object", NETAVARK_OBJECT.as_bytes().to_vec()),
             ("array", NETAVARK_ARRAY.as_bytes().to_vec()),

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn paths_may_be_any_bytes() {
-        let odd = std::ffi::OsStr::from_bytes(b"/tmp/\xff.test").to_owned();
+        let odd = OsStr::from_bytes(b"/tmp/\xff.test").to_owned();
         let words = ["netavark".into(), "--config".into(), odd.clone(), "version".into()];
         assert_eq!(Cli::try_parse_from(words).unwrap().global.config, Some(odd));
     }

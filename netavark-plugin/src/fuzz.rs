@@ -1,4 +1,5 @@
-//! What a fuzzer may do to the pure parts: any bytes as a request, as a definition, as a file of the DNS server.
+//! What a fuzzer may do to the pure parts: any bytes as a request, as a definition, as a file of the DNS server, as a
+//! firewall rule of the kernel's.
 //!
 //! Each is a promise: no panic, no circle, and what was accepted is what the types say.
 
@@ -34,4 +35,15 @@ pub fn options(data: &[u8]) {
             assert_eq!(serde_json::from_slice(&text).ok().as_ref(), Some(network));
         }
     }
+}
+
+/// Bytes that a kernel could have listed as a rule.
+pub fn nft_rule(data: &[u8]) {
+    crate::firewall::fuzz_rule(data);
+}
+
+/// Rules as a kernel lists them, with their names.
+#[must_use]
+pub fn nft_rule_seeds() -> Vec<(String, Vec<u8>)> {
+    crate::firewall::rule_seeds()
 }

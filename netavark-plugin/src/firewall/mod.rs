@@ -193,3 +193,13 @@ pub fn reload(config: &Path) -> Result<bool> {
 pub fn follow_firewalld(restore: impl FnMut()) -> Result<()> {
     firewalld::follow(restore)
 }
+
+/// Reads any bytes as a rule of a listing; one that is understood means the same after it was written and read again.
+pub(crate) fn fuzz_rule(data: &[u8]) {
+    nft::fuzz(data);
+}
+
+/// Rules to begin with.
+pub(crate) fn rule_seeds() -> Vec<(String, Vec<u8>)> {
+    nft::seeds()
+}

@@ -15,6 +15,7 @@
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
 //! | [`aardvark_config`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
+//! | [`nft_rule`] | a firewall rule as the kernel lists it |
 //! | [`netavark_options`] | a container engine's request, a network's definition, a file of the DNS server |
 
 mod actions;
@@ -48,7 +49,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
@@ -59,6 +60,7 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "getopt_argv", body: getopt_argv },
     Target { name: "ndp", body: ndp },
     Target { name: "netavark_options", body: netavark_options },
+    Target { name: "nft_rule", body: nft_rule },
     Target { name: "port_rule", body: port_rule },
     Target { name: "reassembly", body: reassembly },
     Target { name: "slirp_json", body: slirp_json },
@@ -250,6 +252,11 @@ pub fn port_rule(data: &[u8]) {
 /// What a container engine sends to netavark.
 pub fn netavark_options(data: &[u8]) {
     slipway_netavark::fuzz::options(data);
+}
+
+/// A rule of the kernel's firewall.
+pub fn nft_rule(data: &[u8]) {
+    slipway_netavark::fuzz::nft_rule(data);
 }
 
 /// Words of a command line, with zero bytes between them.

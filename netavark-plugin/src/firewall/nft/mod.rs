@@ -14,6 +14,7 @@
 mod chains;
 mod decode;
 mod encode;
+mod fuzz;
 mod kernel;
 mod network;
 mod plan;
@@ -25,6 +26,7 @@ mod wire;
 
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
+pub(super) use fuzz::{fuzz, seeds};
 use plan::Wanted;
 
 /// Adds the rules of a network that are missing, and those of a container's ports.
