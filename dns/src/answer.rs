@@ -1,15 +1,17 @@
 //! One query, one outcome: the rules by which names are resolved.
 //!
-//! 1. A and AAAA of a name that one of the asker's networks has: all its addresses of that family, network by network, in the
-//!    order of the files, TTL 0 because a container may come back with another address at any moment. None of that
-//!    family: an empty answer, which unlike NXDOMAIN does not make the C library give up on the other family.
+//! 1. A and AAAA of a name that one of the asker's networks has: all its addresses of that family, network by
+//!    network, in the order of the files, TTL 0 because a container may come back with another address at any
+//!    moment. None of that family: an empty answer, which unlike NXDOMAIN does not make the C library give up on the
+//!    other family.
 //! 2. PTR of an address that one of the asker's networks has: all its names.
 //! 3. With strict names, any other type of a name of ours: an empty answer.
 //! 4. Else the gate: NXDOMAIN if nothing is forwarded, if the asker lives on internal networks only, or if the name is in
 //!    the filter domain.
 //! 5. Else it is forwarded as it came.
 //!
-//! Only the first question counts; without one it is the address of the root. Classes other than IN have no names of ours.
+//! Only the first question counts; without one it is the address of the root. Classes other than IN have no names of
+//! ours.
 
 use crate::message::{self, AnswerBuilder, CLASS_ANY, CLASS_IN, Malformed, Query, Rcode, RecordType};
 use crate::zone::{Asker, NetworkId, Order, Snapshot, Upstreams};
@@ -26,7 +28,7 @@ pub enum Transport {
 
 /// The longest datagram there is room for in an IPv4 packet, and close to it in IPv6.
 const MAX_DATAGRAM: usize = 65_507;
-/// "Container restarted with another address" should not last.
+/// A container may come back with another address at any moment.
 const TTL: u32 = 0;
 
 /// Who asks, and how.

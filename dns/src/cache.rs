@@ -1,11 +1,11 @@
 //! Answers of other servers, kept for as long as they hold.
 //!
-//! * Kept: NOERROR with records, for the smallest TTL in it; NXDOMAIN and NODATA for as long as their SOA says (RFC 2308 §5), not at
-//!   all without one. Never what is truncated, what has a TTL of zero, and failures.
+//! * Kept: NOERROR with records, for the smallest TTL in it; NXDOMAIN and NODATA for as long as their SOA says
+//!   (RFC 2308 §5), not at all without one. Never what is truncated, what has a TTL of zero, and failures.
 //! * Given out with TTLs reduced by the time it lay here, the asker's id and the asker's spelling of the question.
-//! * Asked by: name (without case), type, class, the bits RD, AD and CD, whether the client speaks EDNS and wants DNSSEC, and the
-//!   list of servers, because two containers may have servers that disagree. A query with EDNS options is between the client
-//!   and the server: it is neither answered from here nor kept.
+//! * Asked by: name (without case), type, class, the bits RD, AD and CD, whether the client speaks EDNS and wants
+//!   DNSSEC, and the list of servers, because two containers may have servers that disagree. A query with EDNS options
+//!   is between the client and the server: it is neither answered from here nor kept.
 //! * Bounded in entries and bytes; the oldest goes first.
 
 use crate::message::{self, CLASS_IN, Query, Rcode, RecordType, Reply};

@@ -6,19 +6,20 @@
 //!  timeout <- deadline --+                 +--> Reply, GiveUp      the end of the question
 //! ```
 //!
-//! The caller calls a verb, then does all actions. Every attempt is meant to have a socket of its own, from a port of the
-//! kernel's choice, connected to the server: with the id, drawn anew for each attempt, a forger has to guess some 30
-//! bits. An answer counts when it comes from the server that was asked, with the id of that attempt and the same
-//! question; anything else is as if it had not come. Queries and answers are relayed as they are, of any type, with all of EDNS; only the
-//! id differs on the way.
+//! The caller calls a verb, then does all actions. Every attempt is meant to have a socket of its own, from a port of
+//! the kernel's choice, connected to the server: with the id, drawn anew for each attempt, a forger has to guess some
+//! 30 bits. An answer counts when it comes from the server that was asked, with the id of that attempt and the same
+//! question; anything else is as if it had not come. Queries and answers are relayed as they are, of any type, with
+//! all of EDNS; only the id differs on the way.
 //!
-//! Everything is bounded: questions under way in all and from one source address, servers of one question, the memory of dead
-//! servers, the cache.
+//! Everything is bounded: questions under way in all and from one source address, servers of one question, the memory
+//! of dead servers, the cache.
 //!
 //! Two policies. [`Policy::aardvark`] behaves as aardvark-dns does and as its test-suite times it: servers in listed
-//! order, five seconds shared among them, one attempt each, silence at the end, no memory. [`Policy::trusted`] is for the
-//! stack's own resolvers: a server that did not answer is asked last for a while, late answers still count, a server's SERVFAIL
-//! sends the question to the next, truncated answers are fetched over TCP when the policy says so, answers are kept for their TTL, SERVFAIL at the end.
+//! order, five seconds shared among them, one attempt each, silence at the end, no memory. [`Policy::trusted`] is for
+//! the stack's own resolvers: a server that did not answer is asked last for a while, late answers still count, a
+//! server's SERVFAIL sends the question to the next, truncated answers are fetched over TCP when the policy says so,
+//! answers are kept for their TTL, SERVFAIL at the end.
 
 mod attempt;
 mod health;
@@ -58,7 +59,8 @@ pub struct Question<'a, C> {
 /// What the caller has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<C> {
-    /// Send the message from a new socket. What comes back goes to [`Forwarder::received`], errors to [`Forwarder::failed`].
+    /// Send the message from a new socket. What comes back goes to [`Forwarder::received`], errors to
+    /// [`Forwarder::failed`].
     SendUdp {
         /// Whose socket that is.
         attempt: AttemptId,

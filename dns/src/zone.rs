@@ -1,15 +1,15 @@
 //! Who is called what, and who may ask: an immutable snapshot.
 //!
-//! A snapshot is built from all networks at once and swapped whole; nothing in it changes, so readers need no lock. Look-ups
-//! allocate nothing: a name is a hash look-up in each network of the one who asks.
+//! A snapshot is built from all networks at once and swapped whole; nothing in it changes, so readers need no lock.
+//! Look-ups allocate nothing: a name is a hash look-up in each network of the one who asks.
 //!
 //! **Who asks** is known by source address. A container lives on all networks that have a line with its id, and each of
 //! its addresses, on whichever of them, speaks for it: asked over network A it also resolves the names of B. Two
-//! containers with one address are told apart by nothing, so that address sees the networks of both. An address that is nobody's (the host,
-//! or a neighbour) sees the network it asks on, and only the host's servers.
+//! containers with one address are told apart by nothing, so that address sees the networks of both. An address that
+//! is nobody's (the host, or a neighbour) sees the network it asks on, and only the host's servers.
 //!
-//! **Upstream servers** of an address, first that applies: its container's own; those of all its networks, internal ones aside, in order;
-//! the host's. Servers written for a container on an internal network are ignored.
+//! **Upstream servers** of an address, first that applies: its container's own; those of all its networks, internal
+//! ones aside, in order; the host's. Servers written for a container on an internal network are ignored.
 
 pub mod suffix;
 

@@ -5,12 +5,12 @@
 //!   guest ◀─ engine ◀─ dns_answer ◀─    │    ◀─
 //!                                     cache
 //! ```
-//! The policy is the trusted one: servers that do not answer are asked last for a while, answers are kept for their TTL, a
-//! truncated answer is fetched over TCP for a guest that has room for it, and when nobody answers the guest is told. What the resolver
-//! costs before the first query is nothing: its key is drawn and its buffer made then.
+//! The policy is the trusted one: servers that do not answer are asked last for a while, answers are kept for their
+//! TTL, a truncated answer is fetched over TCP for a guest that has room for it, and when nobody answers the guest is
+//! told. What the resolver costs before the first query is nothing: its key is drawn and its buffer made then.
 //!
-//! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one there, or
-//! none, and then there is nothing to receive.
+//! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one
+//! there, or none, and then there is nothing to receive.
 
 use slipway_dns::answer::Transport;
 use slipway_dns::config::resolv_conf::PORT;

@@ -1,15 +1,19 @@
 //! Zones by suffix: gvproxy's names, which grow at run time.
 //!
-//! A zone covers what ends in `.` and its name, not the name itself; the first zone of the list that covers a name decides,
-//! so a wide zone hides a narrow one behind it. Of the rest of the name the first record that is equal to it or whose
-//! regular expression finds something in it gives the address, else the zone's default, else there is no such name.
+//! A zone covers what ends in `.` and its name, not the name itself; the first zone of the list that covers a name
+//! decides, so a wide zone hides a narrow one behind it. Of the rest of the name the first record that is equal to it
+//! or whose regular expression finds something in it gives the address, else the zone's default, else there is no
+//! such name.
 //!
-//! Two manners. [`Manner::Contract`] is what gvproxy does, and what its callers may have built on: only A is answered,
-//! other types of our names go upstream, letters count with their case, no EDNS in answers. [`Manner::Strict`] keeps our names at home: other types have
-//! no data (a missing AAAA must not be NXDOMAIN, or musl gives up on the name), AAAA is answered where a record has an IPv6 address, case does not matter, EDNS is answered with EDNS.
+//! Two manners. [`Manner::Contract`] is what gvproxy does, and what its callers may have built on: only A is
+//! answered, other types of our names go upstream, letters count with their case, no EDNS in answers.
+//! [`Manner::Strict`] keeps our names at home: other types have no data (a missing AAAA must not be NXDOMAIN, or musl
+//! gives up on the name), AAAA is answered where a record has an IPv6 address, case does not matter, EDNS is answered
+//! with EDNS.
 //!
-//! Regular expressions are Go's, which are nearly those of the `regex` crate: both run in linear time, without back references.
-//! Classes are ASCII, as in Go; Go's `\p{..}` is refused as an error, as is what compiles to more than 256 KiB.
+//! Regular expressions are Go's, which are nearly those of the `regex` crate: both run in linear time, without back
+//! references. Classes are ASCII, as in Go; Go's `\p{..}` is refused as an error, as is what compiles to more than
+//! 256 KiB.
 
 use crate::answer::Transport;
 use crate::config::gvproxy::{Record, Zone};
