@@ -5,9 +5,10 @@
 //! are written in [`Place::enter`]. This program has one thread, so moving it back and forth disturbs nobody.
 //! Source: namespaces(7), setns(2).
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Errors, Result};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use slipway_host::netlink::Netlink;
+use slipway_host::netlink::{self, Netlink, Request};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -20,6 +21,7 @@ const OWN: &str = "/proc/self/ns/net";
 pub struct Place {
     namespace: File,
     home: File,
+    leaving: Vec<u32>,
     /// Requests to the kernel about this namespace.
     pub netlink: Netlink,
 }
@@ -45,6 +47,21 @@ impl Places {
     }
 }
 
+impl Places {
+    /// Deletes the interfaces that teardown has found, of all networks, the host's and the container's.
+    ///
+    /// # Errors
+    /// All that could not be deleted.
+    pub fn delete_leaving(&mut self) -> Result<()> {
+        let mut errors = Errors::new();
+        errors.note(self.host.delete_leaving());
+        if let Some(container) = &mut self.container {
+            errors.note(container.delete_leaving());
+        }
+        errors.finish()
+    }
+}
+
 impl Place {
     /// The namespace of this thread.
     ///
@@ -53,7 +70,8 @@ impl Place {
     pub fn here() -> Result<Self> {
         let namespace = File::open(OWN).context("open host netns")?;
         let home = namespace.try_clone()?;
-        Ok(Self { namespace, home, netlink: Netlink::open().context("host netlink socket")? })
+        let netlink = Netlink::open().context("host netlink socket")?;
+        Ok(Self { namespace, home, leaving: Vec::new(), netlink })
     }
 
     /// The namespace behind an open descriptor.
@@ -63,7 +81,35 @@ impl Place {
     pub fn at(namespace: File) -> Result<Self> {
         let home = File::open(OWN).context("open host netns")?;
         let netlink = within(&namespace, &home, || Netlink::open().context("container netlink socket"))??;
-        Ok(Self { namespace, home, netlink })
+        Ok(Self { namespace, home, leaving: Vec::new(), netlink })
+    }
+
+    /// Has an interface deleted by [`Places::delete_leaving`].
+    pub fn delete_later(&mut self, index: u32) {
+        self.leaving.push(index);
+    }
+
+    /// Deletes what is to be deleted. The kernel waits some ten milliseconds after each request to delete, until nobody
+    /// looks at the interfaces any more: so all go by one request, as a group made for it.
+    fn delete_leaving(&mut self) -> Result<()> {
+        let leaving = std::mem::take(&mut self.leaving);
+        let netlink = &mut self.netlink;
+        if leaving.len() > 1 {
+            let group = unused_group()?;
+            let mut requests: Vec<_> =
+                leaving.iter().map(|index| Request::set_group(*index, group)).collect();
+            requests.push(Request::delete_group(group));
+            if netlink.run(&requests).iter().all(Result::is_ok) {
+                return Ok(());
+            }
+        }
+        // One alone; or one of several could not be, and the others are not to wait for it.
+        let mut errors = Errors::new();
+        for index in leaving {
+            let result = gone(netlink.run_one(&Request::delete(index)));
+            errors.note(result.with_context(|| format!("failed to delete interface {index}")));
+        }
+        errors.finish()
     }
 
     /// Runs `work` inside the namespace and comes back.
@@ -94,4 +140,22 @@ fn within<T>(namespace: &File, home: &File, work: impl FnOnce() -> T) -> Result<
     let result = work();
     setns(home, CloneFlags::CLONE_NEWNET).context("return to the network namespace of the host")?;
     Ok(result)
+}
+
+/// What is gone already needs no deleting.
+///
+/// # Errors
+/// All others.
+pub(crate) fn gone(result: Result<(), netlink::Error>) -> Result<()> {
+    match result {
+        Err(error) if matches!(error.errno(), Some(Errno::ENODEV | Errno::ESRCH)) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// A group that nobody has put an interface into: one of a thousand million, drawn by lot. (Groups in use have small
+/// numbers, given by hand.)
+fn unused_group() -> Result<u32> {
+    const ONE: u32 = 1 << 30;
+    Ok(ONE | (u32::from_ne_bytes(slipway_host::random::bytes()?) & (ONE - 1)))
 }

@@ -1,7 +1,8 @@
 //! For tests: a machine of their own, with one container.
 
 use crate::driver::{Driver, Request};
-use crate::error::Result;
+use crate::error::{Errors, Result};
+use crate::firewall::Firewall;
 use crate::namespaces::{Place, Places};
 use crate::spec::{Compat, NetworkOptions};
 use nix::mount::{MsFlags, mount};
@@ -105,6 +106,19 @@ pub(crate) fn request(options: &NetworkOptions) -> Request<'_> {
         rootless: false,
         dns_port: 53,
     }
+}
+
+/// A whole teardown.
+pub(crate) fn teardown(options: &NetworkOptions, places: &mut Places) -> Result<()> {
+    let mut errors = Errors::new();
+    errors.note(driver(options)?.teardown(places, &no_firewall()));
+    errors.note(places.delete_leaving());
+    errors.finish()
+}
+
+/// No rules.
+pub(crate) fn no_firewall() -> Firewall {
+    Firewall::select(Some("none"), Path::new("/run/config"), false).unwrap()
 }
 
 /// The driver for it.

@@ -1,9 +1,8 @@
 //! Interfaces, addresses and routes, by netlink.
 
-use super::rollback::gone;
 use super::{Links, Undo, container};
 use crate::error::{Context, Error, Result};
-use crate::namespaces::Places;
+use crate::namespaces::{Places, gone};
 use crate::plan::{Change, ChildKind, On, Op};
 use nix::errno::Errno;
 use slipway_host::netlink::{self, Interface, Kind, NewLink, Request, RouteKind};
@@ -256,34 +255,12 @@ fn record(op: &Op, links: &Links, undo: &mut Undo) {
     }
 }
 
-/// A group that nobody has put an interface into: one of a thousand million, drawn by lot. (Groups in use have small
-/// numbers, given by hand.)
-fn unused_group() -> Result<u32> {
-    const ONE: u32 = 1 << 30;
-    Ok(ONE | (u32::from_ne_bytes(slipway_host::random::bytes()?) & (ONE - 1)))
-}
-
-/// Deletes interfaces. Several go together, because the kernel waits some ten milliseconds for each request.
+/// Has interfaces deleted at the end of the teardown, all together.
 pub(super) fn delete(list: &[On], places: &mut Places, links: &Links) -> Result<()> {
-    match list {
-        [on] => {
-            let index = links.get(*on)?.index;
-            let (netlink, what) = match on {
-                On::Inside => (&mut container(places)?.netlink, "container interface"),
-                On::Port => (&mut places.host.netlink, "container veth"),
-                On::Bridge => (&mut places.host.netlink, "bridge"),
-            };
-            let deleted = gone(netlink.run_one(&Request::delete(index)));
-            deleted.with_context(|| format!("failed to delete {what} {index}"))
-        }
-        list => {
-            let netlink = &mut places.host.netlink;
-            let indexes: Vec<u32> = list.iter().map(|on| Ok(links.get(*on)?.index)).collect::<Result<_>>()?;
-            let group = unused_group()?;
-            let mut requests: Vec<_> =
-                indexes.iter().map(|index| Request::set_group(*index, group)).collect();
-            requests.push(Request::delete_group(group));
-            netlink.run(&requests).into_iter().try_for_each(gone).context("failed to delete bridge")
-        }
+    for on in list {
+        let index = links.get(*on)?.index;
+        let place = if *on == On::Inside { container(places)? } else { &mut places.host };
+        place.delete_later(index);
     }
+    Ok(())
 }

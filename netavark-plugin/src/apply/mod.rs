@@ -96,7 +96,8 @@ pub fn setup(plan: &[Op], places: &mut Places, links: &mut Links) -> Result<Undo
     Ok(undo)
 }
 
-/// Carries out a plan that disconnects a container, as far as it goes.
+/// Carries out a plan that disconnects a container, as far as it goes. Interfaces are deleted by
+/// [`Places::delete_leaving`], when all networks have been gone through.
 pub fn teardown(plan: &[Op], places: &mut Places, links: &mut Links, errors: &mut Errors) {
     for ops in plan.chunk_by(together) {
         errors.note(steps(ops, places, links, &mut Undo::default()));

@@ -6,9 +6,8 @@
 
 use super::container;
 use crate::error::{Errors, Result};
-use crate::namespaces::Places;
-use nix::errno::Errno;
-use slipway_host::netlink::{self, NewRoute, Request};
+use crate::namespaces::{Places, gone};
+use slipway_host::netlink::{NewRoute, Request};
 use std::path::{Path, PathBuf};
 
 /// How to undo what was done.
@@ -79,13 +78,5 @@ impl Step {
                 gone(container(places)?.netlink.run_one(&Request::delete_route(&route)))
             }
         }
-    }
-}
-
-/// What is gone already needs no undoing.
-pub(super) fn gone(result: Result<(), netlink::Error>) -> Result<()> {
-    match result {
-        Err(error) if matches!(error.errno(), Some(Errno::ENODEV | Errno::ESRCH)) => Ok(()),
-        result => Ok(result?),
     }
 }

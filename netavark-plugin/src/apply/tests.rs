@@ -1,10 +1,11 @@
 //! Plans carried out on a machine of their own: whole, up to any step, and with a failure at any step.
 
 use super::*;
-use crate::firewall::Firewall;
 use crate::namespaces::Place;
 use crate::spec::NetworkOptions;
-use crate::testing::{another_namespace, driver, on_a_machine, options, state};
+use crate::testing::{
+    another_namespace, driver, no_firewall, on_a_machine, options, state, teardown as disconnect,
+};
 use nix::errno::Errno;
 use slipway_host::netlink::{NewRoute, RouteKind};
 
@@ -16,10 +17,6 @@ fn bridge() -> NetworkOptions {
     options("bridge", IPS, &format!(r#","network_interface":"br7"{TWO}"#), "")
 }
 
-fn firewall() -> Firewall {
-    Firewall::select(Some("none"), Path::new("/run/config"), false).unwrap()
-}
-
 fn plan(options: &NetworkOptions, places: &mut Places) -> Vec<Op> {
     driver(options).unwrap().plan(places).unwrap()
 }
@@ -29,7 +26,7 @@ fn a_container_comes_and_goes() {
     on_a_machine("a_container_comes_and_goes", |places| {
         let (options, before) = (bridge(), state(places));
         let mut ours = driver(&options).unwrap();
-        let outcome = ours.setup(places, &firewall()).unwrap();
+        let outcome = ours.setup(places, &no_firewall()).unwrap();
         let inside = places.container.as_mut().unwrap().netlink.interface("eth0").unwrap();
         assert!(inside.up);
         let interfaces = outcome.status.interfaces.unwrap();
@@ -46,14 +43,14 @@ fn a_container_comes_and_goes() {
         let metrics: Vec<_> = routes.iter().filter(|r| r.gateway.is_some()).map(|r| r.priority).collect();
         assert_eq!(metrics, [100, 7, 100], "IPv4 first: default, static; then IPv6");
         // Whoever asks twice is refused, and disturbs nothing.
-        let again = driver(&options).unwrap().setup(places, &firewall()).unwrap_err();
+        let again = driver(&options).unwrap().setup(places, &no_firewall()).unwrap_err();
         assert_eq!(
             again.to_string(),
             "create veth pair: interface eth0 already exists on container namespace: Netlink error: File exists \
              (os error 17)"
         );
         // Teardown knows nothing but the request.
-        driver(&options).unwrap().teardown(places, &firewall()).unwrap();
+        disconnect(&options, places).unwrap();
         let after = state(places);
         assert_eq!(
             after.replace("[\"1\\n\", \"1\\n\"]", "[\"0\\n\", \"0\\n\"]"),
@@ -66,26 +63,26 @@ fn a_container_comes_and_goes() {
 #[test]
 fn the_bridge_goes_with_the_last_container() {
     on_a_machine("the_bridge_goes_with_the_last_container", |places| {
-        let (options, firewall) = (bridge(), firewall());
+        let (options, firewall) = (bridge(), no_firewall());
         driver(&options).unwrap().setup(places, &firewall).unwrap();
         let mut other = Place::at(another_namespace().unwrap()).ok();
         std::mem::swap(&mut places.container, &mut other);
         driver(&options).unwrap().setup(places, &firewall).unwrap();
-        driver(&options).unwrap().teardown(places, &firewall).unwrap();
+        disconnect(&options, places).unwrap();
         let bridge = places.host.netlink.interface("br7").unwrap();
         assert_eq!(places.host.netlink.ports(bridge.index).unwrap().len(), 1);
         assert!(Path::new("/run/sysctl.d/10-netavark-br7.conf").exists());
         // What is gone already is told, and the rest goes on.
-        let error = driver(&options).unwrap().teardown(places, &firewall).unwrap_err();
+        let error = disconnect(&options, places).unwrap_err();
         assert_eq!(
             error.to_string(),
             "failed to delete container veth eth0: Netlink error: No such device (os error 19)"
         );
         std::mem::swap(&mut places.container, &mut other);
-        driver(&options).unwrap().teardown(places, &firewall).unwrap();
+        disconnect(&options, places).unwrap();
         assert!(places.host.netlink.interface("br7").is_err());
         assert!(!Path::new("/run/sysctl.d/10-netavark-br7.conf").exists());
-        let error = driver(&options).unwrap().teardown(places, &firewall).unwrap_err();
+        let error = disconnect(&options, places).unwrap_err();
         assert!(error.to_string().contains("failed to get bridge interface: Netlink error: "), "{error}");
     });
 }
@@ -93,7 +90,7 @@ fn the_bridge_goes_with_the_last_container() {
 #[test]
 fn a_bridge_outlives_a_namespace_that_went_first() {
     on_a_machine("a_bridge_outlives_a_namespace_that_went_first", |places| {
-        let (options, firewall) = (bridge(), firewall());
+        let (options, firewall) = (bridge(), no_firewall());
         driver(&options).unwrap().setup(places, &firewall).unwrap();
         let bridge = places.host.netlink.interface("br7").unwrap();
         places.container = None;
@@ -104,7 +101,7 @@ fn a_bridge_outlives_a_namespace_that_went_first() {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        driver(&options).unwrap().teardown(places, &firewall).unwrap();
+        disconnect(&options, places).unwrap();
         assert!(places.host.netlink.interface("br7").is_err());
     });
 }
@@ -118,7 +115,7 @@ fn a_setup_that_was_killed_is_torn_down_from_the_request() {
         for steps in 0..=whole.len() {
             let mut links = Links::default();
             setup(&whole[..steps], places, &mut links).unwrap();
-            let result = driver(&options).unwrap().teardown(places, &firewall());
+            let result = disconnect(&options, places);
             if let Err(error) = &result {
                 assert_eq!(error.errno().or(Some(Errno::ENODEV)), Some(Errno::ENODEV), "{error}");
             }
@@ -153,8 +150,8 @@ fn a_setup_that_fails_leaves_nothing() {
         }
         // And so does a network that is undone because another one failed.
         let mut ours = driver(&options).unwrap();
-        ours.setup(places, &firewall()).unwrap();
-        ours.rollback(places, &firewall()).unwrap();
+        ours.setup(places, &no_firewall()).unwrap();
+        ours.rollback(places, &no_firewall()).unwrap();
         assert_eq!(state(places), before);
     });
 }
@@ -182,7 +179,7 @@ fn children_of_an_interface() {
             let rest = format!(r#"{rest},"options":{{"mode":"{mode}"}}"#);
             let options = options(driver_name, IPS, &rest, "");
             let mut ours = driver(&options).unwrap();
-            match ours.setup(places, &firewall()) {
+            match ours.setup(places, &no_firewall()) {
                 Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => {
                     println!("SKIP children_of_an_interface: this kernel has no {driver_name}");
                     continue;
@@ -193,21 +190,23 @@ fn children_of_an_interface() {
             assert_eq!(netlink.interface("eth0").unwrap().kind.as_deref(), Some(driver_name));
             let default = netlink.routes().unwrap().into_iter().find(|r| r.destination.prefix_len() == 0);
             assert_eq!(default.unwrap().priority, 99);
-            let error = driver(&options).unwrap().setup(places, &firewall()).unwrap_err();
+            let error = driver(&options).unwrap().setup(places, &no_firewall()).unwrap_err();
             if mode == "passthru" {
                 assert_eq!(error.errno(), Some(Errno::EINVAL), "one child alone: {error}");
-                driver(&options).unwrap().teardown(places, &firewall()).unwrap();
+                disconnect(&options, places).unwrap();
                 continue;
             }
             assert_eq!(
                 error.to_string(),
                 format!("rename tmp {driver_name} interface: Netlink error: File exists (os error 17)")
             );
-            driver(&options).unwrap().teardown(places, &firewall()).unwrap();
+            disconnect(&options, places).unwrap();
             assert_eq!(state(places), before);
         }
-        let error =
-            driver(&options("macvlan", IPS, &rest, "")).unwrap().teardown(places, &firewall()).unwrap_err();
+        let error = driver(&options("macvlan", IPS, &rest, ""))
+            .unwrap()
+            .teardown(places, &no_firewall())
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "failed to delete container interface eth0: Netlink error: No such device (os error 19)"
@@ -234,5 +233,36 @@ fn settings_that_are_right_are_not_written() {
             setup(&other, places, &mut links).unwrap_err().to_string(),
             "set sysctl net/ipv4/ip_forward: IO error: Read-only file system (os error 30)"
         );
+    });
+}
+
+#[test]
+fn several_networks_go_together() {
+    on_a_machine("several_networks_go_together", |places| {
+        let before = state(places).replace("\"0\\n\"", "\"1\\n\"");
+        let list = ["br7", "br8"].map(|name| {
+            let text = TWO
+                .replace("10.88", &format!("10.{}", &name[2..]))
+                .replace("fd10", &format!("fd{}", &name[2..]));
+            let ips = IPS
+                .replace("10.88", &format!("10.{}", &name[2..]))
+                .replace("fd10", &format!("fd{}", &name[2..]));
+            let mut options = options("bridge", &ips, &format!(r#","network_interface":"{name}"{text}"#), "");
+            options.networks.list[0].1.interface_name = format!("eth{}", &name[2..]);
+            if let Some(routes) = &mut options.network_info[0].routes {
+                routes.clear();
+            }
+            options
+        });
+        for options in &list {
+            driver(options).unwrap().setup(places, &no_firewall()).unwrap();
+        }
+        for options in &list {
+            driver(options).unwrap().teardown(places, &no_firewall()).unwrap();
+        }
+        // One that is gone by then keeps nobody else.
+        places.host.delete_later(0x7fff_ffff);
+        places.delete_leaving().unwrap();
+        assert_eq!(state(places).replace("\"0\\n\"", "\"1\\n\""), before);
     });
 }

@@ -45,6 +45,7 @@ pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
             call.driver(name, options).and_then(|mut driver| driver.teardown(&mut places, &firewall));
         errors.note(result);
     }
+    errors.note(places.delete_leaving());
     errors.finish()
 }
 

@@ -2,7 +2,7 @@
 //! the firewall's rules, and tells what came of it.
 //!
 //! Teardown order: routes of the container that would stay; the firewall's rules (those of the network with the last
-//! container); interfaces last, host end and bridge in one request. A teardown that was stopped in between can so
+//! container); interfaces last, those of all networks in one request. A teardown that was stopped in between can so
 //! be repeated: as long as the bridge is there, it is known that nobody else uses the network.
 
 use super::options::{Common, status};
@@ -204,7 +204,7 @@ impl<'a> Bridge<'a> {
         errors.finish()
     }
 
-    /// Disconnects the container, as far as it is connected.
+    /// Disconnects the container, as far as it is connected. The interfaces go by [`Places::delete_leaving`].
     ///
     /// # Errors
     /// All that could not be done.

@@ -110,7 +110,7 @@ impl<'a> Child<'a> {
         errors.finish()
     }
 
-    /// Disconnects the container. With its namespace the interface is gone too.
+    /// Disconnects the container; the interface goes by [`Places::delete_leaving`]. With its namespace it is gone already.
     ///
     /// # Errors
     /// All that could not be done.

@@ -109,7 +109,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Disconnects the container. What is already gone is no error, except the interface itself.
+    /// Disconnects the container. What is already gone is no error, except the interface itself. Interfaces go when all
+    /// drivers are done, by [`Places::delete_leaving`].
     ///
     /// # Errors
     /// All that could not be done.

@@ -1,8 +1,7 @@
 //! Requests that are refused before anything is touched, and what the others come to.
 
 use super::*;
-use crate::firewall::Firewall;
-use crate::testing::{driver, on_a_machine, options};
+use crate::testing::{driver, no_firewall, on_a_machine, options, teardown as disconnect};
 
 const ONE: &str = r#","network_interface":"br7","subnets":[{"subnet":"10.88.0.0/16","gateway":"10.88.0.1"}]"#;
 
@@ -74,7 +73,7 @@ fn names_and_addresses_are_checked_before_anything_is_touched() {
 fn nothing_is_taken_for_a_bridge_that_is_none() {
     on_a_machine("nothing_is_taken_for_a_bridge_that_is_none", |places| {
         use slipway_host::netlink::{Kind, NewLink, Request};
-        let firewall = Firewall::select(Some("none"), Path::new("/run/config"), false).unwrap();
+        let firewall = no_firewall();
         let link = |name, kind| NewLink { name, mtu: None, mac: None, master: None, netns: None, kind };
         let pair = link("br7", Kind::Veth { peer: Box::new(link("peer", Kind::Dummy)) });
         places.host.netlink.run_one(&Request::create(&pair)).unwrap();
@@ -95,7 +94,7 @@ fn nothing_is_taken_for_a_bridge_that_is_none() {
         );
         // Teardown must not delete what is no bridge of ours.
         let options = options("bridge", r#""10.88.0.2""#, ONE, "");
-        assert!(driver(&options).unwrap().teardown(places, &firewall).is_err());
+        assert!(disconnect(&options, places).is_err());
         assert!(places.host.netlink.interface("br7").is_ok());
     });
 }
@@ -104,7 +103,7 @@ fn nothing_is_taken_for_a_bridge_that_is_none() {
 fn names_are_served_at_the_gateways_or_at_an_unmanaged_bridge() {
     on_a_machine("names_are_served_at_the_gateways_or_at_an_unmanaged_bridge", |places| {
         use slipway_host::netlink::{Kind, NewLink, Request};
-        let firewall = Firewall::select(Some("none"), Path::new("/run/config"), false).unwrap();
+        let firewall = no_firewall();
         let mut options = options("bridge", r#""10.88.0.2""#, ONE, r#","aliases":["a","b"]"#);
         options.network_info[0].dns_enabled = true;
         let mut ours = driver(&options).unwrap();
@@ -114,7 +113,7 @@ fn names_are_served_at_the_gateways_or_at_an_unmanaged_bridge() {
         assert_eq!(entry.listen, ["10.88.0.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(outcome.status.dns_server_ips.unwrap(), entry.listen);
         assert_eq!(outcome.status.dns_search_domains.unwrap(), ["dns.podman"]);
-        ours.teardown(places, &firewall).unwrap();
+        disconnect(&options, places).unwrap();
 
         options.network_info[0].options =
             Some([("mode".to_owned(), "unmanaged".to_owned())].into_iter().collect());
@@ -136,7 +135,7 @@ fn names_are_served_at_the_gateways_or_at_an_unmanaged_bridge() {
         places.host.netlink.run_one(&add).unwrap();
         let outcome = driver(&options).unwrap().setup(places, &firewall).unwrap();
         assert_eq!(outcome.dns.unwrap().listen, ["10.88.0.100".parse::<IpAddr>().unwrap()]);
-        driver(&options).unwrap().teardown(places, &firewall).unwrap();
+        disconnect(&options, places).unwrap();
         assert!(places.host.netlink.interface("br7").is_ok(), "it is not ours");
     });
 }

@@ -103,7 +103,7 @@ pub enum Op {
     Route(NewRoute),
     /// No such route inside the container any more.
     DeleteRoute(NewRoute),
-    /// No such interfaces any more, all by one request if they are several.
+    /// No such interfaces any more, all by one request at the end.
     Delete(Vec<On>),
     /// No such file any more.
     RemoveFile(PathBuf),

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use slipway_host::netlink::netfilter::{
     Attributes, Batch, ListEvent, Netfilter, Refused, Request, attributes,
 };
+use std::cell::Cell;
 
 /// How often a plan is made again because somebody else changed rules in between.
 const ATTEMPTS: usize = 32;
@@ -24,6 +25,12 @@ const ATTEMPTS: usize = 32;
 /// NLM_F_APPEND.
 const CREATE: u16 = 0x400;
 const APPEND: u16 = CREATE | 0x800;
+
+thread_local! {
+    /// The socket of the last change. Closing it would wait until the kernel has freed what was deleted, ten milliseconds;
+    /// left open, that happens while the interfaces are deleted.
+    static LAST: Cell<Option<Netfilter>> = const { Cell::new(None) };
+}
 
 /// Reads what `wanted` says, lets `plan` write down the changes, and makes them, all or none.
 pub(super) fn change(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<()> {
@@ -35,7 +42,10 @@ pub(super) fn change(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) ->
         let steps = changes.into_steps();
         match commit(&mut socket, generation, &steps) {
             Err(Refused { errno: Errno::ERESTART, .. }) => {}
-            result => return result.map_err(|refused| refusal(&steps, refused)),
+            result => {
+                LAST.set(Some(socket));
+                return result.map_err(|refused| refusal(&steps, refused));
+            }
         }
     }
     Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))
