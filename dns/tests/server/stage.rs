@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The port of all tests: nobody else is in the namespace.
 pub(crate) const PORT: u16 = 5353;
@@ -181,7 +181,19 @@ pub(crate) fn eventually(limit: Duration, mut is_true: impl FnMut() -> bool) -> 
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test measures real time")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
+/// A stopwatch, running.
+pub(crate) struct Watch(Duration);
+
+impl Watch {
+    pub(crate) fn elapsed(&self) -> Duration {
+        since_origin() - self.0
+    }
+}
+
+pub(crate) fn now() -> Watch {
+    Watch(since_origin())
+}
+
+fn since_origin() -> Duration {
+    Duration::from_micros(slipway_host::clock::now().as_micros())
 }
