@@ -231,3 +231,26 @@ fn a_vrf_has_a_table_of_its_own() {
         }
     });
 }
+
+/// Attributes as ip(8) and bridge(8) send them, for kernels that cannot tell us whether ours are right.
+#[test]
+fn what_a_kernel_may_lack_is_encoded_as_others_do() {
+    let vlan = Kind::Bridge { vlan_filtering: true };
+    let child = Kind::Ipvlan { parent: 3, mode: IpvlanMode::L3s };
+    // IFLA_INFO_DATA of each: VLAN filtering 1; table 1000; mode 2. Then IFLA_AF_SPEC: PVID and untagged, 42.
+    let cases: [(Request, &[u8]); 5] = [
+        (Request::create(&link("br7", vlan)), &[12, 0, 2, 0, 5, 0, 7, 0, 1, 0, 0, 0]),
+        (Request::set_vlan_filtering(4, true), &[12, 0, 2, 0, 5, 0, 7, 0, 1, 0, 0, 0]),
+        (Request::create(&link("v0", Kind::Vrf { table: 1000 })), &[12, 0, 2, 0, 8, 0, 1, 0, 0xe8, 3, 0, 0]),
+        (Request::create(&link("i0", child)), &[12, 0, 2, 0, 6, 0, 1, 0, 2, 0, 0, 0]),
+        (Request::set_port_vlan(3, 42), &[12, 0, 26, 0, 8, 0, 2, 0, 6, 0, 42, 0]),
+    ];
+    if cfg!(target_endian = "big") {
+        return;
+    }
+    for (request, wanted) in cases {
+        let bytes = request.to_bytes();
+        assert!(bytes.windows(wanted.len()).any(|window| window == wanted), "{request:?}: {bytes:?}");
+    }
+    assert_eq!(Request::set_port_vlan(3, 42).to_bytes()[16], 7, "of the family AF_BRIDGE");
+}

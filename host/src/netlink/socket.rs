@@ -64,6 +64,14 @@ impl Request {
     pub(super) fn new(doing: impl Into<String>, message: RouteNetlinkMessage, flags: u16) -> Self {
         Self { doing: doing.into(), message, flags }
     }
+
+    /// As it is sent, with the number 0.
+    #[cfg(test)]
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        append(&mut bytes, self.message.clone(), self.flags, 0);
+        bytes
+    }
 }
 
 /// A route netlink socket in one network namespace.
@@ -222,16 +230,7 @@ impl Netlink {
 
     fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        packet.finalize();
-        let start = bytes.len().next_multiple_of(4);
-        bytes.resize(start + packet.buffer_len(), 0);
-        if let Some(room) = bytes.get_mut(start..) {
-            packet.serialize(room);
-        }
+        append(bytes, message, flags, self.sequence);
     }
 
     /// The next messages that answer the last request.
@@ -258,6 +257,20 @@ impl Netlink {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// Puts a message behind others, at the next multiple of four bytes.
+fn append(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, sequence: u32) {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    header.sequence_number = sequence;
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    packet.finalize();
+    let start = bytes.len().next_multiple_of(4);
+    bytes.resize(start + packet.buffer_len(), 0);
+    if let Some(room) = bytes.get_mut(start..) {
+        packet.serialize(room);
     }
 }
 
