@@ -25,6 +25,7 @@ pub mod fuzz;
 mod input;
 pub mod logging;
 pub mod namespaces;
+pub mod net;
 pub mod plan;
 pub mod proto;
 mod rfc3339;
@@ -34,13 +35,17 @@ mod testing;
 
 pub use error::{Context, Error, Errors, Result};
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Plays `netavark` with the words of a command line, and returns the exit status: 2 for wrong usage, 1 (and an object with the
+/// Plays `netavark` with the words of a command line (or `slipway net`, if that is its name), and returns the exit status: 2 for wrong usage, 1 (and an object with the
 /// error on standard output) for everything else that fails.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
+    if argv.first().is_some_and(|name| Path::new(name).file_name() == Some(OsStr::new(net::PROGRAM))) {
+        return net::main(argv);
+    }
     let cli = match cli::Cli::read(argv) {
         Ok(cli) => cli,
         Err(error) => {

@@ -8,8 +8,8 @@ pub mod dhcp_proxy;
 mod firewall_reload;
 mod firewalld_reload;
 mod join;
-mod setup;
-mod teardown;
+pub(crate) mod setup;
+pub(crate) mod teardown;
 mod update;
 mod version;
 

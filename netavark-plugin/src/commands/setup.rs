@@ -15,14 +15,47 @@ use crate::spec::{NetworkOptions, Status};
 use std::path::Path;
 
 pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
-    let namespace = namespaces::open(netns_path).context("invalid namespace path")?;
+    // Looked at first: callers expect complaints in that order.
+    namespaces::open(netns_path).context("invalid namespace path")?;
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
-    let (compat, rules) = compat(&options)?;
+    let status = connect_all(global, netns_path, &options)?;
+    print(&serde_json::to_string(&status)?);
+    Ok(())
+}
+
+/// Connects the namespace to its networks. After an error nothing of it remains.
+pub(crate) fn connect_all(global: &Global, netns_path: &Path, options: &NetworkOptions) -> Result<Status> {
+    prepared(global, netns_path, options, |call, drivers, places, firewall| {
+        places.bring_loopback_up()?;
+        connect(call, drivers, places, firewall)
+    })
+}
+
+/// The steps that [`connect_all`] would take, one line each. Nothing is touched.
+pub(crate) fn describe(global: &Global, netns_path: &Path, options: &NetworkOptions) -> Result<Vec<String>> {
+    prepared(global, netns_path, options, |_, drivers, places, firewall| {
+        let mut lines = vec!["container  ip link set lo up".to_owned()];
+        for (_, driver) in drivers {
+            lines.extend(driver.describe_setup(places, firewall)?);
+        }
+        Ok(lines)
+    })
+}
+
+/// Validates everything, then does `work`.
+fn prepared<T>(
+    global: &Global,
+    netns_path: &Path,
+    options: &NetworkOptions,
+    work: impl FnOnce(&Call<'_>, &mut [(&str, Driver<'_>)], &mut Places, &Firewall) -> Result<T>,
+) -> Result<T> {
+    let namespace = namespaces::open(netns_path).context("invalid namespace path")?;
+    let (compat, rules) = compat(options)?;
     let config_dir = &config_dir(global, "setup")?;
     let firewall = Firewall::select(global.firewall_driver.as_deref(), config_dir, global.rootless)?;
     let dns_port = dns_port()?;
     let mut places = Places { host: Place::here()?, container: Some(Place::at(namespace)?) };
-    let call = Call { global, config_dir, netns_path, options: &options, compat, rules, dns_port };
+    let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port };
 
     let mut drivers = Vec::with_capacity(options.networks.list.len());
     for (name, options) in &options.networks.list {
@@ -30,10 +63,7 @@ pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
         driver.validate()?;
         drivers.push((name.as_str(), driver));
     }
-    places.bring_loopback_up()?;
-    let status = connect(&call, &mut drivers, &mut places, &firewall)?;
-    print(&serde_json::to_string(&status)?);
-    Ok(())
+    work(&call, &mut drivers, &mut places, &firewall)
 }
 
 fn connect(

@@ -18,12 +18,17 @@ use slipway_host::signals::Signals;
 use std::path::Path;
 
 pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
-    let _blocked = uninterrupted();
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
-    let (compat, rules) = compat(&options)?;
+    disconnect_all(global, netns_path, &options)
+}
+
+/// Disconnects the namespace from its networks, as far as they are still there.
+pub(crate) fn disconnect_all(global: &Global, netns_path: &Path, options: &NetworkOptions) -> Result<()> {
+    let _blocked = uninterrupted();
+    let (compat, rules) = compat(options)?;
     let dns_port = dns_port()?;
     let config_dir = &config_dir(global, "teardown")?;
-    let call = Call { global, config_dir, netns_path, options: &options, compat, rules, dns_port };
+    let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port };
 
     let mut errors = Errors::new();
     let named =
@@ -47,6 +52,22 @@ pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
     }
     errors.note(places.delete_leaving());
     errors.finish()
+}
+
+/// The steps that [`disconnect_all`] would take, one line each. Nothing is touched.
+pub(crate) fn describe(global: &Global, netns_path: &Path, options: &NetworkOptions) -> Result<Vec<String>> {
+    let (compat, rules) = compat(options)?;
+    let config_dir = &config_dir(global, "teardown")?;
+    let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port: dns_port()? };
+    let firewall = Firewall::select(global.firewall_driver.as_deref(), config_dir, global.rootless)?;
+    let mut errors = Errors::new();
+    let mut places = Places { host: Place::here()?, container: container(netns_path, &mut errors) };
+    let mut lines = Vec::new();
+    for (name, options) in &options.networks.list {
+        lines.extend(call.driver(name, options)?.describe_teardown(&mut places, &firewall)?);
+    }
+    errors.finish()?;
+    Ok(lines)
 }
 
 /// The container's namespace; it may be gone, and its interfaces with it.

@@ -241,6 +241,43 @@ impl<'a> Bridge<'a> {
         errors.finish()
     }
 
+    /// The steps of [`Self::setup`], one line each. Nothing is touched.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or what cannot be looked at.
+    pub fn describe_setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
+        let Wanted { plan, filter } = self.wanted()?;
+        let found = look(&plan, places, self.request.rootless)?;
+        let mut lines: Vec<String> = plan.setup(&found).iter().map(ToString::to_string).collect();
+        if self.has_rules(&plan) {
+            let dns_servers = self.dns_servers(&plan, found.bridge.as_ref(), places)?;
+            let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
+            lines.extend(firewall.describe_setup(&network_rules(&self.request, plan.name, filter), &ports)?);
+        }
+        Ok(lines)
+    }
+
+    /// The steps of [`Self::teardown`], one line each. Nothing is touched.
+    ///
+    /// # Errors
+    /// As [`Self::describe_setup`].
+    pub fn describe_teardown(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
+        let Wanted { plan, filter } = self.wanted()?;
+        let leaving = self.leave(&plan, places, &mut Links::default(), &mut Errors::new());
+        let mut lines = Vec::new();
+        if places.container.is_some() {
+            lines.extend(plan.forget_routes().iter().map(ToString::to_string));
+        }
+        if self.has_rules(&plan) {
+            let dns_servers = self.dns_servers(&plan, None, places)?;
+            let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
+            let network = network_rules(&self.request, plan.name, filter);
+            lines.extend(firewall.describe_teardown(&network, &ports, leaving.complete)?);
+        }
+        lines.extend(plan.teardown(leaving).iter().map(ToString::to_string));
+        Ok(lines)
+    }
+
     /// Finds what there is to delete.
     fn leave(&self, plan: &Plan<'_>, places: &mut Places, links: &mut Links, errors: &mut Errors) -> Leaving {
         let mut leaving = Leaving::default();

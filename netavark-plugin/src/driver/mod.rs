@@ -97,6 +97,28 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// The steps that [`Self::setup`] would take, one line each; nothing is touched. Only for bridges.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or what cannot be looked at.
+    pub fn describe_setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
+        match self {
+            Self::Bridge(bridge) => bridge.describe_setup(places, firewall),
+            Self::Child(_) | Self::Plugin(..) => Err(Error::msg("only bridges can be described")),
+        }
+    }
+
+    /// The same for [`Self::teardown`].
+    ///
+    /// # Errors
+    /// As [`Self::describe_setup`].
+    pub fn describe_teardown(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
+        match self {
+            Self::Bridge(bridge) => bridge.describe_teardown(places, firewall),
+            Self::Child(_) | Self::Plugin(..) => Err(Error::msg("only bridges can be described")),
+        }
+    }
+
     /// Undoes a setup that succeeded.
     ///
     /// # Errors

@@ -174,6 +174,37 @@ impl Firewall {
     }
 }
 
+impl Firewall {
+    /// The steps of [`Self::setup`], one line each. Nothing is touched.
+    ///
+    /// # Errors
+    /// When the rules cannot be read, or `invalid host ip ...`.
+    pub fn describe_setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<Vec<String>> {
+        match &self.driver {
+            Driver::Nftables => nft::describe_setup(network, ports),
+            Driver::Firewalld(_) => Ok(vec!["host       rules by firewalld".to_owned()]),
+            Driver::None => Ok(Vec::new()),
+        }
+    }
+
+    /// The steps of [`Self::teardown`], one line each. Nothing is touched.
+    ///
+    /// # Errors
+    /// When the rules cannot be read.
+    pub fn describe_teardown(
+        &self,
+        network: &NetworkRules,
+        ports: &PortRules,
+        complete: bool,
+    ) -> Result<Vec<String>> {
+        match &self.driver {
+            Driver::Nftables => nft::describe_teardown(network, ports, complete),
+            Driver::Firewalld(_) => Ok(vec!["host       no more rules by firewalld".to_owned()]),
+            Driver::None => Ok(Vec::new()),
+        }
+    }
+}
+
 /// Makes all rules again from the state files below `config`. Whether there were any.
 ///
 /// # Errors

@@ -32,16 +32,16 @@ pub struct Request {
 
 /// What other networks have taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-struct Used {
+pub(crate) struct Used {
     /// Bridges.
     #[serde(default, deserialize_with = "null_is_empty")]
-    interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
     /// Networks: name and ID.
     #[serde(default, deserialize_with = "null_is_empty")]
-    names: Map<String>,
+    pub(crate) names: Map<String>,
     /// Subnets, of networks and of the host.
     #[serde(default, deserialize_with = "null_is_empty")]
-    subnets: Vec<IpNet>,
+    pub(crate) subnets: Vec<IpNet>,
 }
 
 /// How to choose what was left open.
@@ -60,11 +60,11 @@ struct Options {
 
 /// A pool of subnets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-struct Pool {
+pub(crate) struct Pool {
     /// All of it.
-    base: IpNet,
+    pub(crate) base: IpNet,
     /// The length of one subnet's prefix.
-    size: u32,
+    pub(crate) size: u32,
 }
 
 /// A list that was never filled is `null` in the caller's language.
@@ -89,22 +89,34 @@ pub struct Surroundings<'a> {
 
 pub(super) fn run(global: &Global) -> Result<()> {
     let request: Request = input::load(global.file.as_deref(), "network create")?;
+    let network = on_this_host(request, &global.plugin_directories)?;
+    print(&serde_json::to_string(&network)?);
+    Ok(())
+}
+
+/// Completes the definition of a network that somebody makes by hand. Its subnets must be unused, its bridge is called
+/// `prefix` and a number if it has no name.
+pub(crate) fn define(network: Network, used: Used, subnet_pools: Vec<Pool>, prefix: &str) -> Result<Network> {
+    let default_interface_name = Some(prefix.to_owned());
+    let options = Options { subnet_pools, default_interface_name, check_used_subnets: true };
+    on_this_host(Request { network, used, options }, &[])
+}
+
+fn on_this_host(request: Request, plugin_directories: &[OsString]) -> Result<Network> {
     let interfaces: Option<Vec<String>> = Netlink::open()
         .and_then(|mut netlink| netlink.interfaces())
         .inspect_err(|error| log::debug!("interfaces are not checked: {error}"))
         .ok()
         .map(|list| list.into_iter().map(|interface| interface.name).collect());
-    let network = complete(
+    complete(
         request,
         &Surroundings {
             interfaces: interfaces.as_deref(),
-            plugin_directories: &global.plugin_directories,
+            plugin_directories,
             random: || slipway_host::random::bytes().unwrap_or_default(),
             now: slipway_host::clock::since_1970(),
         },
-    )?;
-    print(&serde_json::to_string(&network)?);
-    Ok(())
+    )
 }
 
 /// Completes a definition.

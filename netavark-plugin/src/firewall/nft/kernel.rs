@@ -51,6 +51,14 @@ pub(super) fn change(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) ->
     Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))
 }
 
+/// The steps that [`change`] would take now.
+pub(super) fn preview(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<Step>> {
+    let mut socket = Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))?;
+    let mut changes = Plan::new(read(&mut socket, wanted).map_err(unreadable)?);
+    plan(&mut changes)?;
+    Ok(changes.into_steps())
+}
+
 fn unreadable(errno: Errno) -> Error {
     let text = std::io::Error::from(errno);
     Error::msg(format!("nftables error: could not get the current ruleset from the kernel: {text}"))

@@ -27,36 +27,69 @@ mod wire;
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
 pub(super) use fuzz::{fuzz, seeds};
-use plan::Wanted;
+use plan::{Plan, Wanted};
 
 /// Adds the rules of a network that are missing, and those of a container's ports.
 pub(super) fn setup(network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    kernel::change(&to_add(network, ports), |plan| add(plan, network, ports))
+}
+
+/// The steps of [`setup`] as lines, each a command of nft(8) for our table.
+pub(super) fn describe_setup(network: &NetworkRules, ports: &PortRules) -> Result<Vec<String>> {
+    described(&to_add(network, ports), |plan| add(plan, network, ports))
+}
+
+fn to_add(network: &NetworkRules, ports: &PortRules) -> Wanted {
     let mut wanted = Wanted::default();
     network::look_to_add(network, &mut wanted);
     ports::look_to_add(ports, false, &mut wanted);
-    kernel::change(&wanted, |plan| {
-        network::add(plan, network);
-        ports::add(plan, ports, false)
-    })
+    wanted
+}
+
+fn add(plan: &mut Plan, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    network::add(plan, network);
+    ports::add(plan, ports, false)
+}
+
+fn described(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<String>> {
+    let steps = kernel::preview(wanted, plan)?;
+    Ok(steps.iter().map(|step| format!("host       nft [inet netavark] {step}")).collect())
 }
 
 /// Removes the rules of a container's ports and, with the last container (`complete`), those of the network.
 pub(super) fn teardown(network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+    let wanted = to_remove(network, ports, complete);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    kernel::change(&wanted, |plan| remove(plan, network, ports, complete))
+}
+
+/// The steps of [`teardown`] as lines.
+pub(super) fn describe_teardown(
+    network: &NetworkRules,
+    ports: &PortRules,
+    complete: bool,
+) -> Result<Vec<String>> {
+    let wanted = to_remove(network, ports, complete);
+    described(&wanted, |plan| remove(plan, network, ports, complete))
+}
+
+fn to_remove(network: &NetworkRules, ports: &PortRules, complete: bool) -> Wanted {
     let mut wanted = Wanted::default();
     ports::look_to_remove(ports, complete, &mut wanted);
     if complete {
         network::look_to_remove(network, &mut wanted);
     }
-    if wanted.is_empty() {
-        return Ok(());
+    wanted
+}
+
+fn remove(plan: &mut Plan, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+    ports::remove(plan, ports, complete);
+    if complete {
+        network::remove(plan, network);
     }
-    kernel::change(&wanted, |plan| {
-        ports::remove(plan, ports, complete);
-        if complete {
-            network::remove(plan, network);
-        }
-        Ok(())
-    })
+    Ok(())
 }
 
 /// Adds whatever is missing of all that was saved.
