@@ -34,6 +34,13 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Give an existing network namespace a network
     Attach(Box<AttachArgs>),
+    /// Named networks by hand: bridges that network namespaces join
+    #[command(disable_help_flag = true)]
+    Net {
+        /// up, down, show; `slipway net --help` tells more
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
     /// Behave as slirp4netns
     #[command(disable_help_flag = true)]
     Slirp4netns {

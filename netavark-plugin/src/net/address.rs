@@ -16,7 +16,10 @@ pub(super) fn choose(network: &Network, asked: &[IpAddr], taken: &BTreeSet<IpAdd
     for address in asked {
         let fits = network.subnets().iter().any(|subnet| is_host(subnet.subnet, *address));
         if !fits {
-            return Err(Error::msg(format!("{address} is no address for a member of network {}", network.name)));
+            return Err(Error::msg(format!(
+                "{address} is no address for a member of network {}",
+                network.name
+            )));
         }
         if taken.contains(address) {
             return Err(Error::msg(format!("{address} is taken on network {}", network.name)));
@@ -84,7 +87,8 @@ mod tests {
         assert_eq!(choose(&network, &[], &none).unwrap(), addresses(&["198.51.100.2", "2001:db8::2"]));
         let taken = addresses(&["198.51.100.2", "198.51.100.3", "2001:db8::2"]).into_iter().collect();
         assert_eq!(choose(&network, &[], &taken).unwrap(), addresses(&["198.51.100.4", "2001:db8::3"]));
-        let full = addresses(&["198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5", "198.51.100.6"]);
+        let full =
+            addresses(&["198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5", "198.51.100.6"]);
         let error = choose(&network, &[], &full.into_iter().collect()).unwrap_err();
         assert_eq!(error.to_string(), "subnet 198.51.100.0/29 has no free address left");
     }
@@ -95,7 +99,9 @@ mod tests {
         let taken = addresses(&["198.51.100.9"]).into_iter().collect();
         let asked = addresses(&["198.51.100.200"]);
         assert_eq!(choose(&network, &asked, &taken).unwrap(), asked);
-        for bad in ["198.51.100.0", "198.51.100.255", "198.51.100.1", "198.51.100.9", "203.0.113.1", "2001:db8::1"] {
+        for bad in
+            ["198.51.100.0", "198.51.100.255", "198.51.100.1", "198.51.100.9", "203.0.113.1", "2001:db8::1"]
+        {
             assert!(choose(&network, &addresses(&[bad]), &taken).is_err(), "{bad}");
         }
     }

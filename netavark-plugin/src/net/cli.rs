@@ -152,14 +152,29 @@ mod tests {
     #[test]
     fn the_commands_parse() {
         let up = Cli::try_parse_from([
-            "slipway net", "up", "blue", "web", "-6", "--subnet", "198.51.100.0/24", "-p", "8080:80", "-o", "mtu=1400",
+            "slipway net",
+            "up",
+            "blue",
+            "web",
+            "-6",
+            "--subnet",
+            "198.51.100.0/24",
+            "-p",
+            "8080:80",
+            "-o",
+            "mtu=1400",
         ])
         .unwrap();
         let Command::Up(up) = up.command else { panic!("not up") };
         assert_eq!((up.network.as_str(), up.namespace.to_str()), ("blue", Some("web")));
         assert_eq!(up.definition.option, [("mtu".to_owned(), "1400".to_owned())]);
         assert!(up.definition.ipv6 && !up.dry_run);
-        for bad in [&["up", "blue"][..], &["up", "blue", "web", "-o", "mtu"], &["down"], &["up", "b", "w", "--ip", "x"]] {
+        for bad in [
+            &["up", "blue"][..],
+            &["up", "blue", "web", "-o", "mtu"],
+            &["down"],
+            &["up", "b", "w", "--ip", "x"],
+        ] {
             assert!(Cli::try_parse_from(["slipway net"].iter().chain(bad)).is_err(), "{bad:?}");
         }
         assert!(Cli::try_parse_from(["slipway net", "show", "--json", "--state", "/tmp/x"]).is_ok());

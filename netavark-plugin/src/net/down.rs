@@ -3,11 +3,11 @@
 //! Whatever fails, the rest is done, and all failures are told. A member stays on record until nothing of it is
 //! left, so that `down` can be tried again.
 
+use super::Surroundings;
 use super::cli::Down;
 use super::member::Namespace;
 use super::state::{Member, Record, Records};
 use super::up::{disconnect, request, where_it_is};
-use super::Surroundings;
 use crate::commands::teardown;
 use crate::error::{Error, Errors, Result};
 use std::ffi::OsStr;
@@ -46,10 +46,8 @@ fn leaving(record: &Record, namespace: Option<&OsStr>) -> Result<Vec<Member>> {
     let found = record.members.iter().find(|member| member.namespace == namespace.path);
     match found {
         Some(member) => Ok(vec![member.clone()]),
-        None => Err(Error::msg(format!(
-            "{} is not on network {}",
-            namespace.path.display(),
-            record.network.name
-        ))),
+        None => {
+            Err(Error::msg(format!("{} is not on network {}", namespace.path.display(), record.network.name)))
+        }
     }
 }

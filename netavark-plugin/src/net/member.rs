@@ -25,7 +25,9 @@ impl Namespace {
     /// A word of digits is a process, one with a slash a path, any other a name.
     pub(super) fn of(word: &OsStr) -> Result<Self> {
         let text = word.to_str();
-        if let Some(text) = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())) {
+        if let Some(text) =
+            text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        {
             return Ok(Self { path: format!("/proc/{text}/ns/net").into(), name: format!("process-{text}") });
         }
         let path = Path::new(word);

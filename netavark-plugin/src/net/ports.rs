@@ -30,7 +30,13 @@ impl FromStr for Publish {
             return Err(format!("{outside} and {inside} are not equally many ports"));
         }
         let host_ip = host_ip.map(|ip| ip.to_string()).unwrap_or_default();
-        Ok(Self(PortMapping { container_port, host_port, host_ip, protocol: protocol.to_owned(), range: count }))
+        Ok(Self(PortMapping {
+            container_port,
+            host_port,
+            host_ip,
+            protocol: protocol.to_owned(),
+            range: count,
+        }))
     }
 }
 
@@ -76,8 +82,23 @@ mod tests {
     #[test]
     fn what_makes_no_sense() {
         for bad in [
-            "", ":", "80", ":80", "80:", "0:80", "80:0", "65536:1", "+1:1", "2-1:2-1", "1-2:1", "x:80:80", "::1:80:80",
-            "80:80/icmp", "80:80/", "[198.51.100.7]:1:1", "1:2:3:4",
+            "",
+            ":",
+            "80",
+            ":80",
+            "80:",
+            "0:80",
+            "80:0",
+            "65536:1",
+            "+1:1",
+            "2-1:2-1",
+            "1-2:1",
+            "x:80:80",
+            "::1:80:80",
+            "80:80/icmp",
+            "80:80/",
+            "[198.51.100.7]:1:1",
+            "1:2:3:4",
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

@@ -13,11 +13,8 @@ pub(super) fn run(records: &Records, name: Option<&str>, json: bool) -> Result<(
         }
         None => records.all()?,
     };
-    let text = if json {
-        serde_json::to_string_pretty(&list)? + "\n"
-    } else {
-        text(&list).unwrap_or_default()
-    };
+    let text =
+        if json { serde_json::to_string_pretty(&list)? + "\n" } else { text(&list).unwrap_or_default() };
     // A reader that has gone away does not want the rest.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())

@@ -93,7 +93,9 @@ impl Records {
     pub(super) fn all(&self) -> Result<Vec<Record>> {
         let entries = match std::fs::read_dir(&self.directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("directory of records {}", self.directory.display()))?,
+            entries => {
+                entries.with_context(|| format!("directory of records {}", self.directory.display()))?
+            }
         };
         let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         let mut names: Vec<_> = paths

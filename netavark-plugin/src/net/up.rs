@@ -37,7 +37,11 @@ pub(super) fn run(surroundings: &Surroundings<'_>, up: &Up) -> Result<()> {
         return Err(Error::msg(format!("{} is on network {} already", namespace.path.display(), up.network)));
     }
     if record.members.len() >= address::MEMBERS {
-        return Err(Error::msg(format!("network {} has {} members, which is the limit", up.network, address::MEMBERS)));
+        return Err(Error::msg(format!(
+            "network {} has {} members, which is the limit",
+            up.network,
+            address::MEMBERS
+        )));
     }
     let member = Member {
         number,
@@ -81,10 +85,15 @@ pub(super) fn run(surroundings: &Surroundings<'_>, up: &Up) -> Result<()> {
 
 /// Says what the namespace has got, and what is left to the user.
 fn tell(network: &Network, member: &Member) {
-    let addresses: Vec<_> = member.options.ips().iter().map(|address| with_length(network, *address)).collect();
+    let addresses: Vec<_> =
+        member.options.ips().iter().map(|address| with_length(network, *address)).collect();
     println!("{}: {} {}", member.name, member.options.interface_name, addresses.join(" "));
-    let gateways: Vec<_> =
-        network.subnets().iter().filter_map(|subnet| subnet.gateway).map(|gateway| gateway.to_string()).collect();
+    let gateways: Vec<_> = network
+        .subnets()
+        .iter()
+        .filter_map(|subnet| subnet.gateway)
+        .map(|gateway| gateway.to_string())
+        .collect();
     if network.dns_enabled && !gateways.is_empty() {
         println!("nameserver {} (for resolv.conf(5); names end in .dns.podman)", gateways.join(", "));
     }
@@ -142,7 +151,8 @@ fn define(up: &Up, records: &Records) -> Result<Network> {
         names: others.iter().map(|other| (other.network.name.clone(), other.network.id.clone())).collect(),
         subnets: used_subnets(&others)?,
     };
-    let pools = POOLS.iter().filter_map(|base| Some(Pool { base: base.parse().ok()?, size: POOL_SIZE })).collect();
+    let pools =
+        POOLS.iter().filter_map(|base| Some(Pool { base: base.parse().ok()?, size: POOL_SIZE })).collect();
     create::define(network, used, pools, BRIDGE)
 }
 

@@ -5,6 +5,7 @@
 //! Whatever goes wrong before that ends in one line on stderr that says what to do.
 
 pub mod attach;
+mod net;
 pub mod network;
 pub mod report;
 pub mod run;
@@ -46,6 +47,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Attach(args) => attach::main(&args),
         // The caller has looked for it already; this is for options in front of the word.
+        Command::Net { args } => net::main(&args),
         Command::Slirp4netns { args } => crate::slirp4netns::run::main("slipway slirp4netns", &args),
         Command::Version => {
             let _ = writeln!(
