@@ -10,9 +10,8 @@
 //! only make rules that are wanted. A restore holds the lock for as long as it works: [`Saved`] has it.
 
 use super::rules::{NetworkRules, PortRules};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -55,20 +54,27 @@ impl State {
                 .with_context(|| format!("create firewall config dir {directory:?}"))?;
         }
         let path = self.directory.join("firewall-driver");
-        fs::write(&path, driver).with_context(|| format!("create firewall-driver file {path:?}"))?;
+        if !fs::read(&path).is_ok_and(|old| old == driver.as_bytes()) {
+            self.write(&path, driver.as_bytes())
+                .with_context(|| format!("create firewall-driver file {path:?}"))?;
+        }
         let path = self.network_file(ports);
-        let new = match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => write(file, network).map(|()| true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error.into()),
-        };
-        let new = new.with_context(|| format!("create network config {path:?}"))?;
+        let new = !path.exists();
+        if new {
+            let text = serde_json::to_vec(network)?;
+            self.write(&path, &text).with_context(|| format!("create network config {path:?}"))?;
+        }
         let path = self.port_file(ports);
-        File::create(&path)
-            .map_err(Error::from)
-            .and_then(|file| write(file, ports))
-            .with_context(|| format!("create port config {path:?}"))?;
+        let text = serde_json::to_vec(ports)?;
+        self.write(&path, &text).with_context(|| format!("create port config {path:?}"))?;
         Ok(new)
+    }
+
+    /// Writes a file whole or not at all: whoever is killed half-way must not leave what no restore understands.
+    fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        let fresh = self.directory.join("firewall-state.new");
+        fs::write(&fresh, text)?;
+        fs::rename(&fresh, path)
     }
 
     /// Forgets what is about to be torn down; the network only with its last container.
@@ -129,13 +135,6 @@ impl State {
     fn port_file(&self, ports: &PortRules) -> PathBuf {
         self.ports().join(format!("{}_{}", ports.network_id, ports.container_id))
     }
-}
-
-fn write(file: File, value: &impl Serialize) -> Result<()> {
-    // One write call, so that a reader of another version never sees half a file.
-    let text = serde_json::to_vec(value)?;
-    io::Write::write_all(&mut { file }, &text)?;
-    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

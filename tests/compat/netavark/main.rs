@@ -1,7 +1,7 @@
 //! The netavark contract, seen from outside: the binary under its drop-in name on a machine of its own.
 //!
-//! Numbered by area as in the contract: commands and errors, bridges, macvlan and ipvlan, firewall, DNS hand-over, and
-//! what a killed process leaves behind. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
+//! Numbered by area as in the contract: commands and errors, bridges, macvlan and ipvlan, firewall, DNS hand-over,
+//! what a killed process leaves behind, signals, and plugins. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
 //! the original (`SLIPWAY_NETAVARK_BINARY=/usr/lib/podman/netavark`), which proves the tests; what the original does
 //! not do, or does wrong, is tested with ours only and says so.
 
@@ -14,6 +14,8 @@ mod t04_firewall;
 mod t05_ports;
 mod t06_dns;
 mod t07_killed;
+mod t08_signals;
+mod t09_plugins;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {

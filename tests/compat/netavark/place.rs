@@ -120,6 +120,9 @@ impl Host {
             let left = std::fs::read_dir(self.config.join(dir)).map_or(0, Iterator::count);
             assert_eq!(left, 0, "{dir}");
         }
+        if let Ok(driver) = std::fs::read_to_string(self.config.join("firewall/firewall-driver")) {
+            assert!(["nftables", "firewalld", "none"].contains(&driver.as_str()), "{driver:?}");
+        }
         let names = self.config.join("aardvark-dns");
         let left: Vec<_> = std::fs::read_dir(names).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
