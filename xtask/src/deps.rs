@@ -46,6 +46,12 @@ pub(crate) const ALL: &[Need] = &[
     ("rootlesskit", "rootlesskit"),
     ("ss", "iproute2"),
     ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("getent", "libc-bin"),
+    ("host", "bind9-host"),
+    // Not on anybody's search path: the other halves of the pairs that Podman runs.
+    ("/usr/lib/podman/netavark", "netavark"),
+    ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
 ];
 
 /// What the bench compares with, on top of [`ALL`].
