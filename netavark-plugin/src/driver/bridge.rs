@@ -294,10 +294,9 @@ impl<'a> Bridge<'a> {
         let Some(bridge) = &links.bridge else { return leaving };
         let listed = netlink.ports(bridge.index).context("failed to get bridge ports");
         let Some(ports) = errors.note(listed) else { return leaving };
-        let other_end = links.inside.as_ref().and_then(|inside| inside.linked);
         let mut others = 0_usize;
         for port in ports {
-            if Some(port.index) == other_end && port.kind.as_deref() == Some("veth") {
+            if links.inside.as_ref().is_some_and(|inside| is_pair(inside, &port)) {
                 leaving.port = true;
                 links.port = Some(port);
             } else {
@@ -307,6 +306,14 @@ impl<'a> Bridge<'a> {
         leaving.complete = plan.managed && others == 0 && bridge.kind.as_deref() == Some("bridge");
         leaving
     }
+}
+
+/// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself: both
+/// must name the other.
+fn is_pair(inside: &Interface, port: &Interface) -> bool {
+    port.kind.as_deref() == Some("veth")
+        && inside.linked == Some(port.index)
+        && port.linked == Some(inside.index)
 }
 
 /// Checks the request.
