@@ -22,6 +22,8 @@ pub use state::{Saved, State};
 
 use crate::error::{Context, Error, Errors, Result};
 use firewalld::Neighbour;
+use slipway_host::netlink::netfilter::Netfilter;
+use std::cell::RefCell;
 use std::path::Path;
 
 /// The log target that callers look for.
@@ -74,12 +76,12 @@ impl Driver {
         }
     }
 
-    fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    fn setup(&self, socket: &mut Netfilter, network: &NetworkRules, ports: &PortRules) -> Result<()> {
         match self {
             Self::Nftables => {
                 let mut neighbour = Neighbour::find();
                 neighbour.as_mut().map_or(Ok(()), |firewalld| firewalld.check(ports))?;
-                nft::setup(network, ports)?;
+                nft::setup(socket, network, ports)?;
                 if let Some(mut firewalld) = neighbour {
                     firewalld.trust(network);
                 }
@@ -90,13 +92,19 @@ impl Driver {
         }
     }
 
-    fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+    fn teardown(
+        &self,
+        socket: &mut Netfilter,
+        network: &NetworkRules,
+        ports: &PortRules,
+        complete: bool,
+    ) -> Result<()> {
         match self {
             Self::Nftables => {
                 if complete && let Some(mut firewalld) = Neighbour::find() {
                     firewalld.distrust(network);
                 }
-                nft::teardown(network, ports, complete)
+                nft::teardown(socket, network, ports, complete)
             }
             Self::Firewalld(firewalld) => firewalld.teardown(network, ports, complete),
             Self::None => Ok(()),
@@ -106,7 +114,7 @@ impl Driver {
     fn restore(&self, saved: &Saved) -> Result<()> {
         match self {
             Self::Nftables => {
-                nft::restore(saved)?;
+                nft::restore(&mut open()?, saved)?;
                 if let Some(mut firewalld) = Neighbour::find() {
                     saved.networks.iter().for_each(|network| firewalld.trust(network));
                 }
@@ -123,6 +131,8 @@ impl Driver {
 pub struct Firewall {
     driver: Driver,
     state: Option<State>,
+    /// Opened when it is needed, and kept: closing it after rules were removed takes long, see [`nft`].
+    socket: RefCell<Option<Netfilter>>,
 }
 
 impl Firewall {
@@ -132,7 +142,7 @@ impl Firewall {
     /// See [`Driver::named`].
     pub fn select(driver: Option<&str>, config: &Path, rootless: bool) -> Result<Self> {
         let state = (!rootless).then(|| State::new(config));
-        Ok(Self { driver: Driver::named(driver)?, state })
+        Ok(Self { driver: Driver::named(driver)?, state, socket: RefCell::new(None) })
     }
 
     /// Makes the rules of a network that are missing, and those of a container's ports. After an error nothing of it
@@ -141,15 +151,36 @@ impl Firewall {
     /// # Errors
     /// `nftables error: ...`, `DBus error: ...`, or of the state files; `invalid host ip ...`.
     pub fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
-        self.save_and_set_up(network, ports)?;
-        stale::forget_unpublished(ports);
-        Ok(())
+        if matches!(self.driver, Driver::None) {
+            let state = self.state.as_ref();
+            return state.map_or(Ok(()), |state| state.save(self.driver.name(), network, ports).map(drop));
+        }
+        self.with_socket(|socket| {
+            self.save_and_set_up(socket, network, ports)?;
+            stale::forget_unpublished(socket, ports);
+            Ok(())
+        })
     }
 
-    fn save_and_set_up(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
-        let Some(state) = &self.state else { return self.driver.setup(network, ports) };
+    /// Does something with the socket, which then stays open until the end.
+    fn with_socket(&self, work: impl FnOnce(&mut Netfilter) -> Result<()>) -> Result<()> {
+        let mut place = self.socket.borrow_mut();
+        let socket = match &mut *place {
+            Some(socket) => socket,
+            empty => empty.insert(open()?),
+        };
+        work(socket)
+    }
+
+    fn save_and_set_up(
+        &self,
+        socket: &mut Netfilter,
+        network: &NetworkRules,
+        ports: &PortRules,
+    ) -> Result<()> {
+        let Some(state) = &self.state else { return self.driver.setup(socket, network, ports) };
         let new_network = state.save(self.driver.name(), network, ports)?;
-        let result = self.driver.setup(network, ports);
+        let result = self.driver.setup(socket, network, ports);
         if result.is_err()
             && let Err(error) = state.forget(ports, new_network)
         {
@@ -168,8 +199,13 @@ impl Firewall {
         if let Some(state) = &self.state {
             errors.note(state.forget(ports, complete));
         }
-        errors.note(self.driver.teardown(network, ports, complete));
-        stale::forget_published(ports);
+        if !matches!(self.driver, Driver::None) {
+            errors.note(self.with_socket(|socket| {
+                let result = self.driver.teardown(socket, network, ports, complete);
+                stale::forget_published(socket, ports);
+                result
+            }));
+        }
         errors.finish()
     }
 }
@@ -203,6 +239,10 @@ impl Firewall {
             Driver::None => Ok(Vec::new()),
         }
     }
+}
+
+fn open() -> Result<Netfilter> {
+    Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))
 }
 
 /// Makes all rules again from the state files below `config`. Whether there were any.

@@ -19,9 +19,9 @@ use std::net::IpAddr;
 const UDP: u8 = 17;
 
 /// At setup: those that came to a published port of this host and lead elsewhere.
-pub(super) fn forget_unpublished(ports: &PortRules) {
+pub(super) fn forget_unpublished(socket: &mut Netfilter, ports: &PortRules) {
     let mut own: Option<Vec<IpAddr>> = None;
-    forget(ports, |connection, mapping, container| {
+    forget(socket, ports, |connection, mapping, container| {
         let asked = connection.original.1.ip();
         // A port number says little: a query of ours to somebody else's port 53 must not be forgotten.
         connection.reply.0.ip() != container
@@ -32,17 +32,20 @@ pub(super) fn forget_unpublished(ports: &PortRules) {
 }
 
 /// At teardown: those that lead to the container.
-pub(super) fn forget_published(ports: &PortRules) {
-    forget(ports, |connection, _, container| connection.reply.0.ip() == container);
+pub(super) fn forget_published(socket: &mut Netfilter, ports: &PortRules) {
+    forget(socket, ports, |connection, _, container| connection.reply.0.ip() == container);
 }
 
-fn forget(ports: &PortRules, mut stale: impl FnMut(&Connection, &PortMapping, IpAddr) -> bool) {
+fn forget(
+    socket: &mut Netfilter,
+    ports: &PortRules,
+    mut stale: impl FnMut(&Connection, &PortMapping, IpAddr) -> bool,
+) {
     let udp: Vec<_> = ports.ports().iter().filter(|mapping| mapping.protocol == "udp").collect();
     if udp.is_empty() {
         return;
     }
     let mut forget_all = || -> Result<(), Errno> {
-        let mut socket = Netfilter::open().map_err(|error| error.errno().unwrap_or(Errno::EIO))?;
         for (container, _) in ports.addresses() {
             for connection in socket.connections(container.is_ipv6(), UDP)? {
                 let concerned = |mapping: &PortMapping| {

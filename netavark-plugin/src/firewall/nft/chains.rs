@@ -71,6 +71,9 @@ pub(super) fn look_at_shared(wanted: &mut Wanted) {
     for chain in [FORWARD, POSTROUTING, PREROUTING, OUTPUT, SETMARK, ISOLATION_3] {
         wanted.rules(chain);
     }
+    for chain in [INPUT, DNAT] {
+        wanted.existence(chain);
+    }
 }
 
 /// Makes the table, the chains and the rules that all networks share, where they are missing. The rule that ends the

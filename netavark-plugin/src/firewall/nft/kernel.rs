@@ -4,6 +4,10 @@
 //! around nft(8)). The generation of all rules in the namespace is therefore asked for first and named in the
 //! transaction: when it has changed meanwhile, the kernel refuses, and everything is read and planned again.
 //!
+//! After a transaction that removes or changes something, closing **any** netfilter socket waits until the kernel has freed
+//! it, which takes an RCU grace period (10 to 20 ms). So the caller keeps the socket, and uses it for
+//! everything, until its other work is done; and no chain is added that is there already, for that would be a change.
+//!
 //! Source: Linux `net/netfilter/nf_tables_api.c`.
 
 use super::chains::{Base, TABLE};
@@ -16,7 +20,6 @@ use nix::errno::Errno;
 use slipway_host::netlink::netfilter::{
     Attributes, Batch, ListEvent, Netfilter, Refused, Request, attributes,
 };
-use std::cell::Cell;
 
 /// How often a plan is made again because somebody else changed rules in between.
 const ATTEMPTS: usize = 32;
@@ -26,26 +29,20 @@ const ATTEMPTS: usize = 32;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = CREATE | 0x800;
 
-thread_local! {
-    /// The socket of the last change. Closing it would wait until the kernel has freed what was deleted, ten milliseconds;
-    /// left open, that happens while the interfaces are deleted.
-    static LAST: Cell<Option<Netfilter>> = const { Cell::new(None) };
-}
-
 /// Reads what `wanted` says, lets `plan` write down the changes, and makes them, all or none.
-pub(super) fn change(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<()> {
-    let mut socket = Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))?;
+pub(super) fn change(
+    socket: &mut Netfilter,
+    wanted: &Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        let generation = generation(&mut socket).map_err(unreadable)?;
-        let mut changes = Plan::new(read(&mut socket, wanted).map_err(unreadable)?);
+        let generation = generation(socket).map_err(unreadable)?;
+        let mut changes = Plan::new(read(socket, wanted).map_err(unreadable)?);
         plan(&mut changes)?;
         let steps = changes.into_steps();
-        match commit(&mut socket, generation, &steps) {
+        match commit(socket, generation, &steps) {
             Err(Refused { errno: Errno::ERESTART, .. }) => {}
-            result => {
-                LAST.set(Some(socket));
-                return result.map_err(|refused| refusal(&steps, refused));
-            }
+            result => return result.map_err(|refused| refusal(&steps, refused)),
         }
     }
     Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))

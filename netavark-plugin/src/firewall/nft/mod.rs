@@ -28,10 +28,11 @@ use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
 pub(super) use fuzz::{fuzz, seeds};
 use plan::{Plan, Wanted};
+use slipway_host::netlink::netfilter::Netfilter;
 
 /// Adds the rules of a network that are missing, and those of a container's ports.
-pub(super) fn setup(network: &NetworkRules, ports: &PortRules) -> Result<()> {
-    kernel::change(&to_add(network, ports), |plan| add(plan, network, ports))
+pub(super) fn setup(socket: &mut Netfilter, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    kernel::change(socket, &to_add(network, ports), |plan| add(plan, network, ports))
 }
 
 /// The steps of [`setup`] as lines, each a command of nft(8) for our table.
@@ -57,12 +58,17 @@ fn described(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<
 }
 
 /// Removes the rules of a container's ports and, with the last container (`complete`), those of the network.
-pub(super) fn teardown(network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+pub(super) fn teardown(
+    socket: &mut Netfilter,
+    network: &NetworkRules,
+    ports: &PortRules,
+    complete: bool,
+) -> Result<()> {
     let wanted = to_remove(network, ports, complete);
     if wanted.is_empty() {
         return Ok(());
     }
-    kernel::change(&wanted, |plan| remove(plan, network, ports, complete))
+    kernel::change(socket, &wanted, |plan| remove(plan, network, ports, complete))
 }
 
 /// The steps of [`teardown`] as lines.
@@ -93,7 +99,7 @@ fn remove(plan: &mut Plan, network: &NetworkRules, ports: &PortRules, complete: 
 }
 
 /// Adds whatever is missing of all that was saved.
-pub(super) fn restore(saved: &Saved) -> Result<()> {
+pub(super) fn restore(socket: &mut Netfilter, saved: &Saved) -> Result<()> {
     let mut wanted = Wanted::default();
     for network in &saved.networks {
         network::look_to_add(network, &mut wanted);
@@ -104,7 +110,7 @@ pub(super) fn restore(saved: &Saved) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    kernel::change(&wanted, |plan| {
+    kernel::change(socket, &wanted, |plan| {
         saved.networks.iter().for_each(|network| network::add(plan, network));
         saved.ports.iter().try_for_each(|ports| ports::add(plan, ports, true))
     })

@@ -67,11 +67,11 @@ impl Ruleset {
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Make the table, unless it exists.
+    /// Make the table.
     Table,
-    /// Make a chain that the kernel calls at a hook, unless it exists.
+    /// Make a chain that the kernel calls at a hook.
     BaseChain(&'static Base),
-    /// Make a chain, unless it exists.
+    /// Make a chain.
     Chain(String),
     /// Put a rule behind the others of its chain.
     Append(String, Rule),
@@ -121,18 +121,27 @@ impl Plan {
         self.steps
     }
 
+    /// Makes the table, unless a chain of it was seen.
     pub(super) fn make_table(&mut self) {
-        self.steps.push(Step::Table);
+        if self.ruleset.chains.is_empty() {
+            self.steps.push(Step::Table);
+        }
     }
 
+    /// Makes a chain that the kernel calls, unless it was seen.
     pub(super) fn make_base_chain(&mut self, base: &'static Base) {
-        self.ruleset.chains.entry(base.name.to_owned()).or_default();
-        self.steps.push(Step::BaseChain(base));
+        if !self.has_chain(base.name) {
+            self.ruleset.chains.insert(base.name.to_owned(), Vec::new());
+            self.steps.push(Step::BaseChain(base));
+        }
     }
 
+    /// Makes a chain, unless it was seen.
     pub(super) fn make_chain(&mut self, chain: &str) {
-        self.ruleset.chains.entry(chain.to_owned()).or_default();
-        self.steps.push(Step::Chain(chain.to_owned()));
+        if !self.has_chain(chain) {
+            self.ruleset.chains.insert(chain.to_owned(), Vec::new());
+            self.steps.push(Step::Chain(chain.to_owned()));
+        }
     }
 
     /// Whether the chain exists.

@@ -31,6 +31,8 @@ pub(super) fn look_to_add(ports: &PortRules, restore: bool, wanted: &mut Wanted)
     for chain in ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)) {
         if restore {
             wanted.rules(chain);
+        } else {
+            wanted.existence(chain);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Against the real kernel: what `nft` prints of our rules, that they are the very rules that `nft` would have made, and
 //! what we make of those that others wrote.
 
-use super::fixtures::{in_new_namespace, mapping, network, nft, ports, table};
+use super::fixtures::{in_new_namespace, mapping, network, nft as command, ports, table};
+use crate::error::Result;
+use crate::firewall::nft;
 use crate::firewall::nft::wire::{SUBSYSTEM, family, message, object};
-use crate::firewall::nft::{restore, setup, teardown};
 use crate::firewall::{Firewall, NetworkRules, PortRules, State};
 use crate::spec::Compat;
 use crate::spec::validate::Isolation;
@@ -13,6 +14,18 @@ use std::io::Write as _;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+fn socket() -> Netfilter {
+    Netfilter::open().unwrap()
+}
+
+fn setup(network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    nft::setup(&mut socket(), network, ports)
+}
+
+fn teardown(network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+    nft::teardown(&mut socket(), network, ports, complete)
+}
 
 /// One of everything.
 fn everything() -> (NetworkRules, PortRules) {
@@ -72,9 +85,9 @@ fn expressions() -> Vec<Vec<u8>> {
 }
 
 fn load(text: &str) {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success());
+    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -87,7 +100,7 @@ fn the_kernel_holds_what_nft_would_have_made() {
         }
         setup(&network, &ports).unwrap();
         let (text, ours) = (table(), expressions());
-        nft(&["flush", "ruleset"]);
+        command(&["flush", "ruleset"]);
         load(&text);
         assert_eq!(table(), text);
         for (ours, theirs) in ours.iter().zip(&expressions()) {
@@ -129,7 +142,7 @@ fn a_table_that_has_gone_is_no_error() {
         let (network, ports) = everything();
         teardown(&network, &ports, true).unwrap();
         setup(&network, &ports).unwrap();
-        nft(&["delete", "table", "inet", "netavark"]);
+        command(&["delete", "table", "inet", "netavark"]);
         teardown(&network, &ports, false).unwrap();
         teardown(&network, &ports, true).unwrap();
     });
@@ -144,7 +157,9 @@ fn a_refusal_names_the_rule_and_leaves_nothing() {
         let before = table();
         let error = setup(&network, &ports).unwrap_err().to_string();
         assert!(
-            error.starts_with("nftables error: the kernel refused the ruleset at \"add chain OUTPUT {"),
+            error.starts_with(
+                "nftables error: the kernel refused the ruleset at \"insert rule NETAVARK-HOSTPORT-DNAT "
+            ),
             "{error}"
         );
         assert_eq!(table(), before);
@@ -162,11 +177,11 @@ fn everything_comes_back_after_a_flush() {
         assert!(!state.save("nftables", &network, &ports).unwrap());
         setup(&network, &ports).unwrap();
         let before = table();
-        nft(&["flush", "ruleset"]);
-        restore(&state.load().unwrap().unwrap()).unwrap();
+        command(&["flush", "ruleset"]);
+        nft::restore(&mut socket(), &state.load().unwrap().unwrap()).unwrap();
         assert_eq!(table(), before);
         // Without a flush nothing is added twice.
-        restore(&state.load().unwrap().unwrap()).unwrap();
+        nft::restore(&mut socket(), &state.load().unwrap().unwrap()).unwrap();
         assert_eq!(table(), before);
         state.forget(&ports, true).unwrap();
         assert!(state.load().unwrap().unwrap().networks.is_empty());
