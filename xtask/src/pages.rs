@@ -1,14 +1,16 @@
 //! Man pages of the programs that have a package of their own. Those of `slipway` and its names are made in `slirp_compat::docs`,
 //! whose model and writers serve here too.
 
+use clap::CommandFactory as _;
 use slipway_dns::server::args::{FLAGS, Flag, Key};
-use slirp_compat::docs::model::{Block, Offer, Opt, Page};
+use slipway_netavark::cli::Cli as NetavarkCli;
+use slirp_compat::docs::model::{Block, Offer, Opt, Page, options_of_command};
 
 use Block::{Code, Term, Text};
 
 /// All pages.
 pub(crate) fn all() -> Vec<Page> {
-    vec![aardvark_dns()]
+    vec![aardvark_dns(), netavark()]
 }
 
 fn option(flag: &Flag) -> Opt {
@@ -140,6 +142,110 @@ fn aardvark_dns() -> Page {
             ),
         ],
         see_also: &["podman-network(1)", "containers.conf(5)", "resolv.conf(5)"],
+    }
+}
+
+fn netavark() -> Page {
+    Page {
+        name: "netavark",
+        section: 8,
+        command: "netavark",
+        about: "connects containers to networks",
+        synopsis: vec![
+            "[OPTION]... setup|teardown NETNS_PATH".into(),
+            "[OPTION]... update NETWORK_NAME --network-dns-servers LIST".into(),
+            "[OPTION]... create".into(),
+            "[OPTION]... dhcp-proxy|firewall-reload|firewalld-reload|version".into(),
+        ],
+        description: &[
+            Text(
+                "Called by a container engine: makes bridges, interfaces, addresses, routes and firewall rules for one container, \
+                 hands its names to aardvark-dns(8), and undoes all of it. What is wanted comes as JSON on standard input; the \
+                 answer goes to standard output.",
+            ),
+            Text(
+                "Command line, JSON, files and rules are those of netavark 1.17 and 2.1, so that it can take the place of either: \
+                 containers.conf(5) names the directory in helper_binaries_dir. Containers that the original has set up are torn down by \
+                 this one, and the other way round.",
+            ),
+            Term("netavark setup NETNS_PATH", "connects a container to all its networks, or to none."),
+            Term(
+                "netavark teardown NETNS_PATH",
+                "disconnects it. What is gone already is passed over; all that failed is reported at the end. SIGTERM and SIGINT wait.",
+            ),
+            Term("netavark update NETWORK_NAME", "changes the DNS servers of a network in use."),
+            Term("netavark create", "completes and checks the definition of a new network."),
+            Term("netavark dhcp-proxy", "gets and renews DHCP leases for containers; started by its socket."),
+            Term("netavark firewall-reload", "makes all rules again after the rule set was flushed."),
+            Term("netavark firewalld-reload", "does so now and whenever firewalld is reloaded, for ever."),
+            Term("netavark version", "prints what this build is, as JSON."),
+        ],
+        options: options_of_command(&NetavarkCli::command()),
+        sections: &[
+            (
+                "TWO CONTRACTS",
+                &[
+                    Text(
+                        "Podman 5 sends the networks as an object and is served by the defaults of netavark 1.17; Podman 6 sends an array and is served by \
+                         those of 2.1. They differ in three things:",
+                    ),
+                    Term(
+                        "isolation of bridge networks",
+                        "none in 1.17, strict in 2.1, unless the option isolate is given.",
+                    ),
+                    Term(
+                        "metric of macvlan and ipvlan routes",
+                        "100 in 1.17, 99 in 2.1, unless the option metric is given.",
+                    ),
+                    Term(
+                        "static addresses",
+                        "the first for the first subnet, and so on, in 1.17; each for the subnet that contains it in 2.1.",
+                    ),
+                ],
+            ),
+            (
+                "ENVIRONMENT",
+                &[
+                    Term(
+                        "NETAVARK_COMPAT",
+                        "1 or 2: serve by that contract whatever the request looks like.",
+                    ),
+                    Term("NETAVARK_DNS_PORT", "the port of the DNS server, 53 if not set."),
+                    Term("NETAVARK_FW", "the firewall driver, if the option does not name one."),
+                    Term(
+                        "RUST_LOG",
+                        "what is written to standard error: a level (error, warn, info, debug, trace), or parts such as \
+                         netavark::firewall=debug. Errors only, if not set.",
+                    ),
+                ],
+            ),
+            (
+                "FILES",
+                &[
+                    Term("DIR/aardvark-dns/", "what the DNS server serves; see aardvark-dns(8)."),
+                    Term(
+                        "DIR/firewall/",
+                        "what the rules were made from, for firewall-reload. Not when rootless.",
+                    ),
+                    Term(
+                        "/run/sysctl.d/10-netavark-BRIDGE.conf",
+                        "settings of a bridge, where systemd runs.",
+                    ),
+                ],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    Term("0", "done;"),
+                    Term(
+                        "1",
+                        "not done, and the reason is on standard output: an object with the one key error;",
+                    ),
+                    Term("2", "the command line makes no sense."),
+                ],
+            ),
+        ],
+        see_also: &["aardvark-dns(8)", "slipway(1)", "podman-network(1)", "nft(8)"],
     }
 }
 
