@@ -110,16 +110,32 @@ fn local(
 ) -> bool {
     let answer = |out| AnswerBuilder::new(query, Rcode::NOERROR, limit, out);
     match query.record_type() {
-        RecordType::A if asker.knows(key) => {
+        RecordType::A => {
+            let mut found = asker.addresses(key).peekable();
+            if found.peek().is_none() {
+                return false;
+            }
             let mut answer = answer(out);
-            let v4 = || asker.addresses(key).flat_map(|a| &a.v4);
-            rotate(v4, turn, |address| answer.record(RecordType::A, TTL, &address.octets()));
+            let record = |address: &Ipv4Addr| answer.record(RecordType::A, TTL, &address.octets());
+            if turn == 0 {
+                found.flat_map(|a| &a.v4).for_each(record);
+            } else {
+                rotate(|| asker.addresses(key).flat_map(|a| &a.v4), turn, record);
+            }
             answer.finish();
         }
-        RecordType::AAAA if asker.knows(key) => {
+        RecordType::AAAA => {
+            let mut found = asker.addresses(key).peekable();
+            if found.peek().is_none() {
+                return false;
+            }
             let mut answer = answer(out);
-            let v6 = || asker.addresses(key).flat_map(|a| &a.v6);
-            rotate(v6, turn, |address| answer.record(RecordType::AAAA, TTL, &address.octets()));
+            let record = |address: &Ipv6Addr| answer.record(RecordType::AAAA, TTL, &address.octets());
+            if turn == 0 {
+                found.flat_map(|a| &a.v6).for_each(record);
+            } else {
+                rotate(|| asker.addresses(key).flat_map(|a| &a.v6), turn, record);
+            }
             answer.finish();
         }
         RecordType::PTR => {
@@ -137,10 +153,7 @@ fn local(
 
 /// Visits all items, beginning with item `turn` modulo their number.
 fn rotate<I: Iterator>(items: impl Fn() -> I, turn: u32, mut each: impl FnMut(I::Item)) {
-    let start = match usize::try_from(turn) {
-        Ok(0) | Err(_) => 0,
-        Ok(turn) => turn % items().count().max(1),
-    };
+    let start = usize::try_from(turn).map_or(0, |turn| turn % items().count().max(1));
     items().skip(start).for_each(&mut each);
     items().take(start).for_each(each);
 }

@@ -82,6 +82,10 @@ impl QueryName {
         (!self.ambiguous).then(|| self.text())
     }
 
+    fn clear(&mut self) {
+        self.len = 0;
+    }
+
     fn push(&mut self, label: &[u8]) -> Result<(), Malformed> {
         let end = self.len + label.len() + 1;
         // The wire form is longer by one: the length of the root.
@@ -143,30 +147,36 @@ impl<'m> Query<'m> {
             return Err(Malformed::NotAQuery);
         }
         let counts = header.counts;
-        let (mut name, mut record_type, mut class) = (QueryName::ROOT, RecordType::A, CLASS_IN);
+        // Filled in place: the name is by far the largest part, and copying it is what a query would cost most.
+        let mut query = Self {
+            bytes,
+            questions: counts.queries,
+            name: QueryName::ROOT,
+            record_type: RecordType::A,
+            class: CLASS_IN,
+            questions_end: 0,
+            opt: None,
+        };
         for number in 0..counts.queries {
             if number == 0 {
-                name = reader.name()?;
+                reader.name(&mut query.name)?;
+                (query.record_type, query.class) = (RecordType(reader.u16()?), reader.u16()?);
             } else {
                 reader.skip_name()?;
-            }
-            let (kind, of) = (reader.u16()?, reader.u16()?);
-            if number == 0 {
-                (record_type, class) = (RecordType(kind), of);
+                reader.skip(4)?;
             }
         }
-        let questions_end = reader.index();
+        query.questions_end = reader.index();
         for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
             reader.record()?;
         }
-        let mut opt = None;
         for _ in 0..counts.additionals {
             let record = reader.record()?;
-            if record.record_type == RecordType::OPT && opt.is_none() {
-                opt = Some(record.range);
+            if record.record_type == RecordType::OPT && query.opt.is_none() {
+                query.opt = Some(record.range);
             }
         }
-        Ok(Self { bytes, questions: counts.queries, name, record_type, class, questions_end, opt })
+        Ok(query)
     }
 
     /// The message.

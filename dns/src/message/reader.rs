@@ -67,17 +67,20 @@ impl<'m> Reader<'m> {
         Ok(self.decoder.read_slice(len)?.unverified(/* opaque */))
     }
 
-    /// A name that is not compressed.
-    pub(super) fn name(&mut self) -> Result<QueryName, Malformed> {
-        let mut name = QueryName { len: 0, ..QueryName::ROOT };
-        loop {
-            match self.byte()? {
-                0 if name.len == 0 => return Ok(QueryName::ROOT),
-                0 => return Ok(name),
-                len if len & POINTER != 0 => return Err(Malformed::Name),
-                len => name.push(self.skip(usize::from(len))?)?,
-            }
+    /// Reads a name that is not compressed into `name`, which is the root so far.
+    pub(super) fn name(&mut self, name: &mut QueryName) -> Result<(), Malformed> {
+        let mut len = self.byte()?;
+        if len > 0 {
+            name.clear();
         }
+        while len > 0 {
+            if len & POINTER != 0 {
+                return Err(Malformed::Name);
+            }
+            name.push(self.skip(usize::from(len))?)?;
+            len = self.byte()?;
+        }
+        Ok(())
     }
 
     /// A name, compressed or not, of which only the end matters.
