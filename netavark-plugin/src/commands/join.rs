@@ -3,7 +3,7 @@
 use crate::cli::Global;
 use crate::dns_handover::Handover;
 use crate::driver::{Driver, Request};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::spec::options::COMPAT_VARIABLE;
 use crate::spec::{Compat, NetworkOptions, PerNetworkOptions};
 use std::path::Path;
@@ -23,13 +23,16 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     /// The driver for the network called `name`.
     pub(super) fn driver(&self, name: &str, options: &'a PerNetworkOptions) -> Result<Driver<'a>> {
+        let network = self.options.network(name)?;
+        file_name("container ID", &self.options.container_id)?;
+        file_name("network ID", &network.id)?;
         let request = Request {
             container_id: &self.options.container_id,
             container_name: &self.options.container_name,
             container_hostname: self.options.container_hostname.as_deref(),
             container_dns_servers: self.options.dns_servers.as_deref(),
             netns_path: self.netns_path,
-            network: self.options.network(name)?,
+            network,
             options,
             port_mappings: self.options.port_mappings.as_deref(),
             compat: self.compat,
@@ -44,6 +47,14 @@ impl<'a> Call<'a> {
     pub(super) fn handover(&self) -> Handover {
         Handover::new(self.config_dir, &self.global.aardvark_binary, self.global.rootless, self.dns_port)
     }
+}
+
+/// IDs become names of state files, and must not lead elsewhere.
+fn file_name(what: &str, id: &str) -> Result<()> {
+    if id.is_empty() || id.contains(['/', '\0']) || [".", ".."].contains(&id) {
+        return Err(Error::msg(format!("{id:?} cannot be a {what}")));
+    }
+    Ok(())
 }
 
 /// Whose defaults are meant: what the environment says, or else the shape of the request. And whose firewall rules: what

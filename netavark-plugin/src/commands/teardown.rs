@@ -18,6 +18,8 @@ use slipway_host::signals::Signals;
 use std::path::Path;
 
 pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
+    // Already while the request comes in: whoever sends it may be told to end meanwhile.
+    let _blocked = uninterrupted();
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
     disconnect_all(global, netns_path, &options)
 }

@@ -137,6 +137,34 @@ fn what_a_network_lacks_is_named_before_anything_is_done() {
 }
 
 #[test]
+fn ids_do_not_lead_elsewhere() {
+    let host = host!(ours "ids_do_not_lead_elsewhere");
+    let container = host.container();
+    for bad in ["", ".", "..", "../../../evil", "a/b"] {
+        let net = Join::bridge("podman", "podman0", &["10.88.0.1/16"]).with("id", bad);
+        assert_eq!(
+            host.refused(&container, &request("one", &[net])),
+            format!("{bad:?} cannot be a network ID")
+        );
+        let mut other = simple();
+        other["container_id"] = json!(bad);
+        assert_eq!(host.refused(&container, &other), format!("{bad:?} cannot be a container ID"));
+    }
+    host.is_clean();
+    // Odd, but names; shorter than what other names are cut from, or not to be cut there.
+    for odd in ["x", "ééééééééé", "-"] {
+        let net = Join::bridge("podman", "podman0", &["10.88.0.1/16"]).with("id", odd);
+        let request = request("one", &[net]);
+        let output = host.cmd(&["setup", &container.path()]).input(line(&request)).run(LIMIT).unwrap();
+        assert!(matches!(output.code(), 0 | 1), "{output}");
+        if output.success() {
+            host.teardown(&container, &request);
+        }
+        host.is_clean();
+    }
+}
+
+#[test]
 fn addresses_that_are_none_are_named() {
     let host = host!("addresses_that_are_none_are_named");
     let container = host.container();
