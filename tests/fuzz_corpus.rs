@@ -88,6 +88,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("information", vec![11, 1, 2, 3, 0, 6, 0, 4, 0, 23, 0, 24]),
             ("short", vec![3, 1, 2, 3, 0, 1, 255, 255]),
         ]),
+        // Time, then an offer, a grant and a refusal: the byte says which, and how long its options are.
+        "dhcp_client" => named(vec![
+            ("granted", [&[0, 66][..], &[0; 66], &[67], &[0; 67], &[0, 0, 0, 0, 0]].concat()),
+            ("refused", [&[0, 66][..], &[0; 66], &[67], &[0; 67], &[0, 68], &[0; 68], &[0, 66], &[0; 66], &[68]].concat()),
+            ("masked", [&[0, 69, 1, 4, 255, 255, 255, 0, 3, 8, 198, 51, 100, 1, 198, 51, 100, 2][..], &[0; 53], &[70], &[0; 70]].concat()),
+            ("cut", vec![0, 66, 255]),
+        ]),
         "ndp" => named(vec![
             ("router-solicitation", [&[0, 133, 0, 0, 0, 0, 0, 0, 0, 1, 1][..], &GUEST_MAC.0].concat()),
             ("neighbour-solicitation", [&[1, 135, 0, 0, 0, 0, 0, 0, 0][..], &GATEWAY6.octets(), &[1, 1], &GUEST_MAC.0].concat()),

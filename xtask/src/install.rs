@@ -1,4 +1,4 @@
-//! A release build, laid out the way `/usr/local` is: programs, their other names, man pages, completions.
+//! A release build, laid out the way `/usr/local` is: programs, their other names, man pages, completions, units.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,11 @@ const PROGRAMS: &[Program] = &[
     Program { package: "slipway-netavark", name: "netavark", links: &[] },
 ];
 
+const UNITS: [(&str, &str); 2] = [
+    ("netavark-dhcp-proxy.socket", include_str!("../../contrib/systemd/netavark-dhcp-proxy.socket")),
+    ("netavark-dhcp-proxy.service", include_str!("../../contrib/systemd/netavark-dhcp-proxy.service")),
+];
+
 /// Builds and installs below `prefix`.
 pub(crate) fn run(prefix: &Path) -> Done {
     let bin = prefix.join("bin");
@@ -28,6 +33,7 @@ pub(crate) fn run(prefix: &Path) -> Done {
     for program in PROGRAMS {
         put(program, &bin)?;
     }
+    units(prefix, &bin)?;
     man_pages(&prefix.join("share/man"))?;
     for shell in Shell::ALL {
         let place = match shell {
@@ -40,6 +46,13 @@ pub(crate) fn run(prefix: &Path) -> Done {
         files(&prefix.join(place), all)?;
     }
     Ok(())
+}
+
+/// Writes the units of systemd, which name the program by its place.
+fn units(prefix: &Path, bin: &Path) -> Done {
+    let bin = std::path::absolute(bin).map_err(|error| said(bin, &error))?;
+    let units = UNITS.map(|(name, text)| (name.to_owned(), text.replace("@BIN@", &bin.to_string_lossy())));
+    files(&prefix.join("lib/systemd/system"), units.to_vec())
 }
 
 /// Builds a program and puts it and its links into `bin`.

@@ -58,9 +58,9 @@ enum Chore {
         #[arg(long)]
         write: bool,
     },
-    /// Release build into DIR: programs, the names they answer to, man pages, completions.
+    /// Release build into DIR: programs, the names they answer to, man pages, completions, systemd units.
     Install {
-        /// The directory that gets bin/ and share/.
+        /// The directory that gets bin/, lib/ and share/.
         #[arg(long)]
         prefix: PathBuf,
     },

@@ -35,15 +35,21 @@ impl Target {
         self.open().map(drop)
     }
 
-    /// Gives the interface what was granted.
+    /// Gives the interface what was granted, all of it or nothing.
     pub(super) fn configure(&self, lease: &Lease) -> Result<()> {
         let (mut place, interface) = self.open()?;
-        // Both may be there, when the proxy was restarted meanwhile.
-        unless(Errno::EEXIST, place.netlink.run_one(&add(&interface, lease.address)))?;
-        if let Some(gateway) = lease.gateways.first() {
-            place.netlink.run_one(&Request::add_route(&default(*gateway)))?;
+        let netlink = &mut place.netlink;
+        // It may be there, when the proxy was restarted meanwhile.
+        unless(Errno::EEXIST, netlink.run_one(&add(&interface, lease.address)))?;
+        let Some(gateway) = lease.gateways.first() else { return Ok(()) };
+        let added = unless(Errno::EEXIST, netlink.run_one(&Request::add_route(&default(*gateway))));
+        if added.is_err() {
+            let undo = Request::delete_address(interface.index, IpNet::V4(lease.address));
+            if let Err(error) = netlink.run_one(&undo) {
+                log::warn!("{error}");
+            }
         }
-        Ok(())
+        added.context("add default route")
     }
 
     /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes.

@@ -16,6 +16,7 @@
 //! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
 //! | [`aardvark_config`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
 //! | [`nft_rule`] | a firewall rule as the kernel lists it |
+//! | [`dhcp_client`] | what DHCP servers tell the proxy that holds leases for containers, and time |
 //! | [`netavark_options`] | a container engine's request, a network's definition, a file of the DNS server |
 
 mod actions;
@@ -49,10 +50,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
+    Target { name: "dhcp_client", body: dhcp_client },
     Target { name: "dns_forward_reply", body: dns_forward_reply },
     Target { name: "dns_query", body: dns_query },
     Target { name: "engine_actions", body: engine_actions },
@@ -257,6 +259,11 @@ pub fn netavark_options(data: &[u8]) {
 /// A rule of the kernel's firewall.
 pub fn nft_rule(data: &[u8]) {
     slipway_netavark::fuzz::nft_rule(data);
+}
+
+/// What DHCP servers tell the proxy, and when.
+pub fn dhcp_client(data: &[u8]) {
+    slipway_netavark::dhcp::fuzz(data);
 }
 
 /// Words of a command line, with zero bytes between them.

@@ -1,0 +1,70 @@
+//! A lease is kept as long as the container lives, and the container follows what the server says.
+
+use serde_json::json;
+
+use crate::fixture;
+use crate::place::{MAC, Place};
+
+/// The server has the lease renewed every two seconds.
+const SOON: &str = "--dhcp-option-force=option:T1,2";
+
+#[test]
+fn t02_a_lease_is_renewed_with_its_server() {
+    let place = fixture!("t02_a_lease_is_renewed_with_its_server");
+    let server = place.server("198.51.100.50", &[SOON]);
+    let _proxy = place.proxy(&[]);
+    place.lease("setup", &place.request());
+    let acks = || server.stderr().matches("DHCPACK(br0) 198.51.100.50").count();
+    Place::until("two renewals", || acks() >= 3);
+    assert_eq!(server.stderr().matches("DHCPDISCOVER").count(), 1, "{}", server.stderr());
+    assert!(place.in_container("ip -4 address show dev eth0").contains("198.51.100.50/24"));
+}
+
+#[test]
+fn t02_a_new_address_and_router_replace_the_old_ones() {
+    let place = fixture!("t02_a_new_address_and_router_replace_the_old_ones");
+    let server = place.server("198.51.100.50", &[SOON]);
+    let proxy = place.proxy(&[]);
+    place.lease("setup", &place.request());
+    drop(server);
+    std::fs::remove_file(place.server_leases()).unwrap();
+    place.sh("ip address flush dev br0; ip address add 203.0.113.1/24 dev br0");
+    let _server = place.server("203.0.113.50", &[SOON]);
+    Place::until("the new route", || {
+        place.in_container("ip route show default").contains("default via 203.0.113.1 dev eth0")
+    });
+    let addresses = place.in_container("ip -4 address show dev eth0");
+    assert!(addresses.contains("203.0.113.50/24") && !addresses.contains("198.51.100"), "{addresses}");
+    assert_eq!(place.in_container("ip route show default").lines().count(), 1);
+    let line = format!("ip or gateway for mac {MAC} changed, update address");
+    assert!(proxy.stderr().contains(&line), "{}", proxy.stderr());
+    // Released is what is held now.
+    place.lease("teardown", &place.request());
+    Place::until("the server hears of it", || std::fs::read(place.server_leases()).unwrap().is_empty());
+}
+
+#[test]
+fn t02_a_new_router_alone_replaces_the_old_one() {
+    let place = fixture!("t02_a_new_router_alone_replaces_the_old_one");
+    let server = place.server("198.51.100.50", &[SOON]);
+    let _proxy = place.proxy(&[]);
+    place.lease("setup", &place.request());
+    drop(server);
+    let _server = place.server("198.51.100.50", &[SOON, "--dhcp-option=3,198.51.100.2"]);
+    Place::until("the new route", || {
+        place.in_container("ip route show default").contains("default via 198.51.100.2 dev eth0")
+    });
+    assert_eq!(place.in_container("ip route show default").lines().count(), 1);
+    assert!(place.in_container("ip -4 address show dev eth0").contains("198.51.100.50/24"));
+}
+
+#[test]
+fn t02_a_container_that_vanished_keeps_no_lease() {
+    let mut place = fixture!("t02_a_container_that_vanished_keeps_no_lease");
+    let _server = place.server("198.51.100.50", &[SOON]);
+    let _proxy = place.proxy(&[]);
+    place.lease("setup", &place.request());
+    place.container = place.machine.namespace().unwrap();
+    Place::until("the lease file is empty", || place.cache() == json!({}));
+    Place::until("the server hears of it", || std::fs::read(place.server_leases()).unwrap().is_empty());
+}
