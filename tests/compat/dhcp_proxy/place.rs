@@ -15,14 +15,16 @@ pub(crate) const ID: &str = "0123456789abcdef";
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) machine: Machine,
+    /// Where the server is.
+    pub(crate) world: Namespace,
     pub(crate) container: Namespace,
     proxy: PathBuf,
     client: PathBuf,
 }
 
 impl Place {
-    /// A machine with the bridge `br0` (198.51.100.1) and a container on it, on which nothing runs yet; `None` after saying
-    /// why the test is skipped.
+    /// A machine whose bridge `br0` joins a world (198.51.100.1) and a container; nothing runs yet. `None` after saying why
+    /// the test is skipped.
     pub(crate) fn fixture(test: &str) -> Option<Self> {
         let proxy = built("SLIPWAY_NETAVARK_BINARY", "netavark");
         let client = built("SLIPWAY_DHCP_CLIENT_BINARY", "netavark-dhcp-proxy-client");
@@ -31,22 +33,28 @@ impl Place {
             (Err(reason), _) | (_, Err(reason)) => return skip(test, &reason),
         };
         let machine = machine(test, &["ip", "dnsmasq"])?;
-        let container = machine.namespace().unwrap();
-        let place = Self { machine, container, proxy, client };
+        let (world, container) = (machine.namespace().unwrap(), machine.namespace().unwrap());
+        let place = Self { machine, world, container, proxy, client };
         place.sh(&format!(
-            "ip link add br0 type bridge && ip address add 198.51.100.1/24 dev br0 && ip link set br0 up
-             ip link add c0 type veth peer name eth0 address {MAC} netns {}
-             ip link set c0 master br0 up",
+            "ip link add br0 type bridge; ip link set br0 up
+             ip link add w0 type veth peer name eth0 netns {}; ip link set w0 master br0 up
+             ip link add c0 type veth peer name eth0 address {MAC} netns {}; ip link set c0 master br0 up",
+            place.world.pid(),
             place.container.pid()
         ));
+        place.in_world("ip link set lo up; ip address add 198.51.100.1/24 dev eth0; ip link set eth0 up");
         place.in_container("ip link set lo up; ip link set eth0 up");
         Some(place)
     }
 
-    pub(crate) fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) {
         let output = self.machine.sh(&format!("set -e; {script}")).unwrap();
         assert!(output.success(), "{script}: {output}");
-        output.out()
+    }
+
+    pub(crate) fn in_world(&self, script: &str) {
+        let output = self.world.sh(&format!("set -e; {script}")).unwrap();
+        assert!(output.success(), "{script}: {output}");
     }
 
     pub(crate) fn in_container(&self, script: &str) -> String {
@@ -64,7 +72,7 @@ impl Place {
         let router = format!("{}.1", address.rsplit_once('.').unwrap().0);
         let leases = self.server_leases();
         let mut server = self
-            .machine
+            .world
             .cmd([
                 "dnsmasq",
                 "--keep-in-foreground",
@@ -72,7 +80,7 @@ impl Place {
                 "--log-dhcp",
                 "--conf-file=/dev/null",
             ])
-            .args(["--port=0", "--no-ping", "--bind-interfaces", "--interface=br0", "--dhcp-authoritative"])
+            .args(["--port=0", "--no-ping", "--bind-interfaces", "--interface=eth0", "--dhcp-authoritative"])
             .arg(format!("--dhcp-leasefile={}", leases.display()))
             .arg(format!("--dhcp-range={address},{address},255.255.255.0,2m"))
             .args([format!("--dhcp-option=3,{router}"), format!("--dhcp-option=6,{router}")])

@@ -78,7 +78,7 @@ fn t03_noise_on_the_socket_and_on_the_wire_is_borne() {
         let _ = stream.write_all(noise);
     }
     let silent = UnixStream::connect(place.socket()).unwrap();
-    let flood = place.machine.within(|| {
+    let flood = place.world.within(|| {
         let socket = std::net::UdpSocket::bind("198.51.100.1:67")?;
         socket.set_broadcast(true)?;
         Ok(socket)
