@@ -1,8 +1,12 @@
 //! Bench bodies: the engine between a guest that is a list of frames and a host that takes everything.
 //!
-//! The bodies are ordinary functions, so that the wall-clock benches (`criterion/`) and whoever counts instructions run
-//! the same code. Frames come from the testkit's packet writer, built before the clock starts. The null host accepts every
+//! The bodies are ordinary functions, so that the wall-clock benches (`criterion/`) and those that count instructions
+//! (`instructions/`) run the same code. Frames come from the testkit's packet writer, built before the clock starts. The null host accepts every
 //! connection and swallows every byte, or offers zeros without end: what is left is the engine itself.
+
+mod crowd;
+
+pub use crowd::Crowd;
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};

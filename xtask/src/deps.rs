@@ -65,6 +65,9 @@ pub(crate) const BENCH: &[Need] = &[
     ("taskset", "util-linux"),
 ];
 
+/// What counts instructions.
+pub(crate) const INSTRUCTIONS: &[Need] = &[("valgrind", "valgrind")];
+
 /// Installs what is missing when run by root on Debian; otherwise says what to run.
 pub(crate) fn ensure(needs: &[Need]) -> Done {
     let mut packages: Vec<&str> =

@@ -8,6 +8,7 @@ mod bench;
 mod demo;
 mod deps;
 mod install;
+mod instructions;
 mod laws;
 mod lint;
 mod pages;
@@ -57,6 +58,9 @@ enum Chore {
         /// Put the table into docs/performance.md.
         #[arg(long)]
         write: bool,
+        /// Count the engine's instructions instead, which needs valgrind and no quiet machine.
+        #[arg(long, conflicts_with_all = ["parts", "only", "binary", "write"])]
+        instructions: bool,
     },
     /// Release build into DIR: programs, the names they answer to, man pages, completions, systemd units.
     Install {
@@ -80,7 +84,8 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test { no_lint } => test::run(!no_lint),
         Chore::Lint => lint::run(),
-        Chore::Bench { parts, rounds, only, binary, write } => {
+        Chore::Bench { instructions: true, .. } => instructions::run(),
+        Chore::Bench { parts, rounds, only, binary, write, instructions: false } => {
             bench::run(&bench::Wish { parts, rounds, only, binary, write })
         }
         Chore::Install { prefix } => install::run(&prefix),
