@@ -21,9 +21,18 @@ const PROGRAMS: &[Program] = &[
     Program { package: "slipway-netavark", name: "netavark", links: &[] },
 ];
 
-const UNITS: [(&str, &str); 2] = [
-    ("netavark-dhcp-proxy.socket", include_str!("../../contrib/systemd/netavark-dhcp-proxy.socket")),
-    ("netavark-dhcp-proxy.service", include_str!("../../contrib/systemd/netavark-dhcp-proxy.service")),
+/// The text of a unit of ours.
+macro_rules! unit {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../contrib/systemd/", $name)))
+    };
+}
+
+const UNITS: [(&str, &str); 4] = [
+    unit!("netavark-dhcp-proxy.socket"),
+    unit!("netavark-dhcp-proxy.service"),
+    unit!("netavark-nftables-reload.service"),
+    unit!("netavark-firewalld-reload.service"),
 ];
 
 /// Builds and installs below `prefix`.
