@@ -151,19 +151,14 @@ impl Drop for Engine {
     }
 }
 
+/// Makes the network called "one", which has both families.
+const NETWORK_ONE: [&str; 8] =
+    ["network", "create", "--subnet", "10.89.7.0/24", "--subnet", "fd89:7::/64", "--ipv6", "one"];
+
 /// Names in every direction: own, other's, alias, both families, reverse, the world's, and none of a network beside.
 fn names(engine: &Engine, pair: Pair) {
     let _dns = engine.dns();
-    engine.podman(&[
-        "network",
-        "create",
-        "--subnet",
-        "10.89.7.0/24",
-        "--subnet",
-        "fd89:7::/64",
-        "--ipv6",
-        "one",
-    ]);
+    engine.podman(&NETWORK_ONE);
     engine.podman(&["network", "create", "--subnet", "10.89.8.0/24", "two"]);
     engine.podman(&["network", "create", "--internal", "--subnet", "10.89.9.0/24", "inside"]);
     engine.sleeper("both", &["--network", "one,two", "--network-alias", "shared"]);
@@ -230,16 +225,7 @@ fn names_with_debians_aardvark() {
 #[test]
 fn published_ports_are_reached_and_taken_back() {
     let Some(engine) = Engine::new("published_ports_are_reached_and_taken_back", Pair::Ours) else { return };
-    engine.podman(&[
-        "network",
-        "create",
-        "--subnet",
-        "10.89.7.0/24",
-        "--subnet",
-        "fd89:7::/64",
-        "--ipv6",
-        "one",
-    ]);
+    engine.podman(&NETWORK_ONE);
     let ports = ["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "9000-9009:80-89"];
     engine.server("web", &[&["--network", "one"], &ports[..]].concat());
     for from in

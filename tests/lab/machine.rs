@@ -86,7 +86,7 @@ impl Machine {
         I: IntoIterator<Item = S>,
         S: Into<std::ffi::OsString>,
     {
-        Cmd::new(argv).under(["nsenter", "--target", &self.pid().to_string(), "--net", "--mount"])
+        inside(self.pid(), argv)
     }
 
     /// A shell script on this machine, for at most 20 seconds.
@@ -126,7 +126,7 @@ impl Namespace {
         I: IntoIterator<Item = S>,
         S: Into<std::ffi::OsString>,
     {
-        Cmd::new(argv).under(["nsenter", "--target", &self.pid().to_string(), "--net", "--mount"])
+        inside(self.pid(), argv)
     }
 
     /// A shell script inside, for at most 20 seconds.
@@ -138,6 +138,15 @@ impl Namespace {
     pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         within(self.pid(), work)
     }
+}
+
+/// A command in the network and mount namespaces of a process.
+fn inside<I, S>(pid: u32, argv: I) -> Cmd
+where
+    I: IntoIterator<Item = S>,
+    S: Into<std::ffi::OsString>,
+{
+    Cmd::new(argv).under(["nsenter", "--target", &pid.to_string(), "--net", "--mount"])
 }
 
 fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

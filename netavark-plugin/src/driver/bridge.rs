@@ -10,7 +10,7 @@ use super::rules::{Filter, network_rules, port_rules};
 use super::{DnsEntry, Outcome, Request, lease};
 use crate::apply::{self, Links, Undo};
 use crate::error::{Context, Error, Errors, Result};
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, NetworkRules, PortRules};
 use crate::namespaces::Places;
 use crate::plan::Op;
 use crate::plan::bridge::{Bridge as Plan, Found, Leaving};
@@ -241,26 +241,20 @@ impl<'a> Bridge<'a> {
         errors.finish()
     }
 
-    /// The steps of [`Self::setup`], one line each. Nothing is touched.
+    /// What [`Self::setup`] would do to the firewall's rules, one line each. Nothing is touched.
     ///
     /// # Errors
-    /// What is wrong with the request, or what cannot be looked at.
-    pub fn describe_setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
+    /// What is wrong with the request, or could not be looked at.
+    pub fn describe_rules(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
         let Wanted { plan, filter } = self.wanted()?;
-        let found = look(&plan, places, self.request.rootless)?;
-        let mut lines: Vec<String> = plan.setup(&found).iter().map(ToString::to_string).collect();
-        if self.has_rules(&plan) {
-            let dns_servers = self.dns_servers(&plan, found.bridge.as_ref(), places)?;
-            let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
-            lines.extend(firewall.describe_setup(&network_rules(&self.request, plan.name, filter), &ports)?);
-        }
-        Ok(lines)
+        let rules = self.rules(&plan, filter, places)?;
+        rules.map_or_else(|| Ok(Vec::new()), |(network, ports)| firewall.describe_setup(&network, &ports))
     }
 
-    /// The steps of [`Self::teardown`], one line each. Nothing is touched.
+    /// What [`Self::teardown`] would do, one line each. Nothing is touched.
     ///
     /// # Errors
-    /// As [`Self::describe_setup`].
+    /// As [`Self::describe_rules`].
     pub fn describe_teardown(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
         let Wanted { plan, filter } = self.wanted()?;
         let leaving = self.leave(&plan, places, &mut Links::default(), &mut Errors::new());
@@ -268,14 +262,26 @@ impl<'a> Bridge<'a> {
         if places.container.is_some() {
             lines.extend(plan.forget_routes().iter().map(ToString::to_string));
         }
-        if self.has_rules(&plan) {
-            let dns_servers = self.dns_servers(&plan, None, places)?;
-            let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
-            let network = network_rules(&self.request, plan.name, filter);
+        if let Some((network, ports)) = self.rules(&plan, filter, places)? {
             lines.extend(firewall.describe_teardown(&network, &ports, leaving.complete)?);
         }
         lines.extend(plan.teardown(leaving).iter().map(ToString::to_string));
         Ok(lines)
+    }
+
+    /// The rules that the network and its ports have; only a managed bridge has any.
+    fn rules(
+        &self,
+        plan: &Plan<'_>,
+        filter: Filter,
+        places: &mut Places,
+    ) -> Result<Option<(NetworkRules, PortRules)>> {
+        if !self.has_rules(plan) {
+            return Ok(None);
+        }
+        let dns_servers = self.dns_servers(plan, None, places)?;
+        let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
+        Ok(Some((network_rules(&self.request, plan.name, filter), ports)))
     }
 
     /// Finds what there is to delete.

@@ -97,25 +97,26 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// The steps that [`Self::setup`] would take, one line each; nothing is touched. Only for bridges.
+    /// What [`Self::setup`] would do, one line each, firewall included; a plugin does not say. Nothing is touched.
     ///
     /// # Errors
-    /// What is wrong with the request, or what cannot be looked at.
+    /// As [`Self::plan`].
     pub fn describe_setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
-        match self {
-            Self::Bridge(bridge) => bridge.describe_setup(places, firewall),
-            Self::Child(_) | Self::Plugin(..) => Err(Error::msg("only bridges can be described")),
+        let mut lines: Vec<String> = self.plan(places)?.iter().map(ToString::to_string).collect();
+        if let Self::Bridge(bridge) = self {
+            lines.extend(bridge.describe_rules(places, firewall)?);
         }
+        Ok(lines)
     }
 
-    /// The same for [`Self::teardown`].
+    /// What [`Self::teardown`] of a bridge would do, one line each; the others do not say. Nothing is touched.
     ///
     /// # Errors
-    /// As [`Self::describe_setup`].
+    /// As [`Self::plan`].
     pub fn describe_teardown(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
         match self {
             Self::Bridge(bridge) => bridge.describe_teardown(places, firewall),
-            Self::Child(_) | Self::Plugin(..) => Err(Error::msg("only bridges can be described")),
+            Self::Child(_) | Self::Plugin(..) => Ok(Vec::new()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! on the directory for the whole call, from looking to the last change of the system.
 
 use super::member::Number;
+use crate::commands::create;
 use crate::error::{Context, Error, Result};
 use crate::spec::{Network, PerNetworkOptions, PortMapping};
 use nix::fcntl::{Flock, FlockArg};
@@ -137,8 +138,7 @@ impl Records {
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        if !name.bytes().all(plain) || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        if !create::is_plain(name) {
             return Err(Error::msg(format!(
                 "network name {name:?}: letters, digits, \"_\", \".\" and \"-\", the first of them a letter or digit"
             )));

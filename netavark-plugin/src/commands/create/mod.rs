@@ -10,6 +10,8 @@ mod drivers;
 mod names;
 mod subnets;
 
+pub(crate) use names::is_plain;
+
 use super::print;
 use crate::cli::Global;
 use crate::error::{Error, Result};

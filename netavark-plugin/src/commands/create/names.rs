@@ -33,7 +33,7 @@ pub(super) fn check(network: &Network, used: &Used) -> Result<()> {
 }
 
 /// Whether a text is made of the characters that are safe in file names, options and listings.
-pub(super) fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
