@@ -12,28 +12,26 @@
 //! up in the next round. When the host has run out of descriptors, a listener would be ready all the time without
 //! anything to be done about it: it is not watched until [`Table::next_deadline`].
 
+mod error;
+mod turn;
+
 use crate::forwarder::Forwarder;
-use crate::listen::{self, Accepted, Bind, Families, Listener};
-use crate::rule::{Proto, Rule};
+use crate::listen::{Bind, Families, Listener};
+use crate::rule::Rule;
 use core::fmt;
 use core::num::{NonZeroU16, NonZeroU64};
 use core::ops::Range;
 use core::time::Duration;
-use nix::errno::Errno;
 use slipway_host::driver::Interest;
-use slipway_host::upstream::batch::{Hint, Receiver};
 use slipway_netstack::clock::Instant;
-use slipway_netstack::upstream::{Client, Forwarded, Received};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use turn::{Inbox, Turn};
 
-/// Connections accepted from one listener in one round.
-const ACCEPTS_PER_ROUND: usize = 64;
-/// More than UDP can carry.
-const LARGEST_DATAGRAM: usize = 1 << 16;
+pub use error::AddError;
+
 /// How long a listener is left alone when the host is out of descriptors or memory.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -73,61 +71,6 @@ pub struct Counters {
     pub refused: u64,
 }
 
-/// Why a rule could not be added.
-#[derive(Debug, thiserror::Error)]
-pub enum AddError {
-    /// The kernel does not let us listen there.
-    #[error("cannot listen on {proto} {endpoint}: {}{}", describe(.error), advice(.error, *.endpoint))]
-    Listen {
-        /// The rule's protocol.
-        proto: Proto,
-        /// The address and port that failed.
-        endpoint: SocketAddr,
-        /// The kernel's word.
-        error: io::Error,
-    },
-    /// The guest's link does not have the family that the rule is about.
-    #[error("cannot forward {0}: the guest has no {family}", family = if *.1 { "IPv6" } else { "IPv4" })]
-    FamilyOff(Rule, bool),
-    /// More listening sockets than there are tokens.
-    #[error("cannot forward {0}: {1} listening sockets are open, which is the limit")]
-    Full(Rule, usize),
-}
-
-impl AddError {
-    /// The errno behind it, if there is one.
-    #[must_use]
-    pub fn raw_os_error(&self) -> Option<i32> {
-        match self {
-            Self::Listen { error, .. } => error.raw_os_error(),
-            Self::FamilyOff(..) | Self::Full(..) => None,
-        }
-    }
-}
-
-/// The kernel's text without the number that `io::Error` adds.
-fn describe(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
-}
-
-/// What to do about it, where that is known.
-fn advice(error: &io::Error, endpoint: SocketAddr) -> String {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES) if endpoint.port() < 1024 => format!(
-            " (for ports from {0} on: sysctl net.ipv4.ip_unprivileged_port_start={0}, or give this program \
-             CAP_NET_BIND_SERVICE)",
-            endpoint.port(),
-        ),
-        Some(Errno::EADDRINUSE) => {
-            " (something else listens there: stop it, or choose another port)".to_owned()
-        }
-        Some(Errno::EADDRNOTAVAIL) => " (choose an address that an interface of this host has)".to_owned(),
-        Some(Errno::EAFNOSUPPORT) => " (this host has IPv6 switched off)".to_owned(),
-        Some(Errno::EMFILE) => " (raise the limit of open files, ulimit -n)".to_owned(),
-        _ => String::new(),
-    }
-}
-
 /// One socket of one rule.
 #[derive(Debug)]
 struct Slot {
@@ -160,13 +103,6 @@ pub struct Table {
     /// A pause was logged, and nobody has been accepted since.
     complained: bool,
     inbox: Inbox,
-}
-
-/// Where datagrams are received; takes no memory until a UDP rule has some.
-#[derive(Debug, Default)]
-struct Inbox {
-    receiver: Receiver,
-    buffer: Vec<u8>,
 }
 
 /// A rule in force, as [`Table::list`] shows it.
@@ -373,80 +309,6 @@ fn open_all(id: RuleId, rule: &Rule, bind: Bind) -> Result<Vec<Slot>, AddError> 
             }
         })
         .collect()
-}
-
-/// One round of one socket.
-struct Turn<'a> {
-    rule: &'a Rule,
-    local: SocketAddr,
-    port: NonZeroU16,
-    counters: &'a mut Counters,
-}
-
-impl Turn<'_> {
-    /// Where `client` is to be led; `None` if the guest has no known address of its family.
-    fn guest(&self, client: SocketAddr, host: &impl Forwarder) -> Option<SocketAddr> {
-        let address: IpAddr = match self.rule.target() {
-            Some(target) => Some(target).filter(|target| target.is_ipv6() == client.is_ipv6()),
-            None => host.guest_address(client.is_ipv6()),
-        }?;
-        Some(SocketAddr::new(address, self.port.get()))
-    }
-
-    /// Accepts who is waiting; the error is the reason for a pause.
-    fn accept_all(
-        &mut self,
-        listener: &std::net::TcpListener,
-        host: &mut impl Forwarder,
-    ) -> Option<io::Error> {
-        for _ in 0..ACCEPTS_PER_ROUND {
-            let (stream, client) = match listen::accept(listener) {
-                Accepted::Client(stream, client) => (stream, client),
-                Accepted::Lost => continue,
-                Accepted::Nobody => return None,
-                Accepted::Exhausted(error) => return Some(error),
-            };
-            let Some(guest) = self.guest(client, host) else {
-                listen::reset(stream);
-                self.count(false, 1);
-                continue;
-            };
-            let taken = host.accept_tcp(stream.into(), client, guest).is_ok();
-            self.count(taken, 1);
-        }
-        None
-    }
-
-    /// Takes one batch of the datagrams that are waiting.
-    fn receive_batch(
-        &mut self,
-        socket: &Rc<OwnedFd>,
-        hint: &mut Hint,
-        inbox: &mut Inbox,
-        host: &mut impl Forwarder,
-    ) {
-        inbox.buffer.resize(LARGEST_DATAGRAM, 0);
-        inbox.receiver.receive_batch(socket.as_fd(), hint, &mut inbox.buffer, |train, at, payload| {
-            let Received { segment, from, meta, .. } = *train;
-            let mut at = at.unwrap_or(self.local);
-            at.set_port(self.local.port());
-            let client = Client { address: from, at };
-            let taken = self.guest(from, host).is_some_and(|guest| {
-                let datagrams = Forwarded { client, guest, payload, segment, meta };
-                host.accept_udp(socket, &datagrams).is_ok()
-            });
-            let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
-            self.count(taken, u64::try_from(datagrams).unwrap_or(u64::MAX));
-        });
-    }
-
-    fn count(&mut self, accepted: bool, how_many: u64) {
-        if accepted {
-            self.counters.accepted += how_many;
-        } else {
-            self.counters.refused += how_many;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
+use super::turn::ACCEPTS_PER_ROUND;
 use super::*;
 use crate::fake::FakeHost;
+use crate::rule::Proto;
+use nix::errno::Errno;
+use slipway_netstack::upstream::Client;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
 const TOKENS: Range<u32> = 100..200;
 

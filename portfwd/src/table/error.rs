@@ -1,0 +1,61 @@
+//! Why a rule could not be put in force, in one line that says what to do.
+
+use crate::rule::{Proto, Rule};
+use nix::errno::Errno;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why a rule could not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// The kernel does not let us listen there.
+    #[error("cannot listen on {proto} {endpoint}: {}{}", describe(.error), advice(.error, *.endpoint))]
+    Listen {
+        /// The rule's protocol.
+        proto: Proto,
+        /// The address and port that failed.
+        endpoint: SocketAddr,
+        /// The kernel's word.
+        error: io::Error,
+    },
+    /// The guest's link does not have the family that the rule is about.
+    #[error("cannot forward {0}: the guest has no {family}", family = if *.1 { "IPv6" } else { "IPv4" })]
+    FamilyOff(Rule, bool),
+    /// More listening sockets than there are tokens.
+    #[error("cannot forward {0}: {1} listening sockets are open, which is the limit")]
+    Full(Rule, usize),
+}
+
+impl AddError {
+    /// The errno behind it, if there is one.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Listen { error, .. } => error.raw_os_error(),
+            Self::FamilyOff(..) | Self::Full(..) => None,
+        }
+    }
+}
+
+/// The kernel's text without the number that `io::Error` adds.
+fn describe(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &io::Error, endpoint: SocketAddr) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EACCES) if endpoint.port() < 1024 => format!(
+            " (for ports from {0} on: sysctl net.ipv4.ip_unprivileged_port_start={0}, or give this program \
+             CAP_NET_BIND_SERVICE)",
+            endpoint.port(),
+        ),
+        Some(Errno::EADDRINUSE) => {
+            " (something else listens there: stop it, or choose another port)".to_owned()
+        }
+        Some(Errno::EADDRNOTAVAIL) => " (choose an address that an interface of this host has)".to_owned(),
+        Some(Errno::EAFNOSUPPORT) => " (this host has IPv6 switched off)".to_owned(),
+        Some(Errno::EMFILE) => " (raise the limit of open files, ulimit -n)".to_owned(),
+        _ => String::new(),
+    }
+}
