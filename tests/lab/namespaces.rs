@@ -54,6 +54,9 @@ pub struct LabOptions {
     pub programs: Vec<(String, PathBuf)>,
     /// Congestion control of host and world; the kernel's default when `None`.
     pub congestion: Option<String>,
+    /// The root file system of host, read only where it lies; the machine's own when `None`. World keeps the
+    /// machine's, so its servers need not be in it. Root only.
+    pub tree: Option<PathBuf>,
 }
 
 /// Host and world, joined by a veth.
@@ -64,6 +67,7 @@ pub struct Lab {
     host: Running,
     dir: TempDir,
     root: bool,
+    tree: bool,
 }
 
 impl Lab {
@@ -80,11 +84,12 @@ impl Lab {
             .args(["sh", "-c", &host_script(dir.path(), options, root)])
             .start()?;
         ready(&mut host)?;
-        let enter = enter(host.pid(), root);
-        let mut world =
-            Cmd::new(["unshare", "--net", "sh", "-c", "echo ready; exec cat"]).under(&enter).start()?;
+        let tree = options.tree.is_some();
+        let mut world = Cmd::new(["unshare", "--net", "sh", "-c", "echo ready; exec cat"])
+            .under(if tree { Vec::new() } else { enter(host.pid(), root) })
+            .start()?;
         ready(&mut world)?;
-        let lab = Self { world, host, dir, root };
+        let lab = Self { world, host, dir, root, tree };
         lab.host_root(["sh", "-c", &veth_script(lab.world.pid())]).ok(START)?;
         lab.world(["sh", "-c", &world_script()]).ok(START)?;
         if let Some(name) = &options.congestion {
@@ -160,7 +165,7 @@ impl Lab {
         I: IntoIterator<Item = S>,
         S: Into<OsString>,
     {
-        let mut prefix = enter(self.host.pid(), self.root);
+        let mut prefix = if self.tree { Vec::new() } else { enter(self.host.pid(), self.root) };
         prefix.extend(["nsenter".into(), format!("--net=/proc/{}/ns/net", self.world.pid())]);
         Cmd::new(argv).under(prefix)
     }
@@ -254,7 +259,7 @@ fn enter(pid: u32, root: bool) -> Vec<String> {
 fn lay_out(dir: &Path, options: &LabOptions) -> io::Result<()> {
     let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755));
     open(dir)?;
-    for name in ["etc", "bin", "dev", "www"] {
+    for name in ["etc", "bin", "dev", "tree", "www"] {
         std::fs::create_dir(dir.join(name))?;
         open(&dir.join(name))?;
     }
@@ -304,11 +309,32 @@ fn host_script(dir: &Path, options: &LabOptions, root: bool) -> String {
              mount --bind {dir_text}/dev/tun /dev/net/tun\n"
         );
     }
+    if let Some(tree) = &options.tree {
+        script += &tree_script(tree, dir);
+    }
     script
         + "ip link set lo up
            echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
            echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range 2>/dev/null || echo '0 0' > /proc/sys/net/ipv4/ping_group_range
            echo ready; exec cat"
+}
+
+/// Makes a tree the root of host. Changes go to memory; devices, the lab's files and its directory come along.
+fn tree_script(tree: &Path, dir: &Path) -> String {
+    format!(
+        "cd {dir}/tree; mount -t tmpfs -o mode=755 tmpfs .; cd {dir}/tree; mkdir upper work root
+         mount -t overlay -o lowerdir={tree},upperdir=upper,workdir=work overlay root
+         cd root; mkdir -p proc sys dev run tmp var/tmp old .{dir}; chmod 1777 tmp var/tmp
+         for name in proc sys dev; do mount --rbind /$name $name; done
+         mount -t tmpfs -o mode=755 tmpfs run
+         for file in passwd group subuid subgid resolv.conf; do
+           : > etc/$file; mount --bind {dir}/etc/$file etc/$file
+         done
+         mount --rbind {dir} .{dir}
+         pivot_root . old; cd /; umount -l /old; rmdir /old; hash -r\n",
+        tree = tree.display(),
+        dir = dir.display()
+    )
 }
 
 fn veth_script(world: u32) -> String {

@@ -40,7 +40,7 @@ impl Subject {
             }
             Self::Peer(path) => vec![("slirp4netns".to_owned(), path.clone())],
         };
-        LabOptions { programs, congestion: None }
+        LabOptions { programs, ..LabOptions::default() }
     }
 
     /// Its file.

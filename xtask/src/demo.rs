@@ -21,7 +21,7 @@ pub(crate) fn run() -> Done {
     deps::ensure(deps::DEMO)?;
     let program = install::release("slirp-compat", "slipway")?;
     println!();
-    let options = LabOptions { programs: vec![("slipway".to_owned(), program)], congestion: None };
+    let options = LabOptions { programs: vec![("slipway".to_owned(), program)], ..LabOptions::default() };
     let lab = Lab::new(&options).map_err(|error| format!("cannot make the demo's namespaces: {error}"))?;
     let mut demo = Demo::new(&lab)?;
     demo.steps()?;

@@ -45,6 +45,10 @@ pub(super) fn apply(name: &str, wanted: &Configure) -> Result<(), Error> {
     if wanted.v6.is_some() {
         // The link-local address too can be used at once: there is nobody else on the link.
         sysctl(&format!("net/ipv6/conf/{name}/accept_dad"), "0");
+    } else {
+        // What an advertisement taught is kept when somebody turns forwarding on later, as netavark does in a
+        // rootless Podman's namespace; at 1, the kernel would then drop the default route.
+        sysctl(&format!("net/ipv6/conf/{name}/accept_ra"), "2");
     }
     netlink.set_up(&tap)?;
     if let Some(v4) = wanted.v4 {

@@ -122,7 +122,7 @@ fn stack(wish: &Wish, peer: &Path) -> Done {
     subjects.push(Subject::Host);
     let load = load();
     let _allowed = Allowed::cubic();
-    let options = LabOptions { programs, congestion: Some("cubic".to_owned()) };
+    let options = LabOptions { programs, congestion: Some("cubic".to_owned()), tree: None };
     let lab = Lab::new(&options).or_else(|_| Lab::new(&LabOptions { congestion: None, ..options.clone() }));
     let lab = lab.map_err(|error| format!("cannot make the bench's namespaces: {error}"))?;
     let table = measure(&lab, wish, &subjects);

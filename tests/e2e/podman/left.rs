@@ -1,0 +1,94 @@
+//! What a Podman left behind: processes, mounts, files and links.
+//!
+//! A process is Podman's when the lab's directory stands in its arguments or its environment and it does not descend
+//! from the test: monitors, DNS servers, slirp4netns and rootlessport all go their own way, while what a test starts
+//! itself stays its child.
+
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use slipway_lab::{LIMIT, now};
+
+use super::{Podman, User};
+
+impl Podman {
+    /// Demands that nothing is left on host once no container runs, but for rootless Podman's pause process.
+    pub(crate) fn leaves_nothing(&self) {
+        // Monitors clean up after their container has been reported gone.
+        let end = now() + LIMIT;
+        while !self.processes().is_empty() && now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let processes: Vec<_> = self.processes().into_iter().map(|pid| (pid, line(pid))).collect();
+        assert!(processes.is_empty(), "processes are left: {processes:?}");
+        let holder = self.pause().unwrap_or_else(|| self.lab.host_pid());
+        let mounts = slurp(format!("/proc/{holder}/mountinfo"));
+        let left: Vec<_> = mounts.lines().filter(|line| line.contains(" nsfs ")).collect();
+        assert!(left.is_empty(), "namespaces are left: {left:?}");
+        let run = match self.user {
+            User::Ordinary => self.lab.dir().join("run").to_string_lossy().into_owned(),
+            User::Root => "/run".to_owned(),
+        };
+        let left = self.sh(&format!(
+            "find {run}/netns {run}/libpod/tmp/rp {run}/containers/networks/aardvark-dns \
+             {run}/containers/networks/rootless-netns -mindepth 1 2>/dev/null || :"
+        ));
+        assert_eq!(left, "", "files are left");
+        let links = self.sh("ip -o link");
+        assert_eq!(links.lines().count(), 2, "only lo and veth0: {links}");
+        let rules = self.lab.host_root(["nft", "list", "ruleset"]).ok(LIMIT).unwrap().out();
+        assert!(!rules.contains("10.89.") && !rules.contains("dnat"), "rules are left: {rules}");
+    }
+
+    /// The pause process, if there is one.
+    pub(super) fn pause(&self) -> Option<u32> {
+        let number = slurp(self.lab.dir().join("run/libpod/tmp/pause.pid"));
+        number.trim().parse().ok().filter(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    }
+
+    /// Podman's processes, without the pause process.
+    fn processes(&self) -> Vec<u32> {
+        let (dir, pause) = (self.lab.dir().to_string_lossy().into_owned(), self.pause());
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| Some(*pid) != pause)
+            .filter(|pid| {
+                ["cmdline", "environ"].iter().any(|file| slurp(format!("/proc/{pid}/{file}")).contains(&dir))
+            })
+            .filter(|pid| !descends(*pid))
+            .collect()
+    }
+
+    /// Ends whatever is left, by number, the pause process last.
+    pub(super) fn end(&self) {
+        for pid in self.processes().into_iter().chain(self.pause()) {
+            if let Ok(pid) = i32::try_from(pid) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// Whether a process is this one or a descendant of it.
+fn descends(pid: u32) -> bool {
+    let mut pid = pid;
+    while pid > 1 {
+        if pid == std::process::id() {
+            return true;
+        }
+        let status = slurp(format!("/proc/{pid}/status"));
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        pid = parent.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+    }
+    false
+}
+
+fn line(pid: u32) -> String {
+    slurp(format!("/proc/{pid}/cmdline")).replace('\0', " ")
+}
+
+/// A file's text, nothing when it is gone.
+fn slurp(path: impl AsRef<Path>) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}

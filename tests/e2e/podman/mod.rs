@@ -1,0 +1,260 @@
+//! Podman with bridge networks on a lab's *host*: rootless through its rootless-netns, or as root; Debian's own
+//! version or the one of a tree.
+//!
+//! ```text
+//! let wish = Wish { user: User::Ordinary, ..Wish::new(Pair::OURS) };
+//! let Some(podman) = Podman::new("name_of_the_test", &wish) else { return };
+//! podman.run(&["network", "create", "one"]);
+//! podman.server("web", &["--network", "one", "-p", "8080:80"]);
+//! assert_eq!(podman.fetch("192.0.2.1:8080"), "page of web\n");       // from world
+//! podman.remove(&["web"]);
+//! podman.leaves_nothing();
+//! ```
+//!
+//! Every helper program that Podman looks for lies in one directory, [`Lab::program`]'s, under the name Podman knows
+//! it by: `netavark`, `aardvark-dns`, `rootlessport`, `slirp4netns`, `slipway`. [`Wish::programs`] adds to them or
+//! replaces one; [`Wish::engine`] and [`Wish::network`] add lines to these sections of containers.conf (a network
+//! plugin wants `netavark_plugin_dirs` in the latter).
+//!
+//! World is the lab's: it has the names of [`Lab::dns`] and whatever a test starts there. Images are made from the
+//! machine's busybox, `getent` and `host`; nothing is fetched. No control groups, the `vfs` driver.
+//!
+//! Rootless Podman keeps one process by design, the *pause* process that holds its user and mount namespace; it is
+//! ended by the number it wrote down when this fixture goes.
+
+mod left;
+mod rootful;
+mod rootless;
+mod scenes;
+
+use std::path::PathBuf;
+
+use slipway_lab::{Cmd, LIMIT, Lab, Output, built, skip};
+
+/// Who runs Podman.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The lab's ordinary user, who has a range of ids.
+    Ordinary,
+    /// Host's administrator.
+    Root,
+}
+
+/// Whose program plays a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The one under test.
+    Ours,
+    /// The one that comes with this Podman.
+    Stock,
+}
+
+/// Who sets up networks and who answers names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) netavark: Whose,
+    pub(crate) dns: Whose,
+}
+
+impl Pair {
+    pub(crate) const OURS: Self = Self { netavark: Whose::Ours, dns: Whose::Ours };
+    pub(crate) const STOCK_DNS: Self = Self { netavark: Whose::Ours, dns: Whose::Stock };
+}
+
+/// What a test wants of its Podman.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) user: User,
+    pub(crate) pair: Pair,
+    /// More helper programs: (name, path on the machine).
+    pub(crate) programs: Vec<(String, PathBuf)>,
+    /// Lines for the section `[engine]`.
+    pub(crate) engine: String,
+    /// Lines for the section `[network]`.
+    pub(crate) network: String,
+}
+
+impl Wish {
+    /// What [`Lab`] is to show in its `bin`.
+    fn helpers(&self) -> Result<Vec<(String, PathBuf)>, String> {
+        let stock =
+            |name: &str| STOCK.iter().map(|dir| PathBuf::from(dir).join(name)).find(|path| path.is_file());
+        let of = |whose, name: &str, variable: &str| match whose {
+            Whose::Ours => built(variable, name),
+            Whose::Stock => stock(name).ok_or_else(|| format!("{name} is not installed (cargo xtask deps)")),
+        };
+        let mut helpers = vec![
+            ("netavark".to_owned(), of(self.pair.netavark, "netavark", "SLIPWAY_NETAVARK_BINARY")?),
+            ("aardvark-dns".to_owned(), of(self.pair.dns, "aardvark-dns", "SLIPWAY_AARDVARK_BINARY")?),
+        ];
+        helpers.extend(stock("rootlessport").map(|path| ("rootlessport".to_owned(), path)));
+        for (name, path) in &self.programs {
+            helpers.retain(|(other, _)| other != name);
+            helpers.push((name.clone(), path.clone()));
+        }
+        Ok(helpers)
+    }
+
+    /// An ordinary user's, with this pair.
+    pub(crate) fn new(pair: Pair) -> Self {
+        Self {
+            user: User::Ordinary,
+            pair,
+            programs: Vec::new(),
+            engine: String::new(),
+            network: String::new(),
+        }
+    }
+}
+
+/// Podman on a lab's host.
+#[derive(Debug)]
+pub(crate) struct Podman {
+    pub(crate) lab: Lab,
+    user: User,
+    config: PathBuf,
+}
+
+const PROGRAMS: &[&str] =
+    &["podman", "crun", "conmon", "newuidmap", "busybox", "getent", "host", "dnsmasq", "ncat", "curl", "nft"];
+
+/// Where Debian has the helpers that come with a Podman.
+const STOCK: [&str; 2] = ["/usr/lib/podman", "/usr/libexec/podman"];
+
+impl Podman {
+    /// Makes it; `None` after saying why the test is skipped.
+    pub(crate) fn new(test: &str, wish: &Wish) -> Option<Self> {
+        let made = Self::make(wish);
+        made.map_or_else(|reason| skip(test, &reason), Some)
+    }
+
+    fn make(wish: &Wish) -> Result<Self, String> {
+        if let Some(program) = slipway_lab::missing(PROGRAMS) {
+            return Err(format!("{program} is not installed (cargo xtask deps)"));
+        }
+        if !nix::unistd::geteuid().is_root() {
+            return Err("needs root to give the lab's user a range of ids".to_owned());
+        }
+        let mut options = slipway_lab::subject()?.lab_options();
+        options.programs.extend(wish.helpers()?);
+        let lab = Lab::new(&options).map_err(|error| error.to_string())?;
+        let config = lab.home().join(".config/containers");
+        let podman = Self { lab, user: wish.user, config };
+        podman.configure(wish);
+        let image = crate::image::tar(podman.lab.dir(), &["getent", "host"]);
+        podman.run(&["import", &image.to_string_lossy(), "localhost/bb"]);
+        Ok(podman)
+    }
+
+    fn configure(&self, wish: &Wish) {
+        let (dir, home, config) = (self.lab.dir(), self.lab.home(), &self.config);
+        let networks = home.join("networks");
+        let script = match self.user {
+            User::Ordinary => format!("mkdir -p {} {}", config.display(), networks.display()),
+            User::Root => format!(
+                "mount -t tmpfs -o mode=755 tmpfs /run; mkdir -p {} {}",
+                config.display(),
+                networks.display()
+            ),
+        };
+        self.sh(&script);
+        // Limits that need no right to raise them.
+        let containers = format!(
+            "[containers]\ncgroups = \"disabled\"\nlog_driver = \"k8s-file\"\n\
+             default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n\
+             helper_binaries_dir = [\"{bin}\"]\nnetwork_cmd_path = \"{slirp}\"\n{engine}\n\
+             [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{networks}\"\n{network}\n",
+            bin = dir.join("bin").display(),
+            slirp = self.lab.program("slirp4netns"),
+            networks = networks.display(),
+            engine = wish.engine,
+            network = wish.network,
+        );
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\nrunroot = \"{}/run/storage\"\ngraphroot = \"{}/storage\"\n",
+            dir.display(),
+            home.display()
+        );
+        std::fs::write(config.join("containers.conf"), containers).unwrap();
+        std::fs::write(config.join("storage.conf"), storage).unwrap();
+        self.lab.host_root(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).ok(LIMIT).unwrap();
+    }
+
+    /// A command on host as the user who runs Podman.
+    pub(crate) fn host(&self, words: &[&str]) -> Cmd {
+        match self.user {
+            User::Ordinary => self.lab.host(words.iter().copied()),
+            User::Root => self.lab.host_root(words.iter().copied()).env("HOME", self.lab.home()),
+        }
+    }
+
+    /// A shell script on host as the user who runs Podman.
+    pub(crate) fn sh(&self, script: &str) -> String {
+        self.host(&["sh", "-c", script]).ok(LIMIT).unwrap().out()
+    }
+
+    /// Podman with these words.
+    pub(crate) fn cmd(&self, words: &[&str]) -> Cmd {
+        let cmd = self.host(&["podman"]).args(words.iter().copied());
+        match self.user {
+            // Found below the home; named by the environment, its storage.conf would be half ignored.
+            User::Ordinary => cmd,
+            User::Root => cmd
+                .env("CONTAINERS_CONF", self.config.join("containers.conf"))
+                .env("CONTAINERS_STORAGE_CONF", self.config.join("storage.conf")),
+        }
+    }
+
+    /// Runs Podman, demands success, gives what it printed.
+    pub(crate) fn run(&self, words: &[&str]) -> String {
+        self.cmd(words).ok(LIMIT).unwrap().out()
+    }
+
+    /// A container that sleeps.
+    pub(crate) fn sleeper(&self, name: &str, options: &[&str]) {
+        self.run(&[&["run", "-d", "--name", name], options, &["localhost/bb", "sleep", "120"]].concat());
+    }
+
+    /// A container that serves a page on port 80.
+    pub(crate) fn server(&self, name: &str, options: &[&str]) {
+        let script = format!("mkdir /w; echo page of {name} > /w/index.html; exec httpd -f -p 80 -h /w");
+        self.run(&[&["run", "-d", "--name", name], options, &["localhost/bb", "sh", "-c", &script]].concat());
+    }
+
+    /// A shell script in a container.
+    pub(crate) fn exec(&self, name: &str, script: &str) -> Output {
+        self.cmd(&["exec", name, "sh", "-c", script]).run(LIMIT).unwrap()
+    }
+
+    /// The addresses of a name as a container's libc finds them, sorted.
+    pub(crate) fn found(&self, from: &str, name: &str) -> Vec<String> {
+        let shown = self.exec(from, &format!("getent ahosts {name}")).out();
+        let stream = shown.lines().filter(|line| line.contains("STREAM"));
+        let mut found: Vec<_> = stream.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect();
+        found.sort();
+        found
+    }
+
+    /// Fetches a page from world; its server may need a moment.
+    pub(crate) fn fetch(&self, from: &str) -> String {
+        let script =
+            format!("for i in $(seq 20); do curl -sgm 2 http://{from}/index.html && break; sleep 0.1; done");
+        self.lab.world(["sh", "-c", &script]).run(LIMIT).unwrap().out()
+    }
+
+    /// Removes containers at once.
+    pub(crate) fn remove(&self, names: &[&str]) {
+        self.run(&[&["rm", "-f", "-t", "0"], names].concat());
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.cmd(&["rm", "-f", "-a", "-t", "0"]).run(LIMIT);
+        self.end();
+        // Layers belong to mapped ids: remove them before the directory goes.
+        let storage = self.lab.home().join("storage").into_os_string();
+        let _ = self.lab.host_root(["rm", "-rf"]).arg(storage).run(LIMIT);
+    }
+}
