@@ -31,6 +31,23 @@ impl Request {
         Self::attribute(format!("set the MAC address of the interface {index} to {mac}"), index, address)
     }
 
+    /// Sets the MTU. EINVAL when the device cannot do that.
+    #[must_use]
+    pub fn set_mtu(index: u32, mtu: u32) -> Self {
+        Self::attribute(
+            format!("set the MTU of the interface {index} to {mtu}"),
+            index,
+            LinkAttribute::Mtu(mtu),
+        )
+    }
+
+    /// Makes an interface a port of a bridge (or a member of a vrf).
+    #[must_use]
+    pub fn set_master(index: u32, master: u32) -> Self {
+        let doing = format!("make the interface {index} a port of {master}");
+        Self::attribute(doing, index, LinkAttribute::Controller(master))
+    }
+
     /// Gives an interface that is down another name.
     #[must_use]
     pub fn rename(index: u32, name: &str) -> Self {

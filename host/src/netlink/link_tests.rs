@@ -104,6 +104,24 @@ fn a_bridge_and_a_pair_into_another_namespace() {
 }
 
 #[test]
+fn an_interface_becomes_a_port_and_gets_another_mtu() {
+    let test = "an_interface_becomes_a_port_and_gets_another_mtu";
+    in_new_namespace(test, || {
+        let mut netlink = Netlink::open().unwrap();
+        if !made(test, &mut netlink, &link("br0", Kind::Bridge { vlan_filtering: false })) {
+            return;
+        }
+        all(netlink.run(&[Request::create(&pair("near", "far"))]));
+        let (bridge, near) = (netlink.interface("br0").unwrap(), netlink.interface("near").unwrap());
+        all(netlink.run(&[Request::set_mtu(near.index, 9000), Request::set_master(near.index, bridge.index)]));
+        let ports = netlink.ports(bridge.index).unwrap();
+        assert_eq!(ports.iter().map(|port| (port.index, port.mtu)).collect::<Vec<_>>(), [(near.index, 9000)]);
+        let error = netlink.run_one(&Request::set_mtu(near.index, 1 << 30)).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EINVAL));
+    });
+}
+
+#[test]
 fn a_port_of_a_bridge_that_keeps_vlans_apart() {
     let test = "a_port_of_a_bridge_that_keeps_vlans_apart";
     in_new_namespace(test, || {
