@@ -8,6 +8,7 @@
 //!                        ├──▶ firewall       rules of the network, published ports
 //!                        └──▶ dns_handover   names for the DNS server
 //! ```
+//! [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
 //! The commands ([`commands`]) decide the order of things; [`error`] has the words of failure, [`logging`] the form of log
 //! lines.
 
@@ -27,6 +28,7 @@ pub mod logging;
 pub mod namespaces;
 pub mod net;
 pub mod plan;
+pub mod plugin;
 pub mod proto;
 mod rfc3339;
 pub mod spec;
@@ -39,12 +41,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Plays `netavark` with the words of a command line (or `slipway net`, if that is its name), and returns the exit status: 2 for wrong usage, 1 (and an object with the
+/// Plays `netavark` with the words of a command line (or `slipway net`, or the network driver `slipway` of another netavark, if that is its name), and returns the exit status: 2 for wrong usage, 1 (and an object with the
 /// error on standard output) for everything else that fails.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
-    if argv.first().is_some_and(|name| Path::new(name).file_name() == Some(OsStr::new(net::PROGRAM))) {
-        return net::main(argv);
+    match argv.first().and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str) {
+        Some(net::PROGRAM) => return net::main(argv),
+        Some(plugin::PROGRAM) => return plugin::main(argv),
+        _ => {}
     }
     let cli = match cli::Cli::read(argv) {
         Ok(cli) => cli,

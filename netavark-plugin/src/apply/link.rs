@@ -5,6 +5,7 @@ use crate::error::{Context, Error, Result};
 use crate::namespaces::{Places, gone};
 use crate::plan::{Change, ChildKind, On, Op};
 use nix::errno::Errno;
+use slipway_host::device::tap::Tap;
 use slipway_host::netlink::{self, Interface, Kind, NewLink, Request, RouteKind};
 use slipway_netstack::addr::MacAddr;
 use std::os::fd::AsFd as _;
@@ -25,6 +26,7 @@ pub(super) fn make(op: &Op, places: &mut Places, links: &mut Links, undo: &mut U
             Ok(())
         }
         Op::MakePair { port, inside, mtu, mac } => make_pair(port, inside, *mtu, *mac, places, links, undo),
+        Op::MakeTap { name, mtu } => make_tap(name, *mtu, places, links, undo),
         Op::MakeChild { inside, parent, mtu, mac, kind } => {
             let made = Child { parent: *parent, mtu: *mtu, mac: *mac, kind: *kind };
             let child = made.make(inside, places)?;
@@ -63,6 +65,22 @@ fn make_pair(
     let port = host.netlink.interface_at(index).context("get host veth")?;
     links.put(On::Port, port);
     links.put(On::Inside, inside);
+    Ok(())
+}
+
+/// The kernel makes a TAP where the thread is, which is the host's side.
+fn make_tap(name: &str, mtu: u32, places: &mut Places, links: &mut Links, undo: &mut Undo) -> Result<()> {
+    let master = links.get(On::Bridge)?.index;
+    let wire = Tap::open(name).map_err(|error| Error::msg(error.to_string()))?;
+    let netlink = &mut places.host.netlink;
+    let tap = netlink.interface(wire.name()).context("get tap interface")?;
+    undo.link_on_host(tap.index);
+    let changes = [Request::set_mtu(tap.index, mtu), Request::set_master(tap.index, master)];
+    for (result, what) in netlink.run(&changes).into_iter().zip(["set mtu of tap", "connect tap to bridge"]) {
+        result.context(what)?;
+    }
+    links.put(On::Tap, tap);
+    links.wire = Some(wire);
     Ok(())
 }
 
@@ -227,6 +245,7 @@ fn judge(op: &Op, result: Result<(), netlink::Error>, links: &Links) -> Result<(
                 On::Bridge => "bridge",
                 On::Port => "host veth",
                 On::Inside => "container interface",
+                On::Tap => "tap",
             };
             match change {
                 Change::Up => format!("set {what} up"),

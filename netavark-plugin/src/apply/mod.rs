@@ -21,12 +21,13 @@ pub use rollback::Undo;
 use crate::error::{Context, Error, Errors, Result};
 use crate::namespaces::{Place, Places};
 use crate::plan::{On, Op};
+use slipway_host::device::tap::Tap;
 use slipway_host::netlink::Interface;
 use std::io::Write as _;
 use std::path::Path;
 
 /// The interfaces of a plan that exist by now.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Links {
     /// The bridge.
     pub bridge: Option<Interface>,
@@ -34,6 +35,10 @@ pub struct Links {
     pub port: Option<Interface>,
     /// The container's interface.
     pub inside: Option<Interface>,
+    /// The TAP.
+    pub tap: Option<Interface>,
+    /// The side of the TAP that is not the bridge's. When nobody holds it any more, the TAP is gone.
+    pub wire: Option<Tap>,
 }
 
 impl Links {
@@ -42,6 +47,7 @@ impl Links {
             On::Bridge => &self.bridge,
             On::Port => &self.port,
             On::Inside => &self.inside,
+            On::Tap => &self.tap,
         };
         found.as_ref().ok_or_else(|| Error::msg(format!("internal: {on:?} is not there yet")))
     }
@@ -51,6 +57,7 @@ impl Links {
             On::Bridge => self.bridge = Some(interface),
             On::Port => self.port = Some(interface),
             On::Inside => self.inside = Some(interface),
+            On::Tap => self.tap = Some(interface),
         }
     }
 }
@@ -110,7 +117,7 @@ fn steps(ops: &[Op], places: &mut Places, links: &mut Links, undo: &mut Undo) ->
         [Op::RemoveFile(path)] => remove_file(path),
         [Op::Delete(list)] => link::delete(list, places, links),
         [Op::Sysctl { .. }, ..] => sysctl::write_all(ops, places, links, undo),
-        [Op::MakeBridge { .. } | Op::MakePair { .. } | Op::MakeChild { .. }] => {
+        [Op::MakeBridge { .. } | Op::MakePair { .. } | Op::MakeChild { .. } | Op::MakeTap { .. }] => {
             ops.iter().try_for_each(|op| link::make(op, places, links, undo))
         }
         _ => link::requests(ops, places, links, undo),

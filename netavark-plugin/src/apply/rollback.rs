@@ -41,6 +41,11 @@ impl Undo {
         self.0.push(Step::NoVlanFiltering(index));
     }
 
+    /// This interface is to stay, whatever becomes of the rest.
+    pub(crate) fn keep(&mut self, index: u32) {
+        self.0.retain(|step| !matches!(step, Step::DeleteOnHost(made) if *made == index));
+    }
+
     /// A setting of the host as a whole; those of interfaces vanish with them.
     pub(super) fn setting(&mut self, path: String, value: String) {
         self.0.push(Step::WriteBack { path, value });

@@ -73,7 +73,7 @@ pub(crate) fn describe(global: &Global, netns_path: &Path, options: &NetworkOpti
 }
 
 /// The container's namespace; it may be gone, and its interfaces with it.
-fn container(path: &Path, errors: &mut Errors) -> Option<Place> {
+pub(crate) fn container(path: &Path, errors: &mut Errors) -> Option<Place> {
     match namespaces::open(path).and_then(Place::at).context("open container netns") {
         Ok(place) => Some(place),
         Err(error) if error.errno() == Some(Errno::ENOENT) => {
@@ -87,7 +87,7 @@ fn container(path: &Path, errors: &mut Errors) -> Option<Place> {
     }
 }
 
-fn uninterrupted() -> Option<std::mem::ManuallyDrop<Signals>> {
+pub(crate) fn uninterrupted() -> Option<std::mem::ManuallyDrop<Signals>> {
     // Never unblocked again: a signal that came meanwhile would end a run that has succeeded.
     Signals::catch(&[Signal::SIGTERM, Signal::SIGINT])
         .inspect_err(|error| log::debug!("cannot block signals: {error}"))

@@ -22,10 +22,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// The metric of routes when the network says nothing.
-const METRIC: u32 = 100;
+pub(crate) const METRIC: u32 = 100;
 
 /// Where the names of containers are looked for.
-const SEARCH_DOMAIN: &str = "dns.podman";
+pub(crate) const SEARCH_DOMAIN: &str = "dns.podman";
 
 /// A container on a bridge network.
 #[derive(Debug)]
@@ -316,7 +316,7 @@ impl<'a> Bridge<'a> {
 
 /// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself: both
 /// must name the other.
-fn is_pair(inside: &Interface, port: &Interface) -> bool {
+pub(crate) fn is_pair(inside: &Interface, port: &Interface) -> bool {
     port.kind.as_deref() == Some("veth")
         && inside.linked == Some(port.index)
         && port.linked == Some(inside.index)

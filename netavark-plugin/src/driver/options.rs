@@ -2,32 +2,37 @@
 
 use super::Request;
 use crate::error::{Error, Result};
-use crate::spec::{NetAddress, NetInterface, StatusBlock, validate};
+use crate::spec::{NetAddress, NetInterface, Network, PerNetworkOptions, StatusBlock, validate};
 use slipway_host::netlink::Interface;
 use slipway_netstack::addr::MacAddr;
 
 /// What every driver of ours reads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Common<'a> {
-    pub(super) inside: &'a str,
-    pub(super) mac: Option<MacAddr>,
-    pub(super) mtu: Option<u32>,
-    pub(super) metric: u32,
-    pub(super) default_route: bool,
+pub(crate) struct Common<'a> {
+    pub(crate) inside: &'a str,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) metric: u32,
+    pub(crate) default_route: bool,
 }
 
 impl<'a> Common<'a> {
     /// `metric`: that of routes when the network says nothing.
     pub(super) fn of(request: &Request<'a>, metric: u32) -> Result<Self> {
-        let options = request.network.options.as_ref();
-        let inside = request.options.interface_name.as_str();
+        Self::new(request.network, request.options, metric)
+    }
+
+    /// The same from the two halves of a request.
+    pub(crate) fn new(network: &Network, own: &'a PerNetworkOptions, metric: u32) -> Result<Self> {
+        let options = network.options.as_ref();
+        let inside = own.interface_name.as_str();
         if inside.is_empty() {
             return Err(Error::msg("no container interface name given"));
         }
         let no_default_route = validate::option(options, "no_default_route")?.unwrap_or(false);
         Ok(Self {
             inside,
-            mac: request.options.static_mac.as_deref().map(validate::mac).transpose()?,
+            mac: own.static_mac.as_deref().map(validate::mac).transpose()?,
             // 0 has always meant: find out.
             mtu: validate::option(options, "mtu")?.filter(|mtu| *mtu != 0),
             metric: validate::option(options, "metric")?.unwrap_or(metric),
@@ -37,7 +42,7 @@ impl<'a> Common<'a> {
 }
 
 /// The part of the answer about the interface that was made.
-pub(super) fn status(inside: &Interface, addresses: &[NetAddress]) -> StatusBlock {
+pub(crate) fn status(inside: &Interface, addresses: &[NetAddress]) -> StatusBlock {
     let interface = NetInterface {
         mac_address: inside.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         subnets: Some(addresses.to_vec()),

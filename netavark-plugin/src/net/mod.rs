@@ -27,6 +27,7 @@ mod up;
 use crate::cli::{DNS_SERVER, Global};
 use crate::error::Result;
 use crate::logging;
+use crate::namespaces::is_root_of_the_machine;
 use clap::Parser as _;
 use cli::{Cli, Command};
 use state::Records;
@@ -103,11 +104,4 @@ fn dns_server() -> OsString {
 fn directory(rootless: bool) -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| rootless && !dir.is_empty());
     runtime.map_or_else(|| DIRECTORY.into(), |dir| Path::new(&dir).join("slipway/net"))
-}
-
-/// Whether this is no user namespace: user_namespaces(7), all numbers are mapped to themselves.
-fn is_root_of_the_machine() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-    whole && nix::unistd::geteuid().is_root()
 }

@@ -5,7 +5,7 @@
 //! the bridge's own MAC address pinned only when it has its first port, because the kernel takes the port's until
 //! then, and a bridge that changes its address loses its neighbours.
 
-use super::container::{address_and_route, forget_routes, no_autoconf};
+use super::container::{address_and_route, forget_routes, settings};
 use super::{Change, Key, On, Op};
 use crate::spec::Ipam;
 use slipway_host::netlink::Interface;
@@ -152,13 +152,7 @@ impl Bridge<'_> {
     }
 
     fn settings_of_pair(&self, plan: &mut Vec<Op>) {
-        plan.push(no_autoconf());
-        if self.ipam.ipv6 {
-            plan.push(Op::sysctl(Key::v6(On::Inside, "accept_dad"), "0"));
-        }
-        // Neighbours learn at once that an address has moved here.
-        plan.push(Op::sysctl(Key::v4(On::Inside, "arp_notify"), "1"));
-        plan.push(Op::sysctl(Key::v4(On::Inside, "rp_filter"), "2"));
+        plan.extend(settings(self.ipam.ipv6));
         if self.ipam.ipv6 {
             plan.push(Op::sysctl(Key::v6(On::Port, "accept_dad"), "0"));
         }

@@ -9,7 +9,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// No addresses by router advertisement: the ones given are meant to be all. A kernel without IPv6 and a read-only
 /// `/proc` will do.
 pub(super) fn no_autoconf() -> Op {
-    Op::Sysctl { key: Key::v6(On::Inside, "autoconf"), value: "0", optional: true }
+    Op::optional(Key::v6(On::Inside, "autoconf"), "0")
+}
+
+/// Settings of the container's end of a pair.
+pub(super) fn settings(ipv6: bool) -> impl Iterator<Item = Op> {
+    let no_detection = ipv6.then(|| Op::sysctl(Key::v6(On::Inside, "accept_dad"), "0"));
+    let rest = [
+        // Neighbours learn at once that an address has moved here.
+        Op::sysctl(Key::v4(On::Inside, "arp_notify"), "1"),
+        // A container on two networks answers by either.
+        Op::sysctl(Key::v4(On::Inside, "rp_filter"), "2"),
+    ];
+    [no_autoconf()].into_iter().chain(no_detection).chain(rest)
 }
 
 /// Addresses, the link, then routes: a gateway must be reachable when its route is made.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bridge.rs      a bridge on the host, and a pair of interfaces from it into the container
+//! switch.rs      a bridge whose way out is a TAP that a program elsewhere serves, and a pair as above
 //! child.rs       a macvlan or ipvlan child of an interface of the host, inside the container
 //! container.rs   what both give the interface inside: settings, addresses, routes
 //! ```
@@ -12,6 +13,7 @@ pub mod bridge;
 pub mod child;
 mod container;
 mod print;
+pub mod switch;
 
 use ipnet::IpNet;
 use slipway_host::netlink::{IpvlanMode, MacvlanMode, NewRoute};
@@ -29,6 +31,8 @@ pub enum On {
     Port,
     /// The container's interface.
     Inside,
+    /// The TAP, a port of the bridge.
+    Tap,
 }
 
 /// One step.
@@ -75,6 +79,13 @@ pub enum Op {
         mac: Option<MacAddr>,
         /// What it is.
         kind: ChildKind,
+    },
+    /// A TAP, a port of the bridge; its other side is a descriptor of ours.
+    MakeTap {
+        /// Its name; a `%d` in it is the kernel's to count.
+        name: String,
+        /// Its MTU.
+        mtu: u32,
     },
     /// A setting of the kernel, written if it has another value.
     Sysctl {
@@ -176,6 +187,11 @@ impl Key {
 impl Op {
     fn sysctl(key: Key, value: &'static str) -> Self {
         Self::Sysctl { key, value, optional: false }
+    }
+
+    /// A setting that not every kernel has.
+    fn optional(key: Key, value: &'static str) -> Self {
+        Self::Sysctl { key, value, optional: true }
     }
 
     fn change(on: On, change: Change) -> Self {

@@ -31,6 +31,12 @@ impl fmt::Display for Op {
                 mtu.iter().try_for_each(|mtu| write!(f, " mtu {mtu}"))?;
                 mac.iter().try_for_each(|mac| write!(f, " address {mac}"))
             }
+            Self::MakeTap { name, mtu } => {
+                write!(
+                    f,
+                    "host       ip tuntap add {name} mode tap; ip link set {name} master BRIDGE mtu {mtu}"
+                )
+            }
             Self::Sysctl { key, value, optional } => {
                 let optional = if *optional { " (if there is one)" } else { "" };
                 let place = if let Key::Of { on, .. } = key { on.place() } else { "host" };
@@ -80,6 +86,7 @@ impl On {
             Self::Bridge => "BRIDGE",
             Self::Port => "PORT",
             Self::Inside => "INSIDE",
+            Self::Tap => "TAP",
         }
     }
 }

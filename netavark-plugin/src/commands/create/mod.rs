@@ -99,9 +99,14 @@ pub(super) fn run(global: &Global) -> Result<()> {
 /// Completes the definition of a network that somebody makes by hand. Its subnets must be unused, its bridge is called
 /// `prefix` and a number if it has no name.
 pub(crate) fn define(network: Network, used: Used, subnet_pools: Vec<Pool>, prefix: &str) -> Result<Network> {
+    on_this_host(request(network, used, subnet_pools, prefix), &[])
+}
+
+/// The request for [`define`].
+pub(crate) fn request(network: Network, used: Used, subnet_pools: Vec<Pool>, prefix: &str) -> Request {
     let default_interface_name = Some(prefix.to_owned());
     let options = Options { subnet_pools, default_interface_name, check_used_subnets: true };
-    on_this_host(Request { network, used, options }, &[])
+    Request { network, used, options }
 }
 
 fn on_this_host(request: Request, plugin_directories: &[OsString]) -> Result<Network> {
@@ -163,15 +168,20 @@ pub fn fuzz(data: &[u8]) {
     if !["bridge", "macvlan", "ipvlan"].contains(&request.network.driver.as_str()) {
         return;
     }
-    let surroundings = Surroundings {
+    let surroundings = nowhere();
+    if let Ok(network) = complete(request.clone(), &surroundings) {
+        let again = complete(Request { network: network.clone(), ..request }, &surroundings);
+        assert_eq!(again.ok(), Some(network), "complete stays complete");
+    }
+}
+
+/// For the fuzzer: no system at all.
+pub(crate) fn nowhere() -> Surroundings<'static> {
+    Surroundings {
         interfaces: None,
         plugin_directories: &[],
         random: || [7; 7],
         now: Duration::from_secs(1_800_000_000),
-    };
-    if let Ok(network) = complete(request.clone(), &surroundings) {
-        let again = complete(Request { network: network.clone(), ..request }, &surroundings);
-        assert_eq!(again.ok(), Some(network), "complete stays complete");
     }
 }
 
