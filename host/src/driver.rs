@@ -26,7 +26,7 @@ use crate::clock;
 use crate::device::{Link, MAX_FRAME};
 use crate::epoll::Events;
 use crate::token::Token;
-use crate::upstream::Sockets;
+use crate::upstream::{Sockets, Stream};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slipway_netstack::addr::canonical;
@@ -187,6 +187,12 @@ impl Driver {
         self.engine.dns_query()
     }
 
+    /// The next connection that the guest made to the DNS address, and the flow it belongs to. What is written to the
+    /// stream leaves in the next round.
+    pub fn dns_stream(&mut self) -> Option<(FlowId, Stream)> {
+        self.sockets.take_stream()
+    }
+
     /// The guest's link.
     #[must_use]
     pub fn link(&self) -> &Link {
@@ -218,6 +224,10 @@ impl Driver {
     /// Those of epoll_wait(2).
     pub fn turn(&mut self, deadline: Option<Instant>) -> io::Result<&[Ready]> {
         self.ready.clear();
+        for (flow, event) in self.sockets.news_from_within() {
+            self.engine.on_upstream(clock::now(), flow, event, &mut self.sockets);
+            self.busy = true;
+        }
         if self.busy {
             self.busy = self.engine.drain(clock::now(), &mut self.sockets, &mut self.link);
         }

@@ -34,7 +34,7 @@ use crate::transport::timer::Timers;
 use crate::transport::udp::{self, Role, Udp};
 use crate::upstream::{Event, Forwarded, Upstream};
 use crate::within::Within;
-use crate::within::dns::{self, Nameservers, Queries};
+use crate::within::dns::{self, Queries};
 use core::hash::Hasher;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -63,7 +63,6 @@ pub struct Engine {
     queue: VecDeque<FlowId>,
     pub(crate) tcp: tcp::Shared,
     pub(crate) udp_batch: udp::Batch,
-    pub(crate) nameservers: Nameservers,
     pub(crate) queries: Queries,
     pub(crate) neighbours: Neighbours,
     pub(crate) reassembler: Reassembler,
@@ -135,7 +134,6 @@ impl Engine {
             queue: VecDeque::new(),
             tcp: tcp::Shared::new(config.tcp),
             udp_batch: udp::Batch::default(),
-            nameservers: Nameservers::default(),
             queries: Queries::default(),
             neighbours: Neighbours::default(),
             reassembler: Reassembler::default(),
@@ -312,17 +310,6 @@ impl Engine {
         {
             self.finish(flow, up);
         }
-    }
-
-    /// The host's nameservers, most preferred first: where connections to the DNS address lead. Takes effect with the
-    /// next one.
-    pub fn set_nameservers(&mut self, servers: Vec<IpAddr>) {
-        self.nameservers.set(servers);
-    }
-
-    /// This nameserver answers: connections to the DNS address try it first from now on.
-    pub fn prefer_nameserver(&mut self, server: IpAddr) {
-        self.nameservers.prefer(server);
     }
 
     /// The next query over UDP to the DNS address, to be resolved by the caller and answered by [`Engine::dns_answer`].

@@ -186,9 +186,8 @@ impl Session {
     }
 
     /// Uses these nameservers, and no others.
-    pub fn use_nameservers(&mut self, servers: Vec<IpAddr>) {
-        self.names.set_servers(&servers);
-        self.driver.engine().set_nameservers(servers);
+    pub fn use_nameservers(&mut self, servers: &[IpAddr]) {
+        self.names.set_servers(servers);
     }
 
     /// Uses the nameservers of the host's resolv.conf, and follows its changes.
@@ -197,7 +196,7 @@ impl Session {
     /// The kernel's.
     pub fn follow_host_nameservers(&mut self) -> io::Result<()> {
         let resolver = Resolver::open(Path::new(resolver::PATH));
-        self.use_nameservers(resolver.nameservers());
+        self.use_nameservers(&resolver.nameservers());
         if let Some(fd) = resolver.fd() {
             self.driver.watch(fd, Interest::READ, RESOLVER)?;
         }
@@ -288,7 +287,7 @@ impl Session {
                 let host = self.host_servers.as_mut();
                 if let Some(fresh) = host.and_then(|host| host.resolver.on_ready()) {
                     let servers = fresh.nameservers.clone();
-                    self.use_nameservers(servers);
+                    self.use_nameservers(&servers);
                 }
             }
             DOOR => self.admit()?,
@@ -331,7 +330,7 @@ impl Session {
             host.poll_at = Some(now + RESOLVER_POLL);
             if let Some(fresh) = host.resolver.refresh_if_changed() {
                 let servers = fresh.nameservers.clone();
-                self.use_nameservers(servers);
+                self.use_nameservers(&servers);
             }
         }
     }

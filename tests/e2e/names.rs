@@ -1,6 +1,8 @@
 //! Names: relayed from the address inside to the host's name servers, over UDP and TCP.
 
-use slipway_lab::{LIMIT, NAMESERVER4, NAMESERVER6, WORLD4, WORLD6, lab};
+use std::time::Duration;
+
+use slipway_lab::{LIMIT, NAMESERVER4, NAMESERVER6, WORLD4, WORLD6, lab, now};
 
 use crate::ipv6;
 
@@ -55,6 +57,32 @@ fn a_dead_name_server_is_passed_over() {
         .run(LIMIT)
         .unwrap();
     assert_eq!(answer.out().trim(), WORLD4, "{answer}");
+}
+
+/// Nobody asked over UDP before, so nothing is known of the server that is behind a black hole.
+#[test]
+fn a_dead_name_server_is_passed_over_by_tcp_queries_too() {
+    let (lab, _) = lab!(ours "a_dead_name_server_is_passed_over_by_tcp_queries_too", ["dig", "dnsmasq"]);
+    lab.set_resolv_conf(&format!("nameserver 192.0.2.254\nnameserver {WORLD4}\n")).unwrap();
+    // Frames to it leave, and nothing comes back: not even an error.
+    let neighbour = ["ip", "neigh", "add", "192.0.2.254", "lladdr", "02:00:00:00:00:fe", "dev", "veth0"];
+    lab.host_root(neighbour).ok(LIMIT).unwrap();
+    let _dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let _slirp = lab.slirp(&container, &["-c"]).unwrap();
+    let dig = ["dig", "+short", "+tcp", "+tries=1", "+time=4", "@10.0.2.3", "name.test"];
+    let answer = container.cmd(dig).run(LIMIT).unwrap();
+    assert_eq!(answer.out().trim(), WORLD4, "{answer}");
+    // Now it is known to be dead.
+    let start = now();
+    let answer = container.cmd(dig).args(["AAAA"]).run(LIMIT).unwrap();
+    assert_eq!(answer.out().trim(), WORLD6, "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Several queries on one connection, of which some are answered from what is kept.
+    let words = ["dig", "+short", "+tcp", "+keepopen", "+tries=1", "+time=4", "@10.0.2.3"];
+    let names = ["name.test", "kept.test", "world.test", "name.test", "kept.test"];
+    let answer = container.cmd(words).args(names).run(LIMIT).unwrap();
+    assert_eq!(answer.out(), format!("{WORLD4}\n").repeat(5), "{answer}");
 }
 
 #[test]

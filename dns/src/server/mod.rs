@@ -14,6 +14,7 @@
 //! The contract is that of aardvark-dns 2.0; what differs is in the man page.
 
 pub mod args;
+pub mod conversation;
 mod counters;
 pub mod exchange;
 mod launch;

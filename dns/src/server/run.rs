@@ -4,10 +4,11 @@
 //! kernel and are answered by the new snapshot. What goes wrong in it is told in the log, and what works is served.
 
 use super::args::Options;
+use super::conversation::Verdict;
 use super::listener::{BindError, Listeners};
 use super::now;
 use super::reload::Directory;
-use super::tcp::{Clients, Verdict};
+use super::tcp::Clients;
 use super::token::Source;
 use super::udp::{self, Udp};
 use super::upstream::{Client, Finished, Forwards};

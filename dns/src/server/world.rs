@@ -1,9 +1,9 @@
 //! What answers depend on: the snapshot, the host's servers, and the counters that go with them.
 
 use super::args::Options;
+use super::conversation::Verdict;
 use super::counters::AllCounters;
 use super::logging::ASKED_FOR;
-use super::tcp::Verdict;
 use crate::answer::{Origin, Outcome, Transport, answer_query};
 use crate::config::resolv_conf;
 use crate::forward;

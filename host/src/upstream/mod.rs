@@ -16,9 +16,11 @@ mod errors;
 mod ping;
 mod tcp;
 mod udp;
+mod within;
 
 pub use errors::errno;
 pub use tcp::Peeking;
+pub use within::Stream;
 
 use crate::epoll::EventSet;
 use crate::token::Token;
@@ -26,6 +28,7 @@ use nix::sys::epoll::EpollFlags;
 use ping::PingSocket;
 use slipway_netstack::FlowId;
 use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,6 +45,10 @@ pub struct Sockets {
     /// Where bytes go that are peeked only to get behind them; empty if the kernel can do without.
     scratch: Vec<u8>,
     receiver: batch::Receiver,
+    /// The flows that lead to the resolver.
+    within: Vec<FlowId>,
+    /// Of these, streams that nobody has taken yet.
+    fresh: VecDeque<(FlowId, Stream)>,
 }
 
 #[derive(Debug, Default)]
@@ -55,23 +62,28 @@ enum Socket {
     Tcp(TcpSocket),
     Udp(UdpSocket),
     Ping(PingSocket),
+    Within(within::Shared),
 }
 
 // 8000 connections are to cost less than 1 KiB each, all told.
 const _: () = assert!(size_of::<Place>() <= 48);
 
 impl Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Udp(socket) => socket.as_fd(),
-            Self::Ping(socket) => socket.as_fd(),
+            Self::Tcp(socket) => Some(socket.as_fd()),
+            Self::Udp(socket) => Some(socket.as_fd()),
+            Self::Ping(socket) => Some(socket.as_fd()),
+            Self::Within(_) => None,
         }
     }
 }
 
 /// Length of [`Sockets::scratch`]: with 1023 parts in a system call, offsets up to 64 MiB.
 const SCRATCH: usize = 64 * 1024;
+
+/// Connections to the DNS address that nobody has taken yet. They are taken after every round of the event loop.
+const MAX_FRESH: usize = 128;
 
 impl Sockets {
     /// No sockets yet.
@@ -93,6 +105,8 @@ impl Sockets {
             peeking,
             scratch: if peeking == Peeking::Skip { vec![0; SCRATCH] } else { Vec::new() },
             receiver: batch::Receiver::default(),
+            within: Vec::new(),
+            fresh: VecDeque::new(),
         })
     }
 
@@ -108,7 +122,7 @@ impl Sockets {
             Some(Socket::Tcp(socket)) => socket.decode(flags),
             Some(Socket::Udp(socket)) => socket.decode(flags),
             Some(Socket::Ping(_)) => PingSocket::decode(flags),
-            None => [None; 3],
+            Some(Socket::Within(_)) | None => [None; 3],
         };
         events.into_iter().flatten()
     }
@@ -147,6 +161,24 @@ impl Sockets {
         self.places.iter().enumerate().filter_map(at_place).collect()
     }
 
+    /// The next connection to the DNS address that nobody has taken yet.
+    pub fn take_stream(&mut self) -> Option<(FlowId, Stream)> {
+        self.fresh.pop_front()
+    }
+
+    /// What has happened at the other ends of the flows that lead to the resolver.
+    #[must_use]
+    pub fn news_from_within(&mut self) -> Vec<(FlowId, Event)> {
+        let mut news = Vec::new();
+        for &flow in &self.within {
+            let place = self.places.get(flow.index()).filter(|place| place.generation == flow.generation());
+            if let Some(Socket::Within(shared)) = place.and_then(|place| place.socket.as_ref()) {
+                news.extend(shared.take_events().map(|event| (flow, event)));
+            }
+        }
+        news
+    }
+
     /// How many sockets there are. Counts them one by one.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -158,17 +190,11 @@ impl Sockets {
         if place.generation == flow.generation() { place.socket.as_mut() } else { None }
     }
 
-    fn tcp(&mut self, flow: FlowId) -> Option<&mut TcpSocket> {
-        match self.get(flow) {
-            Some(Socket::Tcp(socket)) => Some(socket),
-            _ => None,
-        }
-    }
-
     /// Adds a new socket to the epoll set and the table.
     fn open(&mut self, flow: FlowId, socket: Socket, interest: EpollFlags) -> Result<(), Errno> {
-        let added = self.events.add(socket.as_fd(), Token::Flow(flow), interest);
-        added.map_err(|_| Errno::Exhausted)?;
+        if let Some(fd) = socket.as_fd() {
+            self.events.add(fd, Token::Flow(flow), interest).map_err(|_| Errno::Exhausted)?;
+        }
         self.put(flow, socket);
         Ok(())
     }
@@ -185,7 +211,12 @@ impl Sockets {
 
     fn take(&mut self, flow: FlowId) -> Option<Socket> {
         let place = self.places.get_mut(flow.index())?;
-        if place.generation == flow.generation() { place.socket.take() } else { None }
+        let socket = if place.generation == flow.generation() { place.socket.take() } else { None };
+        if let Some(Socket::Within(shared)) = &socket {
+            shared.close();
+            self.within.retain(|other| *other != flow);
+        }
+        socket
     }
 }
 
@@ -195,15 +226,32 @@ impl Upstream for Sockets {
         self.open(flow, Socket::Tcp(socket), tcp::INTEREST)
     }
 
+    fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
+        if self.fresh.len() >= MAX_FRESH {
+            return Err(Errno::Refused);
+        }
+        let (shared, stream) = within::stream();
+        self.put(flow, Socket::Within(shared));
+        self.within.push(flow);
+        self.fresh.push_back((flow, stream));
+        Ok(())
+    }
+
     fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {
-        self.tcp(flow).map_or(Sent::Failed(Errno::BadSocket), |socket| socket.send(first, second))
+        match self.get(flow) {
+            Some(Socket::Tcp(socket)) => socket.send(first, second),
+            Some(Socket::Within(shared)) => shared.send(first, second),
+            _ => Sent::Failed(Errno::BadSocket),
+        }
     }
 
     fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {
         let (peeking, mut scratch) = (self.peeking, std::mem::take(&mut self.scratch));
-        let found = self.tcp(flow).map_or(Peek::Failed(Errno::BadSocket), |socket| {
-            socket.peek(peeking, &mut scratch, offset, into)
-        });
+        let found = match self.get(flow) {
+            Some(Socket::Tcp(socket)) => socket.peek(peeking, &mut scratch, offset, into),
+            Some(Socket::Within(shared)) => shared.peek(offset, into),
+            _ => Peek::Failed(Errno::BadSocket),
+        };
         self.scratch = scratch;
         found
     }
@@ -211,7 +259,11 @@ impl Upstream for Sockets {
     fn tcp_consume(&mut self, flow: FlowId, count: usize) {
         let (peeking, place) = (self.peeking, self.places.get_mut(flow.index()));
         let Some(place) = place.filter(|place| place.generation == flow.generation()) else { return };
-        let Some(Socket::Tcp(socket)) = &mut place.socket else { return };
+        let socket = match &mut place.socket {
+            Some(Socket::Tcp(socket)) => socket,
+            Some(Socket::Within(shared)) => return shared.consume(count),
+            _ => return,
+        };
         socket.consume(count);
         if socket.wants_news(peeking) {
             // Setting the same interest again makes epoll look again. It can fail only for want of memory.
@@ -220,8 +272,10 @@ impl Upstream for Sockets {
     }
 
     fn tcp_shutdown(&mut self, flow: FlowId) {
-        if let Some(socket) = self.tcp(flow) {
-            socket.shutdown();
+        match self.get(flow) {
+            Some(Socket::Tcp(socket)) => socket.shutdown(),
+            Some(Socket::Within(shared)) => shared.shutdown(),
+            _ => {}
         }
     }
 
@@ -295,8 +349,8 @@ impl Upstream for Sockets {
     }
 
     fn close(&mut self, flow: FlowId) {
-        if let Some(socket) = self.take(flow) {
-            self.receiver.forget(socket.as_fd());
+        if let Some(fd) = self.take(flow).as_ref().and_then(Socket::as_fd) {
+            self.receiver.forget(fd);
         }
     }
 }

@@ -17,13 +17,16 @@ use crate::ip::Packet;
 use crate::ip::rewrite::tests::config;
 use crate::transport::udp;
 use crate::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) const GUEST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 /// The guest's initial sequence number: close to the wrap, so that every test crosses it.
 const GUEST_ISN: u32 = u32::MAX - 2000;
+
+/// Stands for whoever resolves names, in the record of connections.
+pub(crate) const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 53);
 
 /// A host socket.
 #[derive(Debug, Default)]
@@ -68,6 +71,10 @@ impl Upstream for Host {
         }
         self.sockets.insert(flow, Socket { room: usize::MAX, ..Socket::default() });
         Ok(())
+    }
+
+    fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
+        self.tcp_connect(flow, RESOLVER, None)
     }
 
     fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {

@@ -85,14 +85,8 @@ impl Engine {
             return Err(DropReason::Martian);
         }
         let to = match route(&self.config, packet.dst) {
-            Route::Upstream(ip) => SocketAddr::new(ip, seg.dst_port),
-            Route::Dns if seg.dst_port == dns::PORT => match self.nameservers.get(0) {
-                Some(server) => SocketAddr::new(server, dns::PORT),
-                None => {
-                    self.reject(mac, &key, seg);
-                    return Err(DropReason::Upstream);
-                }
-            },
+            Route::Upstream(ip) => Some(SocketAddr::new(ip, seg.dst_port)),
+            Route::Dns if seg.dst_port == dns::PORT => None,
             Route::Dns => {
                 self.reject(mac, &key, seg);
                 return Err(DropReason::NoSuchHost);
@@ -107,16 +101,15 @@ impl Engine {
         let opening = self.opening(now, &key, Some(mac));
         let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_guest(seg, &opening))))?;
         self.counters.tcp_opened += 1;
-        self.connect(now, id, to, up);
-        Ok(())
-    }
-
-    /// Starts the host's connect() for a flow; its failure on the spot is told as a late one would be.
-    fn connect<U: Upstream>(&mut self, now: Instant, id: FlowId, to: SocketAddr, up: &mut U) {
-        let from = self.config.outbound.toward(to.ip());
-        if let Err(errno) = up.tcp_connect(id, to, from) {
-            self.not_connected(now, id, errno, up);
+        let started = match to {
+            Some(to) => up.tcp_connect(id, to, self.config.outbound.toward(to.ip())),
+            None => up.tcp_connect_dns(id),
+        };
+        // A failure on the spot is told as a late one would be.
+        if let Err(errno) = started {
+            self.refuse(now, id, errno);
         }
+        Ok(())
     }
 
     /// News for a flow whose connect() is under way.
@@ -129,25 +122,13 @@ impl Engine {
             }
             Event::Failed(errno) => {
                 up.close(id);
-                self.not_connected(now, id, errno, up);
+                self.refuse(now, id, errno);
             }
             Event::Readable | Event::Writable | Event::Error => {}
         }
     }
 
-    /// A flow's connect() failed, and it has no socket: the next nameserver is tried, or the guest is told.
-    fn not_connected<U: Upstream>(&mut self, now: Instant, id: FlowId, errno: Errno, up: &mut U) {
-        let Some((key, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
-        if matches!(route(&self.config, key.peer.ip()), Route::Dns) {
-            tcp.attempt = tcp.attempt.saturating_add(1);
-            if let Some(server) = self.nameservers.get(tcp.attempt.into()) {
-                return self.connect(now, id, SocketAddr::new(server, dns::PORT), up);
-            }
-        }
-        self.refuse(now, id, errno);
-    }
-
-    /// The host could not connect: the guest is told in the way that its own network would.
+    /// The host could not connect, and the flow has no socket: the guest is told in the way that its own network would.
     fn refuse(&mut self, now: Instant, id: FlowId, errno: Errno) {
         self.counters.tcp_refused += 1;
         let Some((key, entry)) = self.flows.get_mut(id) else { return };

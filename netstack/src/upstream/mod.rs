@@ -162,6 +162,13 @@ pub trait Upstream {
     /// When it fails on the spot. The flow then has no socket.
     fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno>;
 
+    /// The same for a connection to the DNS address: it leads to whoever resolves names for the guest, in the place of
+    /// a socket.
+    ///
+    /// # Errors
+    /// When it fails on the spot. The flow then leads nowhere.
+    fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno>;
+
     /// Offers bytes: `first`, then `second` (either may be empty), as one stream.
     fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent;
 

@@ -6,10 +6,12 @@
 //! looked at here. No flow is made for it: the asker's addresses travel with the query, so nothing is held while it is
 //! under way, and a guest that asks from ten thousand ports costs ten thousand datagrams.
 //!
-//! Over TCP the connection goes to the preferred nameserver of the host, or the next one that accepts it, as it is.
+//! A connection over TCP leads to the same place, as a flow whose other end is not a socket but whoever resolves names
+//! ([`Upstream::tcp_connect_dns`](crate::upstream::Upstream::tcp_connect_dns)): so a nameserver that is dead, or does not
+//! speak TCP, is met with the same patience however the guest asks.
 
 use crate::addr::MacAddr;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 
 /// The port of DNS.
@@ -18,8 +20,6 @@ pub const PORT: u16 = 53;
 const MAX_WAITING: usize = 128;
 /// A query is a question with options. Longer ones come over TCP, if there are any.
 const MAX_QUERY: usize = 4096;
-/// Nameservers that are used. resolv.conf has three at most.
-const MAX_SERVERS: usize = 16;
 
 /// Who asked: where the answer goes, and where it seems to come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,58 +61,9 @@ impl Queries {
     }
 }
 
-/// The host's nameservers and the one that is preferred.
-#[derive(Debug, Default)]
-pub(crate) struct Nameservers {
-    list: Vec<IpAddr>,
-    preferred: usize,
-}
-
-impl Nameservers {
-    /// Replaces the list. The preferred server stays so if it is still in it.
-    pub(crate) fn set(&mut self, list: Vec<IpAddr>) {
-        let favourite = self.get(0);
-        self.list = list;
-        self.list.truncate(MAX_SERVERS);
-        self.preferred = self.list.iter().position(|s| Some(*s) == favourite).unwrap_or(0);
-    }
-
-    /// The server that is number `attempt` in order of preference; `None` when all were tried.
-    pub(crate) fn get(&self, attempt: usize) -> Option<IpAddr> {
-        if attempt >= self.list.len() {
-            return None;
-        }
-        self.list.get((self.preferred + attempt) % self.list.len()).copied()
-    }
-
-    /// `server` answers.
-    pub(crate) fn prefer(&mut self, server: IpAddr) {
-        if let Some(place) = self.list.iter().position(|s| *s == server) {
-            self.preferred = place;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_preferred_server_is_first_and_stays_so() {
-        let [a, b, c]: [IpAddr; 3] = ["192.0.2.1", "192.0.2.2", "2001:db8::3"].map(|s| s.parse().unwrap());
-        let mut servers = Nameservers::default();
-        servers.set(vec![a, b, c]);
-        servers.prefer(b);
-        assert_eq!((0..4).map(|n| servers.get(n)).collect::<Vec<_>>(), [Some(b), Some(c), Some(a), None]);
-        servers.set(vec![c, b]);
-        assert_eq!((servers.get(0), servers.get(2)), (Some(b), None));
-        servers.prefer(a);
-        assert_eq!(servers.get(0), Some(b), "not in the list");
-        servers.set(vec![c]);
-        assert_eq!(servers.get(0), Some(c));
-        servers.set((0..5000).map(|n| IpAddr::from([192, 0, 2, u8::try_from(n % 250).unwrap()])).collect());
-        assert_eq!(servers.get(MAX_SERVERS), None);
-    }
 
     #[test]
     fn what_waits_is_bounded() {

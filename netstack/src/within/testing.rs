@@ -66,6 +66,9 @@ impl Upstream for Deaf {
     fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Option<IpAddr>) -> Result<(), Errno> {
         Err(Errno::NetUnreachable)
     }
+    fn tcp_connect_dns(&mut self, _: FlowId) -> Result<(), Errno> {
+        Err(Errno::NetUnreachable)
+    }
     fn tcp_send(&mut self, _: FlowId, _: &[u8], _: &[u8]) -> Sent {
         Sent::Failed(Errno::BadSocket)
     }

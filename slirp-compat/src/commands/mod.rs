@@ -152,6 +152,6 @@ fn nameservers(session: &mut Session, network: &Network) -> Result<(), String> {
             .follow_host_nameservers()
             .map_err(|error| format!("cannot follow the host's resolv.conf: {}", words(&error)));
     }
-    session.use_nameservers(network.nameservers.clone());
+    session.use_nameservers(&network.nameservers);
     Ok(())
 }

@@ -42,7 +42,8 @@ enum Action {
         segment: u8,
     },
     RefuseNext(Error),
-    Nameservers(Vec<[u8; 4]>),
+    /// To a query that waits, if one does.
+    DnsAnswer(Vec<u8>),
     SilentNeighbour(bool),
 }
 
@@ -135,8 +136,10 @@ fn act(world: &mut World<RawGuest>, action: Action) {
             let _ = world.accept_udp(&from, &to, &payload, segment);
         }
         Action::RefuseNext(error) => world.host.refuse_next(error.into()),
-        Action::Nameservers(list) => {
-            world.engine.set_nameservers(list.into_iter().map(|a| IpAddr::V4(Ipv4Addr::from(a))).collect());
+        Action::DnsAnswer(message) => {
+            if let Some(query) = world.engine.dns_query() {
+                world.engine.dns_answer(&query.asker, &message);
+            }
         }
         Action::SilentNeighbour(silent) => world.guest.answers = !silent,
     }

@@ -31,7 +31,7 @@ use crate::upstream::datagram::{EchoService, UdpService};
 use crate::upstream::tcp::Script;
 use crate::world::{ENGINE_MAC, GUEST_MAC, GUEST4, World, WorldConfig};
 use arbitrary::{Arbitrary, Unstructured};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::device::vnet::HEADER_LEN;
 use slipway_netstack::device::{Capabilities, Offload};
@@ -80,7 +80,6 @@ fn world() -> World<RawGuest> {
     world.host.serve_otherwise(Script::echo());
     world.host.serve_udp_otherwise(UdpService::Echo);
     world.host.serve_echo_otherwise(EchoService::Reply);
-    world.engine.set_nameservers(vec![IpAddr::from([192, 0, 2, 53]), Ipv6Addr::LOCALHOST.into()]);
     world
 }
 

@@ -20,7 +20,7 @@ pub mod tcp;
 
 use crate::rng::Rng;
 use core::cmp::Reverse;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use datagram::{DatagramSocket, EchoService, UdpService};
 use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
@@ -128,6 +128,9 @@ enum Wake {
     Conn(usize),
     Datagram(FlowId),
 }
+
+/// Stands for whoever resolves names for the guest: the service that connections to the DNS address meet.
+pub const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 53);
 
 /// The last so many are remembered in the records of opened sockets and datagrams.
 const RECORD: usize = 4096;
@@ -410,6 +413,10 @@ impl Upstream for Host {
         self.sockets.insert(flow, Socket::Tcp(index));
         self.wake_conn(index, self.now + self.config.delay * 2);
         Ok(())
+    }
+
+    fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
+        self.tcp_connect(flow, RESOLVER, None)
     }
 
     fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {

@@ -170,8 +170,6 @@ pub(crate) struct Tcp {
     probes: u8,
     /// The largest segment that fits the guest's link.
     own_mss: u16,
-    /// Which nameserver the connect() in progress tries, when this is a connection to the DNS address.
-    pub(crate) attempt: u8,
 }
 
 impl Tcp {

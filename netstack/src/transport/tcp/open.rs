@@ -59,7 +59,6 @@ impl Tcp {
             carried: opening.now,
             probes: 0,
             own_mss: opening.mss,
-            attempt: 0,
         };
         tcp.take_syn(seg);
         tcp
@@ -80,7 +79,6 @@ impl Tcp {
             carried: opening.now,
             probes: 0,
             own_mss: opening.mss,
-            attempt: 0,
         }
     }
 

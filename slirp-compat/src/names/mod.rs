@@ -1,16 +1,18 @@
 //! What the DNS address knows: queries that the engine hands out, resolved by the forwarder of `slipway_dns`.
 //!
 //! ```text
-//!   guest ─▶ engine ─▶ dns_query ─▶ Forwarder ─▶ Exchange: one socket for each attempt at a nameserver
-//!   guest ◀─ engine ◀─ dns_answer ◀─    │    ◀─
-//!                                     cache
+//!   guest ─▶ engine ─▶ dns_query, dns_stream ─▶ Forwarder ─▶ Exchange: one socket for each attempt at a nameserver
+//!   guest ◀─ engine ◀─ dns_answer, the stream ◀─    │    ◀─
+//!                                                 cache
 //! ```
 //! The policy is the trusted one: servers that do not answer are asked last for a while, answers are kept for their
 //! TTL, a truncated answer is fetched over TCP for a guest that has room for it, and when nobody answers the guest is
-//! told. What the resolver costs before the first query is nothing: its key is drawn and its buffer made then.
+//! told. A query over TCP is treated the same way, only that servers are asked over TCP. What the resolver costs before the first query is nothing: its key is drawn and its buffer made then.
 //!
 //! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one
 //! there, or none, and then there is nothing to receive.
+
+mod streams;
 
 use slipway_dns::answer::Transport;
 use slipway_dns::config::resolv_conf::PORT;
@@ -18,12 +20,13 @@ use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question, Recei
 use slipway_dns::server::exchange::{Exchange, LONGEST};
 use slipway_host::driver::{Driver, Interest};
 use slipway_host::random;
-use slipway_netstack::Instant;
 use slipway_netstack::within::dns::{Asker, Query};
-use std::net::{IpAddr, SocketAddr};
+use slipway_netstack::{FlowId, Instant};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
+use streams::Streams;
 
 /// Queries under way. Each has a descriptor, or a few.
 pub(crate) const MAX_PENDING: u16 = 128;
@@ -41,12 +44,20 @@ pub(crate) struct Names {
 
 #[derive(Debug)]
 struct AtWork {
-    forwarder: Forwarder<Asker>,
+    forwarder: Forwarder<Client>,
+    streams: Streams,
     exchanges: Vec<Option<Exchange>>,
     buffer: Vec<u8>,
     first_token: u32,
-    /// The server that answered last.
-    preferred: Option<SocketAddr>,
+}
+
+/// Whom to give an answer.
+#[derive(Debug, Clone, Copy)]
+enum Client {
+    /// A datagram.
+    Datagram(Asker),
+    /// The connection of this flow.
+    Stream(FlowId),
 }
 
 impl Names {
@@ -70,45 +81,74 @@ impl Names {
     /// Takes the queries of the last round.
     pub(crate) fn serve(&mut self, now: Instant, driver: &mut Driver) {
         while let Some(Query { asker, message }) = driver.dns_query() {
-            let at_work = match &mut self.at_work {
-                Some(at_work) => at_work,
-                None => match AtWork::new(self.tokens.start) {
-                    Ok(at_work) => self.at_work.insert(Box::new(at_work)),
-                    Err(error) => {
-                        log::warn!("no names are resolved: {error}");
-                        return;
-                    }
-                },
-            };
+            let Some((at_work, servers)) = self.at_work() else { return };
             let question = Question {
-                client: asker,
+                client: Client::Datagram(asker),
                 source: asker.guest.ip(),
                 transport: Transport::Udp,
                 message: &message,
-                servers: &self.servers,
+                servers,
             };
             at_work.forwarder.ask(since_start(now), question);
-            at_work.act(now, driver);
+            at_work.act(now, servers, driver);
         }
+        while let Some((flow, stream)) = driver.dns_stream() {
+            let Some((at_work, _)) = self.at_work() else { return };
+            at_work.streams.accept(flow, stream, since_start(now));
+        }
+        if let Some(at_work) = &mut self.at_work {
+            let AtWork { streams, forwarder, .. } = &mut **at_work;
+            let since = since_start(now);
+            streams.serve(since, |flow, message| ask(forwarder, flow, message, &self.servers, since));
+            at_work.act(now, &self.servers, driver);
+        }
+    }
+
+    /// The resolver at work, and its servers.
+    fn at_work(&mut self) -> Option<(&mut AtWork, &[SocketAddr])> {
+        if self.at_work.is_none() {
+            match AtWork::new(self.tokens.start) {
+                Ok(at_work) => self.at_work = Some(Box::new(at_work)),
+                Err(error) => log::warn!("no names are resolved: {error}"),
+            }
+        }
+        Some((self.at_work.as_mut()?, &self.servers))
     }
 
     /// The socket behind a token is ready.
     pub(crate) fn on_ready(&mut self, token: u32, now: Instant, driver: &mut Driver) {
         if let Some(at_work) = &mut self.at_work {
-            at_work.on_ready(token, now, driver);
+            at_work.on_ready(token, now, &self.servers, driver);
         }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        Some(Instant::ZERO + self.at_work.as_ref()?.forwarder.deadline()?)
+        let at_work = self.at_work.as_ref()?;
+        let due = [at_work.forwarder.deadline(), at_work.streams.deadline()].into_iter().flatten().min();
+        Some(Instant::ZERO + due?)
     }
 
     pub(crate) fn on_deadline(&mut self, now: Instant, driver: &mut Driver) {
         if let Some(at_work) = &mut self.at_work {
             at_work.forwarder.timeout(since_start(now));
-            at_work.act(now, driver);
+            at_work.act(now, &self.servers, driver);
+            at_work.streams.on_deadline(since_start(now));
         }
     }
+}
+
+/// A query came over the stream of a flow.
+fn ask(
+    forwarder: &mut Forwarder<Client>,
+    flow: FlowId,
+    message: &[u8],
+    servers: &[SocketAddr],
+    now: Duration,
+) {
+    // There is one guest only.
+    let source = Ipv4Addr::UNSPECIFIED.into();
+    let client = Client::Stream(flow);
+    forwarder.ask(now, Question { client, source, transport: Transport::Tcp, message, servers });
 }
 
 impl AtWork {
@@ -117,14 +157,14 @@ impl AtWork {
         let policy = Policy { max_pending: bound, max_per_source: bound, ..Policy::trusted() };
         Ok(Self {
             forwarder: Forwarder::new(policy, random::bytes()?),
+            streams: Streams::default(),
             exchanges: Vec::new(),
             buffer: vec![0; LONGEST],
             first_token,
-            preferred: None,
         })
     }
 
-    fn on_ready(&mut self, token: u32, now: Instant, driver: &mut Driver) {
+    fn on_ready(&mut self, token: u32, now: Instant, servers: &[SocketAddr], driver: &mut Driver) {
         let place = usize::try_from(token - self.first_token).unwrap_or(usize::MAX);
         let Some(Some(exchange)) = self.exchanges.get_mut(place) else { return };
         let (attempt, server, writing) = (exchange.attempt, exchange.server, exchange.wants_write());
@@ -134,10 +174,6 @@ impl AtWork {
                 Ok(None) => break,
                 Ok(Some(message)) => {
                     match self.forwarder.received(now_since, attempt, server, message) {
-                        Received::Accepted if self.preferred != Some(server) => {
-                            self.preferred = Some(server);
-                            driver.engine().prefer_nameserver(server.ip());
-                        }
                         Received::Mismatch if exchange.may_have_more() => continue,
                         Received::Mismatch => self.forwarder.failed(now_since, attempt),
                         Received::Accepted | Received::Stale => {}
@@ -158,11 +194,11 @@ impl AtWork {
             log::debug!("nameserver {server}: {error}");
             self.forwarder.failed(now_since, attempt);
         }
-        self.act(now, driver);
+        self.act(now, servers, driver);
     }
 
     /// Does what the forwarder wants done.
-    fn act(&mut self, now: Instant, driver: &mut Driver) {
+    fn act(&mut self, now: Instant, servers: &[SocketAddr], driver: &mut Driver) {
         while let Some(action) = self.forwarder.action() {
             match action {
                 Action::SendUdp { attempt, server, message } => {
@@ -178,10 +214,23 @@ impl AtWork {
                         driver.unwatch(exchange.as_fd());
                     }
                 }
-                Action::Reply { client, message } => driver.engine().dns_answer(&client, &message),
-                Action::GiveUp { .. } => {}
+                Action::Reply { client: Client::Datagram(asker), message } => {
+                    driver.engine().dns_answer(&asker, &message);
+                }
+                Action::GiveUp { client: Client::Datagram(_) } => {}
+                Action::Reply { client: Client::Stream(flow), message } => {
+                    self.answer(flow, Some(&message), now, servers);
+                }
+                Action::GiveUp { client: Client::Stream(flow) } => self.answer(flow, None, now, servers),
             }
         }
+    }
+
+    /// What a query over a stream has led to. Another one, which it held up, may follow.
+    fn answer(&mut self, flow: FlowId, reply: Option<&[u8]>, now: Instant, servers: &[SocketAddr]) {
+        let Self { streams, forwarder, .. } = self;
+        let now = since_start(now);
+        streams.answer(flow, reply, now, |flow, message| ask(forwarder, flow, message, servers, now));
     }
 
     fn open(
