@@ -26,3 +26,4 @@ pub mod signals;
 pub mod sys;
 pub mod token;
 pub mod upstream;
+pub mod zone;

@@ -25,6 +25,8 @@ impl Opt {
     pub const KEEPALIVE: Self = Self::socket(libc::SO_KEEPALIVE);
     /// SO_OOBINLINE: urgent data stays where it was in the stream.
     pub const URGENT_INLINE: Self = Self::socket(libc::SO_OOBINLINE);
+    /// SO_BINDTOIFINDEX, to look at: the number of the interface that the socket is bound to.
+    pub const BOUND_INTERFACE: Self = Self::socket(libc::SO_BINDTOIFINDEX);
     /// TCP_NODELAY.
     pub const NO_DELAY: Self = Self { level: libc::IPPROTO_TCP, name: libc::TCP_NODELAY };
     /// UDP_GRO: deliver trains of datagrams.
