@@ -7,10 +7,14 @@
 //! A rule without listening address is served by one dual-stack socket per port (`::` with `IPV6_V6ONLY` off) when the
 //! guest's link has both families; `IPV6_V6ONLY` is always set, so `net.ipv6.bindv6only` plays no part. An IPv4 client
 //! of such a socket appears as `::ffff:a.b.c.d` and is turned back into what it is.
+//!
+//! A link-local address is bound on the interface that has its name at this moment. Should another take that name later, the
+//! socket stays with the first, as sockets do whose address goes away: remove the rule and add it again.
 
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
 use slipway_host::upstream::batch::{self, Hint};
+use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::canonical;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -21,10 +25,13 @@ use std::rc::Rc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bind {
     /// An address of one family.
-    One(IpAddr),
+    One(ZonedAddr),
     /// Every address of both families.
     Dual,
 }
+
+const V4_ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const V6_ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The families of a guest's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,23 +45,23 @@ impl Bind {
     pub(crate) fn of(rule: &Rule, families: Families) -> Option<Self> {
         let one = match (rule.listen(), rule.target()) {
             (Some(address), _) => address,
-            (None, Some(IpAddr::V4(_))) => Ipv4Addr::UNSPECIFIED.into(),
-            (None, Some(IpAddr::V6(_))) => Ipv6Addr::UNSPECIFIED.into(),
+            (None, Some(IpAddr::V4(_))) => V4_ANY.into(),
+            (None, Some(IpAddr::V6(_))) => V6_ANY.into(),
             (None, None) => match families {
                 Families { v4: true, v6: true } => return Some(Self::Dual),
-                Families { v4: true, v6: false } => Ipv4Addr::UNSPECIFIED.into(),
-                Families { v4: false, .. } => Ipv6Addr::UNSPECIFIED.into(),
+                Families { v4: true, v6: false } => V4_ANY.into(),
+                Families { v4: false, .. } => V6_ANY.into(),
             },
         };
-        let on = if one.is_ipv6() { families.v6 } else { families.v4 };
+        let on = if one.ip().is_ipv6() { families.v6 } else { families.v4 };
         on.then_some(Self::One(one))
     }
 
-    /// The address, as messages name it.
-    pub(crate) fn address(self) -> IpAddr {
+    /// The address.
+    pub(crate) fn address(self) -> ZonedAddr {
         match self {
             Self::One(address) => address,
-            Self::Dual => Ipv6Addr::UNSPECIFIED.into(),
+            Self::Dual => V6_ANY.into(),
         }
     }
 }
@@ -70,19 +77,21 @@ pub(crate) enum Listener {
 impl Listener {
     /// Opens a socket on `port` (0: the kernel chooses) and tells the address that it got.
     pub(crate) fn open(proto: Proto, bind: Bind, port: u16) -> io::Result<(Self, SocketAddr)> {
-        match Self::open_one(proto, bind.address(), bind != Bind::Dual, port) {
+        let endpoint = bind.address().socket_addr(port)?;
+        match Self::open_one(proto, endpoint, bind != Bind::Dual) {
             // The host has no IPv6 at all (ipv6.disable=1).
             Err(error)
                 if bind == Bind::Dual
                     && error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) =>
             {
-                Self::open_one(proto, Ipv4Addr::UNSPECIFIED.into(), true, port)
+                Self::open_one(proto, SocketAddr::new(V4_ANY, port), true)
             }
             other => other,
         }
     }
 
-    fn open_one(proto: Proto, address: IpAddr, v6_only: bool, port: u16) -> io::Result<(Self, SocketAddr)> {
+    fn open_one(proto: Proto, endpoint: SocketAddr, v6_only: bool) -> io::Result<(Self, SocketAddr)> {
+        let address = endpoint.ip();
         let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let kind = match proto {
             Proto::Tcp => SockType::Stream,
@@ -95,8 +104,7 @@ impl Listener {
         if proto == Proto::Tcp {
             socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         }
-        let endpoint = SockaddrStorage::from(SocketAddr::new(address, port));
-        socket::bind(fd.as_raw_fd(), &endpoint)?;
+        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(endpoint))?;
         match proto {
             Proto::Tcp => {
                 socket::listen(&fd, Backlog::MAXALLOWABLE)?;

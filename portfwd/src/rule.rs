@@ -3,7 +3,8 @@
 //! Every grammar that names forwarded ports ends in this type: `--publish` of the container tools ([`publish`]), the
 //! `add_hostfwd` request of slirp4netns ([`crate::api::slirp`]), and those to come. A [`Rule`] is valid once it
 //! exists: ports do not run past 65535, listening and target addresses are of one family, the target is a unicast
-//! address.
+//! address, a link-local address to listen on comes with its interface (whether the host has one of that name is seen
+//! when the rule is put in force).
 
 pub mod publish;
 
@@ -11,6 +12,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU16;
 pub use publish::ParseError;
+use slipway_host::zone::ZonedAddr;
 
 /// A transport protocol that can be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +107,9 @@ pub enum InvalidRule {
         /// Where it would lead.
         target: IpAddr,
     },
+    /// Somewhere on one of the host's links.
+    #[error("{0} is a link-local address, which needs its interface: write it as {0}%eth0")]
+    ZoneMissing(IpAddr),
     /// Not the address of one host.
     #[error("{0} is not the address of one guest: expected a unicast address")]
     Target(IpAddr),
@@ -114,7 +119,7 @@ pub enum InvalidRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rule {
     proto: Proto,
-    listen: Option<IpAddr>,
+    listen: Option<ZonedAddr>,
     ports: Ports,
     target: Option<IpAddr>,
 }
@@ -127,18 +132,21 @@ impl Rule {
     /// See [`InvalidRule`].
     pub fn new(
         proto: Proto,
-        listen: Option<IpAddr>,
+        listen: Option<impl Into<ZonedAddr>>,
         ports: Ports,
         target: Option<IpAddr>,
     ) -> Result<Self, InvalidRule> {
-        let listen = listen.map(|address| address.to_canonical());
+        let listen: Option<ZonedAddr> = listen.map(Into::into);
+        if let Some(listen) = listen.filter(ZonedAddr::lacks_zone) {
+            return Err(InvalidRule::ZoneMissing(listen.ip()));
+        }
         let target = target.map(|address| address.to_canonical());
         if let Some(target) = target {
             let broadcast = target == IpAddr::V4(Ipv4Addr::BROADCAST);
             if target.is_unspecified() || target.is_multicast() || broadcast {
                 return Err(InvalidRule::Target(target));
             }
-            if let Some(listen) = listen
+            if let Some(listen) = listen.map(|listen| listen.ip())
                 && listen.is_ipv4() != target.is_ipv4()
             {
                 return Err(InvalidRule::Families { listen, target });
@@ -155,7 +163,7 @@ impl Rule {
 
     /// Where it listens; `None`: every address.
     #[must_use]
-    pub const fn listen(&self) -> Option<IpAddr> {
+    pub const fn listen(&self) -> Option<ZonedAddr> {
         self.listen
     }
 

@@ -23,6 +23,7 @@ use core::num::{NonZeroU16, NonZeroU64};
 use core::ops::Range;
 use core::time::Duration;
 use slipway_host::driver::Interest;
+use slipway_host::zone::Endpoint;
 use slipway_netstack::clock::Instant;
 use std::collections::BTreeMap;
 use std::io;
@@ -165,7 +166,8 @@ impl Table {
         let opened = open_all(id, &rule, bind)?;
         let mut slots = Vec::with_capacity(opened.len());
         for slot in opened {
-            let (proto, endpoint) = (rule.proto(), slot.local);
+            let (proto, endpoint) =
+                (rule.proto(), Endpoint { address: bind.address(), port: slot.local.port() });
             match self.watch(slot, host) {
                 Ok(place) => slots.push(place),
                 Err(error) => {
@@ -304,7 +306,7 @@ fn open_all(id: RuleId, rule: &Rule, bind: Bind) -> Result<Vec<Slot>, AddError> 
         .map(|(port, target_port)| match Listener::open(rule.proto(), bind, port) {
             Ok((listener, local)) => Ok(Slot { id, listener, local, target_port }),
             Err(error) => {
-                let endpoint = SocketAddr::new(bind.address(), port);
+                let endpoint = Endpoint { address: bind.address(), port };
                 Err(AddError::Listen { proto: rule.proto(), endpoint, error })
             }
         })

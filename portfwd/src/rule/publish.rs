@@ -6,7 +6,8 @@
 //!
 //! `HOSTPORT` and `PORT` are numbers or ranges of the same length (`8000-8010:9000-9010`). `HOSTPORT` omitted or `0`
 //! lets the kernel choose. `LISTEN` omitted means every address of both families. `GUEST`, an address of the guest
-//! other than its main one, is an addition in the manner of `ssh -L`. The protocol is `tcp` if not given.
+//! other than its main one, is an addition in the manner of `ssh -L`. The protocol is `tcp` if not given. A link-local
+//! address to listen on names its interface: `[fe80::1%eth0]:8080:80`.
 //!
 //! [`Rule`]'s `Display` prints this grammar again, always the same way, and what it prints parses to the same rule.
 
@@ -15,6 +16,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 use core::str::FromStr;
+use slipway_host::zone::{self, ZonedAddr};
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,21 +29,19 @@ impl fmt::Display for Rule {
         }
         f.write_str(":")?;
         if let Some(address) = self.target {
-            write!(f, "{}:", InField(address))?;
+            write!(f, "{}:", InField(address.into()))?;
         }
         write!(f, "{}/{}", Run { first: self.ports.target, more }, self.proto)
     }
 }
 
 /// An address as a field of the publish grammar.
-struct InField(IpAddr);
+struct InField(ZonedAddr);
 
 impl fmt::Display for InField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(address) => write!(f, "{address}"),
-            IpAddr::V6(address) => write!(f, "[{address}]"),
-        }
+        let address = self.0;
+        if address.ip().is_ipv6() { write!(f, "[{address}]") } else { write!(f, "{address}") }
     }
 }
 
@@ -77,6 +77,12 @@ pub enum ParseError {
     /// An address field that holds none.
     #[error("{0:?} is not an IP address: expected an IPv4 address, or an IPv6 address in brackets")]
     Address(String),
+    /// An address with an interface that it cannot have, or with none that could be.
+    #[error("{0:?}: {1}")]
+    Zone(String, zone::ParseError),
+    /// A guest address with an interface of the host.
+    #[error("{0}: an address of the guest has no interface here")]
+    GuestZone(ZonedAddr),
     /// A port field that holds no port.
     #[error("{0:?} is not a port: expected a number from 1 to 65535 or a range such as 8000-8010")]
     Port(String),
@@ -116,8 +122,10 @@ impl FromStr for Rule {
             [Address(_), _] => return Err(host_port_missing(text, &raw)),
             [host, port] => (None, host, None, port),
             [Address(listen), host, port] => (Some(listen), host, None, port),
-            [host, Address(guest), port] => (None, host, Some(guest), port),
-            [Address(listen), host, Address(guest), port] => (Some(listen), host, Some(guest), port),
+            [host, Address(guest), port] => (None, host, Some(guest_ip(guest)?), port),
+            [Address(listen), host, Address(guest), port] => {
+                (Some(listen), host, Some(guest_ip(guest)?), port)
+            }
             _ => return Err(form()),
         };
         Ok(Self::new(proto, listen, join_ports(host, port).ok_or_else(form)??, guest)?)
@@ -128,7 +136,7 @@ impl FromStr for Rule {
 #[derive(Clone, Copy)]
 enum Field {
     Empty,
-    Address(IpAddr),
+    Address(ZonedAddr),
     /// First and last; 0 only as the whole field `0`.
     Ports(u16, u16),
 }
@@ -140,12 +148,18 @@ impl Field {
         }
         let no_address = || ParseError::Address(text.to_owned());
         if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            if inner.contains('%') {
+                let zoned = inner.parse().map_err(|error| ParseError::Zone(text.to_owned(), error))?;
+                return Ok(Self::Address(zoned));
+            }
             return Ipv6Addr::from_str(inner)
-                .map(|a| Self::Address(a.to_canonical()))
+                .map(|a| Self::Address(IpAddr::from(a).into()))
                 .map_err(|_| no_address());
         }
         if text.contains('.') {
-            return Ipv4Addr::from_str(text).map(|a| Self::Address(a.into())).map_err(|_| no_address());
+            return Ipv4Addr::from_str(text)
+                .map(|a| Self::Address(IpAddr::from(a).into()))
+                .map_err(|_| no_address());
         }
         let no_port = || ParseError::Port(text.to_owned());
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -159,6 +173,14 @@ impl Field {
             return Err(ParseError::Backwards(text.to_owned()));
         }
         Ok(Self::Ports(first, last))
+    }
+}
+
+/// Where a rule leads has no zone: the guest has one link.
+fn guest_ip(guest: ZonedAddr) -> Result<IpAddr, ParseError> {
+    match guest.zone() {
+        None => Ok(guest.ip()),
+        Some(_) => Err(ParseError::GuestZone(guest)),
     }
 }
 

@@ -1,9 +1,14 @@
 use super::*;
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
+use slipway_host::zone::Zone;
 
 fn parse(text: &str) -> Rule {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn zoned(text: &str) -> ZonedAddr {
+    text.parse().unwrap()
 }
 
 fn refusal(text: &str) -> String {
@@ -22,10 +27,10 @@ fn the_common_forms() {
     assert_eq!(first_pair(parse("80")), (0, 80));
     assert_eq!(first_pair(parse("0:80")), (0, 80));
     assert_eq!(first_pair(parse(":80")), (0, 80));
-    assert_eq!(parse("127.0.0.1::80").listen(), Some(Ipv4Addr::LOCALHOST.into()));
-    assert_eq!(parse("[::1]:8080:80/tcp").listen(), Some(Ipv6Addr::LOCALHOST.into()));
+    assert_eq!(parse("127.0.0.1::80").listen(), Some(zoned("127.0.0.1")));
+    assert_eq!(parse("[::1]:8080:80/tcp").listen(), Some(zoned("::1")));
     assert_eq!(parse("53:53/UDP").proto(), Proto::Udp);
-    assert_eq!(parse("[::ffff:127.0.0.1]:1:2").listen(), Some(Ipv4Addr::LOCALHOST.into()));
+    assert_eq!(parse("[::ffff:127.0.0.1]:1:2").listen(), Some(zoned("127.0.0.1")));
 }
 
 #[test]
@@ -45,8 +50,17 @@ fn another_guest_address_goes_before_the_guest_port() {
     let rule = parse("8080:10.0.2.7:80");
     assert_eq!((rule.listen(), rule.target()), (None, Some("10.0.2.7".parse().unwrap())));
     let rule = parse("[::1]::[fd00::7]:80");
-    assert_eq!(rule.listen(), Some(Ipv6Addr::LOCALHOST.into()));
+    assert_eq!(rule.listen(), Some(zoned("::1")));
     assert_eq!(rule.target(), Some("fd00::7".parse().unwrap()));
+}
+
+#[test]
+fn a_link_local_address_is_listened_on_with_its_interface() {
+    let rule = parse("[fe80::1%eth0]:8080:80");
+    assert_eq!(rule.listen(), Some(zoned("fe80::1%eth0")));
+    assert_eq!(rule.to_string(), "[fe80::1%eth0]:8080:80/tcp");
+    // On the guest's side there is one link.
+    assert_eq!(parse("8080:[fe80::5]:80").to_string(), "8080:[fe80::5]:80/tcp");
 }
 
 #[test]
@@ -58,7 +72,12 @@ fn refusals_say_what_was_expected() {
         ("::1:8080:80", "in brackets"),
         ("[::1]8080:80", "in brackets"),
         ("[::1:8080:80", "in brackets"),
-        ("[::1%eth0]:8080:80", "not an IP address"),
+        ("[::1%eth0]:8080:80", "only link-local"),
+        ("[fe80::1%]:8080:80", "not the name of an interface"),
+        ("[fe80::1]:8080:80", "write it as fe80::1%eth0"),
+        ("[1.2.3.4]:8080:80", "not an IP address"),
+        ("[1.2.3.4%eth0]:8080:80", "only link-local"),
+        ("8080:[fe80::1%eth0]:80", "an address of the guest has no interface"),
         ("127.0.0.1:80", "write 127.0.0.1::80"),
         ("[::1]:80", "write [::1]::80"),
         ("300.0.0.1:1:2", "not an IP address"),
@@ -83,7 +102,11 @@ fn refusals_say_what_was_expected() {
 
 fn any_rule() -> impl Strategy<Value = Rule> {
     let address = prop_oneof![any::<Ipv4Addr>().prop_map(IpAddr::V4), any::<Ipv6Addr>().prop_map(IpAddr::V6)];
-    let listen = proptest::option::of(address.clone());
+    let link_local = (any::<u64>(), "[a-z0-9.@-]{1,15}").prop_filter_map("a zone", |(low, zone)| {
+        ZonedAddr::link_local(Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(low)), Zone::new(&zone)?)
+    });
+    let plain = address.clone().prop_map(ZonedAddr::from);
+    let listen = proptest::option::of(prop_oneof![3 => plain, 1 => link_local]);
     let target = proptest::option::of(address);
     let port = (1..=u16::MAX).prop_filter_map("not 0", NonZeroU16::new);
     let ports = (proptest::option::of(port.clone()), port.clone(), port);
@@ -105,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_parses_prints_canonically(text in "[0-9a-f:\\[\\].\\-/tcpud*]{0,24}") {
+    fn whatever_parses_prints_canonically(text in "[0-9a-f:\\[\\].\\-/tcpud*%]{0,24}") {
         if let Ok(rule) = text.parse::<Rule>() {
             prop_assert_eq!(rule.to_string().parse::<Rule>(), Ok(rule));
         }

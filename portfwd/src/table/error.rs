@@ -2,19 +2,19 @@
 
 use crate::rule::{Proto, Rule};
 use nix::errno::Errno;
+use slipway_host::zone::Endpoint;
 use std::io;
-use std::net::SocketAddr;
 
 /// Why a rule could not be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The kernel does not let us listen there.
-    #[error("cannot listen on {proto} {endpoint}: {}{}", describe(.error), advice(.error, *.endpoint))]
+    #[error("cannot listen on {proto} {endpoint}: {}{}", describe(.error), advice(.error, .endpoint))]
     Listen {
         /// The rule's protocol.
         proto: Proto,
         /// The address and port that failed.
-        endpoint: SocketAddr,
+        endpoint: Endpoint,
         /// The kernel's word.
         error: io::Error,
     },
@@ -43,17 +43,24 @@ fn describe(error: &io::Error) -> String {
 }
 
 /// What to do about it, where that is known.
-fn advice(error: &io::Error, endpoint: SocketAddr) -> String {
+fn advice(error: &io::Error, endpoint: &Endpoint) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES) if endpoint.port() < 1024 => format!(
+        Some(Errno::EACCES) if endpoint.port < 1024 => format!(
             " (for ports from {0} on: sysctl net.ipv4.ip_unprivileged_port_start={0}, or give this program \
              CAP_NET_BIND_SERVICE)",
-            endpoint.port(),
+            endpoint.port,
         ),
         Some(Errno::EADDRINUSE) => {
             " (something else listens there: stop it, or choose another port)".to_owned()
         }
         Some(Errno::EADDRNOTAVAIL) => " (choose an address that an interface of this host has)".to_owned(),
+        Some(Errno::ENODEV) => match endpoint.address.zone() {
+            Some(zone) => format!(" (this host has no interface {zone})"),
+            None => String::new(),
+        },
+        Some(Errno::EPERM) if endpoint.address.zone().is_some() => {
+            " (before Linux 5.7 write the interface's number in place of its name)".to_owned()
+        }
         Some(Errno::EAFNOSUPPORT) => " (this host has IPv6 switched off)".to_owned(),
         Some(Errno::EMFILE) => " (raise the limit of open files, ulimit -n)".to_owned(),
         _ => String::new(),

@@ -384,7 +384,8 @@ fn out_of_descriptors_a_listener_pauses_and_nobody_is_lost() {
 #[test]
 fn errors_say_what_to_do() {
     let text = |errno: Errno, endpoint: &str| {
-        let endpoint = endpoint.parse().unwrap();
+        let (address, port) = endpoint.rsplit_once(':').unwrap();
+        let endpoint = Endpoint { address: address.parse().unwrap(), port: port.parse().unwrap() };
         AddError::Listen { proto: Proto::Tcp, endpoint, error: errno.into() }.to_string()
     };
     let privileged = text(Errno::EACCES, "0.0.0.0:80");
@@ -392,4 +393,9 @@ fn errors_say_what_to_do() {
     assert!(privileged.contains("CAP_NET_BIND_SERVICE"), "{privileged}");
     assert!(!text(Errno::EACCES, "0.0.0.0:8080").contains("sysctl"));
     assert!(text(Errno::EADDRNOTAVAIL, "192.0.2.1:80").contains("an interface of this host"));
+    assert_eq!(
+        text(Errno::ENODEV, "fe80::1%eth9:80"),
+        "cannot listen on tcp [fe80::1%eth9]:80: No such device (this host has no interface eth9)"
+    );
+    assert!(text(Errno::EPERM, "fe80::1%eth9:80").contains("the interface's number"));
 }

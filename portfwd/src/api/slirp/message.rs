@@ -17,15 +17,18 @@
 //! Details that clients can observe, and that are kept: arguments are checked in the order proto, host_addr, host_port,
 //! guest_addr, guest_port, so that of several mistakes the first is named; an absent or empty host_addr is `0.0.0.0`;
 //! an absent or empty guest_addr is the guest's main address; what follows the first JSON value is ignored; a NUL byte
-//! ends the text. Additions: IPv6 literals, and the protocols `tcp4`, `tcp6`, `udp4`, `udp6`. Numbers are refused
-//! unless they are whole and in range, a missing `proto` is a bad one (both go wrong in the original).
+//! ends the text. Additions: IPv6 literals, link-local ones for host_addr with their interface (`fe80::1%eth0`), and the
+//! protocols `tcp4`, `tcp6`, `udp4`, `udp6`. Numbers are refused unless they are whole and in range, a missing `proto` is
+//! a bad one (both go wrong in the original).
 
 use crate::rule::{Ports, Proto, Rule};
 use crate::table::RuleId;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::num::{NonZeroU16, NonZeroU64};
+use core::str::FromStr;
 use serde_json::Value;
+use slipway_host::zone::{Endpoint, ZonedAddr};
 
 /// A request is smaller than this many bytes.
 pub const MAX_REQUEST: usize = 4096;
@@ -142,17 +145,17 @@ impl Request {
 /// The rule that the arguments of `add_hostfwd` describe, or the first argument that is wrong.
 fn rule(arguments: &Value) -> Result<Rule, Argument> {
     let (proto, ipv6) = proto(arguments).ok_or(Argument::Proto)?;
-    let host = address(arguments, Argument::HostAddr, ipv6)?;
+    let host = host_address(arguments, ipv6)?;
     let host_port = port(arguments, Argument::HostPort)?;
     // The family is known by now if anything names it: without a host address, the guest's decides.
-    let family = ipv6.or_else(|| host.map(|address| address.is_ipv6()));
-    let guest = address(arguments, Argument::GuestAddr, family)?;
+    let family = ipv6.or_else(|| host.map(|address| address.ip().is_ipv6()));
+    let guest = guest_address(arguments, family)?;
     let guest_port = port(arguments, Argument::GuestPort)?;
     let ipv6 = family.or_else(|| guest.map(|address| address.is_ipv6())).unwrap_or(false);
     let any = if ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let guest = guest.filter(|address| !address.is_unspecified());
     let ports = Ports::single(Some(host_port), guest_port);
-    Rule::new(proto, Some(host.unwrap_or(any)), ports, guest).map_err(|_| Argument::GuestAddr)
+    Rule::new(proto, Some(host.unwrap_or_else(|| any.into())), ports, guest).map_err(|_| Argument::GuestAddr)
 }
 
 /// The protocol, and whether its name demands a family.
@@ -168,17 +171,33 @@ fn proto(arguments: &Value) -> Option<(Proto, Option<bool>)> {
     }
 }
 
-/// An address literal of the family `ipv6`, if that is given; `None` if it is absent, null or empty.
-fn address(arguments: &Value, argument: Argument, ipv6: Option<bool>) -> Result<Option<IpAddr>, Argument> {
-    let text = match arguments.get(argument.key()) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(value) => value.as_str().ok_or(argument)?,
-    };
-    if text.is_empty() {
-        return Ok(None);
+/// Where to listen.
+fn host_address(arguments: &Value, ipv6: Option<bool>) -> Result<Option<ZonedAddr>, Argument> {
+    let address: Option<ZonedAddr> = parse(arguments, Argument::HostAddr)?;
+    in_family(address, ipv6, ZonedAddr::ip).ok_or(Argument::HostAddr)
+}
+
+/// Where that leads.
+fn guest_address(arguments: &Value, ipv6: Option<bool>) -> Result<Option<IpAddr>, Argument> {
+    let address: Option<IpAddr> = parse(arguments, Argument::GuestAddr)?;
+    in_family(address.map(|ip| ip.to_canonical()), ipv6, |ip| *ip).ok_or(Argument::GuestAddr)
+}
+
+/// An address literal; `None` if it is absent, null or empty.
+fn parse<T: FromStr>(arguments: &Value, argument: Argument) -> Result<Option<T>, Argument> {
+    match arguments.get(argument.key()) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_str().ok_or(argument)? {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| argument),
+        },
     }
-    let address = text.parse::<IpAddr>().map_err(|_| argument)?.to_canonical();
-    if ipv6.is_some_and(|ipv6| ipv6 != address.is_ipv6()) { Err(argument) } else { Ok(Some(address)) }
+}
+
+/// `None` if it is an address of another family than `ipv6` demands.
+fn in_family<T>(address: Option<T>, ipv6: Option<bool>, ip: fn(&T) -> IpAddr) -> Option<Option<T>> {
+    let wrong = |address: &T| ipv6.is_some_and(|ipv6| ipv6 != ip(address).is_ipv6());
+    if address.as_ref().is_some_and(wrong) { None } else { Some(address) }
 }
 
 fn port(arguments: &Value, argument: Argument) -> Result<NonZeroU16, Argument> {
@@ -212,7 +231,7 @@ pub struct Entry {
     /// Its protocol.
     pub proto: Proto,
     /// Where we listen.
-    pub host: SocketAddr,
+    pub host: Endpoint,
     /// Where that leads; the unspecified address if the guest's is not known yet.
     pub guest: SocketAddr,
 }
@@ -244,8 +263,8 @@ impl fmt::Display for Entries<'_> {
             write!(
                 f,
                 r#"{{"id":{id},"proto":"{proto}","host_addr":"{}","host_port":{},"guest_addr":"{}","guest_port":{}}}"#,
-                host.ip(),
-                host.port(),
+                host.address,
+                host.port,
                 guest.ip(),
                 guest.port(),
             )?;
@@ -264,12 +283,13 @@ pub fn dry_run(request: &[u8]) -> String {
         Some(Ok(Request::Remove(_))) => Reply::Removed,
         Some(Ok(Request::List)) => Reply::Entries(Vec::new()),
         Some(Ok(Request::Add(rule))) => {
-            let any = rule.listen().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            let address = rule.listen().unwrap_or_else(|| any.into());
             let guest = rule.target().unwrap_or(any);
             let entries = rule.ports().pairs().map(|(host_port, guest_port)| Entry {
                 id,
                 proto: rule.proto(),
-                host: SocketAddr::new(any, host_port),
+                host: Endpoint { address, port: host_port },
                 guest: SocketAddr::new(guest, guest_port.get()),
             });
             Reply::Entries(entries.collect())

@@ -14,6 +14,7 @@ use core::ops::Range;
 use core::time::Duration;
 use nix::sys::socket::{MsgFlags, send};
 use slipway_host::driver::Interest;
+use slipway_host::zone::Endpoint;
 use slipway_netstack::clock::Instant;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -344,7 +345,11 @@ fn entries(table: &Table, host: &impl Forwarder) -> Vec<Entry> {
             entries.push(Entry {
                 id: info.id,
                 proto: info.rule.proto(),
-                host: local,
+                host: Endpoint {
+                    // As it was asked for; the kernel knows the interface by number.
+                    address: info.rule.listen().unwrap_or_else(|| local.ip().into()),
+                    port: local.port(),
+                },
                 guest: SocketAddr::new(guest, target_port.get()),
             });
         }

@@ -69,6 +69,13 @@ fn of_several_bad_arguments_the_first_is_named() {
         (r#"{"proto":"tcp","host_addr":"127.0.0.1:80"}"#, "host_addr"),
         (r#"{"proto":"tcp","host_addr":"[::1]"}"#, "host_addr"),
         (r#"{"proto":"tcp4","host_addr":"::1"}"#, "host_addr"),
+        (r#"{"proto":"tcp","host_addr":"fe80::1"}"#, "host_addr"),
+        (r#"{"proto":"tcp","host_addr":"fe80::1%"}"#, "host_addr"),
+        (r#"{"proto":"tcp","host_addr":"fe80::1%eth\"0"}"#, "host_addr"),
+        (r#"{"proto":"tcp","host_addr":"::1%lo"}"#, "host_addr"),
+        (r#"{"proto":"tcp","host_addr":"10.0.0.1%eth0"}"#, "host_addr"),
+        (r#"{"proto":"tcp4","host_addr":"fe80::1%eth0"}"#, "host_addr"),
+        (r#"{"proto":"tcp","host_port":8080,"guest_addr":"fe80::1%eth0"}"#, "guest_addr"),
         (r#"{"proto":"udp6","host_addr":"127.0.0.1"}"#, "host_addr"),
         (r#"{"proto":"tcp","guest_addr":"bad"}"#, "host_port"),
         (r#"{"proto":"tcp","host_port":0,"guest_port":80}"#, "host_port"),
@@ -115,6 +122,8 @@ fn ipv6_is_understood() {
     assert_eq!(rule.to_string(), "[::]:8080:80/tcp");
     let rule = added(r#"{"proto":"udp","host_port":8080,"guest_addr":"fd00::7","guest_port":80}"#);
     assert_eq!(rule.to_string(), "[::]:8080:[fd00::7]:80/udp");
+    let rule = added(r#"{"proto":"udp6","host_addr":"fe80::1%eth0","host_port":8080,"guest_port":80}"#);
+    assert_eq!(rule.to_string(), "[fe80::1%eth0]:8080:80/udp");
 }
 
 #[test]
@@ -153,7 +162,7 @@ fn replies_are_compact_and_keep_their_order() {
     let entry = Entry {
         id: RuleId::FIRST,
         proto: Proto::Tcp,
-        host: "0.0.0.0:8080".parse().unwrap(),
+        host: Endpoint { address: "0.0.0.0".parse().unwrap(), port: 8080 },
         guest: "10.0.2.100:80".parse().unwrap(),
     };
     let list = concat!(
@@ -176,6 +185,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("udp6"),
         Just("::1"),
         Just("127.0.0.1"),
+        Just("fe80::1%lo"),
         Just(""),
         Just("\u{0}\"\\"),
     ];
