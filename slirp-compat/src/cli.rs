@@ -6,9 +6,9 @@
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use ipnet::{Ipv4Net, Ipv6Net};
+use slipway_host::zone::ZonedAddr;
 use slipway_portfwd::rule::Rule;
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
@@ -121,7 +121,8 @@ pub struct NetworkArgs {
     /// Publish a port: [LISTEN:][HOSTPORT]:[GUEST:]PORT[/tcp|/udp]
     ///
     /// Repeatable. 8080:80, 127.0.0.1:8080:80, [::1]:8080:80/tcp, 5353:53/udp, 8000-8010:8000-8010. Without HOSTPORT
-    /// the kernel chooses a port, which is then shown. Without LISTEN all addresses of the host are meant.
+    /// the kernel chooses a port, which is then shown. Without LISTEN all addresses of the host are meant. A link-local
+    /// one names its interface, [fe80::1%eth0]:8080:80.
     #[arg(short, long, value_name = "RULE")]
     pub publish: Vec<Rule>,
 
@@ -153,8 +154,9 @@ pub struct NetworkArgs {
     /// Nameserver that queries are sent on to
     ///
     /// Repeatable. Without it those of the host's /etc/resolv.conf are used, and changes of that file are followed.
+    /// A link-local address names its interface, fe80::1%eth0.
     #[arg(long, value_name = "ADDRESS")]
-    pub dns: Vec<IpAddr>,
+    pub dns: Vec<ZonedAddr>,
 
     /// Domain in which short names are looked up
     ///

@@ -17,11 +17,11 @@ use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
 use slipway_host::netns::Watch;
 use slipway_host::resolver::{self, Resolver};
 use slipway_host::signals::Signals;
+use slipway_host::zone::ZonedAddr;
 use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::{BindError, Notice, Server};
 use slipway_portfwd::{AddError, Rule, RuleId, Table};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// Uses these nameservers, and no others.
-    pub fn use_nameservers(&mut self, servers: &[IpAddr]) {
+    pub fn use_nameservers(&mut self, servers: &[ZonedAddr]) {
         self.names.set_servers(servers);
     }
 

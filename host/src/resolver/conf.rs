@@ -7,10 +7,11 @@
 //! * Everything else, `options` and `sortlist` included, is about how a *stub resolver* asks; the guest has its own.
 //!
 //! Addresses are brought into the form a socket can use: `0.0.0.0` and `::` mean this host to the C library, so they
-//! become the loopback address; `::ffff:a.b.c.d` becomes `a.b.c.d`. Link-local addresses (`fe80::1%eth0`) are left out and
-//! reported in [`ResolvConf::skipped`]: the scope names an interface, a nameserver is a plain address to the engine, and
-//! without its scope it cannot be reached.
+//! become the loopback address; `::ffff:a.b.c.d` becomes `a.b.c.d`. A link-local address keeps its interface, `fe80::1%eth0`,
+//! as home routers announce themselves; one without cannot be reached, and is left out and reported in
+//! [`ResolvConf::skipped`] like everything else that makes no sense. Behind other addresses an interface is ignored.
 
+use crate::zone::{ParseError, ZonedAddr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What is read of the file; a line that is cut off there is ignored.
@@ -30,7 +31,7 @@ const MAX_LABEL: usize = 63;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolvConf {
     /// The nameservers, most preferred first, without duplicates.
-    pub nameservers: Vec<IpAddr>,
+    pub nameservers: Vec<ZonedAddr>,
     /// The search list, without final dots.
     pub search: Vec<String>,
     /// Nameservers and search domains that cannot be used.
@@ -53,8 +54,11 @@ pub enum SkipReason {
     #[error("not an IP address")]
     NotAnAddress,
     /// An address that means nothing without an interface.
-    #[error("link-local nameservers are not supported")]
-    LinkLocal,
+    #[error("{}", ParseError::ZoneMissing)]
+    ZoneMissing,
+    /// `fe80::1%` and what could never be one.
+    #[error("{}", ParseError::Zone)]
+    Zone,
     /// Multicast or broadcast.
     #[error("not the address of one host")]
     NotUnicast,
@@ -141,21 +145,26 @@ fn words(rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     rest.split(|&byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|word| !word.is_empty())
 }
 
-fn address(word: &[u8]) -> Result<IpAddr, SkipReason> {
+fn address(word: &[u8]) -> Result<ZonedAddr, SkipReason> {
     let text = str::from_utf8(word).map_err(|_| SkipReason::NotAnAddress)?;
-    let (text, scope) = text.split_once('%').map_or((text, None), |(text, scope)| (text, Some(scope)));
-    let address: IpAddr = text.parse().map_err(|_| SkipReason::NotAnAddress)?;
-    match address.to_canonical() {
-        IpAddr::V6(address) if scope.is_some() || address.is_unicast_link_local() => {
-            Err(SkipReason::LinkLocal)
-        }
-        IpAddr::V4(_) if scope.is_some() => Err(SkipReason::NotAnAddress),
+    let zoned: ZonedAddr = match text.parse() {
+        // The C library looks at the interface only where it means something.
+        Err(ParseError::NoZones) => text.split('%').next().unwrap_or_default().parse(),
+        other => other,
+    }
+    .map_err(|error| match error {
+        ParseError::Address | ParseError::NoZones => SkipReason::NotAnAddress,
+        ParseError::ZoneMissing => SkipReason::ZoneMissing,
+        ParseError::Zone => SkipReason::Zone,
+    })?;
+    match zoned.ip() {
+        IpAddr::V4(_) if text.contains('%') => Err(SkipReason::NotAnAddress),
         address if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) => {
             Err(SkipReason::NotUnicast)
         }
-        address if address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        address if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ok(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        address => Ok(address),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST).into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ok(IpAddr::V6(Ipv6Addr::LOCALHOST).into()),
+        _ => Ok(zoned),
     }
 }
 
@@ -190,7 +199,7 @@ mod tests {
         );
         assert_eq!(
             conf.nameservers,
-            ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::53".parse().unwrap()]
+            ["192.0.2.1".parse::<ZonedAddr>().unwrap(), "2001:db8::53".parse().unwrap()]
         );
         assert_eq!(conf.search, ["example.org", "sub.example.net"]);
         assert_eq!(conf.skipped, []);
@@ -214,16 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn link_local_addresses_keep_their_interface() {
+        assert_eq!(
+            servers(
+                "nameserver fe80::1%eth0\nnameserver fe80::1%wlan0\nnameserver fe80::1%eth0 # again\n\
+                 nameserver 2001:db8::1%eth0\nnameserver fe80::1%3\n"
+            ),
+            ["fe80::1%eth0", "fe80::1%wlan0", "2001:db8::1", "fe80::1%3"]
+        );
+    }
+
+    #[test]
     fn unusable_values_are_reported() {
         let conf = parse(
-            "nameserver fe80::1%eth0\nnameserver fe80::2\nnameserver 127.1\nnameserver 1.2.3.4%5\nnameserver ff02::fb\n\
+            "nameserver fe80::1%eth/0\nnameserver fe80::2\nnameserver 127.1\nnameserver 1.2.3.4%5\nnameserver ff02::fb\n\
              nameserver 255.255.255.255\nsearch a..b x\u{1b}[2J . ok\n",
         );
         let reasons: Vec<SkipReason> = conf.skipped.iter().map(|skipped| skipped.reason).collect();
-        use SkipReason::{LinkLocal, NotAName, NotAnAddress, NotUnicast};
+        use SkipReason::{NotAName, NotAnAddress, NotUnicast, Zone, ZoneMissing};
         assert_eq!(
             reasons,
-            [LinkLocal, LinkLocal, NotAnAddress, NotAnAddress, NotUnicast, NotUnicast, NotAName, NotAName]
+            [Zone, ZoneMissing, NotAnAddress, NotAnAddress, NotUnicast, NotUnicast, NotAName, NotAName]
         );
         assert!(conf.nameservers.is_empty());
         assert_eq!(conf.search, ["ok"]);
@@ -253,7 +273,7 @@ mod tests {
         text.resize(usize::try_from(MAX_BYTES).unwrap() - 20, b'\n');
         text.extend_from_slice(b"nameserver 192.0.2.22");
         text.truncate(usize::try_from(MAX_BYTES).unwrap());
-        assert_eq!(ResolvConf::parse(&text).nameservers, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(ResolvConf::parse(&text).nameservers, ["192.0.2.1".parse::<ZonedAddr>().unwrap()]);
         assert_eq!(ResolvConf::parse(&vec![b'x'; 1 << 17]), ResolvConf::default());
     }
 

@@ -25,9 +25,10 @@ pub mod watch;
 pub use conf::ResolvConf;
 pub use watch::Watcher;
 
+use crate::zone::ZonedAddr;
+use conf::Skipped;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ impl Resolver {
 
     /// The nameservers, in the file's order.
     #[must_use]
-    pub fn nameservers(&self) -> Vec<IpAddr> {
+    pub fn nameservers(&self) -> Vec<ZonedAddr> {
         self.current.nameservers.clone()
     }
 
@@ -129,7 +130,13 @@ impl Resolver {
 
     fn read(&self) -> ResolvConf {
         match read_bounded(&self.path) {
-            Ok(text) => ResolvConf::parse(&text),
+            Ok(text) => {
+                let conf = ResolvConf::parse(&text);
+                for Skipped { value, reason } in &conf.skipped {
+                    log::warn!("{}: {value} is not used: {reason}", self.path.display());
+                }
+                conf
+            }
             Err(error) => {
                 log::info!("no nameservers: {}: {error}", self.path.display());
                 ResolvConf::default()

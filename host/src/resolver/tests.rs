@@ -59,7 +59,7 @@ fn written_in_place_and_replaced_by_rename() {
     let tree = Tree::new();
     tree.write("etc/resolv.conf", "192.0.2.1");
     let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
-    assert_eq!(resolver.nameservers(), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(resolver.nameservers(), ["192.0.2.1".parse::<ZonedAddr>().unwrap()]);
     assert!(!readable(&resolver), "quiet while nothing happens");
 
     tree.write("etc/resolv.conf", "192.0.2.2");

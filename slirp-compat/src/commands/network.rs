@@ -6,6 +6,7 @@
 
 use crate::cli::NetworkArgs;
 use ipnet::{Ipv4Net, Ipv6Net};
+use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{
     Config, DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig,
@@ -33,7 +34,7 @@ pub struct Network {
     /// Sources of outgoing connections.
     pub outbound: Outbound,
     /// Nameservers to ask; empty: the host's, followed while they change.
-    pub nameservers: Vec<IpAddr>,
+    pub nameservers: Vec<ZonedAddr>,
     /// Search domains; `None`: the host's.
     pub search: Option<Vec<String>>,
 }

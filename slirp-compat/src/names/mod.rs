@@ -7,22 +7,26 @@
 //! ```
 //! The policy is the trusted one: servers that do not answer are asked last for a while, answers are kept for their
 //! TTL, a truncated answer is fetched over TCP for a guest that has room for it, and when nobody answers the guest is
-//! told. A query over TCP is treated the same way, only that servers are asked over TCP. What the resolver costs before the first query is nothing: its key is drawn and its buffer made then.
+//! told. A query over TCP is treated the same way, only that servers are asked over TCP. What the resolver costs before
+//! the first query is nothing: its key is drawn and its buffer made then.
 //!
 //! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one
 //! there, or none, and then there is nothing to receive.
 
+mod servers;
 mod streams;
 
+use crate::words::words;
+use servers::Servers;
 use slipway_dns::answer::Transport;
-use slipway_dns::config::resolv_conf::PORT;
 use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question, Received};
 use slipway_dns::server::exchange::{Exchange, LONGEST};
 use slipway_host::driver::{Driver, Interest};
 use slipway_host::random;
+use slipway_host::zone::ZonedAddr;
 use slipway_netstack::within::dns::{Asker, Query};
 use slipway_netstack::{FlowId, Instant};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -36,7 +40,7 @@ const ROUNDS: usize = 8;
 /// The resolver behind the DNS address.
 #[derive(Debug)]
 pub(crate) struct Names {
-    servers: Vec<SocketAddr>,
+    servers: Servers,
     /// From the first query on.
     at_work: Option<Box<AtWork>>,
     tokens: Range<u32>,
@@ -62,13 +66,16 @@ enum Client {
 
 impl Names {
     /// One without servers.
-    pub(crate) const fn new(tokens: Range<u32>) -> Self {
-        Self { servers: Vec::new(), at_work: None, tokens }
+    pub(crate) fn new(tokens: Range<u32>) -> Self {
+        Self { servers: Servers::default(), at_work: None, tokens }
     }
 
     /// The nameservers to ask, most preferred first. What was learned from others is forgotten.
-    pub(crate) fn set_servers(&mut self, servers: &[IpAddr]) {
-        self.servers = servers.iter().map(|server| SocketAddr::new(*server, PORT)).collect();
+    pub(crate) fn set_servers(&mut self, servers: &[ZonedAddr]) {
+        self.servers = Servers::new(servers);
+        for (server, error) in self.servers.out_of_reach() {
+            log::warn!("nameserver {server} is not used for now: {}", words(&error));
+        }
         if let Some(at_work) = &mut self.at_work {
             at_work.forwarder.forget();
         }
@@ -87,7 +94,7 @@ impl Names {
                 source: asker.guest.ip(),
                 transport: Transport::Udp,
                 message: &message,
-                servers,
+                servers: servers.known(),
             };
             at_work.forwarder.ask(since_start(now), question);
             at_work.act(now, servers, driver);
@@ -105,7 +112,7 @@ impl Names {
     }
 
     /// The resolver at work, and its servers.
-    fn at_work(&mut self) -> Option<(&mut AtWork, &[SocketAddr])> {
+    fn at_work(&mut self) -> Option<(&mut AtWork, &Servers)> {
         if self.at_work.is_none() {
             match AtWork::new(self.tokens.start) {
                 Ok(at_work) => self.at_work = Some(Box::new(at_work)),
@@ -138,17 +145,12 @@ impl Names {
 }
 
 /// A query came over the stream of a flow.
-fn ask(
-    forwarder: &mut Forwarder<Client>,
-    flow: FlowId,
-    message: &[u8],
-    servers: &[SocketAddr],
-    now: Duration,
-) {
+fn ask(forwarder: &mut Forwarder<Client>, flow: FlowId, message: &[u8], servers: &Servers, now: Duration) {
     // There is one guest only.
     let source = Ipv4Addr::UNSPECIFIED.into();
     let client = Client::Stream(flow);
-    forwarder.ask(now, Question { client, source, transport: Transport::Tcp, message, servers });
+    forwarder
+        .ask(now, Question { client, source, transport: Transport::Tcp, message, servers: servers.known() });
 }
 
 impl AtWork {
@@ -164,7 +166,7 @@ impl AtWork {
         })
     }
 
-    fn on_ready(&mut self, token: u32, now: Instant, servers: &[SocketAddr], driver: &mut Driver) {
+    fn on_ready(&mut self, token: u32, now: Instant, servers: &Servers, driver: &mut Driver) {
         let place = usize::try_from(token - self.first_token).unwrap_or(usize::MAX);
         let Some(Some(exchange)) = self.exchanges.get_mut(place) else { return };
         let (attempt, server, writing) = (exchange.attempt, exchange.server, exchange.wants_write());
@@ -181,7 +183,7 @@ impl AtWork {
                     break;
                 }
                 Err(error) => {
-                    log::debug!("nameserver {server}: {error}");
+                    log::debug!("nameserver {}: {error}", servers.name(server));
                     self.forwarder.failed(now_since, attempt);
                     break;
                 }
@@ -191,21 +193,21 @@ impl AtWork {
             && !exchange.wants_write()
             && let Err(error) = driver.modify(exchange.as_fd(), Interest::READ, token)
         {
-            log::debug!("nameserver {server}: {error}");
+            log::debug!("nameserver {}: {error}", servers.name(server));
             self.forwarder.failed(now_since, attempt);
         }
         self.act(now, servers, driver);
     }
 
     /// Does what the forwarder wants done.
-    fn act(&mut self, now: Instant, servers: &[SocketAddr], driver: &mut Driver) {
+    fn act(&mut self, now: Instant, servers: &Servers, driver: &mut Driver) {
         while let Some(action) = self.forwarder.action() {
             match action {
                 Action::SendUdp { attempt, server, message } => {
-                    self.open((attempt, server), Transport::Udp, &message, now, driver);
+                    self.open((attempt, server), Transport::Udp, &message, now, servers, driver);
                 }
                 Action::SendTcp { attempt, server, message } => {
-                    self.open((attempt, server), Transport::Tcp, &message, now, driver);
+                    self.open((attempt, server), Transport::Tcp, &message, now, servers, driver);
                 }
                 Action::Close { attempt } => {
                     let mut places = self.exchanges.iter_mut();
@@ -227,7 +229,7 @@ impl AtWork {
     }
 
     /// What a query over a stream has led to. Another one, which it held up, may follow.
-    fn answer(&mut self, flow: FlowId, reply: Option<&[u8]>, now: Instant, servers: &[SocketAddr]) {
+    fn answer(&mut self, flow: FlowId, reply: Option<&[u8]>, now: Instant, servers: &Servers) {
         let Self { streams, forwarder, .. } = self;
         let now = since_start(now);
         streams.answer(flow, reply, now, |flow, message| ask(forwarder, flow, message, servers, now));
@@ -239,10 +241,13 @@ impl AtWork {
         transport: Transport,
         message: &[u8],
         now: Instant,
+        servers: &Servers,
         driver: &mut Driver,
     ) {
         let from = driver.peek_engine().config().outbound.toward(server.ip());
-        let opened = Exchange::open((attempt, server), transport, from, message).and_then(|exchange| {
+        let opened = servers.find(server).and_then(|at| {
+            let mut exchange = Exchange::open((attempt, at), transport, from, message)?;
+            exchange.server = server;
             let place = self.exchanges.iter().position(Option::is_none).unwrap_or(self.exchanges.len());
             let token = self.first_token.saturating_add(u32::try_from(place).unwrap_or(u32::MAX));
             let interest = if exchange.wants_write() { Interest::BOTH } else { Interest::READ };
@@ -254,7 +259,7 @@ impl AtWork {
             Ok(())
         });
         if let Err(error) = opened {
-            log::debug!("nameserver {server}: {error}");
+            log::debug!("nameserver {}: {error}", servers.name(server));
             self.forwarder.failed(since_start(now), attempt);
         }
     }
