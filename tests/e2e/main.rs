@@ -1,7 +1,7 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
 //! `traffic`, `upload`, `names` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
-//! prove the tests; `engines` lets Podman and RootlessKit start it; `bridges` lets Podman start the netavark and
+//! prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it; `bridges` lets Podman start the netavark and
 //! aardvark-dns roles; `run` and `attach` are our own commands.
 
 mod attach;
@@ -16,6 +16,7 @@ mod rootless;
 mod run;
 mod traffic;
 mod upload;
+mod zones;
 
 use slipway_lab::{Container, LIMIT, Lab, Output, Running};
 
