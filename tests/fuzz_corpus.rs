@@ -103,14 +103,22 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "slirp_json" => named(vec![
             ("add", br#"{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"0.0.0.0","host_port":8080,"guest_addr":"10.0.2.100","guest_port":80}}"#.to_vec()),
             ("add-short", br#"{"execute":"add_hostfwd","arguments":{"host_port":8080,"guest_port":80}}"#.to_vec()),
+            ("add-zone", br#"{"execute":"add_hostfwd","arguments":{"proto":"udp","host_addr":"fe80::1%eth0","host_port":53,"guest_port":53}}"#.to_vec()),
             ("list", br#"{"execute":"list_hostfwd"}"#.to_vec()),
             ("remove", br#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#.to_vec()),
             ("cut", br#"{"execute":"remove_hostfwd","arguments":{"id":"#.to_vec()),
+        ]),
+        "resolv_conf" => named(vec![
+            ("usual", b"# made by a tool\nnameserver 192.0.2.1\nnameserver 2001:db8::53\nsearch a.example b\noptions edns0\n".to_vec()),
+            ("zones", b"nameserver fe80::1%eth0\nnameserver fe80::1\nnameserver fe80::2%3\nnameserver 2001:db8::1%eth0\nnameserver fe80::1%\n".to_vec()),
+            ("odd", b"nameserver 0.0.0.0\nnameserver ::\nnameserver ::ffff:192.0.2.9\nnameserver 192.0.2.1%eth0\ndomain c d\nsearch .\n".to_vec()),
         ]),
         "port_rule" => named(vec![
             ("one", b"8080:80".to_vec()),
             ("addressed", b"127.0.0.1:5353:53/udp".to_vec()),
             ("six", b"[::1]:8000-8010:8000-8010/tcp".to_vec()),
+            ("zone", b"[fe80::1%eth0.7]:8080:[fd00::5]:80/udp".to_vec()),
+            ("zone-missing", b"[fe80::1]:8080:80".to_vec()),
         ]),
         "aardvark_config" => named(vec![
             ("network", b"10.89.0.1,fd00::1 192.0.2.53\nabc 10.89.0.2 fd00::2 web,alias 192.0.2.1\ndef 10.89.0.3  db\n".to_vec()),

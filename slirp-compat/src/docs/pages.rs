@@ -235,7 +235,10 @@ fn slirp4netns() -> Page {
                     ),
                     Code("{\"execute\": \"list_hostfwd\"}"),
                     Code("{\"execute\": \"remove_hostfwd\", \"arguments\": {\"id\": 1}}\n{\"return\": {}}"),
-                    Text("On failure the answer is {\"error\": {\"desc\": \"...\"}}. Addresses may be IPv6."),
+                    Text(
+                        "On failure the answer is {\"error\": {\"desc\": \"...\"}}. Addresses may be IPv6; a link-local \
+                         host_addr names its interface, fe80::1%eth0.",
+                    ),
                 ],
             ),
             (

@@ -14,7 +14,7 @@
 //! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
-//! | [`aardvark_config`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
+//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
 //! | [`nft_rule`] | a firewall rule as the kernel lists it |
 //! | [`dhcp_client`] | what DHCP servers tell the proxy that holds leases for containers, and time |
 //! | [`netavark_options`] | a container engine's request, a network's definition, a file of the DNS server |
@@ -50,7 +50,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
@@ -65,6 +65,7 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "nft_rule", body: nft_rule },
     Target { name: "port_rule", body: port_rule },
     Target { name: "reassembly", body: reassembly },
+    Target { name: "resolv_conf", body: resolv_conf },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "tcp_actions", body: tcp_actions },
     Target { name: "vnet", body: vnet },
@@ -247,6 +248,17 @@ pub fn port_rule(data: &[u8]) {
     if let Ok(rule) = text.parse::<slipway_portfwd::Rule>() {
         let printed = rule.to_string();
         assert_eq!(printed.parse().as_ref(), Ok(&rule), "{text:?} printed as {printed:?}");
+    }
+}
+
+/// The host's resolver configuration. Whatever it says, its nameservers can be asked.
+pub fn resolv_conf(data: &[u8]) {
+    use slipway_host::resolver::conf::{MAX_NAMESERVERS, MAX_SEARCH, ResolvConf};
+    let conf = ResolvConf::parse(data);
+    assert!(conf.nameservers.len() <= MAX_NAMESERVERS && conf.search.len() <= MAX_SEARCH, "bounds hold");
+    for server in &conf.nameservers {
+        assert!(!server.lacks_zone() && !server.ip().is_multicast(), "{server} cannot be asked");
+        assert_eq!(server.to_string().parse().as_ref(), Ok(server), "it is printed as it was understood");
     }
 }
 
