@@ -46,9 +46,10 @@ impl Upstream for Null {
         Ok(())
     }
 
-    fn tcp_send(&mut self, _: FlowId, first: &[u8], second: &[u8]) -> Sent {
-        self.taken += first.len() + second.len();
-        Sent::Taken(first.len() + second.len())
+    fn tcp_send(&mut self, _: FlowId, pieces: &[&[u8]]) -> Sent {
+        let offered = pieces.iter().map(|piece| piece.len()).sum();
+        self.taken += offered;
+        Sent::Taken(offered)
     }
 
     fn tcp_peek(&mut self, _: FlowId, _: usize, into: &mut [u8]) -> Peek {

@@ -237,10 +237,10 @@ impl Upstream for Sockets {
         Ok(())
     }
 
-    fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {
+    fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
         match self.get(flow) {
-            Some(Socket::Tcp(socket)) => socket.send(first, second),
-            Some(Socket::Within(shared)) => shared.send(first, second),
+            Some(Socket::Tcp(socket)) => socket.send(pieces),
+            Some(Socket::Within(shared)) => shared.send(pieces),
             _ => Sent::Failed(Errno::BadSocket),
         }
     }

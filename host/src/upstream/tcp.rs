@@ -27,7 +27,7 @@ use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, shutdown,
     socket,
 };
-use slipway_netstack::upstream::{Errno, Event, Peek, Sent};
+use slipway_netstack::upstream::{Errno, Event, MAX_PIECES, Peek, Sent};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -142,14 +142,18 @@ impl TcpSocket {
     }
 
     /// Offers bytes to the kernel.
-    pub(super) fn send(&mut self, first: &[u8], second: &[u8]) -> Sent {
-        let offered = first.len() + second.len();
+    pub(super) fn send(&mut self, pieces: &[&[u8]]) -> Sent {
+        let offered = pieces.iter().map(|piece| piece.len()).sum();
         if offered == 0 {
             return Sent::Taken(0);
         }
-        let parts = [IoSlice::new(first), IoSlice::new(second)];
+        let mut parts = [IoSlice::new(&[]); MAX_PIECES];
+        for (part, piece) in parts.iter_mut().zip(pieces) {
+            *part = IoSlice::new(piece);
+        }
+        let parts = parts.get(..pieces.len()).unwrap_or(&parts);
         loop {
-            match mmsg::send_one(self.fd.as_fd(), &message::Name::EMPTY, &message::Control::EMPTY, &parts) {
+            match mmsg::send_one(self.fd.as_fd(), &message::Name::EMPTY, &message::Control::EMPTY, parts) {
                 Ok(taken) => {
                     self.short = taken < offered;
                     return Sent::Taken(taken);

@@ -54,18 +54,18 @@ pub(super) fn stream() -> (Shared, Stream) {
 }
 
 impl Shared {
-    pub(super) fn send(&self, first: &[u8], second: &[u8]) -> Sent {
+    pub(super) fn send(&self, pieces: &[&[u8]]) -> Sent {
         let mut pipe = self.0.borrow_mut();
         if pipe.resolver_gone {
             return Sent::Failed(Errno::Reset);
         }
         let before = pipe.queries.len();
-        for part in [first, second] {
+        for part in pieces {
             let room = ROOM.saturating_sub(pipe.queries.len()).min(part.len());
             pipe.queries.extend_from_slice(part.get(..room).unwrap_or_default());
         }
         let taken = pipe.queries.len() - before;
-        pipe.short = taken < first.len() + second.len();
+        pipe.short = taken < pieces.iter().map(|piece| piece.len()).sum::<usize>();
         pipe.news |= taken > 0;
         Sent::Taken(taken)
     }
@@ -182,7 +182,7 @@ mod tests {
         let (flow, mut stream) = stream();
         assert_eq!(events(&flow), [Event::Connected]);
         assert!(!stream.has_news());
-        assert_eq!(flow.send(b"que", b"ry"), Sent::Taken(5));
+        assert_eq!(flow.send(&[b"que", b"ry"]), Sent::Taken(5));
         assert!(stream.has_news() && !stream.has_news());
         let mut buffer = [0; 9];
         assert_eq!(stream.read(&mut buffer).unwrap(), 5);
@@ -201,14 +201,14 @@ mod tests {
         drop(stream);
         assert_eq!(events(&flow), [Event::Readable]);
         assert_eq!((flow.peek(0, &mut buffer), flow.peek(4, &mut buffer)), (Peek::Data(4), Peek::End));
-        assert_eq!(flow.send(b"more", b""), Sent::Failed(Errno::Reset));
+        assert_eq!(flow.send(&[b"more"]), Sent::Failed(Errno::Reset));
     }
 
     #[test]
     fn what_waits_is_bounded_both_ways() {
         let (flow, mut stream) = stream();
-        assert_eq!(flow.send(&[1; ROOM], &[2; 9]), Sent::Taken(ROOM));
-        assert_eq!(flow.send(&[2; 9], b""), Sent::Taken(0));
+        assert_eq!(flow.send(&[&[1; ROOM], &[2; 9]]), Sent::Taken(ROOM));
+        assert_eq!(flow.send(&[&[2; 9]]), Sent::Taken(0));
         let _ = events(&flow);
         assert_eq!(stream.read(&mut vec![0; ROOM]).unwrap(), ROOM);
         assert_eq!(events(&flow), [Event::Writable]);
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_flow_that_is_gone_is_told() {
         let (flow, mut stream) = stream();
-        flow.send(b"x", b"");
+        flow.send(&[b"x"]);
         flow.close();
         assert!(stream.has_news());
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);

@@ -35,8 +35,8 @@ fn peek(world: &mut World, offset: usize, room: usize) -> Result<Vec<u8>, Peek> 
 fn connects_over_both_families_and_carries_both_ways() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (mut world, mut peer) = connected(World::new(), address);
-        assert_eq!(world.sockets.tcp_send(FLOW, b"he", b"llo"), Sent::Taken(5));
-        assert_eq!(world.sockets.tcp_send(FLOW, b"", b""), Sent::Taken(0));
+        assert_eq!(world.sockets.tcp_send(FLOW, &[b"he", b"llo"]), Sent::Taken(5));
+        assert_eq!(world.sockets.tcp_send(FLOW, &[b""]), Sent::Taken(0));
         let mut got = [0; 5];
         peer.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"hello");
@@ -114,7 +114,7 @@ fn the_end_is_told_behind_the_last_byte_only() {
         world.sockets.tcp_consume(FLOW, 3);
         assert_eq!(peek(&mut world, 0, 9), Err(Peek::End));
         // Our half is still open.
-        assert_eq!(world.sockets.tcp_send(FLOW, b"bye", b""), Sent::Taken(3));
+        assert_eq!(world.sockets.tcp_send(FLOW, &[b"bye"]), Sent::Taken(3));
         world.sockets.tcp_shutdown(FLOW);
         let mut got = String::new();
         peer.read_to_string(&mut got).unwrap();
@@ -175,14 +175,14 @@ fn a_short_send_is_followed_by_one_writable() {
     let chunk = vec![5; 1 << 20];
     let mut sent = 0;
     loop {
-        let Sent::Taken(taken) = world.sockets.tcp_send(FLOW, &chunk, &chunk) else { panic!() };
+        let Sent::Taken(taken) = world.sockets.tcp_send(FLOW, &[&chunk, &chunk]) else { panic!() };
         sent += taken;
         if taken < 2 * chunk.len() {
             break;
         }
         assert!(sent < 1 << 30);
     }
-    assert_eq!(world.sockets.tcp_send(FLOW, &chunk, b""), Sent::Taken(0));
+    assert_eq!(world.sockets.tcp_send(FLOW, &[&chunk]), Sent::Taken(0));
     assert_eq!(world.round(20), []);
     peer.read_exact(&mut vec![0; sent]).unwrap();
     assert_eq!(world.until(|_| true), Event::Writable);
@@ -196,7 +196,7 @@ fn a_reset_from_either_side_is_seen_by_the_other() {
     let (mut world, peer) = connected(World::new(), "127.0.0.1:0");
     Sockets::refuse(OwnedFd::from(peer));
     assert_eq!(world.until(|_| true), Event::Failed(Errno::Reset));
-    assert!(matches!(world.sockets.tcp_send(FLOW, b"x", b""), Sent::Failed(Errno::Reset)));
+    assert!(matches!(world.sockets.tcp_send(FLOW, &[b"x"]), Sent::Failed(Errno::Reset)));
 
     let (mut world, mut peer) = connected(World::new(), "127.0.0.1:0");
     world.sockets.tcp_reset(FLOW);
@@ -222,7 +222,7 @@ fn an_accepted_connection_is_attached_with_what_it_has_received() {
 fn stale_and_foreign_ids_find_nothing() {
     let (mut world, mut peer) = connected(World::new(), "127.0.0.1:0");
     for stale in [FlowId::new(3, 6), FlowId::new(3, 8), FlowId::new(99, 7)] {
-        assert_eq!(world.sockets.tcp_send(stale, b"x", b""), Sent::Failed(Errno::BadSocket));
+        assert_eq!(world.sockets.tcp_send(stale, &[b"x"]), Sent::Failed(Errno::BadSocket));
         assert_eq!(world.sockets.tcp_peek(stale, 0, &mut [0]), Peek::Failed(Errno::BadSocket));
         world.sockets.tcp_consume(stale, 1);
         world.sockets.tcp_shutdown(stale);
@@ -233,7 +233,7 @@ fn stale_and_foreign_ids_find_nothing() {
     assert!(world.sockets.take_error(FLOW).is_err());
     world.sockets.close(FLOW);
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
-    assert_eq!(world.sockets.tcp_send(FLOW, b"x", b""), Sent::Failed(Errno::BadSocket));
+    assert_eq!(world.sockets.tcp_send(FLOW, &[b"x"]), Sent::Failed(Errno::BadSocket));
     assert_eq!(world.round(10), []);
 }
 

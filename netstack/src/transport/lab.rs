@@ -77,7 +77,7 @@ impl Upstream for Host {
         self.tcp_connect(flow, RESOLVER, None)
     }
 
-    fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {
+    fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
         let Some(socket) = self.sockets.get_mut(&flow) else { return Sent::Failed(Errno::BadSocket) };
         assert!(!socket.shut, "data behind the end");
         if let Some(errno) = socket.broken {
@@ -85,7 +85,7 @@ impl Upstream for Host {
         }
         let before = socket.taken.len();
         let room = socket.room;
-        socket.taken.extend(first.iter().chain(second).take(room));
+        socket.taken.extend(pieces.iter().copied().flatten().take(room));
         let count = socket.taken.len() - before;
         socket.room -= count;
         Sent::Taken(count)

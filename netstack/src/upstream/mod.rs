@@ -148,6 +148,9 @@ pub enum Event {
     Error,
 }
 
+/// The most pieces that are offered to a TCP socket at once.
+pub const MAX_PIECES: usize = 64;
+
 /// The host's sockets.
 ///
 /// All methods are non-blocking. TCP sockets send at once what they are given (TCP_NODELAY): whether to
@@ -169,8 +172,8 @@ pub trait Upstream {
     /// When it fails on the spot. The flow then leads nowhere.
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno>;
 
-    /// Offers bytes: `first`, then `second` (either may be empty), as one stream.
-    fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent;
+    /// Offers the bytes of `pieces`, at most [`MAX_PIECES`], one behind the other.
+    fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent;
 
     /// Copies received bytes into `into`, from `offset` bytes behind the first one not yet consumed,
     /// without consuming them.

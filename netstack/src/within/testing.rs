@@ -69,7 +69,7 @@ impl Upstream for Deaf {
     fn tcp_connect_dns(&mut self, _: FlowId) -> Result<(), Errno> {
         Err(Errno::NetUnreachable)
     }
-    fn tcp_send(&mut self, _: FlowId, _: &[u8], _: &[u8]) -> Sent {
+    fn tcp_send(&mut self, _: FlowId, _: &[&[u8]]) -> Sent {
         Sent::Failed(Errno::BadSocket)
     }
     fn tcp_peek(&mut self, _: FlowId, _: usize, _: &mut [u8]) -> Peek {

@@ -419,9 +419,9 @@ impl Upstream for Host {
         self.tcp_connect(flow, RESOLVER, None)
     }
 
-    fn tcp_send(&mut self, flow: FlowId, first: &[u8], second: &[u8]) -> Sent {
+    fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
         let index = self.conn(flow, "tcp_send");
-        let sent = self.conns[index].send(self.now, &self.config, first, second);
+        let sent = self.conns[index].send(self.now, &self.config, pieces);
         self.wake_conn(index, self.now);
         sent
     }

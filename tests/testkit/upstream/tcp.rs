@@ -525,16 +525,18 @@ impl Conn {
         assert!(!connecting, "{call} on {:?} before it was connected", self.flow);
     }
 
-    pub(super) fn send(&mut self, now: Instant, config: &HostConfig, first: &[u8], second: &[u8]) -> Sent {
+    pub(super) fn send(&mut self, now: Instant, config: &HostConfig, pieces: &[&[u8]]) -> Sent {
         self.check_connected("tcp_send");
         assert!(!self.shut, "tcp_send on {:?} after tcp_shutdown", self.flow);
         if let State::Dead(errno) = self.state {
             return Sent::Failed(errno);
         }
-        let offered = first.len() + second.len();
+        let offered = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let taken = offered.min(self.send_cap.saturating_sub(self.unacked));
-        let from_first = taken.min(first.len());
-        for part in [&first[..from_first], &second[..taken - from_first]] {
+        let mut left = taken;
+        for piece in pieces {
+            let part = &piece[..left.min(piece.len())];
+            left -= part.len();
             for unit in part.chunks(UNIT) {
                 self.up.push(now, config, Signal::Data(unit.to_vec()));
             }

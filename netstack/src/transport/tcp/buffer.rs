@@ -1,35 +1,54 @@
 //! Bytes from the guest that the host's socket could not take yet.
 //!
-//! A ring that starts with no memory, grows in powers of two as it fills, and gives everything back when it runs empty,
-//! so that an idle flow costs nothing. A busy flow fills and empties it many times a second, so one ring is kept in
-//! reserve for all flows ([`Spare`]). Beside the contiguous bytes at its front it can hold bytes further ahead, received
-//! out of order: the caller knows where they lie and says so with [`Buffer::extend`] when the gap before them closes.
+//! A chain of chunks that has none at first, grows by one at a time, and gives each back as soon as it is read, so that
+//! nothing is ever moved and an idle flow costs nothing. A busy flow fills and empties its chain many times a second, so the
+//! chunks go round through a reserve for all flows ([`Spare`]): memory fresh from the system costs a page fault
+//! for each 4 KiB, more than the copy itself. Beside the contiguous bytes at its front the chain can hold bytes further
+//! ahead, received out of order: the caller knows where they lie and says so with [`Buffer::extend`] when the gap
+//! before them closes.
 
-/// Memory of the buffer that ran empty last.
+use crate::upstream::MAX_PIECES;
+
+use std::collections::VecDeque;
+
+/// Bytes of a chunk.
+const CHUNK: usize = 16 << 10;
+
+type Chunk = Box<[u8]>;
+
+/// Chunks that were given back.
 #[derive(Debug, Default)]
-pub(crate) struct Spare(Box<[u8]>);
+pub(crate) struct Spare(Vec<Chunk>);
 
 impl Spare {
-    /// More than this is not worth keeping.
-    const MOST: usize = 1 << 20;
+    /// More are not worth keeping: what one flow at its largest window may hold.
+    const MOST: usize = (4 << 20) / CHUNK;
+    /// No more are kept while nobody needs any.
+    const AT_REST: usize = (1 << 20) / CHUNK;
 
-    fn keep(&mut self, ring: Box<[u8]>) {
-        if ring.len() > self.0.len() && ring.len() <= Self::MOST {
-            self.0 = ring;
+    fn keep(&mut self, chunk: Chunk) {
+        if self.0.len() < Self::MOST {
+            self.0.push(chunk);
         }
     }
 
-    /// Memory for `size` bytes or more.
-    fn take(&mut self, size: usize) -> Box<[u8]> {
-        if self.0.len() >= size { core::mem::take(&mut self.0) } else { vec![0; size].into_boxed_slice() }
+    fn take(&mut self) -> Chunk {
+        self.0.pop().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice())
+    }
+
+    /// No buffer holds anything just now.
+    pub(super) fn shrink(&mut self) {
+        if self.0.len() > Self::AT_REST {
+            self.0.truncate(Self::AT_REST);
+        }
     }
 }
 
-/// A growing ring of bytes.
+/// A growing queue of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    ring: Box<[u8]>,
-    /// Where the first byte lies.
+    chunks: VecDeque<Chunk>,
+    /// Where in the first chunk the first byte lies.
     head: usize,
     /// Contiguous bytes from there.
     len: usize,
@@ -43,71 +62,61 @@ impl Buffer {
 
     /// Memory held, in bytes.
     pub(crate) fn capacity(&self) -> usize {
-        self.ring.len()
+        self.chunks.len() * CHUNK
     }
 
     /// Writes `bytes` at `offset` bytes from the front, which may lie ahead of the contiguous part.
-    pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8], spare: &mut Spare) {
-        if bytes.is_empty() {
-            return;
-        }
-        self.reserve(offset + bytes.len(), spare);
-        let start = (self.head + offset) % self.ring.len();
-        let first = bytes.len().min(self.ring.len() - start);
-        let (to_end, wrapped) = bytes.split_at(first);
-        if let Some(place) = self.ring.get_mut(start..start + first) {
-            place.copy_from_slice(to_end);
-        }
-        if let Some(place) = self.ring.get_mut(..wrapped.len()) {
-            place.copy_from_slice(wrapped);
+    pub(crate) fn write_at(&mut self, offset: usize, mut bytes: &[u8], spare: &mut Spare) {
+        let mut place = self.head + offset;
+        while !bytes.is_empty() {
+            let (number, start) = (place / CHUNK, place % CHUNK);
+            while self.chunks.len() <= number {
+                self.chunks.push_back(spare.take());
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - start));
+            let chunk = self.chunks.get_mut(number);
+            if let Some(to) = chunk.and_then(|chunk| chunk.get_mut(start..start + now.len())) {
+                to.copy_from_slice(now);
+            }
+            place += now.len();
+            bytes = later;
         }
     }
 
     /// Says that `count` more bytes behind the contiguous part are in place.
     pub(crate) fn extend(&mut self, count: usize) {
-        self.len = (self.len + count).min(self.ring.len());
+        self.len = (self.len + count).min(self.capacity() - self.head);
     }
 
-    /// The contiguous bytes, in two pieces.
-    pub(crate) fn pieces(&self) -> (&[u8], &[u8]) {
-        let first = self.len.min(self.ring.len() - self.head);
-        let front = self.ring.get(self.head..self.head + first).unwrap_or_default();
-        let back = self.ring.get(..self.len - first).unwrap_or_default();
-        (front, back)
+    /// The contiguous bytes from the front on, or as many as `room` has pieces for, and how many they are.
+    pub(crate) fn pieces<'a, 'b>(&'a self, room: &'b mut [&'a [u8]; MAX_PIECES]) -> (&'b [&'a [u8]], usize) {
+        let (mut skip, mut offered, mut count) = (self.head, 0, 0);
+        for (piece, chunk) in room.iter_mut().zip(&self.chunks) {
+            let bytes = chunk.get(skip..).unwrap_or_default();
+            *piece = bytes.get(..self.len - offered).unwrap_or(bytes);
+            (skip, offered, count) = (0, offered + piece.len(), count + 1);
+            if offered == self.len {
+                break;
+            }
+        }
+        (room.get(..count).unwrap_or_default(), offered)
     }
 
     /// Removes `count` bytes from the front. `ahead` says whether bytes beyond the contiguous part are held:
-    /// the memory then stays.
+    /// their memory then stays.
     pub(crate) fn consume(&mut self, count: usize, ahead: bool, spare: &mut Spare) {
         let count = count.min(self.len);
         self.len -= count;
+        self.head += count;
         if self.len == 0 && !ahead {
-            spare.keep(core::mem::take(self).ring);
-        } else if !self.ring.is_empty() {
-            self.head = (self.head + count) % self.ring.len();
+            core::mem::take(self).chunks.into_iter().for_each(|chunk| spare.keep(chunk));
         }
-    }
-
-    fn reserve(&mut self, wanted: usize, spare: &mut Spare) {
-        if wanted <= self.ring.len() {
-            return;
+        while self.head >= CHUNK {
+            self.head -= CHUNK;
+            if let Some(chunk) = self.chunks.pop_front() {
+                spare.keep(chunk);
+            }
         }
-        const SMALLEST: usize = 16 << 10;
-        const STEP: usize = 64 << 10;
-        // Doubled each time; but what goes a little beyond a power of two, as a window's rounding does, costs a little.
-        let doubled = wanted.next_power_of_two().max(SMALLEST);
-        let size = if wanted <= doubled / 2 + STEP { doubled.min(doubled / 2 + STEP) } else { doubled };
-        let mut bigger = spare.take(size);
-        let first = self.ring.len() - self.head;
-        if let (Some(to), Some(from)) = (bigger.get_mut(..first), self.ring.get(self.head..)) {
-            to.copy_from_slice(from);
-        }
-        if let (Some(to), Some(from)) = (bigger.get_mut(first..first + self.head), self.ring.get(..self.head))
-        {
-            to.copy_from_slice(from);
-        }
-        self.ring = bigger;
-        self.head = 0;
     }
 }
 
@@ -132,14 +141,16 @@ mod tests {
             buffer.extend(n);
             written += n;
             let take = (seed >> 8) as usize % (buffer.len() + 1);
-            let (a, b) = buffer.pieces();
-            for byte in a.iter().chain(b).take(take) {
+            let mut room = [[].as_slice(); MAX_PIECES];
+            let (pieces, _) = buffer.pieces(&mut room);
+            for byte in pieces.iter().copied().flatten().take(take) {
                 assert_eq!(*byte, told(read));
                 read += 1;
             }
             buffer.consume(take, false, &mut spare);
         }
         let rest = buffer.len();
+        assert!(buffer.capacity() < rest + 2 * CHUNK, "what is read is given back");
         buffer.consume(rest, false, &mut spare);
         assert_eq!(buffer.capacity(), 0, "an empty buffer holds no memory");
     }
@@ -153,6 +164,36 @@ mod tests {
         buffer.consume(2, true, &mut spare);
         buffer.write_at(0, b"cd", &mut spare);
         buffer.extend(4);
-        assert_eq!(buffer.pieces().0, b"cdef");
+        let mut room = [[].as_slice(); MAX_PIECES];
+        assert_eq!(buffer.pieces(&mut room), (&[b"cdef".as_slice()][..], 4));
+    }
+
+    #[test]
+    fn more_than_fits_one_offer_is_offered_in_turn() {
+        let (mut buffer, mut spare) = (Buffer::default(), Spare::default());
+        let all = MAX_PIECES * CHUNK + 100;
+        buffer.write_at(0, &vec![7; all + 10], &mut spare);
+        buffer.extend(all + 10);
+        buffer.consume(10, false, &mut spare);
+        let mut room = [[].as_slice(); MAX_PIECES];
+        let (pieces, offered) = buffer.pieces(&mut room);
+        assert_eq!((pieces.len(), offered), (MAX_PIECES, MAX_PIECES * CHUNK - 10));
+        buffer.consume(offered, false, &mut spare);
+        let mut room = [[].as_slice(); MAX_PIECES];
+        assert_eq!(buffer.pieces(&mut room).1, 110);
+    }
+
+    #[test]
+    fn the_reserve_has_bounds() {
+        let (mut buffer, mut spare) = (Buffer::default(), Spare::default());
+        let much = (Spare::MOST + 5) * CHUNK;
+        buffer.write_at(0, &vec![1; much], &mut spare);
+        buffer.extend(much);
+        buffer.consume(much, false, &mut spare);
+        assert_eq!(spare.0.len(), Spare::MOST);
+        spare.shrink();
+        assert_eq!(spare.0.len(), Spare::AT_REST);
+        spare.shrink();
+        assert_eq!(spare.0.len(), Spare::AT_REST);
     }
 }

@@ -104,7 +104,7 @@ pub(crate) struct Shared {
     pool: u64,
     /// Bytes of memory that all buffers have.
     held: u64,
-    /// Memory of a buffer that has run empty, for the next one.
+    /// Memory that buffers have given back, for the next one.
     spare: buffer::Spare,
     challenge_second: u64,
     challenges: u8,
@@ -361,6 +361,9 @@ impl Tcp {
     pub(crate) fn release(&self, shared: &mut Shared) {
         shared.pool += self.rx.promised();
         shared.account(self.rx.held(), 0);
+        if shared.held == 0 {
+            shared.spare.shrink();
+        }
     }
 
     /// Bytes of memory held for this flow beyond its place in the table.

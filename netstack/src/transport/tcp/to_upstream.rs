@@ -10,7 +10,7 @@ use super::segment::{Segment, len32};
 use super::seq::{Range, Ranges, SeqNum};
 use super::{Ctx, DELAYED_ACK, Shared, WINDOW_SHIFT, earlier};
 use crate::clock::Instant;
-use crate::upstream::{Errno, Sent, Upstream};
+use crate::upstream::{Errno, MAX_PIECES, Sent, Upstream};
 use core::time::Duration;
 
 /// The first window: what a SYN-ACK can say without scaling.
@@ -206,7 +206,7 @@ impl ToUpstream {
 
     fn in_order<U: Upstream>(&mut self, payload: &[u8], ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         let direct = self.ahead.is_empty() && self.buffer.len() == 0 && !self.blocked;
-        let taken = if direct { self.offer(payload, &[], ctx)? } else { 0 };
+        let taken = if direct { self.offer(payload, ctx)? } else { 0 };
         if let Some(rest) = payload.get(taken..).filter(|rest| !rest.is_empty()) {
             self.buffer.write_at(self.buffer.len(), rest, &mut ctx.shared.spare);
             self.buffer.extend(rest.len());
@@ -261,15 +261,10 @@ impl ToUpstream {
     }
 
     /// Offers bytes to the socket; returns how many it took.
-    fn offer<U: Upstream>(
-        &mut self,
-        first: &[u8],
-        second: &[u8],
-        ctx: &mut Ctx<'_, U>,
-    ) -> Result<usize, Errno> {
-        match ctx.up.tcp_send(ctx.id, first, second) {
+    fn offer<U: Upstream>(&mut self, bytes: &[u8], ctx: &mut Ctx<'_, U>) -> Result<usize, Errno> {
+        match ctx.up.tcp_send(ctx.id, &[bytes]) {
             Sent::Taken(n) => {
-                self.blocked = n < first.len() + second.len();
+                self.blocked = n < bytes.len();
                 Ok(n)
             }
             Sent::Failed(errno) => Err(errno),
@@ -287,11 +282,12 @@ impl ToUpstream {
     /// Fills the socket from the buffer, and closes it behind the last byte.
     fn fill<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         self.blocked = false;
-        if self.buffer.len() > 0 {
-            let (first, second) = self.buffer.pieces();
-            match ctx.up.tcp_send(ctx.id, first, second) {
+        while self.buffer.len() > 0 && !self.blocked {
+            let mut room = [[].as_slice(); MAX_PIECES];
+            let (pieces, offered) = self.buffer.pieces(&mut room);
+            match ctx.up.tcp_send(ctx.id, pieces) {
                 Sent::Taken(n) => {
-                    self.blocked = n < self.buffer.len();
+                    self.blocked = n < offered;
                     self.buffer.consume(n, !self.ahead.is_empty(), &mut ctx.shared.spare);
                 }
                 Sent::Failed(errno) => return Err(errno),
