@@ -10,7 +10,8 @@
 //!
 //! Invariants.
 //! - Nothing blocks but the wait, and the wait has a timeout only if the engine or the caller has a deadline: an idle
-//!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]).
+//!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]); while
+//!   datagrams come in a dense stream it begins with letting them gather (see `moderation`).
 //! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
 //!   and timers have had their turn. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
 //!   the caller are level-triggered; errors and hang-ups on them are always reported, so the caller must act on them.
@@ -24,7 +25,8 @@
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
 use crate::device::{Link, MAX_FRAME};
-use crate::epoll::Events;
+use crate::epoll::{EventSet, Events};
+use crate::moderation::Moderation;
 use crate::token::Token;
 use crate::upstream::{Sockets, Stream};
 use nix::sys::epoll::EpollFlags;
@@ -114,6 +116,9 @@ pub struct Driver {
     ready: Vec<Ready>,
     frame: Box<[u8]>,
     polling: BusyPoll,
+    moderation: Moderation,
+    /// The guest's link and nothing else, for waits during which datagrams gather.
+    link_alone: EventSet,
     /// Why the link ended, until the caller has asked.
     loss: Option<io::Error>,
     /// The engine has things to send that the last drain did not see, or left.
@@ -128,6 +133,8 @@ impl Driver {
     pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
         let sockets = Sockets::new()?;
         sockets.events().add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
+        let link_alone = EventSet::new()?;
+        link_alone.add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
         Ok(Self {
             engine,
             link,
@@ -137,6 +144,8 @@ impl Driver {
             frame: vec![0; MAX_FRAME].into_boxed_slice(),
             loss: None,
             polling: BusyPoll::for_this_machine(),
+            moderation: Moderation::default(),
+            link_alone,
             busy: true,
         })
     }
@@ -211,6 +220,7 @@ impl Driver {
     /// The kernel's: out of watches or memory. The old link stays.
     pub fn replace_link(&mut self, link: Link) -> io::Result<()> {
         self.sockets.events().add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
+        self.link_alone.add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
         // A link that ended was taken out of the set, any other one leaves it by being closed.
         self.link = link;
         self.loss = None;
@@ -235,6 +245,7 @@ impl Driver {
         let now = self.wait(before, deadline)?;
         let woken = self.dispatch(now, now - before >= SLEPT);
         self.polling.waited(now - before, woken);
+        self.moderation.waited(now - before, woken, self.sockets.take_datagrams());
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
         }
@@ -247,6 +258,11 @@ impl Driver {
         let timeout = self.timeout(began, deadline);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.sockets.events().wait(&mut self.events, timeout)?;
+            return Ok(clock::now());
+        }
+        if let Some(pause) = self.moderation.pause() {
+            self.link_alone.wait(&mut self.events, Some(pause.min(timeout.unwrap_or(Duration::MAX))))?;
+            self.sockets.events().wait(&mut self.events, Some(Duration::ZERO))?;
             return Ok(clock::now());
         }
         let budget = self.polling.budget(began).min(timeout.unwrap_or(Duration::MAX));
@@ -290,6 +306,7 @@ impl Driver {
                     woken.by_guest = true;
                     if let Err(error) = self.read_link(now, slept) {
                         self.sockets.events().remove(self.link.as_fd());
+                        self.link_alone.remove(self.link.as_fd());
                         self.loss = Some(error);
                     }
                 }

@@ -17,6 +17,7 @@ pub mod device;
 pub mod driver;
 pub mod epoll;
 pub mod logging;
+mod moderation;
 pub mod netlink;
 pub mod netns;
 pub mod random;

@@ -49,6 +49,8 @@ pub struct Sockets {
     within: Vec<FlowId>,
     /// Of these, streams that nobody has taken yet.
     fresh: VecDeque<(FlowId, Stream)>,
+    /// Datagrams received since the last [`Sockets::take_datagrams`].
+    datagrams: usize,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl Sockets {
             receiver: batch::Receiver::default(),
             within: Vec::new(),
             fresh: VecDeque::new(),
+            datagrams: 0,
         })
     }
 
@@ -183,6 +186,11 @@ impl Sockets {
     #[must_use]
     pub fn count(&self) -> usize {
         self.places.iter().filter(|place| place.socket.is_some()).count()
+    }
+
+    /// How many datagrams flows have received since this was asked last.
+    pub fn take_datagrams(&mut self) -> usize {
+        std::mem::take(&mut self.datagrams)
     }
 
     fn get(&mut self, flow: FlowId) -> Option<&mut Socket> {
@@ -308,7 +316,9 @@ impl Upstream for Sockets {
         let place = self.places.get_mut(flow.index()).ok_or(Empty)?;
         match &mut place.socket {
             Some(Socket::Udp(socket)) if place.generation == flow.generation() => {
-                socket.receive(&mut self.receiver, into)
+                let received = socket.receive(&mut self.receiver, into)?;
+                self.datagrams += received.len.div_ceil(received.segment.max(1)).max(1);
+                Ok(received)
             }
             _ => Err(Empty),
         }
