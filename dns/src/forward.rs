@@ -24,6 +24,7 @@
 mod attempt;
 mod health;
 mod policy;
+mod verbs;
 
 use crate::answer::Transport;
 use crate::cache::{self, Cache};
@@ -37,95 +38,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use attempt::AttemptId;
 pub use policy::{OnFail, Patience, Policy};
+pub use verbs::{Action, Counters, Question, Received};
 
 /// Servers of one question. As many as an attempt's number can tell apart, with room for retries over TCP.
 const MAX_SERVERS: usize = 64;
-
-/// A question.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a, C> {
-    /// Whom to give the answer; comes back with it.
-    pub client: C,
-    /// The client's address, to bound what one address may have under way.
-    pub source: IpAddr,
-    /// How the client asked. Servers are asked the same way.
-    pub transport: Transport,
-    /// The query as it came.
-    pub message: &'a [u8],
-    /// The servers, most preferred first.
-    pub servers: &'a [SocketAddr],
-}
-
-/// What the caller has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action<C> {
-    /// Send the message from a new socket. What comes back goes to [`Forwarder::received`], errors to
-    /// [`Forwarder::failed`].
-    SendUdp {
-        /// Whose socket that is.
-        attempt: AttemptId,
-        /// Where to.
-        server: SocketAddr,
-        /// What.
-        message: Vec<u8>,
-    },
-    /// The same over a new connection.
-    SendTcp {
-        /// Whose connection that is.
-        attempt: AttemptId,
-        /// Where to.
-        server: SocketAddr,
-        /// What, without the length in front of it.
-        message: Vec<u8>,
-    },
-    /// The socket or connection of this attempt is of no more use.
-    Close {
-        /// Whose.
-        attempt: AttemptId,
-    },
-    /// The answer.
-    Reply {
-        /// Whose.
-        client: C,
-        /// With the client's id.
-        message: Vec<u8>,
-    },
-    /// There is no answer, and nothing is said.
-    GiveUp {
-        /// Whose.
-        client: C,
-    },
-}
-
-/// What became of something received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// It answers the question, or leads to the next attempt.
-    Accepted,
-    /// It belongs to nothing that is under way.
-    Stale,
-    /// Another server, id or question than asked: a forgery or a mistake. The attempt goes on.
-    Mismatch,
-}
-
-/// Counters, all since the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Questions.
-    pub asked: u64,
-    /// Answered from the cache.
-    pub cached: u64,
-    /// Answered by a server.
-    pub answered: u64,
-    /// Not answered by any server.
-    pub failed: u64,
-    /// Refused because too much was under way.
-    pub refused: u64,
-    /// Attempts that nobody answered in time.
-    pub timeouts: u64,
-    /// Messages that did not belong to the attempt.
-    pub mismatches: u64,
-}
 
 /// All questions under way. `C` names a client.
 #[derive(Debug)]
@@ -199,7 +115,7 @@ impl<C: Clone> Forwarder<C> {
             return;
         }
         *self.per_source.entry(source).or_default() += 1;
-        let servers = self.health.order(now, servers, &self.policy);
+        let servers = self.health.order(now, transport, servers, &self.policy);
         let key = key.filter(|_| self.cache.is_some()).map(|key| key.as_slice().into());
         let pending = Pending::new(client, source, transport, message.to_vec(), servers, key, now);
         let index = self.pending.insert(pending);
@@ -223,9 +139,12 @@ impl<C: Clone> Forwarder<C> {
             return Received::Mismatch;
         };
         let Some(ended) = pending.end_attempt(number) else { return Received::Stale };
-        self.health.alive(ended.server);
+        self.health.alive(ended.server, ended.transport);
         self.actions.push_back(Action::Close { attempt });
-        if reply.truncated() && ended.transport == Transport::Udp && self.wants_tcp(index, message) {
+        if reply.truncated()
+            && ended.transport == Transport::Udp
+            && self.wants_tcp(now, index, ended.server, message)
+        {
             self.start(now, index, ended.server, Transport::Tcp);
         } else if self.policy.next_on_error && is_error(reply.rcode()) && self.has_more(index) {
             self.keep(index, message);
@@ -242,8 +161,8 @@ impl<C: Clone> Forwarder<C> {
         let Some(pending) = self.pending.get_mut(index) else { return };
         let Some(ended) = pending.end_attempt(number) else { return };
         self.actions.push_back(Action::Close { attempt });
+        self.health.dead(now, ended.server, ended.transport, &self.policy);
         if ended.transport == pending.transport {
-            self.health.dead(now, ended.server, &self.policy);
             self.after(now, index, number);
         } else {
             self.fail(index); // the truncated answer has to do
@@ -259,13 +178,14 @@ impl<C: Clone> Forwarder<C> {
             let Some(pending) = self.pending.get_mut(index) else { continue };
             pending.deadline = None;
             self.counters.timeouts += 1;
-            match pending.current() {
-                Some(attempt) if attempt.transport != pending.transport => {
-                    self.fail(index);
+            // Without one, what was waited for were late answers.
+            if let Some(attempt) = pending.current() {
+                let again = attempt.transport != pending.transport;
+                self.health.dead(now, attempt.server, attempt.transport, &self.policy);
+                if again {
+                    self.fail(index); // the truncated answer has to do
                     continue;
                 }
-                Some(attempt) => self.health.dead(now, attempt.server, &self.policy),
-                None => {} // what was waited for were late answers
             }
             if !self.policy.late_answers {
                 self.close(index);
@@ -326,7 +246,7 @@ impl<C: Clone> Forwarder<C> {
     fn start(&mut self, now: Duration, index: usize, server: SocketAddr, transport: Transport) {
         let id = self.random.next();
         let Some(pending) = self.pending.get_mut(index) else { return };
-        let deadline = now + pending.patience(now, self.policy.patience);
+        let deadline = now + pending.patience(now, transport, self.policy.patience);
         if let Some(before) = pending.deadline.replace(deadline) {
             self.deadlines.remove(&(before, index));
         }
@@ -339,8 +259,9 @@ impl<C: Clone> Forwarder<C> {
     }
 
     /// Whether a truncated answer should be fetched over TCP. If so it is kept, in case that does not work.
-    fn wants_tcp(&mut self, index: usize, truncated: &[u8]) -> bool {
-        let wants = self.policy.retry_truncated;
+    fn wants_tcp(&mut self, now: Duration, index: usize, server: SocketAddr, truncated: &[u8]) -> bool {
+        let wants =
+            self.policy.retry_truncated && self.health.answers(now, Transport::Tcp, server, &self.policy);
         if wants {
             self.keep(index, truncated);
         }

@@ -98,9 +98,11 @@ impl<C> Pending<C> {
         self.tried < self.servers.len() || !self.open.is_empty()
     }
 
-    /// How long the server has that is about to be asked.
-    pub(super) fn patience(&self, now: Duration, patience: Patience) -> Duration {
+    /// How long the server has that is about to be asked. One that is asked again over TCP has answered a moment ago, and
+    /// there is something to give to the client meanwhile.
+    pub(super) fn patience(&self, now: Duration, transport: Transport, patience: Patience) -> Duration {
         match patience {
+            Patience::Each(each, _) if transport != self.transport => each,
             Patience::Shared(all) => all / u32::try_from(self.servers.len().max(1)).unwrap_or(u32::MAX),
             Patience::Each(each, _) if self.tried < self.servers.len() => each,
             Patience::Each(each, all) => (self.since + all).saturating_sub(now).max(each),

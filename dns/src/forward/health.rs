@@ -1,6 +1,10 @@
 //! Which servers answer: one that did not is asked last for a while, and then by one question first.
+//!
+//! A server that is silent over UDP is dead. One that is silent over TCP may only be behind a firewall that knows no
+//! better, so it is dead to questions over TCP alone.
 
 use super::{Patience, Policy};
+use crate::answer::Transport;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -13,7 +17,7 @@ const MAX_FACTOR: u32 = 8;
 /// Servers that did not answer.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    dead: BTreeMap<SocketAddr, Dead>,
+    dead: BTreeMap<(SocketAddr, Transport), Dead>,
 }
 
 #[derive(Debug)]
@@ -29,23 +33,43 @@ impl Health {
     pub(super) fn order(
         &mut self,
         now: Duration,
+        transport: Transport,
         servers: &[SocketAddr],
         policy: &Policy,
     ) -> Vec<SocketAddr> {
         let mut order = Vec::with_capacity(servers.len());
         let mut dead = Vec::new();
         for server in servers {
-            match self.dead.get_mut(server) {
-                Some(state) if state.until > now => dead.push(*server),
-                Some(state) => {
-                    state.until = now + trial(policy);
-                    order.push(*server);
-                }
-                None => order.push(*server),
-            }
+            let list = if self.answers(now, transport, *server, policy) { &mut order } else { &mut dead };
+            list.push(*server);
         }
         order.append(&mut dead);
         order
+    }
+
+    /// Whether a server may be expected to answer.
+    pub(super) fn answers(
+        &mut self,
+        now: Duration,
+        transport: Transport,
+        server: SocketAddr,
+        policy: &Policy,
+    ) -> bool {
+        let needed: &[_] = match transport {
+            Transport::Udp => &[Transport::Udp],
+            Transport::Tcp => &[Transport::Udp, Transport::Tcp],
+        };
+        let mut answers = true;
+        for transport in needed {
+            if let Some(state) = self.dead.get_mut(&(server, *transport)) {
+                if state.until > now {
+                    answers = false;
+                } else {
+                    state.until = now + trial(policy);
+                }
+            }
+        }
+        answers
     }
 
     #[cfg(test)]
@@ -54,12 +78,16 @@ impl Health {
     }
 
     /// It answered.
-    pub(super) fn alive(&mut self, server: SocketAddr) {
-        self.dead.remove(&server);
+    pub(super) fn alive(&mut self, server: SocketAddr, transport: Transport) {
+        self.dead.remove(&(server, Transport::Udp));
+        if transport == Transport::Tcp {
+            self.dead.remove(&(server, Transport::Tcp));
+        }
     }
 
     /// It did not.
-    pub(super) fn dead(&mut self, now: Duration, server: SocketAddr, policy: &Policy) {
+    pub(super) fn dead(&mut self, now: Duration, server: SocketAddr, transport: Transport, policy: &Policy) {
+        let server = (server, transport);
         if policy.dead_for.is_zero() {
             return;
         }

@@ -1,0 +1,91 @@
+//! What goes into a forwarder and what comes out of it.
+
+use super::AttemptId;
+use crate::answer::Transport;
+use core::net::{IpAddr, SocketAddr};
+
+/// A question.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a, C> {
+    /// Whom to give the answer; comes back with it.
+    pub client: C,
+    /// The client's address, to bound what one address may have under way.
+    pub source: IpAddr,
+    /// How the client asked. Servers are asked the same way.
+    pub transport: Transport,
+    /// The query as it came.
+    pub message: &'a [u8],
+    /// The servers, most preferred first.
+    pub servers: &'a [SocketAddr],
+}
+
+/// What the caller has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<C> {
+    /// Send the message from a new socket. What comes back goes to [`super::Forwarder::received`], errors to
+    /// [`super::Forwarder::failed`].
+    SendUdp {
+        /// Whose socket that is.
+        attempt: AttemptId,
+        /// Where to.
+        server: SocketAddr,
+        /// What.
+        message: Vec<u8>,
+    },
+    /// The same over a new connection.
+    SendTcp {
+        /// Whose connection that is.
+        attempt: AttemptId,
+        /// Where to.
+        server: SocketAddr,
+        /// What, without the length in front of it.
+        message: Vec<u8>,
+    },
+    /// The socket or connection of this attempt is of no more use.
+    Close {
+        /// Whose.
+        attempt: AttemptId,
+    },
+    /// The answer.
+    Reply {
+        /// Whose.
+        client: C,
+        /// With the client's id.
+        message: Vec<u8>,
+    },
+    /// There is no answer, and nothing is said.
+    GiveUp {
+        /// Whose.
+        client: C,
+    },
+}
+
+/// What became of something received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It answers the question, or leads to the next attempt.
+    Accepted,
+    /// It belongs to nothing that is under way.
+    Stale,
+    /// Another server, id or question than asked: a forgery or a mistake. The attempt goes on.
+    Mismatch,
+}
+
+/// Counters, all since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Questions.
+    pub asked: u64,
+    /// Answered from the cache.
+    pub cached: u64,
+    /// Answered by a server.
+    pub answered: u64,
+    /// Not answered by any server.
+    pub failed: u64,
+    /// Refused because too much was under way.
+    pub refused: u64,
+    /// Attempts that nobody answered in time.
+    pub timeouts: u64,
+    /// Messages that did not belong to the attempt.
+    pub mismatches: u64,
+}
