@@ -20,6 +20,7 @@
 mod command;
 mod fixture;
 mod machine;
+mod nameserver;
 mod namespaces;
 mod servers;
 mod subject;
@@ -27,6 +28,7 @@ mod subject;
 pub use command::{Cmd, Output, Running, now, starved};
 pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject};
 pub use machine::{Machine, Namespace};
+pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
 
