@@ -144,6 +144,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("create", NETAVARK_CREATE.as_bytes().to_vec()),
             ("names", b"10.89.0.1,fd00::1 1.1.1.1\nc1 10.89.0.2 fd00::2 web,short\nc2 10.89.0.3  db 9.9.9.9\n".to_vec()),
         ]),
+        "plugin_request" => named(vec![
+            ("call", PLUGIN_CALL.as_bytes().to_vec()),
+            ("definition", PLUGIN_NETWORK.as_bytes().to_vec()),
+            ("refusal", br#"{"error":"tcp 0.0.0.0:80: Address already in use","errno":98}"#.to_vec()),
+            ("joined", br#"{"return":{"attached":true,"containers":2}}"#.to_vec()),
+            ("record", PLUGIN_RECORD.as_bytes().to_vec()),
+        ]),
         "getopt_argv" => named(vec![
             ("configure", b"-c\0-r\x003\0-e\x004\0--mtu=65520\x001234\0tap0".to_vec()),
             ("cluster", b"-cr3\0--conf\0--\0-6".to_vec()),
@@ -176,6 +183,17 @@ const NETAVARK_CREATE: &str = r#"{"network":{"name":"n","id":"2f259bab93aaaaa254
 "driver":"bridge","dns_enabled":true,"internal":false,"ipv6_enabled":true,"options":{"mtu":"1400"}},"used":{"interfaces":["podman1"],
 "names":{"o":"x"},"subnets":["10.89.0.0/24"]},"options":{"subnet_pools":[{"base":"10.89.0.0/16","size":24}],
 "default_interface_name":"podman","check_used_subnets":true}}"#;
+
+const PLUGIN_CALL: &str = r#"{"container_id":"c1","container_name":"web","port_mappings":[{"container_port":80,"host_port":8080,
+"host_ip":"","protocol":"tcp","range":3}],"network":{"name":"n","id":"12","driver":"slipway","network_interface":"slip1",
+"subnets":[{"subnet":"10.89.0.7/24","gateway":"10.89.0.1"},{"subnet":"fd00::/64","gateway":"fd00::1","lease_range":null}],
+"routes":[{"destination":"10.1.0.0/16","gateway":"10.89.0.9"}],"ipv6_enabled":true,"internal":false,"dns_enabled":true,
+"network_dns_servers":["192.0.2.53"],"options":{"mtu":"9000","no_default_route":"false"}},"network_options":{"interface_name":"eth0",
+"static_ips":["10.89.0.2","fd00::2"],"static_mac":"02:00:00:00:00:01","aliases":["short"],"options":{"host_interface_name":"v0"}}}"#;
+const PLUGIN_NETWORK: &str = r#"{"name":"n","id":"2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9","driver":"slipway",
+"created":"2024-05-06T07:08:09Z","dns_enabled":true,"internal":false,"ipv6_enabled":true,"options":{"com.docker.network.driver.mtu":"1400"}}"#;
+const PLUGIN_RECORD: &str = r#"{"members":[{"container":{"id":"c1","name":"web","names":["a"],"addresses":["10.89.0.2"]},"port":7,
+"port_name":"veth0","ports":[{"container_port":80,"host_port":8080,"host_ip":"","protocol":"tcp","range":1}]}]}"#;
 
 fn random(n: u64) -> Vec<u8> {
     let mut rng = Rng::new(n);

@@ -1,11 +1,11 @@
 //! What a fuzzer may do to the pure parts: any bytes as a request, as a definition, as a file of the DNS server, as a
-//! firewall rule of the kernel's.
+//! firewall rule of the kernel's, as a request to the network driver.
 //!
 //! Each is a promise: no panic, no circle, and what was accepted is what the types say.
 
 use crate::spec::validate::{Isolation, mac, vlan};
 use crate::spec::{Compat, Ipam, NetworkOptions};
-use crate::{commands::create, dns_handover};
+use crate::{commands::create, dns_handover, plugin};
 
 /// Bytes that a container engine could have sent.
 pub fn options(data: &[u8]) {
@@ -35,6 +35,13 @@ pub fn options(data: &[u8]) {
             assert_eq!(serde_json::from_slice(&text).ok().as_ref(), Some(network));
         }
     }
+}
+
+/// Bytes that a container engine could have sent to the network driver, that an uplink could have answered, or that a
+/// record could have.
+pub fn plugin_request(data: &[u8]) {
+    plugin::fuzz_request(data);
+    plugin::fuzz_create(data);
 }
 
 /// Bytes that a kernel could have listed as a rule.

@@ -3,15 +3,20 @@
 //! A plugin is looked for by the driver's name in the plugin directories, and called as `PLUGIN create`, `PLUGIN setup
 //! NETNS` or `PLUGIN teardown NETNS` with one JSON document on its standard input. Its standard output is the answer; its stderr
 //! is ours. It gets no names and no firewall rules from us, and is torn down even if the namespace is gone.
+//!
+//! The driver `slipway` is this very program under another name ([`crate::plugin`]): it is there even when no directory has
+//! it.
 
 use super::{Outcome, Request};
 use crate::error::{Context, Error, Result};
+use crate::plugin::PROGRAM;
 use crate::spec::{Network, PerNetworkOptions, PortMapping};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,6 +27,8 @@ const ANSWER_MAX: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plugin {
     path: PathBuf,
+    /// What it is to think that it is called, if that is not its file's name.
+    alias: Option<&'static str>,
 }
 
 /// What a plugin is told at setup and teardown.
@@ -52,7 +59,14 @@ impl Plugin {
             .iter()
             .map(|dir| Path::new(dir).join(driver))
             .find(|path| is_program(path))
-            .map(|path| Self { path })
+            .map(|path| Self { path, alias: None })
+    }
+
+    /// The driver that this program is itself.
+    #[must_use]
+    pub fn own(driver: &str) -> Option<Self> {
+        let path = std::env::current_exe().ok().filter(|_| driver == PROGRAM)?;
+        Some(Self { path, alias: Some(PROGRAM) })
     }
 
     /// Has a definition completed. Name, ID and driver must come back as they were.
@@ -110,6 +124,7 @@ impl Plugin {
 
     fn call(&self, arguments: &[&OsStr], input: &[u8]) -> Result<Vec<u8>> {
         let mut child = Command::new(&self.path)
+            .arg0(self.alias.map_or(self.path.as_os_str(), OsStr::new))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -145,7 +160,7 @@ impl Plugin {
     }
 
     fn name(&self) -> &OsStr {
-        self.path.file_name().unwrap_or_default()
+        self.alias.map_or_else(|| self.path.file_name().unwrap_or_default(), OsStr::new)
     }
 }
 
@@ -205,6 +220,13 @@ mod tests {
         assert!(find("odd").is_none());
         fs::create_dir(dir.path().join("folder")).unwrap();
         assert!(find("folder").is_none());
+    }
+
+    #[test]
+    fn one_driver_is_this_program_itself() {
+        let own = Plugin::own("slipway").unwrap();
+        assert_eq!((own.name(), own.path), (OsStr::new("slipway"), std::env::current_exe().unwrap()));
+        assert!(Plugin::own("other").is_none());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Drivers: who connects a container to one network. `bridge`, `macvlan` and `ipvlan` are ours; any other name is a
-//! plugin's.
+//! plugin's, even if that is we ourselves (`slipway`).
 //!
 //! All are given the same [`Request`] and hand back the same [`Outcome`]. The commands decide the order: every request
 //! is validated before anything is touched, set up in the order of the document, and undone (the failing one included)
@@ -58,6 +58,7 @@ impl<'a> Driver<'a> {
             _ => {}
         }
         Plugin::find(name, plugin_directories)
+            .or_else(|| Plugin::own(name))
             .map(|plugin| Self::Plugin(plugin, request))
             .ok_or_else(|| Error::msg(format!("unknown network driver \"{name}\"")))
     }

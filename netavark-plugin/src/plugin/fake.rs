@@ -4,7 +4,8 @@
 //! everything (as an uplink that was started anew has), or say nothing at all. The end-to-end tests have the real one.
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, setsockopt, shutdown,
+    socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use serde_json::{Map, Value, json};
@@ -12,6 +13,7 @@ use slipway_host::device::tap::Tap;
 use slipway_host::sys::fdpass;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -38,13 +40,13 @@ pub(crate) struct Books {
     pub(crate) asked: Vec<String>,
     /// Answers that are given instead of the right ones, by request; `null` for none at all.
     pub(crate) instead: BTreeMap<String, Value>,
-    stopped: bool,
 }
 
 /// The uplink.
 #[derive(Debug)]
 pub(crate) struct Fake {
     path: PathBuf,
+    listener: OwnedFd,
     books: Arc<Mutex<Books>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,8 +61,9 @@ impl Fake {
         listen(&listener, Backlog::new(8).unwrap()).unwrap();
         let books = Arc::new(Mutex::new(Books::default()));
         let theirs = Arc::clone(&books);
-        let thread = std::thread::spawn(move || serve(&listener, &theirs));
-        Self { path: path.to_owned(), books, thread: Some(thread) }
+        let waiting = listener.try_clone().unwrap();
+        let thread = std::thread::spawn(move || serve(waiting, &theirs));
+        Self { path: path.to_owned(), listener, books, thread: Some(thread) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -112,11 +115,8 @@ impl Fake {
 
 impl Drop for Fake {
     fn drop(&mut self) {
-        self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner).stopped = true;
-        // Wakes it up.
-        let waker = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        let _ = UnixAddr::new(&self.path).and_then(|address| connect(waker.as_raw_fd(), &address));
-        drop(waker);
+        // Wakes the thread up, for good.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -124,15 +124,11 @@ impl Drop for Fake {
     }
 }
 
-fn serve(listener: &OwnedFd, books: &Mutex<Books>) {
-    use std::os::unix::net::UnixListener;
+fn serve(listener: OwnedFd, books: &Mutex<Books>) {
     // accept(2) does not care for the type of the socket, and neither does this.
-    let listener = UnixListener::from(listener.try_clone().unwrap());
+    let listener = UnixListener::from(listener);
     loop {
         let Ok((client, _)) = listener.accept() else { return };
-        if books.lock().unwrap().stopped {
-            return;
-        }
         let client = OwnedFd::from(client);
         setsockopt(&client, sockopt::ReceiveTimeout, &TimeVal::new(20, 0)).unwrap();
         converse(&client, books);

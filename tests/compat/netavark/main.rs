@@ -1,10 +1,12 @@
 //! The netavark contract, seen from outside: the binary under its drop-in name on a machine of its own.
 //!
 //! Numbered by area as in the contract: commands and errors, bridges, macvlan and ipvlan, firewall, DNS hand-over,
-//! what a killed process leaves behind, signals, and plugins. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
+//! what a killed process leaves behind, signals, plugins, and the program as a plugin itself. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
 //! the original (`SLIPWAY_NETAVARK_BINARY=/usr/lib/podman/netavark`), which proves the tests; what the original does
 //! not do, or does wrong, is tested with ours only and says so.
 
+#[path = "../../../netavark-plugin/src/plugin/fake.rs"]
+mod fake;
 mod place;
 mod request;
 mod t01_commands;
@@ -16,6 +18,7 @@ mod t06_dns;
 mod t07_killed;
 mod t08_signals;
 mod t09_plugins;
+mod t10_slipway;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {

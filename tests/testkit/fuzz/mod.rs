@@ -18,6 +18,7 @@
 //! | [`nft_rule`] | a firewall rule as the kernel lists it |
 //! | [`dhcp_client`] | what DHCP servers tell the proxy that holds leases for containers, and time |
 //! | [`netavark_options`] | a container engine's request, a network's definition, a file of the DNS server |
+//! | [`plugin_request`] | a request to the network driver, an answer of the uplink, a record of a network |
 
 mod actions;
 mod dns;
@@ -63,6 +64,7 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "ndp", body: ndp },
     Target { name: "netavark_options", body: netavark_options },
     Target { name: "nft_rule", body: nft_rule },
+    Target { name: "plugin_request", body: plugin_request },
     Target { name: "port_rule", body: port_rule },
     Target { name: "reassembly", body: reassembly },
     Target { name: "resolv_conf", body: resolv_conf },
@@ -265,6 +267,11 @@ pub fn resolv_conf(data: &[u8]) {
 /// What a container engine sends to netavark.
 pub fn netavark_options(data: &[u8]) {
     slipway_netavark::fuzz::options(data);
+}
+
+/// What the network driver is told: by an engine, by the uplink, by its own record.
+pub fn plugin_request(data: &[u8]) {
+    slipway_netavark::fuzz::plugin_request(data);
 }
 
 /// A rule of the kernel's firewall.

@@ -147,13 +147,18 @@ pub(super) fn on_parent(network: &mut Network, surroundings: &Surroundings<'_>) 
 
 /// Somebody else's driver completes its definition itself.
 pub(super) fn plugin(network: &Network, surroundings: &Surroundings<'_>) -> Result<Network> {
-    if surroundings.plugin_directories.is_empty() {
-        return Err(Error::msg("plugin directory not provided"));
-    }
-    let driver = &network.driver;
-    Plugin::find(driver, surroundings.plugin_directories)
-        .ok_or_else(|| Error::msg(format!("plugin for driver \"{driver}\" not found in plugin directories")))?
-        .create(network)
+    let (driver, directories) = (&network.driver, surroundings.plugin_directories);
+    let found = Plugin::find(driver, directories).or_else(|| Plugin::own(driver));
+    found.map_or_else(
+        || {
+            Err(Error::msg(if directories.is_empty() {
+                "plugin directory not provided".to_owned()
+            } else {
+                format!("plugin for driver \"{driver}\" not found in plugin directories")
+            }))
+        },
+        |plugin| plugin.create(network),
+    )
 }
 
 fn common_options(given: Option<&Map<String>>) -> Result<()> {
