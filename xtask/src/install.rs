@@ -1,4 +1,5 @@
-//! A release build, laid out the way `/usr/local` is: programs, their other names, man pages, completions, units.
+//! A release build, laid out the way `/usr/local` is: programs, their other names (one of them a network driver, in a directory
+//! of its own), man pages, completions, units.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,10 @@ macro_rules! unit {
     };
 }
 
+/// Where engines look for network drivers, if they are told to, and which of ours is one by what name.
+const DRIVERS: &str = "libexec/netavark";
+const DRIVER: (&str, &str) = ("slipway", "../../bin/netavark");
+
 const UNITS: [(&str, &str); 4] = [
     unit!("netavark-dhcp-proxy.socket"),
     unit!("netavark-dhcp-proxy.service"),
@@ -42,6 +47,9 @@ pub(crate) fn run(prefix: &Path) -> Done {
     for program in PROGRAMS {
         put(program, &bin)?;
     }
+    let drivers = prefix.join(DRIVERS);
+    directory(&drivers)?;
+    link(&drivers, DRIVER.0, DRIVER.1)?;
     units(prefix, &bin)?;
     man_pages(&prefix.join("share/man"))?;
     for shell in Shell::ALL {
@@ -76,13 +84,19 @@ fn put(program: &Program, bin: &Path) -> Done {
     std::fs::rename(&fresh, &installed).map_err(|error| said(&installed, &error))?;
     println!("{}", installed.display());
     for name in program.links {
-        let link = bin.join(name);
-        if link.symlink_metadata().is_ok() {
-            std::fs::remove_file(&link).map_err(|error| said(&link, &error))?;
-        }
-        symlink(program.name, &link).map_err(|error| said(&link, &error))?;
-        println!("{} -> {}", link.display(), program.name);
+        link(bin, name, program.name)?;
     }
+    Ok(())
+}
+
+/// Makes a link called `name` in a directory, in place of whatever has that name.
+fn link(dir: &Path, name: &str, to: &str) -> Done {
+    let link = dir.join(name);
+    if link.symlink_metadata().is_ok() {
+        std::fs::remove_file(&link).map_err(|error| said(&link, &error))?;
+    }
+    symlink(to, &link).map_err(|error| said(&link, &error))?;
+    println!("{} -> {to}", link.display());
     Ok(())
 }
 
