@@ -370,3 +370,27 @@ fn requests_are_checked_before_anything_is_touched() {
         assert_eq!(with("mtu", value), Err(text.to_owned()));
     }
 }
+
+#[test]
+fn requests_with_a_few_bytes_changed_break_no_promise() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/plugin_request");
+    let seeds: Vec<_> =
+        fs::read_dir(corpus).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..4000 {
+        let mut data = seeds[draw(seeds.len())].clone();
+        for _ in 0..=draw(3) {
+            let (at, from) = (draw(data.len()), draw(data.len()));
+            match draw(3) {
+                0 => data[at] = b"0123456789\"{}[],:-./ef"[draw(22)],
+                1 => data[at] = data[from],
+                _ => drop(data.remove(at)),
+            }
+        }
+        crate::fuzz::plugin_request(&data);
+    }
+}
