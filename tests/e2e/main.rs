@@ -1,6 +1,6 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `upload`, `names` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
+//! `traffic`, `upload`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
 //! prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it; `bridges` lets Podman start the netavark and
 //! aardvark-dns roles; `run` and `attach` are our own commands.
 
@@ -16,6 +16,7 @@ mod rootless;
 mod run;
 mod traffic;
 mod upload;
+mod upstreams;
 mod zones;
 
 use slipway_lab::{Container, LIMIT, Lab, Output, Running};

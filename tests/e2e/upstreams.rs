@@ -1,0 +1,277 @@
+//! The stack's own resolver in front of dnsmasq servers that are slow, dead, truncating, or have a liar before them.
+//!
+//! What someone in the container sees with dig, over UDP and TCP: the right answer, in bounded time, and no lie. Time is what
+//! dig says (a program's start on a loaded machine takes longer than many a query).
+
+use std::time::Duration;
+
+use slipway_lab::{
+    Cmd, Container, Dnsmasq, LIMIT, Lab, Output, Place, Relay, Reply, Slirp, Via, forged, lab,
+};
+
+const FIRST: &str = "198.51.100.1";
+const SECOND: &str = "198.51.100.2";
+const STRANGER: &str = "198.51.100.3";
+const BY_FIRST: &str = "203.0.113.1";
+const BY_SECOND: &str = "203.0.113.2";
+const LIE: [u8; 4] = [203, 0, 113, 66];
+const FIRST_SAYS: &str = "host-record=a.test,b.test,c.test,d.test,203.0.113.1";
+const SECOND_SAYS: &str = "host-record=a.test,b.test,c.test,d.test,203.0.113.2";
+/// A server that does not answer in this many milliseconds is passed over, and after that many the guest is told.
+const PATIENCE: u64 = 1500;
+const ALL: u64 = 5000;
+
+/// The servers' addresses in world, and the host's resolv.conf.
+fn servers(lab: &Lab) -> Place {
+    lab.world(["ip", "address", "add", "198.51.100.1/24", "dev", "lo"]).ok(LIMIT).unwrap();
+    lab.set_resolv_conf(&format!("nameserver {FIRST}\nnameserver {SECOND}\n")).unwrap();
+    lab.world_place()
+}
+
+/// Someone who asks.
+struct Guest {
+    container: Container,
+    _slirp: Slirp,
+}
+
+/// What dig said: the last word of each answer, the whole, and how long it says that it took.
+struct Answer {
+    words: Vec<String>,
+    output: Output,
+    millis: u64,
+}
+
+impl Guest {
+    fn new(lab: &Lab) -> Self {
+        let container = lab.container().unwrap();
+        let slirp = lab.slirp(&container, &["-c"]).unwrap();
+        Self { container, _slirp: slirp }
+    }
+
+    fn dig(&self, words: &[&str]) -> Answer {
+        let common = ["dig", "@10.0.2.3", "+tries=1", "+time=9", "+noall", "+answer", "+comments", "+stats"];
+        read(self.container.cmd(common).args(words.iter().copied()))
+    }
+
+    /// An address is the answer, after about so many milliseconds, over that transport.
+    #[track_caller]
+    fn finds(&self, tcp: bool, name: &str, address: &str, millis: u64) {
+        let answer = self.dig(&[if tcp { "+tcp" } else { "+notcp" }, name]);
+        assert_eq!(answer.words, [address], "{name}, tcp: {tcp}: {}", answer.output);
+        answer.took(millis);
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn took(&self, millis: u64) {
+        let so_long = millis.saturating_sub(50)..millis + 1400;
+        assert!(so_long.contains(&self.millis), "instead of {millis} ms: {}", self.output);
+    }
+}
+
+fn read(dig: Cmd) -> Answer {
+    let output = dig.run(LIMIT).unwrap();
+    let out = output.out();
+    let answers = out.lines().filter(|line| !line.starts_with(';') && !line.trim().is_empty());
+    let words = answers.filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+    let time = out.split_once("Query time: ").and_then(|(_, rest)| rest.split_once(' '));
+    let millis = time.and_then(|(millis, _)| millis.parse().ok()).unwrap_or(u64::MAX);
+    Answer { words, output, millis }
+}
+
+/// A relay in front of a dnsmasq, both with the first server's address.
+fn relay(
+    place: &Place,
+    manner: impl Fn(&[u8], &[u8]) -> Vec<Reply> + Send + Sync + 'static,
+) -> (Dnsmasq, Relay) {
+    let dnsmasq = Dnsmasq::behind(place, FIRST, FIRST_SAYS).unwrap();
+    (dnsmasq, Relay::start(place, FIRST, manner).unwrap())
+}
+
+fn slow(millis: u64) -> impl Fn(&[u8], &[u8]) -> Vec<Reply> {
+    move |_, truth| vec![Reply { after: Duration::from_millis(millis), ..Reply::now(truth.to_vec()) }]
+}
+
+#[test]
+fn a_slow_server_costs_one_query_its_patience() {
+    let (lab, _) = lab!(ours "a_slow_server_costs_one_query_its_patience", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    let (_first, _relay) = relay(&place, slow(2500));
+    let second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+    let guest = Guest::new(&lab);
+    guest.finds(false, "a.test", BY_SECOND, PATIENCE);
+    guest.finds(false, "b.test", BY_SECOND, 0);
+    guest.finds(true, "c.test", BY_SECOND, 0);
+    // With the other one stopped, a late answer is better than none.
+    second.stop();
+    guest.finds(false, "d.test", BY_FIRST, PATIENCE + 2500);
+}
+
+#[test]
+fn a_stopped_server_is_passed_over() {
+    for tcp in [false, true] {
+        let (lab, _) = lab!(ours "a_stopped_server_is_passed_over", ["dig", "dnsmasq"]);
+        let place = servers(&lab);
+        let first = Dnsmasq::start(&place, FIRST, FIRST_SAYS).unwrap();
+        let second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+        let guest = Guest::new(&lab);
+        guest.finds(tcp, "a.test", BY_FIRST, 0);
+        // Its port still takes connections: the kernel makes them.
+        first.stop();
+        guest.finds(tcp, "b.test", BY_SECOND, PATIENCE);
+        guest.finds(tcp, "c.test", BY_SECOND, 0);
+        second.stop();
+        let answer = guest.dig(&[if tcp { "+tcp" } else { "+notcp" }, "d.test"]);
+        assert!(answer.output.out().contains("status: SERVFAIL"), "{}", answer.output);
+        answer.took(ALL);
+        first.go_on();
+        let answer = guest.dig(&[if tcp { "+tcp" } else { "+notcp" }, "d.test"]);
+        assert_eq!(
+            answer.words,
+            [BY_FIRST],
+            "both are thought dead, and asked all the same: {}",
+            answer.output
+        );
+        answer.took(0);
+    }
+}
+
+#[test]
+fn a_server_without_a_way_to_it_costs_nothing() {
+    let (lab, _) = lab!(ours "a_server_without_a_way_to_it_costs_nothing", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    let _second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+    let guest = Guest::new(&lab);
+    // Nobody listens on the first.
+    guest.finds(true, "a.test", BY_SECOND, 0);
+    guest.finds(false, "b.test", BY_SECOND, 0);
+    for kind in ["blackhole", "unreachable", "prohibit"] {
+        lab.host_root(["ip", "route", "replace", kind, "198.51.100.1"]).ok(LIMIT).unwrap();
+        let guest = Guest::new(&lab);
+        guest.finds(true, "c.test", BY_SECOND, 0);
+        guest.finds(false, "d.test", BY_SECOND, 0);
+    }
+}
+
+#[test]
+fn a_server_behind_a_black_hole_costs_each_transport_its_patience() {
+    for tcp in [false, true] {
+        let (lab, _) =
+            lab!(ours "a_server_behind_a_black_hole_costs_each_transport_its_patience", ["dig", "dnsmasq"]);
+        let place = servers(&lab);
+        let _first = Dnsmasq::start(&place, FIRST, FIRST_SAYS).unwrap();
+        let _second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+        lab.world(["ip", "route", "add", "blackhole", "192.0.2.1"]).ok(LIMIT).unwrap();
+        let guest = Guest::new(&lab);
+        // What world answers is lost, whoever answers: then the way back is mended for the second alone.
+        let answer = guest.dig(&[if tcp { "+tcp" } else { "+notcp" }, "a.test"]);
+        assert!(answer.output.out().contains("status: SERVFAIL"), "{}", answer.output);
+        answer.took(ALL);
+        let rule = ["ip", "rule", "add", "from", SECOND, "lookup", "99"];
+        lab.world(rule).ok(LIMIT).unwrap();
+        lab.world(["ip", "route", "add", "192.0.2.0/24", "dev", "veth0", "table", "99"]).ok(LIMIT).unwrap();
+        let guest = Guest::new(&lab);
+        guest.finds(tcp, "b.test", BY_SECOND, PATIENCE);
+        guest.finds(tcp, "c.test", BY_SECOND, 0);
+    }
+}
+
+#[test]
+fn what_is_truncated_is_fetched_over_tcp() {
+    let (lab, _) = lab!(ours "what_is_truncated_is_fetched_over_tcp", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    let text = "x".repeat(200);
+    let lines: String = (0..12).map(|number| format!("txt-record=big.test,{number:02}{text}\n")).collect();
+    let first = Dnsmasq::start(&place, FIRST, &format!("{lines}edns-packet-max=1232")).unwrap();
+    let guest = Guest::new(&lab);
+    let answer = guest.dig(&["+bufsize=4096", "+ignore", "big.test", "TXT"]);
+    assert_eq!(answer.words.len(), 12, "whole, in one datagram: {}", answer.output);
+    assert_eq!(first.asked("big.test"), 2, "over UDP, over TCP");
+    for words in [&["+noedns"][..], &["+bufsize=512"]] {
+        let answer = guest.dig(&[words, &["+ignore", "big.test", "TXT"]].concat());
+        assert!(answer.output.out().contains(" tc"), "{}", answer.output);
+        let answer = guest.dig(&[words, &["big.test", "TXT"]].concat());
+        assert_eq!(answer.words.len(), 12, "{words:?}: {}", answer.output);
+    }
+}
+
+#[test]
+fn no_lie_is_believed() {
+    let (lab, _) = lab!(ours "no_lie_is_believed", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    let (_first, liar) = relay(&place, |query, truth| {
+        let later = Reply { after: Duration::from_millis(50), ..Reply::now(truth.to_vec()) };
+        lies(query, truth).into_iter().chain([later]).collect()
+    });
+    let _second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+    let guest = Guest::new(&lab);
+    for name in ["a.test", "b.test", "a.test"] {
+        guest.finds(false, name, BY_FIRST, 0);
+    }
+    // Over TCP the first lie ends the connection.
+    guest.finds(true, "c.test", BY_SECOND, 0);
+    drop(liar);
+    let _liar = Relay::start(&place, FIRST, lies).unwrap();
+    let guest = Guest::new(&lab);
+    guest.finds(false, "a.test", BY_SECOND, PATIENCE);
+}
+
+/// A false address under a wrong id, about another name, from another port and from another address.
+fn lies(_: &[u8], truth: &[u8]) -> Vec<Reply> {
+    let lie = forged(truth, [203, 0, 113, 1], LIE);
+    let (mut other_id, mut other_name) = (lie.clone(), lie.clone());
+    other_id[0] ^= 0x55;
+    other_name[13] ^= 1;
+    let stranger = Via::OtherAddress(STRANGER.parse().unwrap());
+    vec![
+        Reply::now(other_id),
+        Reply::now(other_name),
+        Reply { via: Via::OtherPort, ..Reply::now(lie.clone()) },
+        Reply { via: stranger, ..Reply::now(lie) },
+    ]
+}
+
+#[test]
+fn answers_are_kept_for_their_time_and_no_longer() {
+    let (lab, _) = lab!(ours "answers_are_kept_for_their_time_and_no_longer", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    let lines = "host-record=brief.test,203.0.113.1,2\nhost-record=now.test,203.0.113.1,0";
+    let first = Dnsmasq::start(&place, FIRST, lines).unwrap();
+    let guest = Guest::new(&lab);
+    let find = |name, tcp| guest.finds(tcp, name, BY_FIRST, 0);
+    find("brief.test", false);
+    find("brief.test", true);
+    let kept = first.asked("brief.test");
+    std::thread::sleep(Duration::from_millis(2100));
+    find("brief.test", true);
+    // A cookie is between client and server: such a query is not answered from what is kept.
+    assert_eq!(first.asked("brief.test"), kept + 1);
+    for tcp in [false, true] {
+        find("now.test", tcp);
+    }
+    assert_eq!(first.asked("now.test"), 2);
+    let plain = ["+nocookie", "+bufsize=1232", "brief.test"];
+    std::thread::sleep(Duration::from_millis(2100));
+    for _ in 0..3 {
+        assert_eq!(guest.dig(&plain).words, [BY_FIRST]);
+    }
+    assert_eq!(first.asked("brief.test"), kept + 2);
+}
+
+#[test]
+fn slipway_run_has_the_same_patience() {
+    let (lab, _) = lab!(ours "slipway_run_has_the_same_patience", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    let first = Dnsmasq::start(&place, FIRST, FIRST_SAYS).unwrap();
+    let _second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+    first.stop();
+    let script = "dig +tries=1 +time=9 +tcp +short a.test; dig +tries=1 +time=9 +short b.test; \
+                  dig +tries=1 +time=9 +tcp +short +keepopen a.test b.test c.test; getent ahostsv4 d.test";
+    let options: [&[&str]; 2] = [&[], &["--dns", FIRST, "--dns", SECOND]];
+    for options in options {
+        let run = lab.host([&lab.program("slipway"), "run"]).args(options.iter().copied());
+        let output = run.args(["--", "sh", "-c", script]).run(LIMIT).unwrap();
+        assert_eq!(output.out().matches(BY_SECOND).count(), 8, "{options:?}: {output}");
+    }
+}
