@@ -2,10 +2,10 @@
 
 use super::link::Interface;
 use super::socket::{Error, Netlink, Request};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -20,8 +20,21 @@ pub struct Address {
     pub net: IpNet,
     /// Whether duplicate address detection has not finished, so that it cannot be used yet.
     pub tentative: bool,
+    /// Whether duplicate address detection found somebody else who has it.
+    pub duplicate: bool,
+    /// Whether it is one of those that the kernel makes for privacy and soon replaces (RFC 8981).
+    pub temporary: bool,
     /// Whether it is meant for this link only (fe80::/10, 169.254.0.0/16) or this host only.
     pub local: bool,
+}
+
+/// For how long an IPv6 address may be used, in seconds; all ones: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// To begin new connections with.
+    pub preferred: u32,
+    /// At all. The kernel takes the address away afterwards.
+    pub valid: u32,
 }
 
 impl Netlink {
@@ -79,6 +92,21 @@ impl Request {
         Self::new(doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
+    /// Gives an interface an address for a time, or prolongs it. No route comes with it. It can be used while duplicates of
+    /// it are looked for, if the interface allows that (`optimistic_dad`).
+    #[must_use]
+    pub fn lease_address(index: u32, net: Ipv6Net, lifetimes: Lifetimes) -> Self {
+        let doing = format!("give the interface {index} the address {net} for {} s", lifetimes.valid);
+        let mut message = new_address(index, IpNet::V6(net));
+        let mut times = CacheInfo::default();
+        (times.ifa_preferred, times.ifa_valid) = (lifetimes.preferred, lifetimes.valid);
+        message.attributes.push(AddressAttribute::CacheInfo(times));
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Noprefixroute | AddressFlags::Optimistic));
+        Self::new(doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
     /// Takes an address from an interface.
     #[must_use]
     pub fn delete_address(index: u32, net: IpNet) -> Self {
@@ -111,12 +139,12 @@ fn address(message: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     let mut local = None;
     let mut address = None;
-    let mut tentative = message.header.flags.contains(AddressHeaderFlags::Tentative);
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(found) => local = Some(*found),
             AddressAttribute::Address(found) => address = Some(*found),
-            AddressAttribute::Flags(flags) => tentative |= flags.contains(AddressFlags::Tentative),
+            AddressAttribute::Flags(all) => flags |= *all,
             _ => {}
         }
     }
@@ -124,7 +152,11 @@ fn address(message: RouteNetlinkMessage) -> Option<Address> {
     Some(Address {
         interface: message.header.index,
         net: IpNet::new(local.or(address)?, message.header.prefix_len).ok()?,
-        tentative,
+        // RFC 4429: an optimistic one can be used meanwhile.
+        tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
+        // The bit means something else for IPv4.
+        temporary: message.header.family == AddressFamily::Inet6 && flags.contains(AddressFlags::Secondary),
         local: message.header.scope != AddressScope::Universe,
     })
 }

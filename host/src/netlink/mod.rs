@@ -14,7 +14,7 @@ mod new_link;
 mod route;
 mod socket;
 
-pub use addr::Address;
+pub use addr::{Address, Lifetimes};
 pub use link::Interface;
 pub use monitor::{Changes, Monitor};
 pub use neigh::Neighbour;
