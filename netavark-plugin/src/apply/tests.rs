@@ -219,16 +219,22 @@ fn settings_that_are_right_are_not_written() {
     on_a_machine("settings_that_are_right_are_not_written", |places| {
         use nix::mount::{MsFlags, mount};
         const NONE: Option<&str> = None;
-        let op =
-            [Op::Sysctl { key: crate::plan::Key::Host("net/ipv4/ip_forward"), value: "1", optional: false }];
+        let op = [Op::Sysctl {
+            key: crate::plan::Key::Host("net/ipv4/ip_forward"),
+            value: "1".into(),
+            optional: false,
+        }];
         let mut links = Links::default();
         setup(&op, places, &mut links).unwrap();
         mount(Some("/proc/sys"), "/proc/sys", NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).unwrap();
         mount(NONE, "/proc/sys", NONE, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, NONE)
             .unwrap();
         setup(&op, places, &mut links).unwrap();
-        let other =
-            [Op::Sysctl { key: crate::plan::Key::Host("net/ipv4/ip_forward"), value: "0", optional: false }];
+        let other = [Op::Sysctl {
+            key: crate::plan::Key::Host("net/ipv4/ip_forward"),
+            value: "0".into(),
+            optional: false,
+        }];
         assert_eq!(
             setup(&other, places, &mut links).unwrap_err().to_string(),
             "set sysctl net/ipv4/ip_forward: IO error: Read-only file system (os error 30)"

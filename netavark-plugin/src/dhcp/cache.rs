@@ -1,4 +1,5 @@
-//! The lease file: what the proxy holds, for people and tools to read. JSON, from MAC address to a list of one lease.
+//! The lease file: what the proxy holds, for people and tools to read. JSON, from MAC address to a list of leases: the one of
+//! IPv4, and behind it what there is of IPv6 where that was asked for.
 //!
 //! It is empty at the start, for leases do not outlive the proxy that renews them, and nothing here ever reads it. By
 //! contract it is written when a lease comes or goes, not when one is renewed. A reader never sees half of it.
@@ -25,7 +26,12 @@ impl Cache {
 
     /// Replaces what the file holds.
     pub(super) fn write<'a>(&self, leases: impl Iterator<Item = (&'a str, &'a Lease)>) -> io::Result<()> {
-        let map: Map<String, Value> = leases.map(|(mac, lease)| (mac.to_owned(), json!([lease]))).collect();
+        let mut map = Map::new();
+        for (mac, lease) in leases {
+            if let Value::Array(list) = map.entry(mac).or_insert_with(|| json!([])) {
+                list.push(json!(lease));
+            }
+        }
         let fresh = self.path.with_extension("lease.new");
         fs::write(&fresh, Value::Object(map).to_string())?;
         fs::rename(&fresh, &self.path)
@@ -54,6 +60,11 @@ mod tests {
         assert_eq!(entry.as_array().unwrap().len(), 1);
         assert_eq!((&entry[0]["yiaddr"], &entry[0]["is_v6"]), (&json!("198.51.100.7"), &json!(false)));
         assert_eq!(entry[0].as_object().unwrap().len(), 16);
+        let second = Lease { yiaddr: "fd00::7".into(), is_v6: true, ..Lease::default() };
+        cache.write([("aa:bb:cc:00:01:02", &lease), ("aa:bb:cc:00:01:02", &second)].into_iter()).unwrap();
+        let value: Value = serde_json::from_str(&read()).unwrap();
+        assert_eq!(value["aa:bb:cc:00:01:02"][0]["yiaddr"], json!("198.51.100.7"));
+        assert_eq!(value["aa:bb:cc:00:01:02"][1]["is_v6"], json!(true));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(Cache::new(&dir.path().join("gone")).write(std::iter::empty()).is_err());
     }

@@ -3,16 +3,20 @@
 //! Everything else of the set-up is synchronous and has no runtime. This builds one, of one thread, when a network with a
 //! DHCP server is met, and drops it before it returns; a call without such networks never comes here. The call waits as
 //! long as the proxy does, but not for a proxy that has stopped answering pings.
+//!
+//! IPv6 is asked for at the same time as IPv4, in a call of its own, and may be refused: a link may have none, and a proxy of
+//! another make does not know of it.
 
 use crate::error::{Context as _, Error, Result};
 use crate::proto::{Lease, NetavarkProxyClient, NetworkConfig, Version};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use slipway_netstack::addr::MacAddr;
 use std::error::Error as _;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
 /// Where the proxy listens, by contract.
@@ -39,6 +43,8 @@ pub struct Request<'a> {
     pub container_id: &'a str,
     /// The path of its network namespace.
     pub netns_path: &'a Path,
+    /// Whether it wants IPv6 too.
+    pub ipv6: bool,
 }
 
 /// What the server granted. The proxy has configured the interface already.
@@ -50,18 +56,49 @@ pub struct Granted {
     pub gateway: Option<IpAddr>,
     /// DNS servers.
     pub dns_servers: Vec<IpAddr>,
-    /// The domain to search.
-    pub domain: Option<String>,
+    /// Domains to search.
+    pub domains: Vec<String>,
 }
 
-/// Obtains an address and has the interface configured with it.
+/// What was granted in both versions of IP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Both {
+    /// Of IPv4.
+    pub v4: Granted,
+    /// Of IPv6, if that was asked for and is to be had.
+    pub v6: Option<Granted>,
+}
+
+/// Obtains addresses and has the interface configured with them. Without IPv6 that was asked for there is a warning.
 ///
 /// # Errors
 /// `unable to obtain lease: ...`, with the proxy's or the connection's words.
-pub fn setup(request: &Request<'_>) -> Result<Granted> {
-    let lease = call(Call::Setup, &socket(), request.config(request.host_name, request.container_id)?)
-        .context("unable to obtain lease")?;
-    granted(&lease)
+pub fn setup(request: &Request<'_>) -> Result<Both> {
+    let config = request.config(request.host_name, request.container_id)?;
+    if !request.ipv6 {
+        let lease = call(Call::Setup, &socket(), config).context("unable to obtain lease")?;
+        return Ok(Both { v4: granted(&lease)?, v6: None });
+    }
+    let (v4, v6) = runtime()?.block_on(both(&socket(), config)).context("unable to obtain lease")?;
+    let v6 = v6.and_then(|lease| granted(&lease)).map_err(|error| {
+        log::warn!("{} gets no IPv6 address: {error}", request.container_interface);
+    });
+    Ok(Both { v4: granted(&v4)?, v6: v6.ok() })
+}
+
+/// Asks for both at once. Without IPv4 there is nothing.
+async fn both(socket: &Path, v4: NetworkConfig) -> Result<(Lease, Result<Lease>)> {
+    let client = NetavarkProxyClient::new(connect(socket).await?);
+    let v6 = NetworkConfig { version: Version::V6.into(), ..v4.clone() };
+    let (first, second) =
+        tokio::join!(ask(client.clone(), Call::Setup, v4.clone()), ask(client.clone(), Call::Setup, v6));
+    if first.is_err() && second.is_ok() {
+        // The container will not be; the proxy gives back what it holds for the interface.
+        if let Err(error) = ask(client, Call::Teardown, v4).await {
+            log::warn!("{error}");
+        }
+    }
+    Ok((first?, second))
 }
 
 /// Gives the address back. It is no error when the proxy knows of none.
@@ -86,18 +123,22 @@ pub enum Call {
 /// # Errors
 /// The proxy's words, or why there is no connection.
 pub fn call(call: Call, socket: &Path, config: NetworkConfig) -> Result<Lease> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut client = NetavarkProxyClient::new(connect(socket).await?);
-        let (answer, doing) = match call {
-            Call::Setup => (client.setup(config).await, "get DHCP lease"),
-            Call::Teardown => (client.teardown(config).await, "drop DHCP lease"),
-        };
-        match answer {
-            Ok(lease) => Ok(lease.into_inner()),
-            Err(status) => Err(Error::msg(format!("{doing}: {}", status.message()))),
-        }
-    })
+    runtime()?.block_on(async { ask(NetavarkProxyClient::new(connect(socket).await?), call, config).await })
+}
+
+async fn ask(mut client: NetavarkProxyClient<Channel>, call: Call, config: NetworkConfig) -> Result<Lease> {
+    let (answer, doing) = match call {
+        Call::Setup => (client.setup(config).await, "get DHCP lease"),
+        Call::Teardown => (client.teardown(config).await, "drop DHCP lease"),
+    };
+    match answer {
+        Ok(lease) => Ok(lease.into_inner()),
+        Err(status) => Err(Error::msg(format!("{doing}: {}", status.message()))),
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn socket() -> PathBuf {
@@ -153,17 +194,22 @@ impl Request<'_> {
 
 /// Reads the lease: it comes from another program, which has it from the network.
 fn granted(lease: &Lease) -> Result<Granted> {
-    let address: Ipv4Addr = lease.yiaddr.parse().context("bad address in the lease")?;
-    let mask: Ipv4Addr = lease.subnet_mask.parse().context("bad subnet mask in the lease")?;
-    let address = Ipv4Net::with_netmask(address, mask)
+    let address: IpAddr = lease.yiaddr.parse().context("bad address in the lease")?;
+    let mask: IpAddr = lease.subnet_mask.parse().context("bad subnet mask in the lease")?;
+    if [address, mask].iter().any(|it| it.is_ipv6() != lease.is_v6) {
+        return Err(Error::msg(format!(
+            "bad address in the lease: {address} {mask} is of the other version of IP"
+        )));
+    }
+    let address = IpNet::with_netmask(address, mask)
         .map_err(|error| Error::msg(format!("bad subnet mask in the lease: {error}")))?;
     let gateway = lease.gateways.first().map(|text| text.parse().context("bad gateway address"));
     let dns_servers = lease.dns_servers.iter().map(|text| text.parse().context("bad dns address"));
     Ok(Granted {
-        address: IpNet::V4(address),
+        address,
         gateway: gateway.transpose()?,
         dns_servers: dns_servers.collect::<Result<_>>()?,
-        domain: Some(lease.domain_name.clone()).filter(|name| !name.is_empty()),
+        domains: lease.domain_name.split_whitespace().map(str::to_owned).collect(),
     })
 }
 
@@ -187,13 +233,17 @@ mod tests {
         assert_eq!(read.address, "198.51.100.7/24".parse().unwrap());
         assert_eq!(read.gateway, Some("198.51.100.1".parse().unwrap()));
         assert_eq!(read.dns_servers.len(), 1);
-        assert_eq!(read.domain, None);
+        assert!(read.domains.is_empty());
         for bad in [
             lease(""),
             lease("255.0.255.0"),
             Lease { yiaddr: String::new(), ..lease("255.255.255.0") },
             Lease { gateways: vec!["router".into()], ..lease("255.255.255.0") },
             Lease { dns_servers: vec!["".into()], ..lease("255.255.255.0") },
+            Lease { is_v6: true, ..lease("255.255.255.0") },
+            Lease { yiaddr: "fd00::7".into(), ..lease("ffff:ffff:ffff:ffff::") },
+            Lease { yiaddr: "fd00::7".into(), is_v6: true, ..lease("255.255.255.0") },
+            Lease { yiaddr: "fd00::7".into(), is_v6: true, ..lease("ffff::ffff") },
         ] {
             assert!(granted(&bad).is_err(), "{bad:?}");
         }
@@ -201,6 +251,22 @@ mod tests {
             granted(&Lease { gateways: vec!["x".into()], ..lease("255.0.0.0") }).unwrap_err().to_string(),
             "bad gateway address: parsing IP address error: invalid IP address syntax"
         );
+    }
+
+    #[test]
+    fn a_lease_of_ipv6_is_read_in_the_same_way() {
+        let read = granted(&Lease {
+            yiaddr: "fd00::7".into(),
+            is_v6: true,
+            gateways: vec!["fe80::1".into()],
+            dns_servers: vec!["fd00::53".into()],
+            domain_name: "example.com  lan".into(),
+            ..lease("ffff:ffff:ffff:ffff::")
+        });
+        let read = read.unwrap();
+        assert_eq!(read.address, "fd00::7/64".parse().unwrap());
+        assert_eq!(read.gateway, Some("fe80::1".parse().unwrap()));
+        assert_eq!(read.domains, ["example.com", "lan"]);
     }
 
     #[test]

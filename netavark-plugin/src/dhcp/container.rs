@@ -77,7 +77,8 @@ impl Target {
         errors.finish()
     }
 
-    fn open(&self) -> Result<(Place, Interface)> {
+    /// Its namespace, and the interface as it is now.
+    pub(super) fn open(&self) -> Result<(Place, Interface)> {
         let mut place = Place::at(namespaces::open(&self.netns).context("open the container's netns")?)?;
         let interface = match self.interface.as_str() {
             // The kernel finds a name of no letters merely invalid.

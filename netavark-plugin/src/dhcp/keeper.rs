@@ -1,18 +1,20 @@
-//! One client's machine, with a link and a clock: obtains a lease, then keeps it for as long as the container lives.
+//! One client of DHCP: obtains a lease, then keeps it for as long as the container lives.
 
 use super::container::Target;
+use super::drive::Drive;
 use super::lease::Lease;
-use super::link::Link;
-use super::machine::{Event, Machine, Step};
+use super::link;
+use super::machine::{Event, Machine};
 use super::message::Identity;
 use super::timer;
 use crate::Result;
 use slipway_host::random;
+use slipway_netstack::addr::MacAddr;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long an interface that cannot be used is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// How a keeper is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,27 +27,22 @@ pub(super) enum Stop {
 
 #[derive(Debug)]
 pub(super) struct Keeper {
-    /// The host's interface.
-    interface: String,
-    identity: Identity,
-    machine: Machine,
-    /// Open while an answer may come.
-    link: Option<Link>,
+    mac: MacAddr,
+    drive: Drive<Machine>,
 }
 
 impl Keeper {
     /// A client without a lease.
     pub(super) fn new(interface: String, identity: Identity) -> Result<Self> {
-        // Here already: an interface that is not there is the caller's mistake, not a pause.
-        let link = Some(Link::open(&interface, identity.mac)?);
-        let machine = Machine::new(identity.clone(), random::bytes()?, timer::now()?);
-        Ok(Self { interface, identity, machine, link })
+        let mac = identity.mac;
+        let machine = Machine::new(identity, random::bytes()?, timer::now()?);
+        Ok(Self { mac, drive: Drive::new(interface, link::filter(mac).to_vec(), machine)? })
     }
 
     /// Obtains a lease. May be dropped at any moment.
     pub(super) async fn acquire(&mut self) -> Result<Lease> {
         loop {
-            if let Event::Bound(lease) = self.next().await? {
+            if let Event::Bound(lease) = self.drive.next().await? {
                 return Ok(lease);
             }
         }
@@ -68,11 +65,11 @@ impl Keeper {
                     }
                     return false;
                 }
-                event = self.next() => event,
+                event = self.drive.next() => event,
             };
             match event {
                 Ok(_) if !target.exists() => {
-                    log::info!("the container of {} is gone: its lease ends", self.identity.mac);
+                    log::info!("the container of {} is gone: its lease ends", self.mac);
                     self.release();
                     return true;
                 }
@@ -81,10 +78,10 @@ impl Keeper {
                     held = lease;
                 }
                 Ok(Event::Lost(why)) => {
-                    log::warn!("the lease of {} for {} has ended: {why:?}", held.address, self.identity.mac);
+                    log::warn!("the lease of {} for {} has ended: {why:?}", held.address, self.mac);
                 }
                 Err(error) => {
-                    log::warn!("cannot renew the lease of {}: {error}", self.identity.mac);
+                    log::warn!("cannot renew the lease of {}: {error}", self.mac);
                     // A machine whose clock fails has worse problems; this only must not spin.
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -94,74 +91,14 @@ impl Keeper {
 
     /// Gives the lease back, if that can be said: nobody waits for an answer.
     pub(super) fn release(&mut self) {
-        let mac = self.identity.mac;
-        let Some(frame) = self.machine.release() else { return };
-        let sent = match self.link.take().map_or_else(|| Link::open(&self.interface, mac), Ok) {
-            Ok(link) => link.send(&frame).map_err(crate::Error::from),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = sent {
-            log::warn!("the server is not told that the lease of {mac} has ended: {error}");
-        }
-    }
-
-    /// Runs the machine until something is to be known. May be dropped at any moment.
-    async fn next(&mut self) -> Result<Event> {
-        loop {
-            if self.link.is_some() != self.machine.listening() {
-                self.link = match self.machine.listening() {
-                    true => Some(Link::open(&self.interface, self.identity.mac)?),
-                    false => None,
-                };
-            }
-            let deadline = self.machine.deadline();
-            let frame = match &self.link {
-                None => {
-                    timer::until(deadline).await?;
-                    None
-                }
-                Some(link) => tokio::select! {
-                    waited = timer::until(deadline) => {
-                        waited?;
-                        None
-                    }
-                    frame = link.receive() => Some(frame),
-                },
-            };
-            let step = match frame {
-                None => self.machine.timeout(timer::now()?),
-                Some(Ok(frame)) => self.machine.received(timer::now()?, &frame),
-                Some(Err(error)) => {
-                    // It is down, or gone; a new socket may find it again.
-                    log::debug!("{}: {error}", self.interface);
-                    self.link = None;
-                    tokio::time::sleep(PAUSE).await;
-                    Step::default()
-                }
-            };
-            if let Some(frame) = &step.send {
-                self.send(frame);
-            }
-            if let Some(event) = step.event {
-                return Ok(event);
-            }
-        }
-    }
-
-    fn send(&mut self, frame: &[u8]) {
-        // The machine has just begun an exchange, and the link with it.
-        let link = self.link.take().map_or_else(|| Link::open(&self.interface, self.identity.mac), Ok);
-        match link {
-            Ok(link) => match link.send(frame) {
-                Ok(()) => self.link = Some(link),
-                Err(error) => log::debug!("{}: {error}; it is repeated later", self.interface),
-            },
-            Err(error) => log::warn!("cannot renew the lease of {}: {error}", self.identity.mac),
+        let Some(frame) = self.drive.machine.release() else { return };
+        if let Err(error) = self.drive.tell(&frame) {
+            log::warn!("the server is not told that the lease of {} has ended: {error}", self.mac);
         }
     }
 
     fn follow(&self, held: &Lease, lease: &Lease, target: &Target) {
-        let mac = self.identity.mac;
+        let mac = self.mac;
         log::debug!("the lease of {} for {mac} goes on for {} s", lease.address, lease.times.end);
         if (held.address, &held.gateways) == (lease.address, &lease.gateways) {
             return;

@@ -2,7 +2,8 @@
 //!
 //! A packet socket in promiscuous mode, because the answers are for the container's MAC address, which the interface may
 //! not know. The kernel's filter lets nothing through but answers to that client, so a proxy with many of them is not
-//! woken by the others'. It sees frames before bridges and macvlans take them (all protocols, packet(7)).
+//! woken by the others'. It sees frames before bridges and macvlans take them (all protocols, packet(7)). The filter here
+//! is that of IPv4; the one of IPv6 is in [`super::v6`].
 
 use super::frame::{CLIENT, IPV4, UDP};
 use super::ready;
@@ -22,11 +23,11 @@ const FRAME_MAX: usize = 1600;
 pub(super) struct Link(AsyncFd<OwnedFd>);
 
 impl Link {
-    /// Opens the interface for the client `mac`.
-    pub(super) fn open(interface: &str, mac: MacAddr) -> crate::Result<Self> {
+    /// Opens the interface for frames that pass `filter`.
+    pub(super) fn open(interface: &str, filter: &[Instruction]) -> crate::Result<Self> {
         // Looked up each time: a parent may have been made anew.
         let index = Netlink::open()?.interface(interface)?.index;
-        let socket = packet::open(index, &filter(mac))?;
+        let socket = packet::open(index, filter)?;
         Ok(Self(ready::watch(socket)?))
     }
 
@@ -45,7 +46,7 @@ impl Link {
 }
 
 /// Whole UDP datagrams over IPv4 to port 68 whose message is for the hardware address `mac`.
-fn filter(mac: MacAddr) -> [Instruction; 15] {
+pub(super) fn filter(mac: MacAddr) -> [Instruction; 15] {
     const DROP: u8 = 14;
     const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
     const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;

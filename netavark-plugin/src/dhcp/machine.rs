@@ -15,6 +15,7 @@
 //! * Without a lease the address stays on the interface until there is a new one (RFC 2131 §4.4.5, deviation; by contract).
 //!   [`Event::Lost`] says so.
 
+use super::drive::{self, Client};
 use super::frame::{self, Way};
 use super::lease::Lease;
 use super::message::{Ask, Identity, Kind, Reply};
@@ -50,14 +51,7 @@ pub(super) enum Loss {
     Expired,
 }
 
-/// What is to be done after something came in.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Step {
-    /// A frame to send.
-    pub(super) send: Option<Vec<u8>>,
-    /// Something to know.
-    pub(super) event: Option<Event>,
-}
+type Step = drive::Step<Event>;
 
 /// One client.
 #[derive(Debug)]
@@ -95,21 +89,9 @@ impl Machine {
     #[must_use]
     pub(super) fn new(identity: Identity, seed: [u8; 8], now: Instant) -> Self {
         let state = State::Discovering { sent: 0, wish: None };
-        let mut random = Random(u64::from_ne_bytes(seed));
+        let mut random = Random::new(seed);
         let exchange = random.number();
         Self { identity, random, state, exchange, began: now, deadline: Some(now), refusals: 0 }
-    }
-
-    /// When [`Machine::timeout`] is to be called; `None`: not without a frame before.
-    #[must_use]
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// Whether an answer may come: outside of exchanges nobody need listen.
-    #[must_use]
-    pub(super) fn listening(&self) -> bool {
-        !matches!(self.state, State::Bound(_))
     }
 
     /// The lease that is held.
@@ -118,57 +100,6 @@ impl Machine {
         match &self.state {
             State::Bound(held) | State::Renewing(held) | State::Rebinding(held) => Some(&held.lease),
             State::Discovering { .. } | State::Requesting { .. } => None,
-        }
-    }
-
-    /// Time has passed.
-    pub(super) fn timeout(&mut self, now: Instant) -> Step {
-        if self.deadline.is_none_or(|deadline| now < deadline) {
-            return Step::default();
-        }
-        match self.state.clone() {
-            State::Discovering { sent, wish } => self.discover(now, sent, wish),
-            State::Requesting { sent, .. } if sent >= REQUESTS => {
-                self.start_over(now, None);
-                self.timeout(now)
-            }
-            State::Requesting { offer, sent } => self.request(now, offer, sent),
-            State::Bound(held) => {
-                self.new_exchange(now);
-                self.keep(now, held)
-            }
-            State::Renewing(held) | State::Rebinding(held) => self.keep(now, held),
-        }
-    }
-
-    /// A frame has come in.
-    pub(super) fn received(&mut self, now: Instant, frame: &[u8]) -> Step {
-        let Some((from, message)) = frame::from_server(frame) else { return Step::default() };
-        let Some(reply) = Reply::parse(message) else { return Step::default() };
-        if reply.exchange != self.exchange || reply.mac != self.identity.mac {
-            return Step::default();
-        }
-        match (self.state.clone(), reply.kind) {
-            (State::Discovering { sent: 1.., .. }, Kind::Offer) => match Lease::new(&reply, from) {
-                Some(offer) => self.request(now, offer, 0),
-                None => Step::default(),
-            },
-            (State::Requesting { offer, .. }, Kind::Ack | Kind::Nak) if !self.is_from(&reply, &offer) => {
-                Step::default()
-            }
-            (State::Requesting { .. }, Kind::Ack) => self.bind(&reply, from, None),
-            (State::Requesting { .. }, Kind::Nak) => {
-                self.refused(now);
-                Step::default()
-            }
-            (State::Renewing(held) | State::Rebinding(held), Kind::Ack) => {
-                self.bind(&reply, from, Some(held.lease))
-            }
-            (State::Renewing(_) | State::Rebinding(_), Kind::Nak) => {
-                self.refused(now);
-                Step { send: None, event: Some(Event::Lost(Loss::Refused)) }
-            }
-            _ => Step::default(),
         }
     }
 
@@ -277,17 +208,88 @@ impl Machine {
     }
 }
 
+impl Client for Machine {
+    type Event = Event;
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    // Outside of exchanges nobody need listen.
+    fn listening(&self) -> bool {
+        !matches!(self.state, State::Bound(_))
+    }
+
+    fn timeout(&mut self, now: Instant) -> Step {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Step::default();
+        }
+        match self.state.clone() {
+            State::Discovering { sent, wish } => self.discover(now, sent, wish),
+            State::Requesting { sent, .. } if sent >= REQUESTS => {
+                self.start_over(now, None);
+                self.timeout(now)
+            }
+            State::Requesting { offer, sent } => self.request(now, offer, sent),
+            State::Bound(held) => {
+                self.new_exchange(now);
+                self.keep(now, held)
+            }
+            State::Renewing(held) | State::Rebinding(held) => self.keep(now, held),
+        }
+    }
+
+    fn received(&mut self, now: Instant, frame: &[u8]) -> Step {
+        let Some((from, message)) = frame::from_server(frame) else { return Step::default() };
+        let Some(reply) = Reply::parse(message) else { return Step::default() };
+        if reply.exchange != self.exchange || reply.mac != self.identity.mac {
+            return Step::default();
+        }
+        match (self.state.clone(), reply.kind) {
+            (State::Discovering { sent: 1.., .. }, Kind::Offer) => match Lease::new(&reply, from) {
+                Some(offer) => self.request(now, offer, 0),
+                None => Step::default(),
+            },
+            (State::Requesting { offer, .. }, Kind::Ack | Kind::Nak) if !self.is_from(&reply, &offer) => {
+                Step::default()
+            }
+            (State::Requesting { .. }, Kind::Ack) => self.bind(&reply, from, None),
+            (State::Requesting { .. }, Kind::Nak) => {
+                self.refused(now);
+                Step::default()
+            }
+            (State::Renewing(held) | State::Rebinding(held), Kind::Ack) => {
+                self.bind(&reply, from, Some(held.lease))
+            }
+            (State::Renewing(_) | State::Rebinding(_), Kind::Nak) => {
+                self.refused(now);
+                Step { send: None, event: Some(Event::Lost(Loss::Refused)) }
+            }
+            _ => Step::default(),
+        }
+    }
+}
+
 /// Numbers that differ from client to client (SplitMix64). No secrets: all of them are seen on the link.
 #[derive(Debug)]
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn number(&mut self) -> u32 {
+    /// Numbers that follow from `seed`.
+    pub(super) fn new(seed: [u8; 8]) -> Self {
+        Self(u64::from_ne_bytes(seed))
+    }
+
+    /// The next ones.
+    pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let [a, b, c, d, ..] = (z ^ (z >> 31)).to_be_bytes();
-        u32::from_be_bytes([a, b, c, d])
+        (z ^ (z >> 31)).to_be_bytes().first_chunk().copied().unwrap_or([0; N])
+    }
+
+    fn number(&mut self) -> u32 {
+        u32::from_be_bytes(self.bytes())
     }
 }
 

@@ -11,11 +11,14 @@
 //!                                        (file)        ├── link      packet socket on the host's interface
 //!                                                      └── timer     a clock that goes on in suspend
 //! ```
+//! This is IPv4. A network that wants IPv6 too has a second call made, for which [`v6`] stands in the keeper's place.
+//!
 //! Only the proxy, and a call of [`client`], have a runtime; it has one thread.
 
 mod cache;
 pub mod client;
 mod container;
+mod drive;
 mod frame;
 mod keeper;
 mod lease;
@@ -25,5 +28,7 @@ mod message;
 pub(crate) mod ready;
 pub(crate) mod service;
 mod timer;
+mod v6;
 
 pub use machine::fuzz;
+pub use v6::{fuzz_advert, fuzz_replies};

@@ -1,4 +1,8 @@
-//! The proxy's service: leases by MAC address, each with a task that keeps it.
+//! The proxy's service: leases by MAC address and version of IP, each with a task that keeps it.
+//!
+//! A call for version 4 is what the contract knows. One for version 6 finds out what there is of IPv6 for the same interface.
+//! It may come at the same time: the two share nothing. A teardown of version 4 gives both back, since a caller that knows
+//! only the contract asks for nothing else.
 //!
 //! One thread runs everything, so the lock is never waited for; it is not held across an await. A caller that goes away
 //! while its lease is being obtained has its exchange dropped with the call.
@@ -6,18 +10,22 @@
 use super::cache::Cache;
 use super::container::Target;
 use super::keeper::{Keeper, Stop};
-use super::lease::Lease;
-use super::message::Identity;
+use super::{message, v6};
 use crate::proto::{self, Empty, NetavarkProxy, NetworkConfig, OperationResponse, Version};
 use crate::spec::validate;
 use slipway_netstack::addr::MacAddr;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status};
+
+/// How long routers and servers may take to tell of IPv6. A link may well have none, and its containers are not to wait
+/// long for that: three questions to routers, and two to servers.
+const PATIENCE_V6: Duration = Duration::from_secs(4);
 
 /// The service; clones share their leases.
 #[derive(Debug, Clone)]
@@ -36,7 +44,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    held: BTreeMap<MacAddr, Held>,
+    held: BTreeMap<Key, Held>,
     cache: Cache,
     /// Calls that are under way.
     calls: usize,
@@ -44,13 +52,14 @@ struct State {
     generation: u64,
 }
 
+/// Which lease: whose, and of which version of IP.
+type Key = (MacAddr, Version);
+
 /// A lease that is kept.
 #[derive(Debug)]
 struct Held {
     generation: u64,
-    /// The MAC address as the caller wrote it.
-    mac: String,
-    /// As it was when it was obtained.
+    /// As it was when it was obtained, with the MAC address as the caller wrote it.
     lease: proto::Lease,
     /// Whether it is in the lease file.
     listed: bool,
@@ -89,19 +98,28 @@ impl Service {
     async fn obtain(&self, config: &NetworkConfig) -> Result<proto::Lease, Status> {
         let mac = validate::mac(&config.container_mac_addr)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        match Version::try_from(config.version) {
-            Ok(Version::V4) => {}
-            Ok(Version::V6) => return Err(Status::invalid_argument("ipv6 not yet supported")),
-            Err(_) => return Err(Status::invalid_argument("invalid protocol version")),
-        }
+        let version = Version::try_from(config.version)
+            .map_err(|_| Status::invalid_argument("invalid protocol version"))?;
         let target = Target { netns: (&config.ns_path).into(), interface: config.container_iface.clone() };
         target.check().map_err(|error| status(Code::InvalidArgument, &error))?;
         // A container that was not taken down leaves its keeper behind; the server grants the same lease again.
-        if let Some(held) = self.shared.state().held.remove(&mac) {
+        if let Some(held) = self.shared.state().held.remove(&(mac, version)) {
             let _ = held.stop.send(Stop::Forget);
         }
-        let identity =
-            Identity { mac, name: config.container_id.clone(), host_name: config.host_name.clone() };
+        match version {
+            Version::V4 => self.obtain_v4(mac, config, target).await,
+            Version::V6 => self.obtain_v6(mac, config, target).await,
+        }
+    }
+
+    async fn obtain_v4(
+        &self,
+        mac: MacAddr,
+        config: &NetworkConfig,
+        target: Target,
+    ) -> Result<proto::Lease, Status> {
+        let (name, host_name) = (config.container_id.clone(), config.host_name.clone());
+        let identity = message::Identity { mac, name, host_name };
         let mut keeper = Keeper::new(config.host_iface.clone(), identity)
             .map_err(|error| status(Code::InvalidArgument, &error))?;
         let lease = match tokio::time::timeout(self.patience, keeper.acquire()).await {
@@ -117,53 +135,93 @@ impl Service {
             return Err(status(Code::Unknown, &error));
         }
         let message = lease.to_message(&config.container_mac_addr, &config.domain_name);
-        self.hold(mac, config.container_mac_addr.clone(), message.clone(), (keeper, lease, target))
-            .map_err(|error| Status::internal(format!("cannot write the lease file: {error}")))?;
-        Ok(message)
+        let (stop, stopped) = oneshot::channel();
+        self.hold((mac, Version::V4), message, stop, keeper.keep(lease, target, stopped))
     }
 
-    /// Starts the task that keeps a lease.
-    fn hold(
+    async fn obtain_v6(
         &self,
         mac: MacAddr,
-        name: String,
-        message: proto::Lease,
-        (keeper, lease, target): (Keeper, Lease, Target),
-    ) -> std::io::Result<()> {
+        config: &NetworkConfig,
+        target: Target,
+    ) -> Result<proto::Lease, Status> {
+        let interface = &config.host_iface;
+        if target.ipv6_is_off().map_err(|error| status(Code::Internal, &error))? {
+            let name = &target.interface;
+            return Err(Status::failed_precondition(format!(
+                "IPv6 is switched off for {name} in the container (net.ipv6.conf.{name}.disable_ipv6)"
+            )));
+        }
+        let identity =
+            v6::Identity::new(mac, &config.container_id, &config.container_iface, &config.host_name);
+        let mut keeper = v6::Keeper::new(interface.clone(), target, identity)
+            .map_err(|error| status(Code::InvalidArgument, &error))?;
+        let patience = self.patience.min(PATIENCE_V6);
+        let found = keeper.acquire(patience).await.map_err(|error| status(Code::Internal, &error))?;
+        let Some(message) = found.to_message(&config.container_mac_addr, &config.domain_name) else {
+            let text = found.why_nothing(interface, patience);
+            return Err(Status::aborted(text));
+        };
+        let (stop, stopped) = oneshot::channel();
+        self.hold((mac, Version::V6), message, stop, keeper.keep(stopped))
+    }
+
+    /// Starts the task that keeps a lease, and hands out what is told of it.
+    fn hold(
+        &self,
+        key: Key,
+        lease: proto::Lease,
+        stop: oneshot::Sender<Stop>,
+        keep: impl Future<Output = bool> + Send + 'static,
+    ) -> Result<proto::Lease, Status> {
         let mut state = self.shared.state();
         state.generation += 1;
         let generation = state.generation;
-        let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let task = tokio::spawn(async move {
-            if keeper.keep(lease, target, stopped).await {
-                shared.gone(mac, generation);
+            if keep.await {
+                shared.gone(key, generation);
             }
         });
-        let held = Held { generation, mac: name, lease: message, listed: true, stop, task };
-        if let Some(before) = state.held.insert(mac, held) {
+        let held = Held { generation, lease: lease.clone(), listed: true, stop, task };
+        if let Some(before) = state.held.insert(key, held) {
             let _ = before.stop.send(Stop::Forget);
         }
-        state.write()
+        let written = state.write();
+        written.map_err(|error| Status::internal(format!("cannot write the lease file: {error}")))?;
+        Ok(lease)
     }
 
     async fn give_back(&self, config: &NetworkConfig) -> Result<proto::Lease, Status> {
-        let held = {
+        let versions = match Version::try_from(config.version) {
+            Ok(Version::V6) => &[Version::V6][..],
+            _ => &[Version::V4, Version::V6],
+        };
+        let held: Vec<_> = {
             let mut state = self.shared.state();
-            let mac = validate::mac(&config.container_mac_addr).ok();
-            let Some(held) = mac.and_then(|mac| state.held.remove(&mac)) else {
+            let Ok(mac) = validate::mac(&config.container_mac_addr) else {
                 return Ok(proto::Lease::default());
             };
-            if let Err(error) = state.write() {
+            let held: Vec<_> =
+                versions.iter().filter_map(|version| state.held.remove(&(mac, *version))).collect();
+            if !held.is_empty()
+                && let Err(error) = state.write()
+            {
                 log::error!("cannot write the lease file: {error}");
             }
             held
         };
-        let _ = held.stop.send(Stop::Release);
-        if let Err(error) = held.task.await {
-            log::error!("the lease of {} was not released: {error}", held.mac);
+        let mut answer = None;
+        for held in held {
+            let _ = held.stop.send(Stop::Release);
+            if let Err(error) = held.task.await {
+                log::error!("the lease of {} was not released: {error}", held.lease.mac_address);
+            }
+            if held.listed {
+                answer.get_or_insert(held.lease);
+            }
         }
-        Ok(if held.listed { held.lease } else { proto::Lease::default() })
+        Ok(answer.unwrap_or_default())
     }
 }
 
@@ -207,10 +265,10 @@ impl Shared {
     }
 
     /// A container has gone without a word.
-    fn gone(&self, mac: MacAddr, generation: u64) {
+    fn gone(&self, key: Key, generation: u64) {
         let mut state = self.state();
-        if state.held.get(&mac).is_some_and(|held| held.generation == generation) {
-            state.held.remove(&mac);
+        if state.held.get(&key).is_some_and(|held| held.generation == generation) {
+            state.held.remove(&key);
             if let Err(error) = state.write() {
                 log::error!("cannot write the lease file: {error}");
             }
@@ -228,7 +286,7 @@ impl Drop for Call<'_> {
 impl State {
     fn write(&self) -> std::io::Result<()> {
         let listed = self.held.values().filter(|held| held.listed);
-        self.cache.write(listed.map(|held| (held.mac.as_str(), &held.lease)))
+        self.cache.write(listed.map(|held| (held.lease.mac_address.as_str(), &held.lease)))
     }
 }
 

@@ -95,7 +95,7 @@ impl<'a> Bridge<'a> {
         let new_bridge = found.bridge.is_none();
         let undo = apply::setup(&plan.setup(&found), places, &mut links)?;
         self.done = Some(Done { undo, new_bridge, dns_servers });
-        match self.finish(&plan, filter, &links, firewall) {
+        match self.finish(&plan, filter, &links, places, firewall) {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 // The firewall has undone its own part.
@@ -109,12 +109,19 @@ impl<'a> Bridge<'a> {
         }
     }
 
-    fn finish(&self, plan: &Plan<'_>, filter: Filter, links: &Links, firewall: &Firewall) -> Result<Outcome> {
+    fn finish(
+        &self,
+        plan: &Plan<'_>,
+        filter: Filter,
+        links: &Links,
+        places: &mut Places,
+        firewall: &Firewall,
+    ) -> Result<Outcome> {
         let inside = links.inside.as_ref().ok_or_else(|| Error::msg("internal: no interface"))?;
         let dns_servers = self.done.as_ref().map_or(&[][..], |done| &done.dns_servers);
         let mut outcome = Outcome { status: status(inside, &plan.ipam.addresses), dns: None };
         if plan.ipam.kind == IpamKind::Dhcp {
-            outcome.status = lease::obtain(&self.request, plan.name, inside)?;
+            outcome.status = lease::obtain(&self.request, plan.name, inside, places)?;
         }
         if self.has_rules(plan) {
             let ports = port_rules(&self.request, &plan.ipam, dns_servers);

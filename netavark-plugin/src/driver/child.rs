@@ -80,7 +80,7 @@ impl<'a> Child<'a> {
         let inside = links.inside.as_ref().ok_or_else(|| Error::msg("internal: no interface"))?;
         let mut outcome = Outcome { status: status(inside, &plan.ipam.addresses), dns: None };
         if plan.ipam.kind == IpamKind::Dhcp {
-            match lease::obtain(&self.request, &parent.name, inside) {
+            match lease::obtain(&self.request, &parent.name, inside, places) {
                 Ok(status) => outcome.status = status,
                 Err(error) => {
                     if let Err(error) = undo.run(places) {

@@ -24,6 +24,21 @@ pub(super) fn settings(ipv6: bool) -> impl Iterator<Item = Op> {
     [no_autoconf()].into_iter().chain(no_detection).chain(rest)
 }
 
+/// The container listens to the routers of the link, as any machine on it would: when IPv6 comes from the network. A kernel
+/// without it will do, as above: then there is none.
+pub(super) fn listen_to_routers(metric: u32, default_route: bool) -> [Op; 6] {
+    [
+        // 2: also if the container itself forwards.
+        Op::optional(Key::v6(On::Inside, "accept_ra"), "2"),
+        Op::optional(Key::v6(On::Inside, "autoconf"), "1"),
+        Op::optional(Key::v6(On::Inside, "accept_ra_defrtr"), if default_route { "1" } else { "0" }),
+        Op::optional(Key::v6(On::Inside, "ra_defrtr_metric"), metric.to_string()),
+        // RFC 4429: the container need not wait for seconds until nobody else turned out to have its address.
+        Op::optional(Key::v6(On::Inside, "optimistic_dad"), "1"),
+        Op::optional(Key::v6(On::Inside, "use_optimistic"), "1"),
+    ]
+}
+
 /// Addresses, the link, then routes: a gateway must be reachable when its route is made.
 pub(super) fn address_and_route(
     ipam: &Ipam,

@@ -18,6 +18,7 @@ pub mod switch;
 use ipnet::IpNet;
 use slipway_host::netlink::{IpvlanMode, MacvlanMode, NewRoute};
 use slipway_netstack::addr::MacAddr;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 pub use print::text;
@@ -92,7 +93,7 @@ pub enum Op {
         /// Which.
         key: Key,
         /// Its value.
-        value: &'static str,
+        value: Cow<'static, str>,
         /// Whether a kernel without it, and a file system that is read-only, will do.
         optional: bool,
     },
@@ -186,12 +187,12 @@ impl Key {
 
 impl Op {
     fn sysctl(key: Key, value: &'static str) -> Self {
-        Self::Sysctl { key, value, optional: false }
+        Self::Sysctl { key, value: value.into(), optional: false }
     }
 
     /// A setting that not every kernel has.
-    fn optional(key: Key, value: &'static str) -> Self {
-        Self::Sysctl { key, value, optional: true }
+    fn optional(key: Key, value: impl Into<Cow<'static, str>>) -> Self {
+        Self::Sysctl { key, value: value.into(), optional: true }
     }
 
     fn change(on: On, change: Change) -> Self {

@@ -122,3 +122,39 @@ fn children() {
     assert_snapshot!("ipvlan", text(&child.setup(3)));
     assert_snapshot!("teardown_of_a_child", text(&child.teardown()));
 }
+
+#[test]
+fn ipv6_from_the_network_itself() {
+    let dhcp = |ipv6: bool| Ipam { ipv6, ..ipam("", r#","ipam_options":{"driver":"dhcp"}"#) };
+    let child = |ipv6: bool| Child {
+        kind: ChildKind::Macvlan { mode: MacvlanMode::Bridge, broadcast_cutoff: None },
+        inside: "eth0",
+        mtu: None,
+        mac: None,
+        metric: 99,
+        default_route: !ipv6,
+        ipam: dhcp(ipv6),
+    };
+    assert_snapshot!(text(&child(true).setup(3)), @r"
+    host       ip link add eth0 link #3 netns CONTAINER type macvlan mode bridge
+    container  sysctl net/ipv6/conf/INSIDE/accept_ra=2 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/autoconf=1 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/accept_ra_defrtr=0 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/ra_defrtr_metric=99 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/optimistic_dad=1 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/use_optimistic=1 (if there is one)
+    container  ip link set INSIDE up
+    ");
+    assert_snapshot!(text(&child(false).setup(3)), @r"
+    host       ip link add eth0 link #3 netns CONTAINER type macvlan mode bridge
+    container  sysctl net/ipv6/conf/INSIDE/autoconf=0 (if there is one)
+    container  ip link set INSIDE up
+    ");
+    let theirs = |ipv6| Bridge { managed: false, metric: 7, ipam: dhcp(ipv6), ..bridge() };
+    let settings = |plan: Vec<Op>| text(&plan).lines().filter(|line| line.contains("sysctl")).count();
+    assert_eq!(
+        (settings(theirs(true).setup(&there(false))), settings(theirs(false).setup(&there(false)))),
+        (6, 0)
+    );
+    assert!(text(&theirs(true).setup(&there(false))).contains("accept_ra_defrtr=1"));
+}

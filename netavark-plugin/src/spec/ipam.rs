@@ -47,7 +47,7 @@ pub struct Ipam {
     pub gateways: Vec<IpNet>,
     /// More routes.
     pub routes: Vec<Route>,
-    /// Whether any subnet is an IPv6 one.
+    /// Whether there is IPv6: any subnet is an IPv6 one. With a DHCP server, whether the network wants it.
     pub ipv6: bool,
 }
 
@@ -66,6 +66,7 @@ impl Ipam {
         ipam.routes = network.routes.clone().unwrap_or_default();
         ipam.routes.iter().try_for_each(check_route)?;
         if kind == IpamKind::Dhcp {
+            ipam.ipv6 = network.ipv6_enabled;
             return Ok(ipam);
         }
         let ips = options.static_ips.as_deref().ok_or_else(|| Error::msg("no static ips provided"))?;
@@ -81,6 +82,12 @@ impl Ipam {
             Compat::One => by_position(network, ips)?,
         };
         Ok(ipam)
+    }
+
+    /// Whether IPv6 addresses and routes come from the network's routers.
+    #[must_use]
+    pub fn from_routers(&self) -> bool {
+        self.kind == IpamKind::Dhcp && self.ipv6
     }
 
     /// The gateway for the default route of a family: the first there is.
@@ -199,6 +206,11 @@ mod tests {
         assert!(ipam.addresses.is_empty() && ipam.gateways.is_empty());
         let dhcp = network(r#","ipam_options":{"driver":"dhcp"}"#);
         assert_eq!(IpamKind::of(&dhcp).unwrap(), IpamKind::Dhcp);
+        let mut both = dhcp.clone();
+        both.ipv6_enabled = true;
+        let from_routers =
+            |network| Ipam::of(network, &PerNetworkOptions::default(), Compat::Two).unwrap().from_routers();
+        assert!(from_routers(&both) && !from_routers(&dhcp));
         let odd = network(r#","ipam_options":{"driver":"odd"}"#);
         assert_eq!(IpamKind::of(&odd).unwrap_err().to_string(), "unsupported ipam driver odd");
         let local = network(TWO);

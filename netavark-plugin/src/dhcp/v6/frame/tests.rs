@@ -1,0 +1,117 @@
+use super::super::message::tests::MAC;
+use super::*;
+use proptest::prelude::*;
+use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, UdpPacket};
+
+const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+fn advertisement() -> Vec<u8> {
+    from_router(OTHER, [&[advert::ADVERTISEMENT, 0, 0, 0, 64, 0, 0, 9][..], &[0; 8]].concat())
+}
+
+/// Runs the filter as the kernel would; what it loads beyond the frame drops it.
+fn passes(mac: MacAddr, frame: &[u8]) -> bool {
+    let load = |at: usize, len: usize| {
+        frame.get(at..at + len).map(|bytes| bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+    };
+    let filter = filter(mac);
+    let (mut at, mut a) = (0, 0);
+    loop {
+        let step = filter[at];
+        let place = step.operand as usize;
+        at += 1;
+        let loaded = match step.code {
+            0x20 => load(place, 4),
+            0x28 => load(place, 2),
+            0x30 => load(place, 1),
+            0x15 => {
+                at += usize::from(if a == step.operand { step.if_true } else { step.if_false });
+                Some(a)
+            }
+            0x06 => return step.operand != 0,
+            code => panic!("{code:#x}"),
+        };
+        let Some(value) = loaded else { return false };
+        a = value;
+    }
+}
+
+#[test]
+fn another_implementation_reads_what_is_sent() {
+    for own in [None, Some(MAC.link_local())] {
+        let frame = to_routers(MAC, own);
+        assert_eq!(frame[..12], [&[0x33, 0x33, 0, 0, 0, 2][..], &MAC.0].concat());
+        let packet = Ipv6Packet::new_checked(&frame[14..]).unwrap();
+        assert_eq!((packet.hop_limit(), packet.dst_addr()), (255, ALL_ROUTERS));
+        let message = Icmpv6Packet::new_checked(packet.payload()).unwrap();
+        assert!(message.verify_checksum(&packet.src_addr(), &packet.dst_addr()));
+    }
+    let frame = to_servers(MAC, MAC.link_local(), b"odd message");
+    assert_eq!(frame[..6], [0x33, 0x33, 0, 1, 0, 2]);
+    let packet = Ipv6Packet::new_checked(&frame[14..]).unwrap();
+    assert_eq!((packet.src_addr(), packet.dst_addr()), (MAC.link_local(), ALL_SERVERS));
+    let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
+    assert!(datagram.verify_checksum(&packet.src_addr().into(), &packet.dst_addr().into()));
+    assert_eq!(
+        (datagram.src_port(), datagram.dst_port(), datagram.payload()),
+        (546, 547, &b"odd message"[..])
+    );
+}
+
+#[test]
+fn only_answers_are_taken() {
+    let good = from_server(OTHER, MAC.link_local(), b"hello");
+    assert_eq!(read(&good), Some(Heard::Dhcp(b"hello")));
+    assert_eq!(read(&[&good[..], &[0; 20]].concat()), Some(Heard::Dhcp(b"hello")), "padded");
+    for (at, what) in [
+        (12, "another EtherType"),
+        (14, "no IPv6"),
+        (18, "longer than the frame"),
+        (20, "no UDP"),
+        (55, "another source port"),
+        (57, "another port"),
+        (58, "longer than the packet"),
+    ] {
+        let mut bad = good.clone();
+        bad[at] ^= 0x1f;
+        assert_eq!(read(&bad), None, "{what}");
+    }
+    let good = advertisement();
+    assert!(matches!(read(&good), Some(Heard::Advert(from, _)) if from == OTHER.link_local()));
+    for (at, what) in
+        [(21, "from beyond the link"), (30, "a broken address"), (54, "another type"), (60, "broken")]
+    {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert_eq!(read(&bad), None, "{what}");
+    }
+}
+
+#[test]
+fn the_filter_takes_this_clients_answers_and_advertisements() {
+    let mut answer = from_server(OTHER, MAC.link_local(), b"hello");
+    answer[..6].copy_from_slice(&MAC.0);
+    assert!(passes(MAC, &answer) && !passes(OTHER, &answer));
+    for at in [0, 5, 12, 20, 55, 57] {
+        let mut bad = answer.clone();
+        bad[at] ^= 0x21;
+        assert!(!passes(MAC, &bad), "{at}");
+    }
+    let good = advertisement();
+    assert!(passes(MAC, &good) && passes(OTHER, &good));
+    let mut other = good.clone();
+    other[54] += 1;
+    assert!(!passes(MAC, &other) && !passes(MAC, &good[..40]));
+    assert!(!passes(MAC, &to_routers(MAC, None)) && !passes(MAC, &to_servers(MAC, MAC.link_local(), b"")));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_borne(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..300) {
+        let _ = read(&bytes);
+        for mut good in [from_server(OTHER, MAC.link_local(), &bytes), advertisement()] {
+            good.truncate(cut);
+            let _ = (read(&good), passes(MAC, &good));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! IPv6 of one interface: finds what there is, then keeps what a server granted for as long as the container lives.
+//!
+//! What the interface makes itself of routers' prefixes is the kernel's business, for ever. It is waited for, so that the
+//! caller can be told, and then left alone.
+
+use super::container::Sight;
+use super::lease::Found;
+use super::machine::{Event, Machine};
+use super::{Identity, filter};
+use crate::Result;
+use crate::dhcp::container::Target;
+use crate::dhcp::drive::Drive;
+use crate::dhcp::keeper::{PAUSE, Stop};
+use crate::dhcp::timer;
+use ipnet::Ipv6Net;
+use slipway_host::random;
+use slipway_netstack::addr::MacAddr;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How often the interface is looked at while something is waited for: entering the namespace takes a tenth of a millisecond.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long an address may take that the interface makes of a prefix. The kernel does it as it hears the router, unless it was
+/// told not to.
+const MAKING: Duration = Duration::from_secs(1);
+/// How long the kernel may take to find out that somebody else has a new address (RFC 4862 §5.4: two seconds at most).
+const DUPLICATES: Duration = Duration::from_secs(3);
+/// How often it is looked whether the container is still there. Leases are renewed rarely, and some never.
+const PATROL: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(in crate::dhcp) struct Keeper {
+    mac: MacAddr,
+    target: Target,
+    drive: Drive<Machine>,
+    /// What the interface has of servers.
+    given: Vec<Ipv6Net>,
+    /// Whether somebody else may still turn out to have some of it.
+    fresh: bool,
+}
+
+impl Keeper {
+    /// Knows nothing yet.
+    pub(in crate::dhcp) fn new(interface: String, target: Target, identity: Identity) -> Result<Self> {
+        let mac = identity.mac;
+        let machine = Machine::new(identity, random::bytes()?, timer::now()?);
+        let drive = Drive::new(interface, filter(mac), machine)?;
+        Ok(Self { mac, target, drive, given: Vec::new(), fresh: false })
+    }
+
+    /// Finds out what there is and configures the interface with it; what has not come by the end of `patience` is not waited
+    /// for. May be dropped at any moment.
+    pub(in crate::dhcp) async fn acquire(&mut self, patience: Duration) -> Result<Found> {
+        let mut over = std::pin::pin!(tokio::time::sleep(patience));
+        let mut settled_at = None;
+        loop {
+            let sight = self.target.look()?;
+            let now = timer::now()?;
+            if let (false, Some(own)) = (self.drive.machine.has_own(), sight.own) {
+                self.drive.machine.set_own(now, own);
+            }
+            if self.drive.machine.settled() {
+                let since = *settled_at.get_or_insert(now);
+                if self.has_made(&sight) || now.since(since) >= MAKING {
+                    return Ok(self.found(&sight));
+                }
+            } else {
+                settled_at = None;
+            }
+            tokio::select! {
+                () = &mut over => return Ok(self.found(&sight)),
+                event = self.drive.next() => match event? {
+                    Event::Bound(grant) => self.give(&grant, false)?,
+                    Event::Lost(_) | Event::Heard => {}
+                },
+                () = tokio::time::sleep(GLANCE) => {}
+            }
+        }
+    }
+
+    /// Whether the interface has an address of each prefix that it should make one of.
+    fn has_made(&self, sight: &Sight) -> bool {
+        let made = |prefix: Ipv6Net| sight.addresses.iter().any(|net| prefix.contains(&net.addr()));
+        self.drive.machine.advert().is_none_or(|advert| advert.autonomous().all(made))
+    }
+
+    fn found(&self, sight: &Sight) -> Found {
+        let machine = &self.drive.machine;
+        let mut own = sight.addresses.clone();
+        own.retain(|net| {
+            let made =
+                machine.advert().is_some_and(|it| it.autonomous().any(|prefix| prefix.contains(&net.addr())));
+            made && self.given.iter().all(|given| given.addr() != net.addr())
+        });
+        Found {
+            advert: machine.advert().cloned(),
+            grant: machine.grant().cloned(),
+            known: machine.known().cloned(),
+            own,
+        }
+    }
+
+    /// Keeps what was granted until it is told to stop, or the container is gone. Says whether the container is gone.
+    pub(in crate::dhcp) async fn keep(mut self, mut stop: oneshot::Receiver<Stop>) -> bool {
+        let mut lost = false;
+        loop {
+            let patrol = if self.fresh { DUPLICATES } else { PATROL };
+            let event = tokio::select! {
+                // Without a sender the proxy ends; the containers live on with their addresses.
+                reason = &mut stop => {
+                    if reason == Ok(Stop::Release) {
+                        self.release();
+                    }
+                    return false;
+                }
+                event = self.drive.next() => Some(event),
+                () = tokio::time::sleep(patrol) => None,
+            };
+            if !self.target.exists() {
+                log::info!("the container of {} is gone: its IPv6 lease ends", self.mac);
+                self.release();
+                return true;
+            }
+            let done = match event {
+                None => self.look_for_duplicates(),
+                Some(Ok(Event::Bound(grant))) => self.give(&grant, std::mem::take(&mut lost)),
+                Some(Ok(Event::Lost(why))) => {
+                    log::warn!("the IPv6 lease of {} has ended: {why:?}", self.mac);
+                    lost = true;
+                    Ok(())
+                }
+                Some(Ok(Event::Heard)) => Ok(()),
+                Some(Err(error)) => {
+                    // A machine whose clock fails has worse problems; this only must not spin.
+                    tokio::time::sleep(PAUSE).await;
+                    Err(error)
+                }
+            };
+            if let Err(error) = done {
+                log::warn!("cannot keep the IPv6 lease of {}: {error}", self.mac);
+            }
+        }
+    }
+
+    /// Gives the addresses back, if that can be said: nobody waits for an answer.
+    pub(in crate::dhcp) fn release(&mut self) {
+        let Some(frame) = self.drive.machine.release() else { return };
+        if let Err(error) = self.drive.tell(&frame) {
+            log::warn!("the server is not told that the IPv6 lease of {} has ended: {error}", self.mac);
+        }
+    }
+
+    /// Has the interface follow what a server granted; `others`: whether what it granted before has ended.
+    fn give(&mut self, grant: &super::Grant, others: bool) -> Result<()> {
+        let advert = self.drive.machine.advert().cloned().unwrap_or_default();
+        let addresses: Vec<_> =
+            grant.addresses.iter().map(|leased| (advert.with_prefix(leased.address), *leased)).collect();
+        let goes_on = |net: &Ipv6Net| addresses.iter().any(|(new, _)| new.addr() == net.addr());
+        let (stays, goes): (Vec<_>, Vec<_>) = self
+            .given
+            .drain(..)
+            .partition(|net| goes_on(net) || !others && !grant.withdrawn.contains(&net.addr()));
+        self.given = stays;
+        for (net, leased) in &addresses {
+            if self.given.iter().all(|given| given.addr() != net.addr()) {
+                log::info!("{} has {net} for {} s", self.mac, leased.valid);
+                self.given.push(*net);
+                self.fresh = true;
+            }
+        }
+        self.target.give(&addresses)?;
+        self.target.take(&goes)
+    }
+
+    /// The kernel takes an address away, or marks it, that somebody else turned out to have (RFC 4862 §5.4.5). The server is
+    /// told (RFC 8415 §18.2.8).
+    fn look_for_duplicates(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.fresh) {
+            return Ok(());
+        }
+        let sight = self.target.look()?;
+        if self.given.iter().all(|given| sight.addresses.iter().any(|net| net.addr() == given.addr())) {
+            return Ok(());
+        }
+        log::warn!(
+            "somebody else has an address that a server granted to {}: another one is asked for",
+            self.mac
+        );
+        let given = std::mem::take(&mut self.given);
+        if let Some(frame) = self.drive.machine.decline(timer::now()?) {
+            self.drive.tell(&frame)?;
+        }
+        self.target.take(&given)
+    }
+}
