@@ -95,6 +95,29 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("masked", [&[0, 69, 1, 4, 255, 255, 255, 0, 3, 8, 198, 51, 100, 1, 198, 51, 100, 2][..], &[0; 53], &[70], &[0; 70]].concat()),
             ("cut", vec![0, 66, 255]),
         ]),
+        // As above. Even bytes are offers, odd ones replies; 2: with an address, 4: at once. From 192 a router speaks: bit 5
+        // says that addresses are managed, bit 4 that there is more to know.
+        "dhcpv6_reply" => {
+            let advert = |kind: u8, options: usize| [&[0, kind], &ROUTER[6..], &[1, 1, 0, 0, 0, 0, 0, 0].repeat(options)].concat();
+            let answer = |kind: u8| [&[kind, 0, 99, 0, kind - 4][..], &vec![0; usize::from(kind - 4)]].concat();
+            let status = |kind: u8, code: u8| [&[kind, 0, 13, 0, kind - 4, 0, code][..], &vec![0; usize::from(kind - 6)]].concat();
+            named(vec![
+                ("granted", [&advert(226, 27)[..], &[0], &answer(71), &[0, 0, 0, 0, 0, 0]].concat()),
+                ("offered", [&advert(226, 27)[..], &[0], &answer(66), &[0], &answer(67), &[0, 0], &answer(67), &[0]].concat()),
+                ("told", [&advert(210, 25)[..], &[0, 69, 0, 23, 0, 16], &[0xfd; 16], &[0, 99, 0, 45], &[0; 45], &[0]].concat()),
+                ("nothing", advert(194, 23)),
+                ("refused", [&advert(226, 27)[..], &[0], &answer(66), &[0], &status(67, 4), &[0, 0]].concat()),
+                ("no-router", [&[0, 0, 0, 0][..], &answer(71), &[0, 0]].concat()),
+                ("cut", vec![0, 67, 255]),
+            ])
+        }
+        "router_advert" => named(vec![
+            ("whole", [&ROUTER[..], &PREFIX, &[5, 1, 0, 0, 0, 0, 5, 220, 25, 3, 0, 0, 0, 0, 7, 8], &[0xfd; 16],
+                &[31, 2, 0, 0, 0, 0, 7, 8, 3, b'l', b'a', b'n', 0, 0, 0, 0]].concat()),
+            ("prefixes", [&ROUTER[..], &PREFIX.repeat(12)].concat()),
+            ("zero-option", [&ROUTER[..], &[3, 0, 64, 192, 0, 0, 0, 0]].concat()),
+            ("cut", [&ROUTER[..], &PREFIX[..20]].concat()),
+        ]),
         "ndp" => named(vec![
             ("router-solicitation", [&[0, 133, 0, 0, 0, 0, 0, 0, 0, 1, 1][..], &GUEST_MAC.0].concat()),
             ("neighbour-solicitation", [&[1, 135, 0, 0, 0, 0, 0, 0, 0][..], &GATEWAY6.octets(), &[1, 1], &GUEST_MAC.0].concat()),
@@ -168,6 +191,11 @@ fn query(settings: u8, name: &[u8], record_type: u8, opt: usize) -> Vec<u8> {
     message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0][..opt]);
     message
 }
+
+/// The fixed part of a router's advertisement, and an option with a prefix.
+const ROUTER: [u8; 16] = [134, 0, 0, 0, 64, 0xc0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+const PREFIX: [u8; 32] =
+    [3, 4, 64, 0xc0, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 0, 0xfd, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 const NETAVARK_OBJECT: &str = r#"{"container_id":"c1","container_name":"web","networks":{"n":{"interface_name":"eth0",
 "static_ips":["10.89.0.2","fd00::2"],"static_mac":"02:00:00:00:00:01","aliases":["short"],"options":{"host_interface_name":"v0"}}},

@@ -5,10 +5,12 @@
 //! container, in the lease file, and in what the server noted.
 
 mod place;
+mod server6;
 mod t01_leases;
 mod t02_renewal;
 mod t03_errors;
 mod t04_process;
+mod t05_ipv6;
 
 use std::time::Duration;
 

@@ -91,6 +91,25 @@ impl Place {
         server
     }
 
+    /// What a router of the world has: addresses, before the server is started.
+    pub(crate) fn world_with_ipv6(&self, addresses: &[&str]) {
+        for address in addresses {
+            self.in_world(&format!("ip address add {address} dev eth0 nodad"));
+        }
+        // The server speaks from its link-local address, which it can use only when nobody else turned out to have it.
+        let settled = || self.in_world_out("ip -6 address show dev eth0 scope link");
+        Self::until("the world's own address", || {
+            let shown = settled();
+            shown.contains("fe80:") && !shown.contains("tentative")
+        });
+    }
+
+    fn in_world_out(&self, script: &str) -> String {
+        let output = self.world.sh(script).unwrap();
+        assert!(output.success(), "{script}: {output}");
+        output.out()
+    }
+
     /// What the server has given out.
     pub(crate) fn server_leases(&self) -> PathBuf {
         self.dir().join("dnsmasq.leases")
@@ -128,6 +147,13 @@ impl Place {
             "ns_path": self.container.path(),
             "container_id": ID,
         })
+    }
+
+    /// The same for IPv6.
+    pub(crate) fn request_v6(&self) -> Value {
+        let mut request = self.request();
+        request["version"] = json!(1);
+        request
     }
 
     pub(crate) fn client(&self, command: &str, request: &Value) -> Cmd {

@@ -27,7 +27,6 @@ fn t03_each_mistake_has_its_words() {
         ),
         ("container_mac_addr", json!("123"), "unable to parse mac address 123"),
         ("container_mac_addr", json!("aa:bb"), "invalid mac length for address: aa:bb"),
-        ("version", json!(1), "ipv6 not yet supported"),
         ("version", json!(7), "invalid protocol version"),
         ("container_iface", json!(""), no_device),
         ("container_iface", json!("veth990"), no_device),

@@ -16,7 +16,8 @@
 //! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
 //! | [`nft_rule`] | a firewall rule as the kernel lists it |
-//! | [`dhcp_client`] | what DHCP servers tell the proxy that holds leases for containers, and time |
+//! | [`dhcp_client`], [`dhcpv6_reply`] | what DHCP servers tell the proxy that holds leases for containers, and time |
+//! | [`router_advert`] | what routers tell it |
 //! | [`netavark_options`] | a container engine's request, a network's definition, a file of the DNS server |
 //! | [`plugin_request`] | a request to the network driver, an answer of the uplink, a record of a network |
 
@@ -51,11 +52,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
     Target { name: "dhcp_client", body: dhcp_client },
+    Target { name: "dhcpv6_reply", body: dhcpv6_reply },
     Target { name: "dns_forward_reply", body: dns_forward_reply },
     Target { name: "dns_query", body: dns_query },
     Target { name: "engine_actions", body: engine_actions },
@@ -68,6 +70,7 @@ pub const TARGETS: [Target; 19] = [
     Target { name: "port_rule", body: port_rule },
     Target { name: "reassembly", body: reassembly },
     Target { name: "resolv_conf", body: resolv_conf },
+    Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "tcp_actions", body: tcp_actions },
     Target { name: "vnet", body: vnet },
@@ -282,6 +285,16 @@ pub fn nft_rule(data: &[u8]) {
 /// What DHCP servers tell the proxy, and when.
 pub fn dhcp_client(data: &[u8]) {
     slipway_netavark::dhcp::fuzz(data);
+}
+
+/// What DHCPv6 servers and routers tell the proxy, and when.
+pub fn dhcpv6_reply(data: &[u8]) {
+    slipway_netavark::dhcp::fuzz_replies(data);
+}
+
+/// A router's advertisement, as the proxy reads it.
+pub fn router_advert(data: &[u8]) {
+    slipway_netavark::dhcp::fuzz_advert(data);
 }
 
 /// Words of a command line, with zero bytes between them.
