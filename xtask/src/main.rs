@@ -15,6 +15,7 @@ mod pages;
 mod proto;
 mod test;
 mod tool;
+mod trees;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +31,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Install the Debian packages that the suites use (as root), or print the command that does.
+    /// Install the Debian packages that the suites use and fetch newer Podmans (as root), or print the command that
+    /// installs.
     Deps,
     /// Build, then show the main job live: a container's network, without root and without outside network.
     Demo,
@@ -80,7 +82,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
-        Chore::Deps => deps::ensure(deps::ALL),
+        Chore::Deps => deps::ensure(deps::ALL).inspect(|()| trees::ensure()),
         Chore::Demo => demo::run(),
         Chore::Test { no_lint } => test::run(!no_lint),
         Chore::Lint => lint::run(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use crate::tool::{self, Done, cargo};
-use crate::{deps, install, lint};
+use crate::{deps, install, lint, trees};
 
 /// What a run of a test runner amounted to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(crate) fn run(with_lint: bool) -> Done {
     if let Err(error) = &installed {
         println!("{error}\nxtask: tests that need those programs will be skipped by name");
     }
+    trees::ensure();
     let mut outcomes = vec![if with_lint { lint::run() } else { Ok(()) }];
     let mut count = Count::default();
     let programs = ["slirp-compat", "slipway-dns", "slipway-netavark", "slipway-lab"];

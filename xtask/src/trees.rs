@@ -1,0 +1,205 @@
+//! Root file systems with a newer Podman than the machine's, for suites that run it on a lab's *host*.
+//!
+//! apt resolves and fetches the packages as if nothing were installed, in directories of its own, from the Debian
+//! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by
+//! name. A tree is made once, at about 150 MB, and kept below `target/trees`; it is made anew when its description
+//! changes. Where it cannot be had, the suites that want it are skipped by name.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::tool::{self, Done};
+
+/// A tree: its directory's name, the suites its packages come from, and the packages preferred from the last of them.
+struct Tree {
+    name: &'static str,
+    suites: &'static [&'static str],
+    preferred: &'static str,
+}
+
+const TREES: [Tree; 2] = [
+    Tree { name: "podman-5", suites: &["trixie"], preferred: "" },
+    Tree {
+        name: "podman-6",
+        suites: &["sid", "experimental"],
+        preferred: "podman netavark aardvark-dns golang-github-containers-*",
+    },
+];
+
+/// The engine and its helpers, and what the laboratory runs on *host*.
+const PACKAGES: &[&str] = &[
+    "aardvark-dns",
+    "base-files",
+    "conmon",
+    "coreutils",
+    "crun",
+    "dash",
+    "iproute2",
+    "mount",
+    "netavark",
+    "nftables",
+    "passt",
+    "podman",
+    "uidmap",
+    "util-linux",
+];
+
+/// What no program reads, and one large program for Podman's own tests.
+const LEFT_OUT: [&str; 5] =
+    ["share/doc", "share/locale", "share/man", "share/info", "libexec/podman/podman-testing"];
+
+/// Makes the trees that are not there yet; says which cannot be had, and why.
+pub(crate) fn ensure() {
+    if !tool::is_root() {
+        println!("xtask: the trees with newer Podmans need root");
+        return;
+    }
+    for tree in &TREES {
+        if let Err(error) = tree.ensure() {
+            println!("{error}\nxtask: no tree {}; tests that need it will be skipped by name", tree.name);
+        }
+    }
+}
+
+impl Tree {
+    fn ensure(&self) -> Done {
+        let trees = tool::target().join("trees");
+        let place = trees.join(self.name);
+        let description = format!("{:?} {} {PACKAGES:?} {LEFT_OUT:?}\n", self.suites, self.preferred);
+        let mark = trees.join(format!("{}.made", self.name));
+        if place.is_dir() && std::fs::read_to_string(&mark).is_ok_and(|made| made == description) {
+            return Ok(());
+        }
+        let work = trees.join(format!("{}.work", self.name));
+        let _ = std::fs::remove_file(&mark);
+        for old in [&place, &work] {
+            if old.exists() {
+                std::fs::remove_dir_all(old).map_err(|error| said(old, &error))?;
+            }
+        }
+        let made = self.make(&work).and_then(|()| {
+            std::fs::rename(work.join("root"), &place).map_err(|error| said(&place, &error))?;
+            write(&mark, &description)
+        });
+        // Lists and packages have served; of a failure nothing is kept.
+        let _ = std::fs::remove_dir_all(&work);
+        made
+    }
+
+    fn make(&self, work: &Path) -> Done {
+        let apt = Apt::new(self, work)?;
+        println!("xtask: fetching packages for the tree {}", self.name);
+        tool::run(apt.cmd("apt-get").arg("update"))?;
+        let words = ["install", "--yes", "--download-only", "--no-install-recommends"];
+        tool::run(apt.cmd("apt-get").args(words).args(PACKAGES))?;
+        let root = work.join("root");
+        std::fs::create_dir(&root).map_err(|error| said(&root, &error))?;
+        let archives = work.join("cache/archives");
+        let listed = std::fs::read_dir(&archives).map_err(|error| said(&archives, &error))?;
+        let mut packages: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
+        packages.retain(|path| path.extension().is_some_and(|end| end == "deb"));
+        // The package that says where /bin and /lib lead comes before those that put something there.
+        packages.sort_by_key(|path| !name(path).starts_with("base-files_"));
+        packages.iter().try_for_each(|package| unpack(package, &root))
+    }
+}
+
+/// apt with a world of its own.
+struct Apt {
+    settings: PathBuf,
+}
+
+impl Apt {
+    fn new(tree: &Tree, work: &Path) -> Done<Self> {
+        for dir in ["lists/partial", "cache/archives/partial", "none"] {
+            let dir = work.join(dir);
+            std::fs::create_dir_all(&dir).map_err(|error| said(&dir, &error))?;
+        }
+        let mirror = mirror()?;
+        let sources: String =
+            tree.suites.iter().map(|suite| format!("deb {mirror} {suite} main\n")).collect();
+        let preferences = match (tree.preferred, tree.suites.last()) {
+            ("", _) | (_, None) => String::new(),
+            (packages, Some(suite)) => {
+                format!("Package: {packages}\nPin: release a={suite}\nPin-Priority: 600\n")
+            }
+        };
+        let mut settings = String::from(
+            "APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
+             Acquire::http::Timeout \"20\";\nAcquire::https::Timeout \"20\";\nDpkg::Use-Pty \"0\";\nquiet \"2\";\n",
+        );
+        for (key, file) in [
+            ("Etc::SourceList", "sources.list"),
+            ("Etc::SourceParts", "none"),
+            ("Etc::Preferences", "preferences"),
+            ("Etc::PreferencesParts", "none"),
+            ("State", "."),
+            ("State::Lists", "lists"),
+            ("State::status", "status"),
+            ("Cache", "cache"),
+        ] {
+            let _ = writeln!(settings, "Dir::{key} \"{}\";", work.join(file).display());
+        }
+        for (file, text) in [
+            ("sources.list", &*sources),
+            ("preferences", &*preferences),
+            ("status", ""),
+            ("apt.conf", &*settings),
+        ] {
+            write(&work.join(file), text)?;
+        }
+        Ok(Self { settings: work.join("apt.conf") })
+    }
+
+    /// One of apt's programs there.
+    fn cmd(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("APT_CONFIG", &self.settings)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// Where this machine gets Debian from: the first of its sources whose path ends the way mirrors' do.
+fn mirror() -> Done<String> {
+    let listed = tool::output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
+    let mirror = listed.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
+    mirror.map(str::to_owned).ok_or_else(|| "this machine's apt knows no Debian mirror".to_owned())
+}
+
+/// Lays a package's files below `root`.
+fn unpack(package: &Path, root: &Path) -> Done {
+    let mut unpacker = Command::new("dpkg-deb");
+    let mut unpacker = unpacker
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("dpkg-deb: {error}"))?;
+    let mut tar = Command::new("tar");
+    tar.args(LEFT_OUT.map(|path| format!("--exclude=./usr/{path}"))).arg("-xpC").arg(root);
+    tar.stdin(unpacker.stdout.take().map_or_else(Stdio::null, Stdio::from));
+    let status = tar.status().map_err(|error| format!("tar: {error}"))?;
+    drop(tar);
+    let source = unpacker.wait().map_err(|error| format!("dpkg-deb: {error}"))?;
+    if status.success() && source.success() {
+        Ok(())
+    } else {
+        Err(format!("{}: cannot be unpacked", name(package)))
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn write(path: &Path, text: &str) -> Done {
+    std::fs::write(path, text).map_err(|error| said(path, &error))
+}
+
+fn said(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
