@@ -4,11 +4,13 @@
 //! wanted are closed, because an address may have moved to another network; then new ones are bound. A listener that stays is not
 //! touched: what waits in its queues is answered from the new snapshot.
 //!
-//! The sockets are bound plainly, to the bridge's own address: if it is not there or somebody serves it already, that is an
-//! error with the address in it, which at the start reaches the user.
+//! The sockets are bound plainly, to the bridge's own address: if it is not there (`tentative` says when that is too
+//! early to tell) or somebody serves it already, that is an error with the address in it, which at the start reaches the
+//! user.
 
 use super::args::Options;
 use super::slab::{Key, Slab};
+use super::tentative;
 use super::token::Source;
 use crate::zone::{NetworkId, Snapshot};
 use nix::sys::epoll::EpollFlags;
@@ -160,14 +162,14 @@ fn wanted(snapshot: &Snapshot) -> Vec<Wanted<'_>> {
 impl Listener {
     fn open(want: &Wanted<'_>, address: SocketAddr, key: Key, events: &EventSet) -> Result<Self, BindError> {
         let failed = |what| move |error| BindError { what, address, error };
-        let udp = UdpSocket::bind(address).and_then(|udp| {
+        let udp = tentative::bind(address, UdpSocket::bind).and_then(|udp| {
             udp.set_nonblocking(true)?;
             let _ = sockopt::set(udp.as_fd(), Opt::RECEIVE_BUFFER, RECEIVE_BUFFER);
             events.add(udp.as_fd(), Source::Udp(key.index()).token(), EpollFlags::EPOLLIN)?;
             Ok(udp)
         });
         let udp = udp.map_err(failed("udp"))?;
-        let tcp = TcpListener::bind(address).and_then(|tcp| {
+        let tcp = tentative::bind(address, TcpListener::bind).and_then(|tcp| {
             tcp.set_nonblocking(true)?;
             events.add(tcp.as_fd(), Source::Tcp(key.index()).token(), EpollFlags::EPOLLIN)?;
             Ok(tcp)

@@ -24,6 +24,7 @@ mod reload;
 mod run;
 mod slab;
 mod tcp;
+mod tentative;
 pub mod texts;
 mod token;
 mod udp;

@@ -1,6 +1,6 @@
 //! The process: command line, start, readiness, end.
 
-use crate::client::{A, Client};
+use crate::client::{A, AAAA, Client};
 use crate::stage::{Daemon, PORT, Stage, eventually, program, stderr};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -84,6 +84,17 @@ fn failed_start(stage: &Stage) -> String {
     let text = stderr(&output);
     assert!(text.ends_with("Error from child process\n"), "{text}");
     text
+}
+
+#[test]
+fn an_address_under_detection_is_waited_for() {
+    let Some(stage) = Stage::enter("an_address_under_detection_is_waited_for") else { return };
+    stage.network("a", "fd89:7::1\naaa  fd89:7::2 web\n");
+    let script = "ip link add near type veth peer name far && ip link set near up && ip link set far up &&
+        ip address add fd89:7::2/64 dev near nodad && ip address add fd89:7::1/64 dev near";
+    assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+    let _daemon = stage.start(&[]);
+    assert_eq!(Client::new("fd89:7::2", "fd89:7::1").ask("web", AAAA).count(), 1);
 }
 
 #[test]

@@ -72,11 +72,7 @@ impl Netlink {
     /// # Errors
     /// The kernel's: EACCES when IPv6 is switched off for the interface.
     pub fn add_address(&mut self, interface: &Interface, net: IpNet) -> Result<(), Error> {
-        let mut message = new_address(interface.index, net);
-        if net.addr().is_ipv6() {
-            message.header.flags = AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
+        let message = without_detection(new_address(interface.index, net));
         let doing = format!("give the interface {} the address {net}", interface.name);
         self.change(&doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
@@ -84,11 +80,21 @@ impl Netlink {
 
 impl Request {
     /// Gives an interface an address that it must not have yet. Whether an IPv6 address waits for duplicate address
-    /// detection is the interface's setting (`accept_dad`).
+    /// detection is the interface's setting (`accept_dad`); even without detection it becomes usable only when a
+    /// worker of the kernel gets to it.
     #[must_use]
     pub fn add_address(index: u32, net: IpNet) -> Self {
+        Self::new_address(index, net, new_address(index, net))
+    }
+
+    /// The same, and an IPv6 address can be bound as soon as this has been answered: nobody looks for duplicates.
+    #[must_use]
+    pub fn add_address_at_once(index: u32, net: IpNet) -> Self {
+        Self::new_address(index, net, without_detection(new_address(index, net)))
+    }
+
+    fn new_address(index: u32, net: IpNet, message: AddressMessage) -> Self {
         let doing = format!("give the interface {index} the address {net}");
-        let message = new_address(index, net);
         Self::new(doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
@@ -131,6 +137,14 @@ fn new_address(index: u32, net: IpNet) -> AddressMessage {
             }
         }
         IpNet::V6(_) => message.header.family = AddressFamily::Inet6,
+    }
+    message
+}
+
+fn without_detection(mut message: AddressMessage) -> AddressMessage {
+    if message.header.family == AddressFamily::Inet6 {
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
     message
 }

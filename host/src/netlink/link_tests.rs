@@ -214,6 +214,25 @@ fn routes_of_every_kind() {
 }
 
 #[test]
+fn an_address_can_be_bound_at_once_or_after_detection() {
+    let test = "an_address_can_be_bound_at_once_or_after_detection";
+    in_new_namespace(test, || {
+        let mut netlink = Netlink::open().unwrap();
+        all(netlink.run(&[Request::create(&pair("near", "far"))]));
+        let (near, far) = (netlink.interface("near").unwrap(), netlink.interface("far").unwrap());
+        all(netlink.run(&[Request::set_up(near.index, true), Request::set_up(far.index, true)]));
+        all(netlink.run(&[
+            Request::add_address(near.index, net("fd00::1/64")),
+            Request::add_address_at_once(near.index, net("fd00::2/64")),
+        ]));
+        let listed = netlink.addresses().unwrap();
+        let tentative = |wanted| listed.iter().find(|found| found.net == net(wanted)).unwrap().tentative;
+        assert!(tentative("fd00::1/64") && !tentative("fd00::2/64"), "{listed:?}");
+        assert!(std::net::UdpSocket::bind("[fd00::2]:53").is_ok());
+    });
+}
+
+#[test]
 fn a_failure_in_the_middle_stops_nothing() {
     in_new_namespace("a_failure_in_the_middle_stops_nothing", || {
         let mut netlink = Netlink::open().unwrap();

@@ -213,6 +213,10 @@ fn request(op: &Op, links: &Links) -> Result<Request> {
                 }
             }
         }
+        // Where the DNS server is about to be started.
+        Op::Address { on: On::Bridge, net } => {
+            Request::add_address_at_once(links.get(On::Bridge)?.index, *net)
+        }
         Op::Address { on, net } => Request::add_address(links.get(*on)?.index, *net),
         Op::Route(route) => Request::add_route(route),
         Op::DeleteRoute(route) => Request::delete_route(route),
