@@ -33,6 +33,16 @@ pub fn built(variable: &str, name: &str) -> Result<PathBuf, String> {
     if path.is_file() { Ok(path) } else { Err(format!("{} is not built (cargo build)", path.display())) }
 }
 
+/// A root file system that `cargo xtask deps` keeps below `target/trees`, or the directory that `SLIPWAY_TREES` names.
+pub fn tree(name: &str) -> Result<PathBuf, String> {
+    let trees = std::env::var_os("SLIPWAY_TREES").map(PathBuf::from).or_else(|| {
+        // target/PROFILE/deps/test-binary -> target/trees
+        Some(std::env::current_exe().ok()?.ancestors().nth(3)?.join("trees"))
+    });
+    let path = trees.map(|trees| trees.join(name)).filter(|path| path.is_dir());
+    path.ok_or_else(|| format!("there is no tree {name} (cargo xtask deps)"))
+}
+
 /// A machine for a test that needs these programs; `None` after saying why the test is skipped.
 ///
 /// # Panics

@@ -26,7 +26,7 @@ mod servers;
 mod subject;
 
 pub use command::{Cmd, Output, Running, now, starved};
-pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject};
+pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject, tree};
 pub use machine::{Machine, Namespace};
 pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};

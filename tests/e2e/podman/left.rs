@@ -4,7 +4,7 @@
 //! from the test: monitors, DNS servers, slirp4netns and rootlessport all go their own way, while what a test starts
 //! itself stays its child.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,14 +27,18 @@ impl Podman {
         let left: Vec<_> = mounts.lines().filter(|line| line.contains(" nsfs ")).collect();
         assert!(left.is_empty(), "namespaces are left: {left:?}");
         let run = match self.user {
-            User::Ordinary => self.lab.dir().join("run").to_string_lossy().into_owned(),
-            User::Root => "/run".to_owned(),
+            User::Ordinary => self.lab.dir().join("run"),
+            User::Root => PathBuf::from(format!("/proc/{}/root/run", self.lab.host_pid())),
         };
-        let left = self.sh(&format!(
-            "find {run}/netns {run}/libpod/tmp/rp {run}/containers/networks/aardvark-dns \
-             {run}/containers/networks/rootless-netns -mindepth 1 2>/dev/null || :"
-        ));
-        assert_eq!(left, "", "files are left");
+        for dir in [
+            "netns",
+            "libpod/tmp/rp",
+            "containers/networks/aardvark-dns",
+            "containers/networks/rootless-netns",
+        ] {
+            let left: Vec<_> = std::fs::read_dir(run.join(dir)).into_iter().flatten().flatten().collect();
+            assert!(left.is_empty(), "files are left in {dir}: {left:?}");
+        }
         let links = self.sh("ip -o link");
         assert_eq!(links.lines().count(), 2, "only lo and veth0: {links}");
         let rules = self.lab.host_root(["nft", "list", "ruleset"]).ok(LIMIT).unwrap().out();

@@ -12,9 +12,13 @@
 //! ```
 //!
 //! Every helper program that Podman looks for lies in one directory, [`Lab::program`]'s, under the name Podman knows
-//! it by: `netavark`, `aardvark-dns`, `rootlessport`, `slirp4netns`, `slipway`. [`Wish::programs`] adds to them or
-//! replaces one; [`Wish::engine`] and [`Wish::network`] add lines to these sections of containers.conf (a network
-//! plugin wants `netavark_plugin_dirs` in the latter).
+//! it by: `netavark`, `aardvark-dns`, `rootlessport`, `slirp4netns`, `slipway`, `pasta`. [`Wish::programs`] adds to
+//! them or replaces one, also in a directory of their own (`plugins/slipway`); [`Wish::engine`] and [`Wish::network`]
+//! add lines to these sections of containers.conf, in which `BIN` stands for the directory of the programs (a network
+//! plugin wants `netavark_plugin_dirs = ["BIN/plugins"]` in the latter).
+//!
+//! A Podman of a tree ([`Version`]) has that tree as its root file system. Without the tree, which is fetched, a test
+//! is skipped by name even where nothing else may be.
 //!
 //! World is the lab's: it has the names of [`Lab::dns`] and whatever a test starts there. Images are made from the
 //! machine's busybox, `getent` and `host`; nothing is fetched. No control groups, the `vfs` driver.
@@ -27,7 +31,7 @@ mod rootful;
 mod rootless;
 mod scenes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use slipway_lab::{Cmd, LIMIT, Lab, Output, built, skip};
 
@@ -38,6 +42,17 @@ pub(crate) enum User {
     Ordinary,
     /// Host's administrator.
     Root,
+}
+
+/// Which Podman.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// The machine's own.
+    Machine,
+    /// That of the tree `podman-5`.
+    Five,
+    /// That of the tree `podman-6`.
+    Six,
 }
 
 /// Whose program plays a part.
@@ -64,6 +79,7 @@ impl Pair {
 /// What a test wants of its Podman.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
+    pub(crate) version: Version,
     pub(crate) user: User,
     pub(crate) pair: Pair,
     /// More helper programs: (name, path on the machine).
@@ -75,10 +91,20 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// The root file system of host, if it is not the machine's.
+    fn tree(&self) -> Result<Option<PathBuf>, String> {
+        match self.version {
+            Version::Machine => Ok(None),
+            Version::Five => slipway_lab::tree("podman-5").map(Some),
+            Version::Six => slipway_lab::tree("podman-6").map(Some),
+        }
+    }
+
     /// What [`Lab`] is to show in its `bin`.
-    fn helpers(&self) -> Result<Vec<(String, PathBuf)>, String> {
+    fn helpers(&self, tree: Option<&Path>) -> Result<Vec<(String, PathBuf)>, String> {
+        let root = tree.unwrap_or_else(|| Path::new("/"));
         let stock =
-            |name: &str| STOCK.iter().map(|dir| PathBuf::from(dir).join(name)).find(|path| path.is_file());
+            |name: &str| STOCK.iter().map(|dir| root.join(dir).join(name)).find(|path| path.is_file());
         let of = |whose, name: &str, variable: &str| match whose {
             Whose::Ours => built(variable, name),
             Whose::Stock => stock(name).ok_or_else(|| format!("{name} is not installed (cargo xtask deps)")),
@@ -87,7 +113,8 @@ impl Wish {
             ("netavark".to_owned(), of(self.pair.netavark, "netavark", "SLIPWAY_NETAVARK_BINARY")?),
             ("aardvark-dns".to_owned(), of(self.pair.dns, "aardvark-dns", "SLIPWAY_AARDVARK_BINARY")?),
         ];
-        helpers.extend(stock("rootlessport").map(|path| ("rootlessport".to_owned(), path)));
+        let others = ["rootlessport", "pasta", "pesto"];
+        helpers.extend(others.iter().filter_map(|name| Some(((*name).to_owned(), stock(name)?))));
         for (name, path) in &self.programs {
             helpers.retain(|(other, _)| other != name);
             helpers.push((name.clone(), path.clone()));
@@ -98,6 +125,7 @@ impl Wish {
     /// An ordinary user's, with this pair.
     pub(crate) fn new(pair: Pair) -> Self {
         Self {
+            version: Version::Machine,
             user: User::Ordinary,
             pair,
             programs: Vec::new(),
@@ -119,11 +147,15 @@ const PROGRAMS: &[&str] =
     &["podman", "crun", "conmon", "newuidmap", "busybox", "getent", "host", "dnsmasq", "ncat", "curl", "nft"];
 
 /// Where Debian has the helpers that come with a Podman.
-const STOCK: [&str; 2] = ["/usr/lib/podman", "/usr/libexec/podman"];
+const STOCK: [&str; 3] = ["usr/lib/podman", "usr/libexec/podman", "usr/bin"];
 
 impl Podman {
     /// Makes it; `None` after saying why the test is skipped.
     pub(crate) fn new(test: &str, wish: &Wish) -> Option<Self> {
+        if let Err(reason) = wish.tree() {
+            println!("SKIP {test}: {reason}");
+            return None;
+        }
         let made = Self::make(wish);
         made.map_or_else(|reason| skip(test, &reason), Some)
     }
@@ -136,7 +168,8 @@ impl Podman {
             return Err("needs root to give the lab's user a range of ids".to_owned());
         }
         let mut options = slipway_lab::subject()?.lab_options();
-        options.programs.extend(wish.helpers()?);
+        options.tree = wish.tree()?;
+        options.programs.extend(wish.helpers(options.tree.as_deref())?);
         let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         let config = lab.home().join(".config/containers");
         let podman = Self { lab, user: wish.user, config };
@@ -170,7 +203,8 @@ impl Podman {
             networks = networks.display(),
             engine = wish.engine,
             network = wish.network,
-        );
+        )
+        .replace("BIN", &dir.join("bin").to_string_lossy());
         let storage = format!(
             "[storage]\ndriver = \"vfs\"\nrunroot = \"{}/run/storage\"\ngraphroot = \"{}/storage\"\n",
             dir.display(),
