@@ -204,6 +204,30 @@ fn netavark() -> Page {
                 ],
             ),
             (
+                "NETWORK DRIVER SLIPWAY",
+                &[
+                    Text(
+                        "Called slipway, the program is a network driver that any netavark can use: engines find it when containers.conf(5) names \
+                         its directory, PREFIX/libexec/netavark, in netavark_plugin_dirs. It makes a bridge without an address and hands a TAP of it \
+                         to slipway-uplink(1), which is the gateway, answers names and publishes ports with the client's own address.",
+                    ),
+                    Term(
+                        "slipway create",
+                        "completes a definition; the options are mtu, metric and no_default_route.",
+                    ),
+                    Term("slipway setup NETNS_PATH", "connects a container to one network."),
+                    Term(
+                        "slipway teardown NETNS_PATH",
+                        "disconnects it; what is gone already, the uplink included, is passed over.",
+                    ),
+                    Term("slipway info", "prints the version of the program and of the protocol."),
+                    Text(
+                        "SLIPWAY_UPLINK names the uplink's socket. Without it, that is /run/slipway/uplink.sock for root, and slipway/uplink.sock in \
+                         XDG_RUNTIME_DIR for others. Records of who is on a network are in the directory networks beside it.",
+                    ),
+                ],
+            ),
+            (
                 "ENVIRONMENT",
                 &[
                     Term(

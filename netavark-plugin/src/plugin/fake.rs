@@ -188,7 +188,10 @@ fn answer(request: &Value, fd: Option<OwnedFd>, books: &mut Books) -> Value {
             json!({"containers": left})
         }
         "publish" => {
-            books.rules.push((text("container_id"), arguments["ports"].clone()));
+            // For a container on several networks it is asked twice, and means the same.
+            let container = text("container_id");
+            books.rules.retain(|(of, _)| *of != container);
+            books.rules.push((container, arguments["ports"].clone()));
             json!({"ids": [1]})
         }
         other => return json!({"error": format!("unknown request {other}")}),

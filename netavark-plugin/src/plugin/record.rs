@@ -61,18 +61,6 @@ impl Record {
         Ok(Self { directory: directory.to_owned(), id: id.to_owned(), members, _lock: lock })
     }
 
-    /// Whether the container publishes its ports by another network already. Those are looked at without their locks:
-    /// engines make one call at a time for a container.
-    pub(super) fn publishes_elsewhere(&self, container_id: &str) -> bool {
-        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|suffix| suffix == "json"))
-            .filter(|path| path.file_stem().is_none_or(|stem| stem != self.id.as_str()))
-            .flat_map(|path| read(&path).members)
-            .any(|member| member.container.id == container_id && !member.ports.is_empty())
-    }
-
     /// Writes it; a record of nobody is removed.
     pub(super) fn save(&self) -> Result<()> {
         let path = path(&self.directory, &self.id, "json");
@@ -182,8 +170,7 @@ mod tests {
         let mut record = Record::lock(&directory, "n1").unwrap();
         assert_eq!(record.members, [member("c1", &[80]), member("c2", &[])]);
         let other = Record::lock(&directory, "n2").unwrap();
-        assert!(other.publishes_elsewhere("c1"));
-        assert!(!other.publishes_elsewhere("c2") && !record.publishes_elsewhere("c1"));
+        assert_eq!(other.members, []);
         record.members.clear();
         record.save().unwrap();
         record.save().unwrap();

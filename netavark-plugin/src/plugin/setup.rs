@@ -159,7 +159,7 @@ impl Joining<'_> {
                 self.announce_others(found, record, uplink, network);
             }
         }
-        let ports = self.publish(surroundings, record)?;
+        let ports = self.publish(surroundings)?;
         let (inside, port) = links
             .inside
             .as_ref()
@@ -192,18 +192,18 @@ impl Joining<'_> {
         }
     }
 
-    /// Publishes what is ours to publish, once for a container on several networks. Gives what is to be published anew for
-    /// an uplink that was started anew, by whomever it was published first.
-    fn publish(&self, surroundings: &Surroundings, record: &Record) -> Result<Vec<PortMapping>> {
+    /// Publishes what is ours to publish; for a container on several networks, the uplink does it once. Gives what is to be published
+    /// for an uplink that was started anew, by whomever it was published first.
+    fn publish(&self, surroundings: &Surroundings) -> Result<Vec<PortMapping>> {
         let ports = self.call.port_mappings.as_deref().unwrap_or_default();
-        let Some(WayOut { uplink, .. }) = &self.way_out else { return Ok(Vec::new()) };
-        if ports.is_empty() || record.publishes_elsewhere(&self.call.container_id) {
-            return Ok(Vec::new());
+        match &self.way_out {
+            None => Ok(Vec::new()),
+            Some(WayOut { uplink, .. }) if surroundings.root && !ports.is_empty() => {
+                uplink.publish(&self.call.container_id, ports)?;
+                Ok(ports.to_vec())
+            }
+            Some(_) => Ok(ports.to_vec()),
         }
-        if surroundings.root {
-            uplink.publish(&self.call.container_id, ports)?;
-        }
-        Ok(ports.to_vec())
     }
 
     fn answer(&self, inside: &Interface) -> StatusBlock {

@@ -249,8 +249,8 @@ fn a_rootless_engine_publishes_itself() {
 }
 
 #[test]
-fn ports_of_a_container_on_two_networks_are_published_once() {
-    on_a_machine("ports_of_a_container_on_two_networks_are_published_once", |places| {
+fn a_container_is_on_two_networks() {
+    on_a_machine("a_container_is_on_two_networks", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
         let second = [
@@ -260,8 +260,13 @@ fn ports_of_a_container_on_two_networks_are_published_once() {
             ("/network_options/interface_name", json!("eth1")),
             ("/network_options/static_ips", json!(["10.90.0.2"])),
         ];
+        let before = state(places);
         connect(&request(1, &second), &surroundings(true), places).unwrap();
-        assert_eq!(fake.asked(), ["join", "attach", "publish", "join", "attach"]);
+        assert_eq!(fake.asked(), ["join", "attach", "publish", "join", "attach", "publish"]);
+        assert_eq!(fake.books().rules.len(), 1);
+        disconnect(&request(1, &second), &surroundings(true), places).unwrap();
+        assert_eq!(state(places), before, "the other is as it was");
+        assert_eq!(records(), ["n1.json", "n1.lock"]);
     });
 }
 
