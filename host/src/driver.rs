@@ -37,7 +37,7 @@ use slipway_netstack::upstream::{Client, Errno, Event, Forwarded};
 use slipway_netstack::within::dns;
 use slipway_netstack::{Engine, FlowId, Instant};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -387,6 +387,23 @@ impl Driver {
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);
         }
         Ok(inbound.flow)
+    }
+
+    /// The station that had `guest` has left the link: its connections are reset, its other flows end.
+    pub fn forget_guest(&mut self, guest: IpAddr) {
+        self.busy = true;
+        self.engine.forget_guest(guest, &mut self.sockets);
+    }
+
+    /// The guest's end of a flow.
+    #[must_use]
+    pub fn guest_of(&mut self, flow: FlowId) -> Option<SocketAddr> {
+        self.engine.guest_of(flow)
+    }
+
+    /// Another station may have the address `guest` now.
+    pub fn forget_neighbour(&mut self, guest: IpAddr) {
+        self.engine.forget_neighbour(guest);
     }
 
     /// The forwarded port of `listener` is no more: the flows that hold on to the socket end, so that the port is free when

@@ -49,6 +49,9 @@ pub struct Config {
     pub v6: Option<Ipv6Config>,
     /// Whether the gateway address leads to the host's loopback (127.0.0.1, ::1).
     pub host_loopback: bool,
+    /// Whether the network has no way out: nothing is reached but what we play ourselves. What is forwarded into it still
+    /// arrives, and seems to come from the gateway, for its stations have no route to anybody else.
+    pub internal: bool,
     /// Source address of the sockets opened for the guest, one per family, if not the kernel's choice.
     pub outbound: Outbound,
     /// Search domains that DHCP and router advertisements tell.
@@ -70,7 +73,7 @@ pub struct Ipv4Config {
     pub network: Ipv4Net,
     /// Our address: the guest's default router, and its name for the host.
     pub gateway: Ipv4Addr,
-    /// The address whose port 53 leads to the host's nameservers.
+    /// The address whose port 53 leads to the host's nameservers. It may be the gateway's.
     pub dns: Option<Ipv4Addr>,
     /// Where forwarded connections go when a rule names no guest address.
     pub guest: Ipv4Addr,
@@ -99,7 +102,7 @@ pub struct Ipv6Config {
     pub network: Ipv6Net,
     /// Our global address.
     pub gateway: Ipv6Addr,
-    /// The address whose port 53 leads to the host's nameservers.
+    /// The address whose port 53 leads to the host's nameservers. It may be the gateway's.
     pub dns: Option<Ipv6Addr>,
     /// The guest's address, if it is known beforehand; otherwise the last global one it was seen to use.
     pub guest: Option<Ipv6Addr>,

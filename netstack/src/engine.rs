@@ -312,6 +312,35 @@ impl Engine {
         }
     }
 
+    /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may come
+    /// back with another one.
+    pub fn forget_guest<U: Upstream>(&mut self, guest: IpAddr, up: &mut U) {
+        let gone = |key: &Key| key.guest.ip() == guest;
+        let flows: Vec<_> = self.flows.iter().filter(|(_, key, _)| gone(key)).map(|(id, ..)| id).collect();
+        for id in flows {
+            match self.flows.get_mut(id) {
+                // A reset, for whoever is at the other end need not wait for what will not come.
+                Some((_, Entry { body: Body::Tcp(_), .. })) => {
+                    up.tcp_reset(id);
+                    self.forget(id);
+                }
+                _ => self.finish(id, up),
+            }
+        }
+        self.forget_neighbour(guest);
+    }
+
+    /// Another station may have `guest` now: whoever wants to reach it asks the link.
+    pub fn forget_neighbour(&mut self, guest: IpAddr) {
+        self.neighbours.forget(guest);
+    }
+
+    /// The guest's end of a flow.
+    #[must_use]
+    pub fn guest_of(&mut self, flow: FlowId) -> Option<SocketAddr> {
+        self.flows.get_mut(flow).map(|(key, _)| key.guest)
+    }
+
     /// The next query over UDP to the DNS address, to be resolved by the caller and answered by [`Engine::dns_answer`].
     /// Ask after every round: few of them wait.
     pub fn dns_query(&mut self) -> Option<dns::Query> {

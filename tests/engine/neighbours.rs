@@ -137,3 +137,24 @@ fn a_datagram_for_a_silent_guest_leaves_no_flow_that_cannot_answer() {
     let (ip, udp) = world.expect_udp();
     assert_eq!((ip.src, udp.payload), ("192.0.2.7".parse::<IpAddr>().unwrap(), b"x".to_vec()));
 }
+
+#[test]
+fn who_leaves_takes_his_flows_along_and_nobody_elses() {
+    let mut world = raw();
+    for client in ["192.0.2.7:5000", "192.0.2.7:5001"] {
+        world.accept_tcp(client, "10.0.2.100:80", Script::manual()).unwrap();
+    }
+    world.accept_udp("192.0.2.7:5000", "10.0.2.100:53", b"x", 1).unwrap();
+    world.accept_tcp("[2001:db8::7]:5000", "[fd00::64]:80", Script::manual()).unwrap();
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(world.engine.flow_count(), 4);
+    world.engine.forget_guest(GUEST4.into(), &mut world.host);
+    assert_eq!((world.engine.flow_count(), world.host.open_sockets()), (1, 1));
+    world.run_for(Duration::from_millis(1));
+    assert_eq!([0, 1, 2].map(|n| world.host.peer(n).reset), [true, true, false]);
+    // Its next client asks the link anew.
+    world.take();
+    world.accept_tcp("192.0.2.7:5002", "10.0.2.100:80", Script::manual()).unwrap();
+    world.run_for(Duration::from_millis(1));
+    assert!(world.take().iter().any(|frame| matches!(&frame.body, Body::Arp(arp) if arp.operation == 1)));
+}

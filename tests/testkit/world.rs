@@ -66,6 +66,7 @@ pub fn engine_config() -> Config {
             dhcp: true,
         }),
         host_loopback: true,
+        internal: false,
         outbound: Outbound::default(),
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),

@@ -7,12 +7,23 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// Descriptors that one message can bring.
+pub const MAX_FDS: usize = 4;
+
 /// Sends `payload`, and `fd` with it, over a connected Unix socket.
 ///
 /// # Errors
 /// Those of sendmsg(2). The payload must not be empty: a descriptor travels with at least one byte.
 pub fn send(socket: BorrowedFd<'_>, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    send_all(socket, payload, fd.as_slice())
+}
+
+/// The same with any number of descriptors up to [`MAX_FDS`].
+///
+/// # Errors
+/// As [`send`].
+pub fn send_all(socket: BorrowedFd<'_>, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
     let sent =
@@ -24,9 +35,20 @@ pub fn send(socket: BorrowedFd<'_>, payload: &[u8], fd: Option<BorrowedFd<'_>>) 
 /// close-on-exec set. Further descriptors in the same message are closed.
 ///
 /// # Errors
-/// Those of recvmsg(2); `InvalidData` when the control data was cut.
+/// As [`receive_all`].
 pub fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = cmsg_space!([RawFd; 4]);
+    let (len, mut fds) = receive_all(socket, payload)?;
+    fds.truncate(1);
+    Ok((len, fds.pop()))
+}
+
+/// Receives what [`send_all`] sent: the number of payload bytes (0 at the end), and the descriptors, with close-on-exec set.
+///
+/// # Errors
+/// Those of recvmsg(2); `InvalidData` when there were more descriptors than [`MAX_FDS`] or than this process may have, or a
+/// packet longer than `payload`. What came is closed then.
+pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(payload)];
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
@@ -39,11 +61,10 @@ pub fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize,
             }
         }
     }
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+    if message.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC) {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     }
-    received.truncate(1);
-    Ok((message.bytes, received.pop()))
+    Ok((message.bytes, received))
 }
 
 /// Takes over a descriptor that was inherited through exec and whose number stands on the command line
@@ -112,6 +133,23 @@ mod tests {
         assert_eq!(receive(b.as_fd(), &mut buffer).map(|(len, fd)| (len, fd.is_none())).unwrap(), (4, true));
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);
         assert!(send(b.as_fd(), b"late", None).is_err(), "EPIPE, and no signal");
+    }
+
+    #[test]
+    fn several_travel_in_order_and_too_many_are_refused() {
+        let (a, b) = pair();
+        let (x, y) = pair();
+        send_all(a.as_fd(), b"2", &[x.as_fd(), y.as_fd()]).unwrap();
+        let mut buffer = [0; 8];
+        let (len, fds) = receive_all(b.as_fd(), &mut buffer).unwrap();
+        assert_eq!((len, fds.len()), (1, 2));
+        send(fds[0].as_fd(), b"through", None).unwrap();
+        drop((x, fds));
+        assert_eq!(receive(y.as_fd(), &mut buffer).unwrap().0, 7);
+        send_all(a.as_fd(), b"9", &[y.as_fd(); 9]).unwrap();
+        assert_eq!(receive_all(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        send(a.as_fd(), b"longer than the buffer", None).unwrap();
+        assert_eq!(receive_all(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn config() -> Config {
         }),
         v6: None,
         host_loopback: true,
+        internal: false,
         outbound: Outbound::default(),
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),

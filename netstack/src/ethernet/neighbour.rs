@@ -1,7 +1,7 @@
 //! Who on the guest's link has which MAC address, and the frames that wait until we know.
 //!
-//! One cache serves both families: ARP (RFC 826) and neighbour discovery (RFC 4861 §7.3) teach it alike. It is small
-//! on purpose: a guest has a handful of addresses, and whatever it invents beyond [`CAPACITY`] pushes out only what
+//! One cache serves both families: ARP (RFC 826) and neighbour discovery (RFC 4861 §7.3) teach it alike. It is bounded: a
+//! guest has a handful of addresses, the bridge of a container network a hundred, and whatever it invents beyond [`CAPACITY`] pushes out only what
 //! was used least recently, entries with waiting frames last.
 //!
 //! A lookup of an unknown address starts a resolution: up to [`ATTEMPTS`] requests, [`RETRY`] apart (RFC 1122 §2.3.2.1
@@ -19,8 +19,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-/// Addresses that the cache holds.
-pub const CAPACITY: usize = 64;
+/// Addresses that the cache holds: those of a container network's bridge, both families.
+pub const CAPACITY: usize = 256;
 /// Frames that may wait for one address.
 pub const WAITING_PER_NEIGHBOUR: usize = 8;
 /// Frames that may wait in all.
@@ -198,6 +198,11 @@ impl Neighbours {
         }
     }
 
+    /// `ip` has left the link: whoever has it next has another MAC address.
+    pub fn forget(&mut self, ip: IpAddr) {
+        self.entries.retain(|entry| entry.ip != ip);
+    }
+
     /// How many waiting frames were pushed out by newer ones since the last call.
     pub const fn take_lost(&mut self) -> u64 {
         core::mem::replace(&mut self.lost, 0)
@@ -350,6 +355,16 @@ mod tests {
         assert_eq!(cache.entries.len(), CAPACITY);
         assert_eq!(cache.take_waiting(ip(1)), [frame(1)]);
         assert_eq!(cache.peek(IpAddr::from(0x0a01_0000_u32.to_be_bytes())), None);
+    }
+
+    #[test]
+    fn who_left_is_forgotten() {
+        let mut cache = Neighbours::new();
+        cache.learn(at(0), ip(1), MAC);
+        cache.learn(at(0), ip(2), MAC);
+        cache.forget(ip(1));
+        assert_eq!((cache.peek(ip(1)), cache.peek(ip(2))), (None, Some(MAC)));
+        assert_eq!(cache.lookup(at(1), ip(1)), Lookup::Resolve { ask: true });
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! The guest's network holds three special addresses. The gateway stands for the host: with host loopback allowed it leads
 //! to 127.0.0.1 or ::1, and loopback clients of forwarded ports appear as it. Port 53 of the DNS address leads to the host's
-//! nameservers. Everything else inside the network is nobody (the guest is the only station), everything outside is the
-//! world. Contract: slirp4netns §8. Promise: no rule here lets a guest reach the host's loopback but the gateway's.
+//! nameservers; the two may be one. Everything else inside the network is nobody (its stations reach each other without
+//! us), everything outside is the world, unless the network is internal: then the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no rule here lets a guest reach the host's loopback but the gateway's.
 
 use crate::config::Config;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::within::dns;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where a destination address of the guest leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(crate) enum Route {
     Upstream(IpAddr),
     /// To the DNS address.
     Dns,
-    /// To the gateway, which must not be used to reach the host.
+    /// To the gateway, which must not be used to reach the host, or out of an internal network.
     Forbidden,
     /// To a multicast group, or to all stations.
     Group,
@@ -23,21 +24,22 @@ pub(crate) enum Route {
     Nobody,
 }
 
-/// Where `dst` leads.
-pub(crate) fn route(config: &Config, dst: IpAddr) -> Route {
-    match dst {
-        IpAddr::V4(dst) => route_v4(config, dst),
-        IpAddr::V6(dst) => route_v6(config, dst),
-    }
+/// Where `dst` leads. The port tells DNS from the rest where gateway and DNS address are one; echo has none, 0.
+pub(crate) fn route(config: &Config, dst: SocketAddr) -> Route {
+    let to = match dst {
+        SocketAddr::V4(dst) => route_v4(config, *dst.ip(), dst.port()),
+        SocketAddr::V6(dst) => route_v6(config, *dst.ip(), dst.port()),
+    };
+    if config.internal && matches!(to, Route::Upstream(_)) { Route::Forbidden } else { to }
 }
 
-fn route_v4(config: &Config, dst: Ipv4Addr) -> Route {
+fn route_v4(config: &Config, dst: Ipv4Addr, port: u16) -> Route {
     let Some(v4) = config.v4 else { return Route::Nobody };
+    if Some(dst) == v4.dns && (dst != v4.gateway || port == dns::PORT) {
+        return Route::Dns;
+    }
     if dst == v4.gateway || dst == Ipv4Addr::BROADCAST {
         return loopback(config, Ipv4Addr::LOCALHOST.into());
-    }
-    if Some(dst) == v4.dns {
-        return Route::Dns;
     }
     if dst.is_multicast() || dst == v4.network.broadcast() {
         return Route::Group;
@@ -48,13 +50,13 @@ fn route_v4(config: &Config, dst: Ipv4Addr) -> Route {
     Route::Upstream(dst.into())
 }
 
-fn route_v6(config: &Config, dst: Ipv6Addr) -> Route {
+fn route_v6(config: &Config, dst: Ipv6Addr, port: u16) -> Route {
     let Some(v6) = config.v6 else { return Route::Nobody };
+    if Some(dst) == v6.dns && (dst != v6.gateway || port == dns::PORT) {
+        return Route::Dns;
+    }
     if dst == v6.gateway {
         return loopback(config, Ipv6Addr::LOCALHOST.into());
-    }
-    if Some(dst) == v6.dns {
-        return Route::Dns;
     }
     if dst.is_multicast() {
         return Route::Group;
@@ -75,6 +77,8 @@ const fn loopback(config: &Config, to: IpAddr) -> Route {
 /// How the guest sees a peer that has `addr` on the host's side.
 pub(crate) fn guest_view(config: &Config, addr: IpAddr) -> IpAddr {
     let gateway = match addr {
+        IpAddr::V4(_) if config.internal => config.v4.map(|v4| v4.gateway.into()),
+        IpAddr::V6(_) if config.internal => config.v6.map(|v6| v6.gateway.into()),
         IpAddr::V4(a) if a.is_loopback() || a.is_unspecified() => config.v4.map(|v4| v4.gateway.into()),
         IpAddr::V6(a) if a.is_loopback() || a.is_unspecified() => config.v6.map(|v6| v6.gateway.into()),
         // Link-local addresses of the host's links mean nothing on the guest's.
@@ -132,6 +136,7 @@ pub(crate) mod tests {
                 dhcp: true,
             }),
             host_loopback: true,
+            internal: false,
             outbound: Outbound::default(),
             dns_search: Vec::new(),
             tcp: TcpConfig::default(),
@@ -144,7 +149,7 @@ pub(crate) mod tests {
     #[test]
     fn special_addresses_lead_where_the_contract_says() {
         let mut config = config();
-        let to = |config: &Config, dst: &str| route(config, dst.parse().unwrap());
+        let to = |config: &Config, dst: &str| route(config, SocketAddr::new(dst.parse().unwrap(), 80));
         assert_eq!(to(&config, "10.0.2.2"), Route::Upstream("127.0.0.1".parse().unwrap()));
         assert_eq!(to(&config, "fd00::2"), Route::Upstream("::1".parse().unwrap()));
         assert_eq!(to(&config, "10.0.2.3"), Route::Dns);
@@ -170,8 +175,38 @@ pub(crate) mod tests {
             "::ffff:10.9.9.9",
             "fe80::1",
         ] {
-            assert_eq!(route(&config, dst.parse().unwrap()), Route::Nobody, "{dst}");
+            assert_eq!(route(&config, SocketAddr::new(dst.parse().unwrap(), 53)), Route::Nobody, "{dst}");
         }
+    }
+
+    #[test]
+    fn the_gateway_may_be_the_nameserver_too() {
+        let mut config = config();
+        config.host_loopback = false;
+        if let (Some(v4), Some(v6)) = (&mut config.v4, &mut config.v6) {
+            (v4.dns, v6.dns) = (Some(v4.gateway), Some(v6.gateway));
+        }
+        for gateway in ["10.0.2.2", "fd00::2"] {
+            let to = |config: &Config, port| route(config, SocketAddr::new(gateway.parse().unwrap(), port));
+            assert_eq!(to(&config, 53), Route::Dns);
+            assert_eq!(to(&config, 80), Route::Forbidden);
+            config.host_loopback = true;
+            assert!(matches!(to(&config, 80), Route::Upstream(ip) if ip.is_loopback()));
+            assert_eq!(to(&config, 53), Route::Dns);
+            config.host_loopback = false;
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_an_internal_network() {
+        let config = Config { internal: true, ..config() };
+        let to = |dst: &str, port| route(&config, SocketAddr::new(dst.parse().unwrap(), port));
+        for dst in ["192.0.2.1", "2001:db8::1", "10.0.2.2", "fd00::2"] {
+            assert_eq!(to(dst, 80), Route::Forbidden, "{dst}");
+        }
+        assert_eq!((to("10.0.2.3", 53), to("fd00::3", 53)), (Route::Dns, Route::Dns));
+        assert_eq!(guest_view(&config, "192.0.2.9".parse().unwrap()).to_string(), "10.0.2.2");
+        assert_eq!(guest_view(&config, "2001:db8::9".parse().unwrap()).to_string(), "fd00::2");
     }
 
     #[test]

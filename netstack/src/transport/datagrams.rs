@@ -61,7 +61,7 @@ impl Engine {
         if let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) {
             return self.udp_of_pair(now, id, mac, &datagram, segment, meta, up);
         }
-        let to = match route(&self.config, packet.dst) {
+        let to = match route(&self.config, peer) {
             Route::Upstream(ip) => SocketAddr::new(ip, datagram.dst_port),
             Route::Dns if datagram.dst_port == dns::PORT => {
                 return self.ask_dns(Asker { guest, at: peer, mac }, &datagram, segment);
@@ -419,9 +419,13 @@ impl Engine {
             }
             return Ok(());
         }
-        let to = match route(&self.config, packet.dst) {
+        let to = match route(&self.config, SocketAddr::new(packet.dst, 0)) {
             Route::Upstream(to) => to,
             Route::Group => return Err(DropReason::Multicast),
+            Route::Forbidden => {
+                self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
+                return Err(DropReason::Forbidden);
+            }
             _ => return Err(DropReason::NoSuchHost),
         };
         let key = Key {

@@ -84,7 +84,7 @@ impl Engine {
         if packet.src.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        let to = match route(&self.config, packet.dst) {
+        let to = match route(&self.config, key.peer) {
             Route::Upstream(ip) => Some(SocketAddr::new(ip, seg.dst_port)),
             Route::Dns if seg.dst_port == dns::PORT => None,
             Route::Dns => {

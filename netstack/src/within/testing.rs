@@ -38,6 +38,7 @@ pub(crate) fn config() -> Config {
             dhcp: true,
         }),
         host_loopback: false,
+        internal: false,
         outbound: Outbound::default(),
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),

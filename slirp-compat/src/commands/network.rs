@@ -97,6 +97,7 @@ impl Network {
             v4: self.v4,
             v6: self.v6,
             host_loopback: self.host_loopback,
+            internal: false,
             outbound: self.outbound,
             dns_search: self.search.clone().unwrap_or_default(),
             tcp: TcpConfig::default(),

@@ -188,6 +188,7 @@ fn session(config: &Config, link: Link) -> Result<Session, Failure> {
         v4: Some(config.v4),
         v6: config.v6,
         host_loopback: config.host_loopback,
+        internal: false,
         outbound: config.outbound,
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),

@@ -53,6 +53,7 @@ fn what_our_own_router_says_is_read() {
             dhcp: true,
         }),
         host_loopback: false,
+        internal: false,
         outbound: Outbound::default(),
         dns_search: vec!["example.org".into(), "lan".into()],
         tcp: TcpConfig::default(),
