@@ -1,4 +1,4 @@
-//! The command line of `slipway` itself: `run`, `attach`, and the drop-in names as sub-commands.
+//! The command line of `slipway` itself: `run`, `attach`, `uplink`, and the drop-in names as sub-commands.
 //!
 //! Made with clap. Values are parsed into valid types here (rules, prefixes, addresses); what depends on several
 //! options or on the system is checked by [`crate::commands`]. Man pages and completions read [`command`] too.
@@ -41,6 +41,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Carry the networks of containers that live in another network namespace
+    Uplink(UplinkArgs),
     /// Behave as slirp4netns
     #[command(disable_help_flag = true)]
     Slirp4netns {
@@ -112,6 +114,36 @@ pub struct AttachArgs {
     /// A process id, or the path of a network namespace
     #[arg(value_name = "PID|PATH", value_hint = ValueHint::AnyPath)]
     pub target: OsString,
+}
+
+/// `slipway uplink`.
+#[derive(Debug, Args)]
+#[command(about = "Carry the networks of containers that live in another network namespace")]
+pub struct UplinkArgs {
+    /// Where to listen
+    ///
+    /// Without it $SLIPWAY_UPLINK, else /run/slipway/uplink.sock for root and slipway/uplink.sock below $XDG_RUNTIME_DIR for
+    /// others. A socket that systemd hands over goes before all of these.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+
+    /// Show what a running uplink serves, and end
+    #[arg(long)]
+    pub show: bool,
+
+    /// The gateway addresses lead to the host's loopback (127.0.0.1, ::1)
+    ///
+    /// Off by default: services on the host's loopback often trust everybody who reaches them.
+    #[arg(long)]
+    pub host_loopback: bool,
+
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say more; twice: much more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 /// What `run` and `attach` have in common.

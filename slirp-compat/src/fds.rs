@@ -36,13 +36,19 @@ impl ExitFd {
 #[derive(Debug)]
 pub struct ReadyFd(File);
 
+impl From<OwnedFd> for ReadyFd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(File::from(fd))
+    }
+}
+
 impl ReadyFd {
     /// Takes over `number`.
     ///
     /// # Errors
     /// When it is not open.
     pub fn take(number: RawFd) -> io::Result<Self> {
-        Ok(Self(File::from(take_inherited(number)?)))
+        Ok(take_inherited(number)?.into())
     }
 
     /// Writes the one byte, and closes.

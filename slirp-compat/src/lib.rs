@@ -9,7 +9,9 @@
 //! flags/           getopt_long and the option tables of the drop-in names; usage texts
 //! slirp4netns/     args -> config -> run
 //! cli.rs           the command line of slipway itself
-//! commands/        run, attach
+//! commands/        run, attach, uplink
+//! uplink/          the process behind networks of containers in another namespace
+//! rootlessport.rs  the port helper of Podman, for those containers
 //! serve.rs         the loop that every command ends up in; names.rs: the resolver behind the DNS address
 //! tuning.rs        what the environment sets
 //! docs/            man pages and completions, from the same tables
@@ -22,9 +24,11 @@ pub mod fds;
 pub mod flags;
 pub mod logging;
 mod names;
+pub mod rootlessport;
 pub mod serve;
 pub mod slirp4netns;
 pub mod tuning;
+pub mod uplink;
 pub mod words;
 
 use std::ffi::{OsStr, OsString};
@@ -42,8 +46,11 @@ pub const COMMIT: &str = match option_env!("SLIPWAY_COMMIT") {
 pub fn main(argv: &[OsString]) -> ExitCode {
     let program = argv.first().map_or_else(|| OsStr::new("slipway"), OsString::as_os_str);
     let args = argv.get(1..).unwrap_or_default();
-    if Path::new(program).file_name() == Some(OsStr::new("slirp4netns")) {
-        return slirp4netns::run::main(&program.to_string_lossy(), args);
+    match Path::new(program).file_name().and_then(OsStr::to_str) {
+        Some("slirp4netns") => return slirp4netns::run::main(&program.to_string_lossy(), args),
+        Some(rootlessport::NAME) => return rootlessport::main(),
+        Some(uplink::worker::NAME) => return uplink::worker::main(args),
+        _ => {}
     }
     // Not left to clap, which would have an opinion about its words.
     if let Some((first, rest)) = args.split_first()

@@ -7,7 +7,7 @@
 //! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
 
 use crate::fds::ExitFd;
-use crate::names::{MAX_PENDING, Names};
+use crate::names::{Local, MAX_PENDING, Names};
 use crate::tuning;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -22,7 +22,8 @@ use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::{BindError, Notice, Server};
 use slipway_portfwd::{AddError, Rule, RuleId, Table};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ const SIGNALS: u32 = 1;
 const RESOLVER: u32 = 2;
 const TARGET: u32 = 3;
 const DOOR: u32 = 4;
+const CONTROL: u32 = 5;
 const API: u32 = 0x100;
 const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
 const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
@@ -47,6 +49,8 @@ pub enum End {
     Signal(Signal),
     /// The watched target is gone.
     Target,
+    /// The descriptor of [`Session::attend`] has something to read, or its other side is gone. The session may be run on.
+    Asked,
     /// The guest's link is gone, for this reason. The session may be run on: everything but the guest is still there, and
     /// the next guest is let in if there is a door for it ([`Session::readmit`]).
     Link(io::Error),
@@ -76,6 +80,8 @@ pub struct Session {
     target: Option<Watch>,
     /// Where the next guest comes in when this one has hung up.
     door: Option<seqpacket::Listener>,
+    /// Whoever may interrupt.
+    control: Option<OwnedFd>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -132,6 +138,7 @@ impl Session {
             exit: None,
             target: None,
             door: None,
+            control: None,
             ready: Vec::new(),
         }
     }
@@ -231,6 +238,36 @@ impl Session {
         Ok(())
     }
 
+    /// Pauses when `control` has something to read, or its other side is gone. The caller reads, and keeps a copy for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attend(&mut self, control: OwnedFd) -> io::Result<()> {
+        self.driver.watch(control.as_fd(), Interest::READ, CONTROL)?;
+        self.control = Some(control);
+        Ok(())
+    }
+
+    /// The station that had the address `guest` has left.
+    pub fn forget_guest(&mut self, guest: IpAddr) {
+        self.driver.forget_guest(guest);
+    }
+
+    /// Another station may have the address `guest` now.
+    pub fn forget_neighbour(&mut self, guest: IpAddr) {
+        self.driver.forget_neighbour(guest);
+    }
+
+    /// Takes a forwarding rule out of force; nothing happens if there is none of that id.
+    pub fn withdraw(&mut self, id: RuleId) {
+        self.table.remove(id, &mut self.driver);
+    }
+
+    /// Answers these names at the DNS address, before any nameserver is asked.
+    pub(crate) fn use_names(&mut self, local: Local) {
+        self.names.set_local(local);
+    }
+
     /// When the guest has hung up, lets in the next one that comes to `door`.
     ///
     /// # Errors
@@ -291,6 +328,7 @@ impl Session {
                 }
             }
             DOOR => self.admit()?,
+            CONTROL => return Ok(Some(End::Asked)),
             token if self.names.owns(token) => self.names.on_ready(token, now, &mut self.driver),
             token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
             token => {

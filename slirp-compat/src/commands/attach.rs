@@ -31,7 +31,7 @@ pub fn main(args: &AttachArgs) -> ExitCode {
 }
 
 fn start(args: &AttachArgs) -> Result<(), String> {
-    logging::init(log_level(&args.network));
+    logging::init(log_level(args.network.quiet, args.network.verbose));
     let exit = args.exit_fd.map(ExitFd::take);
     let ready = args
         .ready_fd

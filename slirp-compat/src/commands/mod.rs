@@ -1,4 +1,4 @@
-//! `slipway run` and `slipway attach`: networks for people.
+//! `slipway run` and `slipway attach`: networks for people. ([`uplink`] is one for container engines.)
 //!
 //! [`network`] turns the options that both share into what the engine and the interface are told; [`run`] and
 //! [`attach`] make or enter the namespaces, put the engine to work ([`crate::serve`]) and end as they promise.
@@ -9,6 +9,7 @@ mod net;
 pub mod network;
 pub mod report;
 pub mod run;
+pub mod uplink;
 
 use crate::cli::{Cli, Command, NetworkArgs};
 use crate::serve::{Session, max_flows};
@@ -46,6 +47,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::main(&args),
         Command::Attach(args) => attach::main(&args),
+        Command::Uplink(args) => uplink::main(&args),
         // The caller has looked for it already; this is for options in front of the word.
         Command::Net { args } => net::main(&args),
         Command::Slirp4netns { args } => crate::slirp4netns::run::main("slipway slirp4netns", &args),
@@ -133,9 +135,9 @@ fn drop_privileges(profile: Profile) -> Result<(), String> {
 }
 
 /// How much is told on stderr.
-fn log_level(args: &NetworkArgs) -> LevelFilter {
-    match args.verbose {
-        _ if args.quiet => LevelFilter::Error,
+fn log_level(quiet: bool, verbose: u8) -> LevelFilter {
+    match verbose {
+        _ if quiet => LevelFilter::Error,
         0 => LevelFilter::Warn,
         1 => LevelFilter::Info,
         _ => LevelFilter::Debug,

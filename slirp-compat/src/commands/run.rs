@@ -52,7 +52,7 @@ pub fn main(args: &RunArgs) -> ExitCode {
 }
 
 fn start(args: &RunArgs) -> Result<Outcome, Failure> {
-    logging::init(log_level(&args.network));
+    logging::init(log_level(args.network.quiet, args.network.verbose));
     let network = network(&args.network).map_err(|error| error.to_string())?;
     // Caught before there is a child: no signal falls between.
     let asked = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGCHLD];
@@ -91,7 +91,7 @@ fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
             Ok(End::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP))) => running.signal(signal),
             // SIGINT and SIGQUIT come from the terminal, which has sent them to the command as well. SIGCHLD is caught only
             // so that it is not ignored; the command's end is told by its pidfd.
-            Ok(End::Signal(_)) => {}
+            Ok(End::Signal(_) | End::Asked) => {}
             Ok(End::Target | End::ExitFd) => break,
             // The command may delete its interface; it runs on without network.
             Ok(End::Link(reason)) => complain(&format!("the interface is gone: {}", words(&reason))),

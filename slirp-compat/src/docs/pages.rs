@@ -8,7 +8,7 @@ use Block::{Code, Term, Text};
 /// All pages.
 #[must_use]
 pub fn all() -> Vec<Page> {
-    vec![slipway(), run(), attach(), slirp4netns()]
+    vec![slipway(), run(), attach(), uplink(), slirp4netns()]
 }
 
 fn sub_command(name: &str) -> Option<clap::Command> {
@@ -26,6 +26,7 @@ fn slipway() -> Page {
         synopsis: vec![
             "run [OPTION]... [--] [CMD [ARG]...]".into(),
             "attach [OPTION]... PID|PATH".into(),
+            "uplink [OPTION]...".into(),
             "slirp4netns [ARG]...".into(),
             "version".into(),
         ],
@@ -37,6 +38,10 @@ fn slipway() -> Page {
             ),
             Term("slipway run", "starts a command in a namespace of its own; see slipway-run(1)."),
             Term("slipway attach", "gives an existing namespace a network; see slipway-attach(1)."),
+            Term(
+                "slipway uplink",
+                "is the way out for networks of rootless containers; see slipway-uplink(1).",
+            ),
             Term(
                 "slipway slirp4netns",
                 "is what the program does when it is called slirp4netns; see slirp4netns(1).",
@@ -60,6 +65,7 @@ fn slipway() -> Page {
         see_also: &[
             "slipway-run(1)",
             "slipway-attach(1)",
+            "slipway-uplink(1)",
             "slirp4netns(1)",
             "network_namespaces(7)",
             "user_namespaces(7)",
@@ -182,6 +188,52 @@ fn attach() -> Page {
             ),
         ],
         see_also: &["slipway(1)", "slipway-run(1)", "nsenter(1)", "ip-netns(8)"],
+    }
+}
+
+fn uplink() -> Page {
+    Page {
+        name: "slipway-uplink",
+        section: 1,
+        command: "slipway uplink",
+        about: "carry the networks of containers that live in another network namespace",
+        synopsis: vec!["[OPTION]...".into()],
+        description: &[
+            Text(
+                "Runs in the host's network namespace, once for a user, and is the way out for networks of containers in another one: the                  network plugin slipway of netavark hands it a TAP of each network's bridge. It is the gateway of these networks, answers the                  names of containers, and listens on the ports that they publish, for which clients keep their addresses. Each network has a                  process of its own, shut in.",
+            ),
+            Text(
+                "It stays in the foreground. As a rule the user's systemd starts it when the first container needs it: systemctl --user \
+                 enable --now slipway-uplink.socket. The protocol and the set-up of Podman are in docs/uplink.md.",
+            ),
+            Text(
+                "Under the name rootlessport the program is the port helper of Podman: it hands ports of containers that the uplink knows                  to it, and for others becomes the rootlessport of the directories where container engines look for their helpers, or                  that of SLIPWAY_ROOTLESSPORT.",
+            ),
+        ],
+        options: sub_command("uplink").map(|command| options_of_command(&command)).unwrap_or_default(),
+        sections: &[
+            (
+                "SIGNALS",
+                &[Term(
+                    "SIGTERM, SIGINT, SIGHUP",
+                    "end it and all networks. Running containers have no way out until they are started again.",
+                )],
+            ),
+            (
+                "ENVIRONMENT",
+                &[
+                    Term(
+                        "SLIPWAY_UPLINK",
+                        "the path of the socket, for the uplink and for those who ask it.",
+                    ),
+                    Term("XDG_RUNTIME_DIR", "has the socket otherwise, at slipway/uplink.sock."),
+                    Term("SLIPWAY_BUSY_POLL", "see slipway-run(1)."),
+                ],
+            ),
+            ("EXIT STATUS", &[Term("0", "a signal ended it; --show;"), Term("1", "anything else.")]),
+            ("EXAMPLES", &[Code("slipway uplink &\nslipway uplink --show")]),
+        ],
+        see_also: &["slipway(1)", "netavark(8)", "podman-network(1)", "containers.conf(5)"],
     }
 }
 

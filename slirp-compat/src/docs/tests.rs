@@ -29,7 +29,10 @@ fn page(name: &str) -> String {
 #[test]
 fn every_command_has_a_page() {
     let names: Vec<_> = pages().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["slipway.1", "slipway-run.1", "slipway-attach.1", "slirp4netns.1"]);
+    assert_eq!(
+        names,
+        ["slipway.1", "slipway-run.1", "slipway-attach.1", "slipway-uplink.1", "slirp4netns.1"]
+    );
 }
 
 #[test]
@@ -38,7 +41,9 @@ fn every_option_is_on_its_page() {
         let name = format!("\\-\\-{}", flag.long.replace('-', "\\-"));
         assert!(page("slirp4netns.1").contains(&name), "{}", flag.long);
     }
-    for (command, file) in [("run", "slipway-run.1"), ("attach", "slipway-attach.1")] {
+    for (command, file) in
+        [("run", "slipway-run.1"), ("attach", "slipway-attach.1"), ("uplink", "slipway-uplink.1")]
+    {
         let command = crate::cli::command().find_subcommand(command).unwrap().clone();
         let text = page(file);
         for long in command.get_opts().filter_map(|option| option.get_long()) {

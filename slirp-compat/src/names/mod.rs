@@ -10,27 +10,35 @@
 //! told. A query over TCP is treated the same way, only that servers are asked over TCP. What the resolver costs before
 //! the first query is nothing: its key is drawn and its buffer made then.
 //!
+//! Names that are known here ([`Local`]) are answered without any of that.
+//!
 //! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one
 //! there, or none, and then there is nothing to receive.
 
+mod local;
 mod servers;
 mod streams;
 
+pub(crate) use local::Local;
+
 use crate::words::words;
+use local::Found;
 use servers::Servers;
 use slipway_dns::answer::Transport;
 use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question, Received};
+use slipway_dns::message::Query as DnsQuery;
+use slipway_dns::server::conversation::Verdict;
 use slipway_dns::server::exchange::{Exchange, LONGEST};
 use slipway_host::driver::{Driver, Interest};
 use slipway_host::random;
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::within::dns::{Asker, Query};
 use slipway_netstack::{FlowId, Instant};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
-use streams::Streams;
+use streams::{Peer, Streams};
 
 /// Queries under way. Each has a descriptor, or a few.
 pub(crate) const MAX_PENDING: u16 = 128;
@@ -40,10 +48,18 @@ const ROUNDS: usize = 8;
 /// The resolver behind the DNS address.
 #[derive(Debug)]
 pub(crate) struct Names {
-    servers: Servers,
+    sources: Sources,
     /// From the first query on.
     at_work: Option<Box<AtWork>>,
     tokens: Range<u32>,
+}
+
+/// Where answers come from.
+#[derive(Debug, Default)]
+struct Sources {
+    /// In the first place, if there is anything.
+    local: Option<Local>,
+    servers: Servers,
 }
 
 #[derive(Debug)]
@@ -67,18 +83,23 @@ enum Client {
 impl Names {
     /// One without servers.
     pub(crate) fn new(tokens: Range<u32>) -> Self {
-        Self { servers: Servers::default(), at_work: None, tokens }
+        Self { sources: Sources::default(), at_work: None, tokens }
     }
 
     /// The nameservers to ask, most preferred first. What was learned from others is forgotten.
     pub(crate) fn set_servers(&mut self, servers: &[ZonedAddr]) {
-        self.servers = Servers::new(servers);
-        for (server, error) in self.servers.out_of_reach() {
+        self.sources.servers = Servers::new(servers);
+        for (server, error) in self.sources.servers.out_of_reach() {
             log::warn!("nameserver {server} is not used for now: {}", words(&error));
         }
         if let Some(at_work) = &mut self.at_work {
             at_work.forwarder.forget();
         }
+    }
+
+    /// The names that are known here, from now on.
+    pub(crate) fn set_local(&mut self, local: Local) {
+        self.sources.local = Some(local);
     }
 
     pub(crate) fn owns(&self, token: u32) -> bool {
@@ -87,45 +108,42 @@ impl Names {
 
     /// Takes the queries of the last round.
     pub(crate) fn serve(&mut self, now: Instant, driver: &mut Driver) {
+        let mut out = Vec::new();
         while let Some(Query { asker, message }) = driver.dns_query() {
-            let Some((at_work, servers)) = self.at_work() else { return };
-            let question = Question {
-                client: Client::Datagram(asker),
-                source: asker.guest.ip(),
-                transport: Transport::Udp,
-                message: &message,
-                servers: servers.known(),
+            let source = asker.guest.ip();
+            let servers = match self.sources.find(source, Transport::Udp, &message, &mut out) {
+                Found::Answer => {
+                    driver.engine().dns_answer(&asker, &out);
+                    continue;
+                }
+                Found::Nothing => continue,
+                Found::Host => self.sources.servers.known(),
+                Found::Servers(listed) => listed,
             };
+            let Some(at_work) = at_work(&mut self.at_work, self.tokens.start) else { return };
+            let client = Client::Datagram(asker);
+            let question = Question { client, source, transport: Transport::Udp, message: &message, servers };
             at_work.forwarder.ask(since_start(now), question);
-            at_work.act(now, servers, driver);
+            at_work.act(now, &self.sources, driver);
         }
         while let Some((flow, stream)) = driver.dns_stream() {
-            let Some((at_work, _)) = self.at_work() else { return };
-            at_work.streams.accept(flow, stream, since_start(now));
+            let Some(guest) = driver.guest_of(flow) else { continue };
+            let Some(at_work) = at_work(&mut self.at_work, self.tokens.start) else { return };
+            at_work.streams.accept(Peer { flow, source: guest.ip() }, stream, since_start(now));
         }
         if let Some(at_work) = &mut self.at_work {
             let AtWork { streams, forwarder, .. } = &mut **at_work;
             let since = since_start(now);
-            streams.serve(since, |flow, message| ask(forwarder, flow, message, &self.servers, since));
-            at_work.act(now, &self.servers, driver);
+            streams
+                .serve(since, |peer, message, out| ask(forwarder, peer, message, out, &self.sources, since));
+            at_work.act(now, &self.sources, driver);
         }
-    }
-
-    /// The resolver at work, and its servers.
-    fn at_work(&mut self) -> Option<(&mut AtWork, &Servers)> {
-        if self.at_work.is_none() {
-            match AtWork::new(self.tokens.start) {
-                Ok(at_work) => self.at_work = Some(Box::new(at_work)),
-                Err(error) => log::warn!("no names are resolved: {error}"),
-            }
-        }
-        Some((self.at_work.as_mut()?, &self.servers))
     }
 
     /// The socket behind a token is ready.
     pub(crate) fn on_ready(&mut self, token: u32, now: Instant, driver: &mut Driver) {
         if let Some(at_work) = &mut self.at_work {
-            at_work.on_ready(token, now, &self.servers, driver);
+            at_work.on_ready(token, now, &self.sources, driver);
         }
     }
 
@@ -138,19 +156,58 @@ impl Names {
     pub(crate) fn on_deadline(&mut self, now: Instant, driver: &mut Driver) {
         if let Some(at_work) = &mut self.at_work {
             at_work.forwarder.timeout(since_start(now));
-            at_work.act(now, &self.servers, driver);
+            at_work.act(now, &self.sources, driver);
             at_work.streams.on_deadline(since_start(now));
         }
     }
 }
 
-/// A query came over the stream of a flow.
-fn ask(forwarder: &mut Forwarder<Client>, flow: FlowId, message: &[u8], servers: &Servers, now: Duration) {
-    // There is one guest only.
-    let source = Ipv4Addr::UNSPECIFIED.into();
+/// The resolver at work.
+fn at_work(at_work: &mut Option<Box<AtWork>>, first_token: u32) -> Option<&mut AtWork> {
+    if at_work.is_none() {
+        match AtWork::new(first_token) {
+            Ok(fresh) => *at_work = Some(Box::new(fresh)),
+            Err(error) => log::warn!("no names are resolved: {error}"),
+        }
+    }
+    at_work.as_deref_mut()
+}
+
+/// A query came over a stream.
+fn ask(
+    forwarder: &mut Forwarder<Client>,
+    Peer { flow, source }: Peer,
+    message: &[u8],
+    out: &mut Vec<u8>,
+    sources: &Sources,
+    now: Duration,
+) -> Verdict {
+    let servers = match sources.find(source, Transport::Tcp, message, out) {
+        Found::Answer => return Verdict::Answered,
+        Found::Nothing => return Verdict::Close,
+        Found::Host => sources.servers.known(),
+        Found::Servers(listed) => listed,
+    };
     let client = Client::Stream(flow);
-    forwarder
-        .ask(now, Question { client, source, transport: Transport::Tcp, message, servers: servers.known() });
+    forwarder.ask(now, Question { client, source, transport: Transport::Tcp, message, servers });
+    Verdict::Later
+}
+
+impl Sources {
+    fn find<'a>(
+        &'a self,
+        source: IpAddr,
+        transport: Transport,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Found<'a> {
+        match &self.local {
+            Some(local) => local.find(source, transport, message, out),
+            // What is no query is found out by the forwarder, but on a stream it ends the conversation.
+            None if transport == Transport::Tcp && DnsQuery::parse(message).is_err() => Found::Nothing,
+            None => Found::Host,
+        }
+    }
 }
 
 impl AtWork {
@@ -166,7 +223,7 @@ impl AtWork {
         })
     }
 
-    fn on_ready(&mut self, token: u32, now: Instant, servers: &Servers, driver: &mut Driver) {
+    fn on_ready(&mut self, token: u32, now: Instant, sources: &Sources, driver: &mut Driver) {
         let place = usize::try_from(token - self.first_token).unwrap_or(usize::MAX);
         let Some(Some(exchange)) = self.exchanges.get_mut(place) else { return };
         let (attempt, server, writing) = (exchange.attempt, exchange.server, exchange.wants_write());
@@ -183,7 +240,7 @@ impl AtWork {
                     break;
                 }
                 Err(error) => {
-                    log::debug!("nameserver {}: {error}", servers.name(server));
+                    log::debug!("nameserver {}: {error}", sources.servers.name(server));
                     self.forwarder.failed(now_since, attempt);
                     break;
                 }
@@ -193,21 +250,21 @@ impl AtWork {
             && !exchange.wants_write()
             && let Err(error) = driver.modify(exchange.as_fd(), Interest::READ, token)
         {
-            log::debug!("nameserver {}: {error}", servers.name(server));
+            log::debug!("nameserver {}: {error}", sources.servers.name(server));
             self.forwarder.failed(now_since, attempt);
         }
-        self.act(now, servers, driver);
+        self.act(now, sources, driver);
     }
 
     /// Does what the forwarder wants done.
-    fn act(&mut self, now: Instant, servers: &Servers, driver: &mut Driver) {
+    fn act(&mut self, now: Instant, sources: &Sources, driver: &mut Driver) {
         while let Some(action) = self.forwarder.action() {
             match action {
                 Action::SendUdp { attempt, server, message } => {
-                    self.open((attempt, server), Transport::Udp, &message, now, servers, driver);
+                    self.open((attempt, server), Transport::Udp, &message, now, sources, driver);
                 }
                 Action::SendTcp { attempt, server, message } => {
-                    self.open((attempt, server), Transport::Tcp, &message, now, servers, driver);
+                    self.open((attempt, server), Transport::Tcp, &message, now, sources, driver);
                 }
                 Action::Close { attempt } => {
                     let mut places = self.exchanges.iter_mut();
@@ -221,18 +278,19 @@ impl AtWork {
                 }
                 Action::GiveUp { client: Client::Datagram(_) } => {}
                 Action::Reply { client: Client::Stream(flow), message } => {
-                    self.answer(flow, Some(&message), now, servers);
+                    self.answer(flow, Some(&message), now, sources);
                 }
-                Action::GiveUp { client: Client::Stream(flow) } => self.answer(flow, None, now, servers),
+                Action::GiveUp { client: Client::Stream(flow) } => self.answer(flow, None, now, sources),
             }
         }
     }
 
     /// What a query over a stream has led to. Another one, which it held up, may follow.
-    fn answer(&mut self, flow: FlowId, reply: Option<&[u8]>, now: Instant, servers: &Servers) {
+    fn answer(&mut self, flow: FlowId, reply: Option<&[u8]>, now: Instant, sources: &Sources) {
         let Self { streams, forwarder, .. } = self;
         let now = since_start(now);
-        streams.answer(flow, reply, now, |flow, message| ask(forwarder, flow, message, servers, now));
+        streams
+            .answer(flow, reply, now, |peer, message, out| ask(forwarder, peer, message, out, sources, now));
     }
 
     fn open(
@@ -241,11 +299,11 @@ impl AtWork {
         transport: Transport,
         message: &[u8],
         now: Instant,
-        servers: &Servers,
+        sources: &Sources,
         driver: &mut Driver,
     ) {
         let from = driver.peek_engine().config().outbound.toward(server.ip());
-        let opened = servers.find(server).and_then(|at| {
+        let opened = sources.servers.find(server).and_then(|at| {
             let mut exchange = Exchange::open((attempt, at), transport, from, message)?;
             exchange.server = server;
             let place = self.exchanges.iter().position(Option::is_none).unwrap_or(self.exchanges.len());
@@ -259,7 +317,7 @@ impl AtWork {
             Ok(())
         });
         if let Err(error) = opened {
-            log::debug!("nameserver {}: {error}", servers.name(server));
+            log::debug!("nameserver {}: {error}", sources.servers.name(server));
             self.forwarder.failed(since_start(now), attempt);
         }
     }

@@ -84,7 +84,7 @@ fn finish(result: Result<End, Failure>) -> ExitCode {
             ExitCode::SUCCESS
         }
         // Nothing else is watched, or ends the loop; it would be an ordinary end.
-        Ok(End::Target | End::Link(_)) => ExitCode::SUCCESS,
+        Ok(End::Target | End::Link(_) | End::Asked) => ExitCode::SUCCESS,
         // As a shell tells the death by a signal.
         Ok(End::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)),
         Err(Failure::Child(line, status)) => {

@@ -36,6 +36,8 @@ pub enum Order {
         network: Network,
         /// The container.
         container: Container,
+        /// Whether another such order follows: names are looked at with the last.
+        more: bool,
     },
     /// A container has left a network.
     Remove {
@@ -142,6 +144,7 @@ mod tests {
         let put = Order::Put {
             network: network("n", "fd00:1::/64", "fd00:1::1", true),
             container: container("c", &["fd00:1::2"]),
+            more: false,
         };
         let orders = [put, Order::Withdraw { ids: vec![1, 2] }, Order::Status];
         std::thread::scope(|scope| {

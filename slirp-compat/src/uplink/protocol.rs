@@ -75,8 +75,7 @@ pub fn read_reply(bytes: &[u8]) -> Result<Value, Refusal> {
     let mut reply: Value = serde_json::from_slice(bytes)
         .map_err(|error| Refusal::new(format!("the uplink's reply is not JSON: {error}")))?;
     if let Some(text) = reply.get("error").and_then(Value::as_str) {
-        let errno =
-            reply.get("errno").and_then(Value::as_i64).and_then(|number| i32::try_from(number).ok());
+        let errno = reply.get("errno").and_then(Value::as_i64).and_then(|number| i32::try_from(number).ok());
         return Err(Refusal { text: text.to_owned(), errno });
     }
     reply
@@ -362,9 +361,19 @@ impl TryFrom<WireContainer> for Container {
             id: text("container id", wire.id)?,
             name,
             names,
-            v4: addresses.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }).collect(),
-            v6: addresses.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }).collect(),
-            servers: wire.dns_servers.map(|servers| list("dns_servers", servers)).transpose()?.filter(|s| !s.is_empty()),
+            v4: addresses
+                .iter()
+                .filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None })
+                .collect(),
+            v6: addresses
+                .iter()
+                .filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None })
+                .collect(),
+            servers: wire
+                .dns_servers
+                .map(|servers| list("dns_servers", servers))
+                .transpose()?
+                .filter(|s| !s.is_empty()),
         })
     }
 }
@@ -504,7 +513,10 @@ impl Port {
 fn text(what: &str, text: String) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_graphic();
     if text.is_empty() || text.len() > MAX_TEXT || !text.bytes().all(plain) {
-        return Err(format!("{:?} is no {what}: expected 1 to {MAX_TEXT} printable ASCII characters", shown(&text)));
+        return Err(format!(
+            "{:?} is no {what}: expected 1 to {MAX_TEXT} printable ASCII characters",
+            shown(&text)
+        ));
     }
     Ok(text)
 }
@@ -532,7 +544,8 @@ pub fn dry_run(message: &[u8]) -> String {
             text
         }
         Ok(Request::Publish { mappings, .. }) => {
-            let (v4, v6) = (Some(Ipv4Addr::new(10, 89, 0, 2)), Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)));
+            let (v4, v6) =
+                (Some(Ipv4Addr::new(10, 89, 0, 2)), Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)));
             let rules = mappings.iter().flatten().map(|port| port.rules(v4, v6));
             let rules: Result<Vec<_>, _> = rules.collect();
             rules.map_or_else(|refusal| refusal.to_json(), |rules| format!("{rules:?}"))

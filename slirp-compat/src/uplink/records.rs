@@ -29,14 +29,22 @@ struct Member {
 }
 
 impl Records {
-    /// `container` is on `network` from now on, or is so in another way. Tells whether the network is another than before.
-    pub fn join(&mut self, network: Network, container: Container) -> bool {
+    /// There is a network like this. Tells whether it was another before.
+    pub fn open(&mut self, network: Network) -> bool {
         let entry = self
             .networks
             .entry(network.id.clone())
             .or_insert_with(|| Entry { network: network.clone(), members: BTreeMap::new() });
         let changed = entry.network != network;
         entry.network = network;
+        changed
+    }
+
+    /// `container` is on `network` from now on, or is so in another way. Tells whether the network was another before.
+    pub fn join(&mut self, network: Network, container: Container) -> bool {
+        let id = network.id.clone();
+        let changed = self.open(network);
+        let Some(entry) = self.networks.get_mut(&id) else { return changed };
         // Who is there already keeps the place.
         let since = entry.members.get(&container.id).map_or(self.joins, |member| member.since);
         self.joins += 1;
@@ -85,9 +93,10 @@ impl Records {
     pub fn target(&self, container: &str, ipv6: bool) -> Option<(&str, IpAddr)> {
         let places = self.networks.iter().filter_map(|(id, entry)| {
             let member = entry.members.get(container)?;
-            let address = member.container.addresses().find(|address| {
-                address.is_ipv6() == ipv6 && entry.network.contains(*address)
-            })?;
+            let address = member
+                .container
+                .addresses()
+                .find(|address| address.is_ipv6() == ipv6 && entry.network.contains(*address))?;
             Some(((entry.network.internal, member.since), (id.as_str(), address)))
         });
         places.min_by_key(|(rank, _)| *rank).map(|(_, place)| place)
@@ -108,7 +117,7 @@ impl Entry {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
@@ -131,7 +140,8 @@ pub(super) mod tests {
     #[test]
     fn the_network_joined_first_is_where_ports_lead() {
         let mut records = Records::default();
-        let (a, b) = (network("a", "10.1.0.0/24", "10.1.0.1", false), network("b", "10.2.0.0/24", "10.2.0.1", false));
+        let (a, b) =
+            (network("a", "10.1.0.0/24", "10.1.0.1", false), network("b", "10.2.0.0/24", "10.2.0.1", false));
         let inner = network("0", "10.0.0.0/24", "10.0.0.1", true);
         assert!(!records.join(inner, container("web", &["10.0.0.2"])));
         assert_eq!(target(&records, "web").unwrap(), "0 10.0.0.2", "there is no other");
@@ -157,7 +167,9 @@ pub(super) mod tests {
         let before = network("a", "10.1.0.0/24", "10.1.0.1", false);
         assert!(!records.join(before.clone(), container("x", &["10.1.0.2"])));
         assert!(!records.join(before, container("y", &["10.1.0.3"])));
-        assert!(records.join(network("a", "10.1.0.0/24", "10.1.0.254", false), container("y", &["10.1.0.3"])));
+        assert!(
+            records.join(network("a", "10.1.0.0/24", "10.1.0.254", false), container("y", &["10.1.0.3"]))
+        );
         let entry = records.network("a").unwrap();
         assert!(entry.has("10.1.0.3".parse().unwrap()) && !entry.has("10.1.0.4".parse().unwrap()));
     }

@@ -1,0 +1,148 @@
+//! Ports of a container that are published, and what they hang on.
+//!
+//! A container has one publication. It is *awake* while its rules are in force, in the workers of the networks where they
+//! lead, and *asleep* while the container has no address to lead to. One with an exit descriptor lives until that is closed,
+//! whatever networks the container leaves and joins; one without ends with the container's last network.
+
+use super::protocol::{Port, Refusal};
+use super::records::Records;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use slipway_portfwd::Rule;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+/// The published ports of one container.
+#[derive(Debug)]
+pub struct Publication {
+    /// As they were asked for.
+    pub mappings: Vec<Vec<Port>>,
+    /// The ids that the client was told, one for each mapping.
+    pub ids: Vec<u64>,
+    /// It ends when this is closed on the other side.
+    pub exit: Option<OwnedFd>,
+    /// Where the container engine tells of new addresses.
+    pub door: Option<UnixListener>,
+    /// The rules in force; none while it is asleep.
+    pub live: Vec<Live>,
+}
+
+/// A rule and where it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The network whose worker listens.
+    pub network: String,
+    /// The rule.
+    pub rule: Rule,
+    /// The place of its mapping.
+    pub mapping: usize,
+}
+
+/// A rule in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// What was planned.
+    pub planned: Planned,
+    /// Its id in the worker; 0: this host has no IPv6, so this half of a rule is not needed.
+    pub id: u64,
+}
+
+/// The rules that publish these ports of a container as things are.
+///
+/// # Errors
+/// When there is no address for one of them.
+pub fn plan(records: &Records, container: &str, mappings: &[Vec<Port>]) -> Result<Vec<Planned>, Refusal> {
+    let v4 = records.target(container, false);
+    let v6 = records.target(container, true);
+    let mut planned = Vec::new();
+    for (mapping, ports) in mappings.iter().enumerate() {
+        for port in ports {
+            let rules = port.rules(
+                v4.and_then(|(_, ip)| if let core::net::IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+                v6.and_then(|(_, ip)| if let core::net::IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+            )?;
+            for rule in rules {
+                let to = if rule.target().is_some_and(|target| target.is_ipv6()) { v6 } else { v4 };
+                let Some((network, _)) = to else { continue };
+                planned.push(Planned { network: network.to_owned(), rule, mapping });
+            }
+        }
+    }
+    Ok(planned)
+}
+
+impl Publication {
+    /// Whether what is in force is just this.
+    #[must_use]
+    pub fn is(&self, planned: &[Planned]) -> bool {
+        self.live.iter().map(|live| &live.planned).eq(planned)
+    }
+
+    /// Whether its exit descriptor was closed on the other side.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let Some(exit) = &self.exit else { return false };
+        let mut fds = [PollFd::new(exit.as_fd(), PollFlags::empty())];
+        let ended = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+        poll(&mut fds, PollTimeout::ZERO).is_ok()
+            && fds[0].revents().is_some_and(|events| events.intersects(ended))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::Request;
+    use super::super::records::tests::{container, network};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn mappings(ports: &Value) -> Vec<Vec<Port>> {
+        let request = json!({ "execute": "publish", "arguments": { "container_id": "web", "ports": ports } });
+        match Request::parse(request.to_string().as_bytes()).unwrap() {
+            Request::Publish { mappings, .. } => mappings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn planned(records: &Records, ports: &Value) -> Result<Vec<String>, String> {
+        let planned = plan(records, "web", &mappings(ports)).map_err(|refusal| refusal.text)?;
+        Ok(planned.iter().map(|p| format!("{} {} {}", p.mapping, p.network, p.rule)).collect())
+    }
+
+    #[test]
+    fn each_family_leads_to_the_first_network_that_has_it() {
+        let mut records = Records::default();
+        records.join(network("a", "10.1.0.0/24", "10.1.0.1", false), container("web", &["10.1.0.2"]));
+        records.join(network("b", "fd00:2::/64", "fd00:2::1", false), container("web", &["fd00:2::2"]));
+        let all = json!([
+            { "host_port": 8080, "container_port": 80, "protocol": "tcp", "range": 1 },
+            { "host_ip": "127.0.0.1", "host_port": 5000, "container_port": 50, "protocol": "udp", "range": 3 },
+            { "host_ip": "::1", "host_port": 53, "container_port": 53, "protocol": "tcp,udp" },
+        ]);
+        assert_eq!(
+            planned(&records, &all).unwrap(),
+            [
+                "0 a 8080:10.1.0.2:80/tcp",
+                "0 b 8080:[fd00:2::2]:80/tcp",
+                "1 a 127.0.0.1:5000-5002:10.1.0.2:50-52/udp",
+                "2 b [::1]:53:[fd00:2::2]:53/tcp",
+                "2 b [::1]:53:[fd00:2::2]:53/udp",
+            ]
+        );
+        records.leave("b", "web");
+        let error = planned(&records, &all).unwrap_err();
+        assert!(error.contains("cannot forward ::1: the container has no IPv6 address"), "{error}");
+        records.leave("a", "web");
+        let error = planned(&records, &all).unwrap_err();
+        assert!(error.contains("no address on any network"), "{error}");
+    }
+
+    #[test]
+    fn a_closed_exit_descriptor_is_noticed() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let publication =
+            Publication { mappings: vec![], ids: vec![], exit: Some(read), door: None, live: vec![] };
+        assert!(!publication.has_ended());
+        drop(write);
+        assert!(publication.has_ended() && publication.is(&[]));
+    }
+}

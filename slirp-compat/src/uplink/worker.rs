@@ -1,0 +1,294 @@
+//! The process that serves one network: an engine on the network's TAP, the published ports of its containers, its names.
+//!
+//! ```text
+//!   supervisor ── socket pair, our standard input ──▶ first order: network, TAP ─▶ engine, event loop ─▶ sandbox ─▶ reply
+//!                                                  ▶ further orders, between two rounds of the loop ─▶ reply, reply, ..
+//! ```
+//! It is `slipway` again, executed afresh, so it shares neither memory nor its address-space layout with the supervisor or
+//! other networks' workers: what a hostile container could make of a bug ends here. The stages of the sandbox are those of
+//! the other commands: mounts (in a user namespace of its own where one is needed), capabilities, system calls.
+//!
+//! It ends when the supervisor is gone, and with status [`LINK_LOST`] when the TAP is.
+
+use super::orders::{self, Order};
+use super::protocol::{Network, Refusal};
+use super::records::Records;
+use crate::logging;
+use crate::names::Local;
+use crate::serve::{End, Session, max_flows};
+use crate::words::words;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use slipway_host::device::{Link, Tap};
+use slipway_host::driver::Driver;
+use slipway_host::random;
+use slipway_host::sandbox::{self, seccomp};
+use slipway_host::sys::fdpass::take_inherited;
+use slipway_netstack::Engine;
+use slipway_netstack::addr::MacAddr;
+use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::device::Capabilities;
+use slipway_portfwd::{AddError, Rule, RuleId};
+use std::ffi::OsString;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitCode;
+
+/// What the program is called when it is a worker.
+pub const NAME: &str = "slipway-uplink-worker";
+/// The exit status when the TAP is gone.
+pub const LINK_LOST: u8 = 3;
+/// The environment variable with the level of log lines.
+pub const LEVEL: &str = "SLIPWAY_UPLINK_LOG";
+
+/// One network being served.
+struct Worker {
+    id: String,
+    session: Session,
+    records: Records,
+}
+
+/// Runs a worker. Its one argument, the network's name, is for those who list processes.
+#[must_use]
+pub fn main(_args: &[OsString]) -> ExitCode {
+    let level = std::env::var(LEVEL).ok().and_then(|text| text.parse().ok());
+    logging::init(level.unwrap_or(log::LevelFilter::Warn));
+    let served = take_inherited(0).map_err(|error| words(&error)).and_then(|control| serve(&control));
+    match served {
+        Ok(status) => ExitCode::from(status),
+        Err(line) => {
+            log::error!("uplink worker: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(control: &OwnedFd) -> Result<u8, String> {
+    let spoken = |error: io::Error| format!("cannot speak with the uplink: {}", words(&error));
+    let Some((Order::Start { network, host_loopback }, Some(tap))) =
+        orders::next(control.as_fd()).map_err(spoken)?
+    else {
+        return Err("it is started by `slipway uplink`, and by nobody else".to_owned());
+    };
+    let worker = start(network, host_loopback, tap, control);
+    let mut worker = match worker {
+        Ok(worker) => worker,
+        Err(refusal) => {
+            orders::reply(control.as_fd(), &Err(refusal)).map_err(spoken)?;
+            return Ok(1);
+        }
+    };
+    orders::reply(control.as_fd(), &Ok(json!({}))).map_err(spoken)?;
+    loop {
+        match worker.session.run().map_err(|error| format!("the network has ended: {}", words(&error)))? {
+            End::Asked => match orders::next(control.as_fd()).map_err(spoken)? {
+                None => return Ok(0),
+                Some((order, _)) => {
+                    let result = worker.obey(order);
+                    orders::reply(control.as_fd(), &result).map_err(spoken)?;
+                }
+            },
+            End::Link(reason) => {
+                log::info!("the network's TAP is gone: {}", words(&reason));
+                return Ok(LINK_LOST);
+            }
+            End::ExitFd | End::Signal(_) | End::Target => return Ok(0),
+        }
+    }
+}
+
+/// Everything that comes before the first frame.
+fn start(network: Network, host_loopback: bool, tap: OwnedFd, control: &OwnedFd) -> Result<Worker, Refusal> {
+    let doing = |doing: &'static str| move |error: io::Error| Refusal::system(doing, &error);
+    let link = Link::from(Tap::from_owned_fd(tap).map_err(doing("use the descriptor as a TAP"))?);
+    let keys = random::keys().map_err(doing("draw random keys"))?;
+    let config = configuration(&network, host_loopback, link.capabilities(), keys, max_flows());
+    let driver = Driver::new(Engine::new(config), link).map_err(doing("set up the event loop"))?;
+    let mut session = Session::new(driver);
+    session.catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(doing("catch signals"))?;
+    let listened = control.try_clone().and_then(|control| session.attend(control));
+    listened.map_err(doing("listen to the uplink"))?;
+    // Without user namespaces the other stages have to do, as for every other command.
+    if let Err(error) = sandbox::enter_own() {
+        log::info!("the network's process keeps sight of the host's files: {error}");
+    }
+    sandbox::caps::drop_all().map_err(|error| Refusal::new(error.to_string()))?;
+    if network.dns {
+        // The paths to resolv.conf are those of the sandbox from here on.
+        session.follow_host_nameservers().map_err(doing("follow the host's resolv.conf"))?;
+    }
+    seccomp::install(seccomp::Profile::Network, seccomp::Mode::Enforce)
+        .map_err(|error| Refusal::new(error.to_string()))?;
+    let mut worker = Worker { id: network.id.clone(), session, records: Records::default() };
+    worker.records.open(network);
+    worker.tell_names();
+    Ok(worker)
+}
+
+/// What the engine is told. Forwarded ports name their target, so it need not know a guest's address.
+fn configuration(
+    network: &Network,
+    host_loopback: bool,
+    device: Capabilities,
+    keys: Keys,
+    max_flows: u32,
+) -> Config {
+    let [a, b, c, d] = match network.v6 {
+        _ if network.v4.is_some() => network.v4.map_or([0; 4], |(_, gateway)| gateway.octets()),
+        Some((_, gateway)) => {
+            let [.., a, b, c, d] = gateway.octets();
+            [a, b, c, d]
+        }
+        None => [0, 0, 0, 1],
+    };
+    Config {
+        mac: MacAddr([0x52, 0x55, a, b, c, d]),
+        guest_mac: None,
+        mtu: Mtu::new(network.mtu).unwrap_or(Mtu::MIN),
+        device,
+        v4: network.v4.map(|(net, gateway)| Ipv4Config {
+            network: net,
+            gateway,
+            dns: network.dns.then_some(gateway),
+            guest: Ipv4Addr::UNSPECIFIED,
+            dhcp: None,
+            silent: None,
+        }),
+        v6: network.v6.map(|(net, gateway)| Ipv6Config {
+            network: net,
+            gateway,
+            dns: network.dns.then_some(gateway),
+            guest: None,
+            advertise: false,
+            dhcp: false,
+        }),
+        host_loopback,
+        internal: network.internal,
+        outbound: Outbound::default(),
+        dns_search: Vec::new(),
+        tcp: TcpConfig::default(),
+        udp: UdpConfig::default(),
+        keys,
+        max_flows,
+    }
+}
+
+impl Worker {
+    fn obey(&mut self, order: Order) -> Result<Value, Refusal> {
+        match order {
+            Order::Start { .. } => Err(Refusal::new("it serves a network already")),
+            Order::Put { network, container, more } => {
+                if network.id == self.id {
+                    // It may have been another container's before, or have come back with another MAC address.
+                    container.addresses().for_each(|address| self.session.forget_neighbour(address));
+                }
+                self.records.join(network, container);
+                if !more {
+                    self.tell_names();
+                }
+                Ok(json!({}))
+            }
+            Order::Remove { network, container } => {
+                let left = self.records.leave(&network, &container);
+                if network == self.id
+                    && let Some(left) = left
+                {
+                    left.addresses().for_each(|address| self.session.forget_guest(address));
+                }
+                self.tell_names();
+                Ok(json!({}))
+            }
+            Order::Publish { rules } => self.publish(&rules),
+            Order::Withdraw { ids } => {
+                for id in ids.into_iter().filter_map(NonZeroU64::new) {
+                    self.session.withdraw(RuleId::from(id));
+                }
+                Ok(json!({}))
+            }
+            Order::Status => Ok(self.status()),
+        }
+    }
+
+    /// The names that are known from now on.
+    fn tell_names(&mut self) {
+        if let Some(names) = Local::new(&self.records, &self.id) {
+            self.session.use_names(names);
+        }
+    }
+
+    /// All or none.
+    fn publish(&mut self, texts: &[String]) -> Result<Value, Refusal> {
+        let rules = texts.iter().map(|text| text.parse::<Rule>().map(|rule| (text, rule)));
+        let rules: Vec<_> =
+            rules.collect::<Result<_, _>>().map_err(|error| Refusal::new(error.to_string()))?;
+        let mut ids = Vec::with_capacity(rules.len());
+        for (_, rule) in rules {
+            match self.session.publish(rule) {
+                Ok(id) => ids.push(Some(id)),
+                Err(error) if half_missing(&rule, &error) => ids.push(None),
+                Err(error) => {
+                    ids.into_iter().flatten().for_each(|id| self.session.withdraw(id));
+                    return Err(Refusal { errno: error.raw_os_error(), text: error.to_string() });
+                }
+            }
+        }
+        let ids: Vec<_> = ids.into_iter().map(|id| id.map_or(0, RuleId::get)).collect();
+        Ok(json!({ "ids": ids }))
+    }
+
+    fn status(&self) -> Value {
+        let engine = self.session.driver().peek_engine();
+        let counters = engine.counters();
+        let rules = self.session.table().list().map(|info| {
+            json!({
+                "id": info.id.get(),
+                "accepted": info.counters.accepted,
+                "refused": info.counters.refused,
+            })
+        });
+        json!({
+            "flows": engine.flow_count(),
+            "frames_in": counters.frames_in,
+            "frames_out": counters.frames_out,
+            "bytes_in": counters.bytes_in,
+            "bytes_out": counters.bytes_out,
+            "rules": rules.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A port published everywhere is published where it can be: on a host without IPv6, not on that.
+fn half_missing(rule: &Rule, error: &AddError) -> bool {
+    rule.listen().is_none()
+        && rule.target().is_some_and(|target| matches!(target, IpAddr::V6(_)))
+        && error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::tests::network;
+    use super::*;
+
+    fn config(network: &Network) -> Config {
+        let keys = Keys { flow_hash: [1; 16], isn: [2; 16] };
+        configuration(network, false, Capabilities::default(), keys, 16)
+    }
+
+    #[test]
+    fn the_gateway_is_the_nameserver_and_its_mac_address_a_stations() {
+        for (subnet, gateway) in
+            [("10.89.0.0/24", "10.89.0.1"), ("fd00:1::/64", "fd00:1::1"), ("ff::/16", "ff::1")]
+        {
+            let config = config(&network("n", subnet, gateway, false));
+            assert!(config.mac.is_unicast() && !config.host_loopback && !config.internal);
+            assert_eq!(config.v4.and_then(|v4| v4.dns), config.v4.map(|v4| v4.gateway));
+            assert_eq!(config.v6.and_then(|v6| v6.dns), config.v6.map(|v6| v6.gateway));
+        }
+        let quiet = Network { dns: false, ..network("n", "10.89.0.0/24", "10.89.0.1", true) };
+        let config = config(&quiet);
+        assert!(config.internal && config.v4.unwrap().dns.is_none());
+    }
+}
