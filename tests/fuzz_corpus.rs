@@ -136,6 +136,14 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("zones", b"nameserver fe80::1%eth0\nnameserver fe80::1\nnameserver fe80::2%3\nnameserver 2001:db8::1%eth0\nnameserver fe80::1%\n".to_vec()),
             ("odd", b"nameserver 0.0.0.0\nnameserver ::\nnameserver ::ffff:192.0.2.9\nnameserver 192.0.2.1%eth0\ndomain c d\nsearch .\n".to_vec()),
         ]),
+        "uplink_request" => named(vec![
+            ("join", br#"{"execute":"join","arguments":{"network":{"id":"n","name":"net","mtu":1500,"dns_enabled":true,"internal":false,"subnets":[{"subnet":"10.89.0.0/24","gateway":"10.89.0.1"},{"subnet":"fd00:1::/64","gateway":"fd00:1::1"}],"dns_servers":["198.51.100.53"]},"container":{"id":"c","name":"web","names":["www"],"addresses":["10.89.0.2","fd00:1::2"]}}}"#.to_vec()),
+            ("join-short", br#"{"execute":"join","arguments":{"network":{"id":"n","name":"n","subnets":[{"subnet":"10.0.0.0/8","gateway":"10.0.0.1"}]},"container":{"id":"c","name":"c","addresses":[]}}}"#.to_vec()),
+            ("publish", br#"{"execute":"publish","arguments":{"container_id":"c","ports":[{"host_ip":"::1","host_port":8080,"container_port":80,"protocol":"tcp,udp","range":3}]}}"#.to_vec()),
+            ("leave", br#"{"execute":"leave","arguments":{"network_id":"n","container_id":"c"}}"#.to_vec()),
+            ("status", br#"{"execute":"status"}"#.to_vec()),
+            ("refused", br#"{"error":"no","errno":98}"#.to_vec()),
+        ]),
         "port_rule" => named(vec![
             ("one", b"8080:80".to_vec()),
             ("addressed", b"127.0.0.1:5353:53/udp".to_vec()),

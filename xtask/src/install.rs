@@ -33,12 +33,20 @@ macro_rules! unit {
 const DRIVERS: &str = "libexec/netavark";
 const DRIVER: (&str, &str) = ("slipway", "../../bin/netavark");
 
+/// The directory of Podman's port helper, which has nothing else: it is put before the directories of other helpers.
+const HELPERS: &str = "libexec/slipway";
+const HELPER: (&str, &str) = ("rootlessport", "../../bin/slipway");
+
 const UNITS: [(&str, &str); 4] = [
     unit!("netavark-dhcp-proxy.socket"),
     unit!("netavark-dhcp-proxy.service"),
     unit!("netavark-nftables-reload.service"),
     unit!("netavark-firewalld-reload.service"),
 ];
+
+/// The same for the user's own manager.
+const USER_UNITS: [(&str, &str); 2] =
+    [unit!("user/slipway-uplink.socket"), unit!("user/slipway-uplink.service")];
 
 /// Builds and installs below `prefix`.
 pub(crate) fn run(prefix: &Path) -> Done {
@@ -47,9 +55,11 @@ pub(crate) fn run(prefix: &Path) -> Done {
     for program in PROGRAMS {
         put(program, &bin)?;
     }
-    let drivers = prefix.join(DRIVERS);
-    directory(&drivers)?;
-    link(&drivers, DRIVER.0, DRIVER.1)?;
+    for (dir, (name, to)) in [(DRIVERS, DRIVER), (HELPERS, HELPER)] {
+        let dir = prefix.join(dir);
+        directory(&dir)?;
+        link(&dir, name, to)?;
+    }
     units(prefix, &bin)?;
     man_pages(&prefix.join("share/man"))?;
     for shell in Shell::ALL {
@@ -68,8 +78,15 @@ pub(crate) fn run(prefix: &Path) -> Done {
 /// Writes the units of systemd, which name the program by its place.
 fn units(prefix: &Path, bin: &Path) -> Done {
     let bin = std::path::absolute(bin).map_err(|error| said(bin, &error))?;
-    let units = UNITS.map(|(name, text)| (name.to_owned(), text.replace("@BIN@", &bin.to_string_lossy())));
-    files(&prefix.join("lib/systemd/system"), units.to_vec())
+    let filled = |units: &[(&str, &str)]| {
+        let unit = |(name, text): &(&str, &str)| {
+            let name = name.rsplit('/').next().unwrap_or(name);
+            (name.to_owned(), text.replace("@BIN@", &bin.to_string_lossy()))
+        };
+        units.iter().map(unit).collect::<Vec<_>>()
+    };
+    files(&prefix.join("lib/systemd/system"), filled(&UNITS))?;
+    files(&prefix.join("lib/systemd/user"), filled(&USER_UNITS))
 }
 
 /// Builds a program and puts it and its links into `bin`.

@@ -12,6 +12,7 @@
 //! | [`tcp_actions`] | one open connection, and both ends doing anything; the streams must stay intact |
 //! | [`reassembly`] | pieces of one datagram, cut and sent in any way |
 //! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
+//! | [`uplink_request`] | what a network plugin or a port helper asks of the uplink |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
@@ -52,7 +53,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
@@ -73,6 +74,7 @@ pub const TARGETS: [Target; 21] = [
     Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "tcp_actions", body: tcp_actions },
+    Target { name: "uplink_request", body: uplink_request },
     Target { name: "vnet", body: vnet },
 ];
 
@@ -245,6 +247,13 @@ pub fn reassembly(data: &[u8]) {
 pub fn slirp_json(data: &[u8]) {
     let reply = slipway_portfwd::api::slirp::dry_run(data);
     assert!(!reply.is_empty(), "every request has a reply");
+}
+
+/// A request to the uplink. What is understood means the same when it is told to a worker.
+pub fn uplink_request(data: &[u8]) {
+    use slirp_compat::uplink::protocol::{dry_run, read_reply};
+    let _ = dry_run(data);
+    let _ = read_reply(data);
 }
 
 /// The text of a forwarding rule. What is understood is printed so that it is understood again.
