@@ -1,5 +1,9 @@
 //! Queries over UDP, many in one system call, and their answers likewise.
 //!
+//! The kernel's way from a socket to its client costs several times what finding an answer does, and is gone once for each
+//! message. So the answers of a batch that go to one client (a resolver that serves many) and have one length leave as one
+//! message (UDP_SEGMENT), which the client's socket gets as the datagrams that they are.
+//!
 //! How many are asked for follows what came last: a lone query costs three system calls (wait, receive, send), and a full
 //! queue is emptied in batches of 64. A turn ends after a few batches, so that one busy network does not silence another.
 //!
@@ -8,7 +12,8 @@
 
 use nix::errno::Errno;
 use slipway_host::sys::message::Name;
-use slipway_host::sys::mmsg::{BATCH, Batch, send_each};
+use slipway_host::sys::mmsg::{BATCH, Batch, send_each, send_trains};
+use std::cmp::Reverse;
 use std::os::fd::BorrowedFd;
 
 /// The part of a query that lies close to those of others.
@@ -106,7 +111,10 @@ impl Udp {
         for ((datagram, to), reply) in datagrams.iter_mut().zip(to).zip(&self.replies) {
             *datagram = (to, reply.as_slice());
         }
-        send(fd, datagrams.get(..used).unwrap_or_default());
+        let datagrams = datagrams.get_mut(..used).unwrap_or_default();
+        // A client's answers of one length next to each other, as trains are made of. UDP promises no order.
+        datagrams.sort_unstable_by_key(|(to, reply)| (to.as_bytes(), Reverse(reply.len())));
+        send(fd, datagrams);
         for reply in &mut self.replies {
             if reply.capacity() > KEPT {
                 *reply = Vec::new();
@@ -115,13 +123,21 @@ impl Udp {
     }
 }
 
-/// Sends all of them. What the kernel has no room for is lost, as on any network; what it refuses is left out.
+/// Sends all of them, as trains while the kernel takes such. What it has no room for is lost, as on any network; what it refuses
+/// is left out.
 pub(super) fn send(fd: BorrowedFd<'_>, mut datagrams: &[(&Name, &[u8])]) {
+    let mut trains = true;
     while !datagrams.is_empty() {
-        let done = match send_each(fd, datagrams) {
+        let sent = if trains { send_trains(fd, datagrams) } else { send_each(fd, datagrams) };
+        let done = match sent {
             Ok(sent) => sent.max(1),
             Err(Errno::EINTR) => 0,
             Err(Errno::EAGAIN | Errno::ENOBUFS) => return,
+            // An older kernel, a device on the way that cannot, or a path too narrow for one of the datagrams.
+            Err(Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO | Errno::EOPNOTSUPP) if trains => {
+                trains = false;
+                0
+            }
             Err(error) => {
                 log::debug!("answering: {error}");
                 1

@@ -235,6 +235,63 @@ pub fn send_each(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usi
     Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
 }
 
+/// Like [`send_each`], but neighbours for one name that make a train, all of one length but for a shorter last one, leave as
+/// one message that the kernel splits where it must (UDP_SEGMENT, Linux 4.18). Returns how many datagrams it took.
+///
+/// # Errors
+/// The kernel's, about the first train or lone datagram. EINVAL, EMSGSIZE, EIO and EOPNOTSUPP may be about the train as
+/// such: without it the same datagrams may leave.
+pub fn send_trains(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usize, Errno> {
+    let datagrams = datagrams.get(..BATCH).unwrap_or(datagrams);
+    let mut parts = [IoSlice::new(&[]); BATCH];
+    for (part, (_, payload)) in parts.iter_mut().zip(datagrams) {
+        *part = IoSlice::new(payload);
+    }
+    // SAFETY: all-zero headers are valid: null pointers with lengths of zero.
+    let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
+    let mut controls = [Control::EMPTY; BATCH];
+    let mut trains = 0;
+    let mut left = (datagrams, parts.as_mut_slice());
+    for (header, control) in headers.iter_mut().zip(&mut controls) {
+        let (datagrams, parts) = left;
+        let Some((name, first)) = datagrams.first() else { break };
+        let count = train_len(datagrams);
+        if count > 1 {
+            let size = u16::try_from(first.len()).unwrap_or(u16::MAX);
+            control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        let (train, behind) = parts.split_at_mut(count);
+        header.msg_hdr = outgoing(name, control, train.as_mut_ptr().cast(), train.len());
+        left = (datagrams.get(count..).unwrap_or_default(), behind);
+        trains += 1;
+    }
+    // SAFETY: the first `trains` headers point to live buffers of the lengths they say, which sendmmsg only reads (it
+    // writes `msg_len` in the headers themselves); IoSlice is guaranteed to have the layout of iovec.
+    let sent = unsafe {
+        libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), trains, DONTWAIT | libc::MSG_NOSIGNAL)
+    };
+    let sent = Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))?;
+    Ok(headers.iter().take(sent).map(|header| header.msg_hdr.msg_iovlen).sum())
+}
+
+/// How many of these, from the first on, make a train; at least 1.
+fn train_len(datagrams: &[(&Name, &[u8])]) -> usize {
+    let Some((name, first)) = datagrams.first() else { return 1 };
+    let longest = LONGEST_TRAIN.checked_div(first.len()).unwrap_or(1).max(1);
+    let mut count = 1;
+    for (other, payload) in datagrams.get(1..).unwrap_or_default() {
+        let joins = other.as_bytes() == name.as_bytes() && (1..=first.len()).contains(&payload.len());
+        if !joins || count >= longest {
+            break;
+        }
+        count += 1;
+        if payload.len() < first.len() {
+            break;
+        }
+    }
+    count
+}
+
 /// A header for sending, which the kernel only reads.
 fn outgoing(name: &Name, control: &Control, parts: *mut libc::iovec, count: usize) -> libc::msghdr {
     // SAFETY: an all-zero msghdr is valid: no name, no control data, no parts.
@@ -256,6 +313,8 @@ fn outgoing(name: &Name, control: &Control, parts: *mut libc::iovec, count: usiz
 #[expect(clippy::cast_possible_truncation, reason = "28")]
 const NAME_ROOM: u32 = Name::ROOM as u32;
 const CONTROL_ROOM: usize = Control::ROOM;
+/// A train fits one IP packet with UDP and IPv6 headers.
+const LONGEST_TRAIN: usize = 65_535 - 8 - 40;
 const DONTWAIT: i32 = libc::MSG_DONTWAIT;
 
 #[cfg(test)]
@@ -327,6 +386,42 @@ mod tests {
         let refused: [(&Name, &[u8]); 2] = [(&to_one, b"a"), (&to_one, &[0; 70_000])];
         assert_eq!(send_each(from.as_fd(), &refused), Ok(1));
         assert_eq!(send_each(from.as_fd(), &refused[1..]), Err(Errno::EMSGSIZE));
+    }
+
+    #[test]
+    fn neighbours_for_one_name_leave_as_trains_and_arrive_one_by_one() {
+        let (one, from, to_one) = pair();
+        let (other, _, to_other) = pair();
+        let datagrams: [(&Name, &[u8]); 9] = [
+            (&to_one, b"aaa"),
+            (&to_one, b"bbb"),
+            (&to_one, b"c"),
+            (&to_one, b"dd"),
+            (&to_other, b"ee"),
+            (&to_other, b"ff"),
+            (&to_one, b""),
+            (&to_one, b"gggg"),
+            (&to_one, b"hhhh"),
+        ];
+        assert_eq!(train_len(&datagrams), 3);
+        assert_eq!(train_len(&datagrams[3..]), 1, "another name");
+        assert_eq!(train_len(&datagrams[6..]), 1, "nothing is nobody's neighbour");
+        assert_eq!(train_len(&[]), 1);
+        assert_eq!(send_trains(from.as_fd(), &datagrams), Ok(9));
+        let mut buffer = [0; 9];
+        for (name, payload) in datagrams {
+            let socket = if name == &to_one { &one } else { &other };
+            let len = socket.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], payload);
+        }
+        let long = [0; 1200];
+        let many = [(&to_one, &long[..]); BATCH + 3];
+        assert_eq!(train_len(&many), 54, "64 KiB");
+        assert_eq!(send_trains(from.as_fd(), &many), Ok(BATCH));
+        assert_eq!(send_trains(from.as_fd(), &[]), Ok(0));
+        let refused: [(&Name, &[u8]); 2] = [(&to_one, b"a"), (&to_one, &[0; 70_000])];
+        assert_eq!(send_trains(from.as_fd(), &refused), Ok(1));
+        assert_eq!(send_trains(from.as_fd(), &refused[1..]), Err(Errno::EMSGSIZE));
     }
 
     #[test]
