@@ -13,11 +13,13 @@
 
 mod answer;
 mod codes;
+mod international;
 mod reader;
 mod reply;
 
 pub use answer::{AnswerBuilder, empty, servfail};
 pub use codes::{Rcode, RecordType};
+pub(crate) use international::ascii_form;
 pub use reply::{Reply, same_question};
 
 use core::fmt;

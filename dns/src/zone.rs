@@ -15,6 +15,7 @@ pub mod suffix;
 
 use crate::config::aardvark::{Container, NetworkFile};
 use crate::config::resolv_conf::PORT;
+use crate::message;
 use core::hash::BuildHasherDefault;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::HashMap;
@@ -291,7 +292,10 @@ impl Builder {
         let (v4, v6) = (&container.v4, &container.v6);
         for address in v4.iter().copied().map(IpAddr::V4).chain(v6.iter().copied().map(IpAddr::V6)) {
             membership.addresses.push(address);
-            let names = container.names.iter().filter_map(|name| wire_name(name));
+            let names = container.names.iter().filter_map(|name| match message::ascii_form(name) {
+                Some(ascii) => wire_name(&ascii),
+                None => wire_name(name),
+            });
             network.reverse.entry(address).or_default().extend(names);
             if !internal {
                 self.own_servers.insert(address, container.servers.clone());
@@ -301,9 +305,13 @@ impl Builder {
             return; // a name without any address is left to others
         }
         for name in container.names.iter().filter(|name| !name.is_empty()) {
-            let known = network.names.entry(name.as_bytes().into()).or_default();
-            known.v4.extend(v4);
-            known.v6.extend(v6);
+            // As it is written, and as programs ask for it that know about names beyond ASCII.
+            for name in [Some(name.as_bytes()), message::ascii_form(name).as_ref().map(String::as_bytes)] {
+                let Some(name) = name else { continue };
+                let known = network.names.entry(name.into()).or_default();
+                known.v4.extend(v4);
+                known.v6.extend(v6);
+            }
         }
     }
 
@@ -344,7 +352,7 @@ pub(crate) fn wire_name(text: &str) -> Option<WireName> {
         wire.extend_from_slice(label.as_bytes());
     }
     wire.push(0);
-    (wire.len() <= crate::message::MAX_NAME).then(|| wire.into())
+    (wire.len() <= message::MAX_NAME).then(|| wire.into())
 }
 
 #[cfg(test)]

@@ -112,6 +112,8 @@ impl AllCounters {
         fresh.as_mut_os_string().push(".new");
         let done = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, path));
         if let Err(error) = done {
+            // What was written before the disk was full.
+            let _ = std::fs::remove_file(&fresh);
             log::error!("counters: {}: {error}", path.display());
         }
     }

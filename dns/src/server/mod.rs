@@ -27,6 +27,7 @@ mod tcp;
 mod tentative;
 pub mod texts;
 mod token;
+mod turns;
 mod udp;
 mod upstream;
 mod world;

@@ -4,6 +4,7 @@ use super::args::Options;
 use super::conversation::Verdict;
 use super::counters::AllCounters;
 use super::logging::ASKED_FOR;
+use super::turns::Turns;
 use crate::answer::{Origin, Outcome, Transport, answer_query};
 use crate::config::resolv_conf;
 use crate::forward;
@@ -21,8 +22,7 @@ pub(super) struct World {
     snapshot: Snapshot,
     counters: AllCounters,
     host: Vec<SocketAddr>,
-    /// One more with each query.
-    turn: u32,
+    turns: Turns,
     /// Whether each query is a line in the log.
     pub(super) log_queries: bool,
 }
@@ -92,7 +92,7 @@ impl World {
         forward: impl FnOnce(&[SocketAddr]),
     ) -> Verdict {
         let Asker { source, network, transport } = asker;
-        let Self { snapshot, counters, host, turn, log_queries } = self;
+        let Self { snapshot, counters, host, turns, log_queries } = self;
         let Some(counters) = counters.of(network) else { return Verdict::Close };
         match transport {
             Transport::Udp => counters.udp += 1,
@@ -106,8 +106,9 @@ impl World {
                 return Verdict::Close;
             }
         };
-        *turn = turn.wrapping_add(1);
-        let origin = Origin { source, network, transport, turn: *turn };
+        let rotated = snapshot.settings().order == Order::Rotated;
+        let turn = if rotated { turns.next(&query) } else { 0 };
+        let origin = Origin { source, network, transport, turn };
         let (verdict, said) = match answer_query(snapshot, origin, &query, out) {
             Outcome::Answered(rcode) => {
                 counters.local.add(rcode);

@@ -126,3 +126,13 @@ fn wire_names() {
     assert_eq!(wire_name(&"a".repeat(64)), None);
     assert_eq!(wire_name(&"a.".repeat(130)), None);
 }
+
+#[test]
+fn names_beyond_ascii_are_found_in_either_form() {
+    let names = snapshot(&[("a", "10.1.0.1\nc1 10.1.0.2  Bücher\nc2 10.1.0.3  bücher\n")]);
+    for name in ["bücher", "xn--bcher-kva"] {
+        assert_eq!(seen(&names, "10.1.0.2", "a", name).len(), 2, "{name}");
+    }
+    let asker = names.asker(ip("10.1.0.2"), NetworkId(0));
+    assert_eq!(asker.names_of(ip("10.1.0.3")).unwrap(), [wire_name("xn--bcher-kva").unwrap()]);
+}

@@ -62,7 +62,10 @@ fn what_is_no_query_gets_no_answer() {
 #[test]
 fn options_beyond_the_contract() {
     let Some(stage) = Stage::enter("options_beyond_the_contract") else { return };
-    stage.network("a", "127.0.1.1\naaa 127.0.1.10,127.0.1.20,127.0.1.30  web\n");
+    stage.network(
+        "a",
+        "127.0.1.1\naaa 127.0.1.10,127.0.1.20,127.0.1.30  web\nbbb 127.0.1.40,127.0.1.50  pair,twin\n",
+    );
     let stats = stage.dir().join("stats");
     let daemon = stage.start(&["--strict-names", "--rotate", "--stats", stats.to_str().unwrap()]);
     let client = Client::new("127.0.1.10", "127.0.1.1");
@@ -72,12 +75,19 @@ fn options_beyond_the_contract() {
     first.sort();
     assert_eq!(first, ["127.0.1.10", "127.0.1.20", "127.0.1.30"]);
     client.send(b"x");
+    // As the C library asks, for both families each time, and for one name and another in turn.
+    let client_asks = |name: &str| {
+        client.ask(name, AAAA);
+        client.ask(name, A).addresses()[0].clone()
+    };
+    let first: Vec<String> = (0..4).map(|n| client_asks(if n % 2 == 0 { "pair" } else { "twin" })).collect();
+    assert!(first[0] != first[2] && first[1] != first[3], "{first:?}");
 
     daemon.signal(Signal::SIGUSR1);
     let read = || std::fs::read_to_string(&stats).unwrap_or_default();
     assert!(crate::stage::eventually(Duration::from_secs(5), || read().ends_with('\n')));
     let expected =
-        "network=a udp=5 tcp=0 malformed=1 forwarded=0 unanswered=0 local.NOERROR=4\nupstream asked=0 ";
+        "network=a udp=13 tcp=0 malformed=1 forwarded=0 unanswered=0 local.NOERROR=12\nupstream asked=0 ";
     assert!(read().starts_with(expected), "{}", read());
 }
 

@@ -2,6 +2,7 @@
 
 use crate::client::{A, AAAA, Client};
 use crate::stage::{Daemon, PORT, Stage, eventually, program, stderr};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -175,4 +176,23 @@ fn a_hangup_reloads_even_under_nohup() {
     daemon.signal(Signal::SIGHUP);
     let client = Client::new("127.0.1.10", "127.0.1.1");
     assert!(eventually(Duration::from_secs(5), || client.ask("fresh.dns.podman", A).count() == 1));
+}
+
+#[test]
+fn counters_that_do_not_fit_leave_nothing_behind() {
+    let Some(stage) = Stage::enter("counters_that_do_not_fit_leave_nothing_behind") else { return };
+    stage.network("a", "127.0.1.1\n");
+    let disk = stage.dir().join("disk");
+    fs::create_dir(&disk).unwrap();
+    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=4k")).unwrap();
+    fs::write(disk.join("full"), [0; 4096]).unwrap();
+    let log = stage.log();
+    let daemon = stage.start(&["--stats", disk.join("stats").to_str().unwrap()]);
+    daemon.signal(Signal::SIGUSR1);
+    let line = log.line(Duration::from_secs(5)).unwrap();
+    assert!(line.contains("No space left on device"), "{line}");
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 1);
+    fs::remove_file(disk.join("full")).unwrap();
+    daemon.signal(Signal::SIGUSR1);
+    assert!(eventually(Duration::from_secs(5), || disk.join("stats").exists()));
 }

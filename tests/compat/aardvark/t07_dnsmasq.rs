@@ -136,7 +136,7 @@ fn a_server_slower_than_its_share_is_passed_over() {
         assert_eq!(addresses, ["203.0.113.2"], "tcp: {tcp}");
         about(took, 2500);
     }
-    assert_eq!(first.asked("a.test"), 2, "no memory");
+    assert!(first.asked("a.test") >= 2, "no memory");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn routes_that_lead_nowhere_cost_nothing() {
 
 #[test]
 fn a_closed_port_costs_nothing_and_a_silent_firewall_its_share() {
-    let daemon = fixture!("a_closed_port_costs_nothing_and_a_silent_firewall_its_share");
+    let daemon = fixture!(ours "a_closed_port_costs_nothing_and_a_silent_firewall_its_share");
     let _second = daemon.dnsmasq(SECOND, SECOND_SAYS);
     daemon.start();
     // Nobody listens on the first.
