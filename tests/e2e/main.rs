@@ -15,6 +15,7 @@ mod publish;
 mod rootless;
 mod run;
 mod traffic;
+mod uplink;
 mod upload;
 mod upstreams;
 mod zones;

@@ -226,8 +226,11 @@ impl Client {
     /// The uplink's refusal, or that it does not answer.
     pub fn ask(&self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<Value, Refusal> {
         let lost = |error: &io::Error| Refusal::system("speak with the uplink", error);
-        fdpass::send_all(self.0.as_fd(), request.to_string().as_bytes(), fds)
-            .map_err(|error| lost(&error))?;
+        match fdpass::send_all(self.0.as_fd(), request.to_string().as_bytes(), fds) {
+            // Shown the door before we have said anything: why is there to be read.
+            Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => {}
+            sent => sent.map_err(|error| lost(&error))?,
+        }
         let mut buffer = vec![0; 16 * MAX_REQUEST];
         let (len, _) = fdpass::receive(self.0.as_fd(), &mut buffer).map_err(|error| lost(&error))?;
         match buffer.get(..len) {

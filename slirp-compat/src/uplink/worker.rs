@@ -54,6 +54,8 @@ struct Worker {
 /// Runs a worker. Its one argument, the network's name, is for those who list processes.
 #[must_use]
 pub fn main(_args: &[OsString]) -> ExitCode {
+    // It was executed by way of /proc, so it would be called "exe".
+    let _ = nix::sys::prctl::set_name(c"slipway-uplink");
     let level = std::env::var(LEVEL).ok().and_then(|text| text.parse().ok());
     logging::init(level.unwrap_or(log::LevelFilter::Warn));
     let served = take_inherited(0).map_err(|error| words(&error)).and_then(|control| serve(&control));

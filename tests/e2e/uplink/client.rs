@@ -1,0 +1,55 @@
+//! Plays the network plugin for the uplink's tests: sends requests, with a TAP that it makes where it runs.
+//!
+//! `slipway-uplink-client SOCKET REQUEST [TAP]` prints the reply's `return`, or `errno text` on standard error and
+//! ends with status 1. `slipway-uplink-client raw SOCKET TEXT` prints all that is said to the text. It runs as the lab's user, in the namespace whose TAP is wanted.
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use slipway_host::device::Tap;
+use slipway_host::sys::fdpass;
+use slirp_compat::uplink::socket::Client;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Says one thing, in one packet, and prints what is said until the other side hangs up.
+fn raw(path: &str, text: &str) -> ExitCode {
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).expect("a socket");
+    connect(socket.as_raw_fd(), &UnixAddr::new(path).expect("a path")).expect("somebody there");
+    fdpass::send(socket.as_fd(), text.as_bytes(), None).expect("to be heard");
+    let mut buffer = [0; 4096];
+    loop {
+        match fdpass::receive(socket.as_fd(), &mut buffer).expect("an answer") {
+            (0, _) => return ExitCode::SUCCESS,
+            (len, _) => println!("{}", String::from_utf8_lossy(&buffer[..len])),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (socket, request, tap) = match words[..] {
+        ["raw", socket, text] => return raw(socket, text),
+        [socket, request] => (socket, request, None),
+        [socket, request, tap] => (socket, request, Some(tap)),
+        _ => return ExitCode::from(2),
+    };
+    let tap = tap.map(|name| OwnedFd::from(Tap::open(name).expect("a TAP")));
+    if let Some(name) = words.get(2) {
+        let script = format!("ip link set {name} master br0 up");
+        assert!(std::process::Command::new("sh").args(["-c", &script]).status().expect("sh").success());
+    }
+    let request = serde_json::from_str(request).expect("JSON");
+    let client = Client::connect(Path::new(socket)).expect("an uplink");
+    let fds: Vec<_> = tap.iter().map(|tap| tap.as_fd()).collect();
+    match client.ask(&request, &fds) {
+        Ok(value) => {
+            println!("{value}");
+            ExitCode::SUCCESS
+        }
+        Err(refusal) => {
+            eprintln!("{} {}", refusal.errno.unwrap_or(0), refusal.text);
+            ExitCode::FAILURE
+        }
+    }
+}
