@@ -27,4 +27,5 @@ pub mod signals;
 pub mod sys;
 pub mod token;
 pub mod upstream;
+pub mod words;
 pub mod zone;

@@ -29,7 +29,8 @@ pub mod serve;
 pub mod slirp4netns;
 pub mod tuning;
 pub mod uplink;
-pub mod words;
+
+pub use slipway_host::words;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

@@ -10,6 +10,7 @@
 
 use super::Lost;
 use crate::sys::tun::{self, Flags, OFFLOAD_LADDER, Offloads};
+use crate::words::words;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::uio::{readv, writev};
@@ -206,10 +207,10 @@ impl From<Tap> for OwnedFd {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The device node cannot be opened.
-    #[error("open(\"/dev/net/tun\"): {}{}", text(.0), device_hint(.0))]
+    #[error("open(\"/dev/net/tun\"): {}{}", words(.0), device_hint(.0))]
     Device(#[source] io::Error),
     /// The interface cannot be made or attached to.
-    #[error("cannot attach to the TAP \"{name}\": {}{}", text(.error), attach_hint(.error))]
+    #[error("cannot attach to the TAP \"{name}\": {}{}", words(.error), attach_hint(.error))]
     Attach {
         /// Its name.
         name: String,
@@ -223,11 +224,6 @@ impl OpenError {
     fn attach(name: &str, error: io::Error) -> Self {
         Self::Attach { name: name.to_owned(), error }
     }
-}
-
-/// The words of strerror(3) alone, without Rust's "(os error 2)": people search for them.
-fn text(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
 fn device_hint(error: &io::Error) -> &'static str {

@@ -8,6 +8,7 @@
 //! kernel refuse attributes that it does not know instead of ignoring them. A dump that was interrupted by a change
 //! (NLM_F_DUMP_INTR) is asked for again. Source: Linux `Documentation/userspace-api/netlink/intro.rst`.
 
+use crate::words::words;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -45,10 +46,6 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         self.source.raw_os_error().map(Errno::from_raw)
     }
-}
-
-fn words(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
 /// Something that the kernel is to change: made by the functions that are named after it, carried out by

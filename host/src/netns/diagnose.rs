@@ -3,13 +3,8 @@
 //! The errno alone rarely tells: user namespaces can be used up, switched off by a sysctl of Debian or of AppArmor, or
 //! forbidden by the seccomp profile of a container around us. The settings are readable by everybody, so they are looked at.
 
+use crate::words::strerror;
 use nix::errno::Errno;
-use std::io;
-
-/// The words of strerror(3) alone, without Rust's "(os error 2)": people search for them.
-pub(super) fn words(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
-}
 
 /// What was being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +82,7 @@ impl Settings {
             }
             _ => "see user_namespaces(7)",
         };
-        format!("cannot {}: {}: {advice}", step.name(), error.desc())
+        format!("cannot {}: {}: {advice}", step.name(), strerror(error))
     }
 }
 

@@ -4,11 +4,12 @@
 //! then the network namespace. That the user namespace cannot be joined is no error yet: container engines run us inside
 //! of it already, where the kernel answers EINVAL. It is mentioned if the network namespace cannot be joined either.
 
+use super::NetnsError;
 use super::configure::{self, Configure};
-use super::{NetnsError, diagnose};
 use crate::device::Tap;
 use crate::sys::fdpass;
 use crate::sys::proc::{fork_child, wait_for};
+use crate::words::{strerror, words};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::WaitStatus;
@@ -64,8 +65,8 @@ impl Target {
 }
 
 fn join(path: &Path, kind: CloneFlags) -> Result<(), String> {
-    let file = File::open(path).map_err(|error| diagnose::words(&error))?;
-    setns(&file, kind).map_err(|error| error.desc().to_owned())
+    let file = File::open(path).map_err(|error| words(&error))?;
+    setns(&file, kind).map_err(strerror)
 }
 
 /// A TAP that came out of a namespace.

@@ -25,13 +25,14 @@
 //! through a socket in the file system (nscd, systemd-resolved) answer for the host.
 
 use super::configure::{Configure, allow_low_ports, allow_ping};
-use super::diagnose::{Settings, Step, words};
+use super::diagnose::{Settings, Step};
 use super::enter::{Answer, Opened, open_here, receive, report_tap};
 use super::supervise::Keeper;
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
 use crate::sys::fdpass;
 use crate::sys::proc::{fork_child, pidfd_open, wait_for};
+use crate::words::{strerror, words};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -90,7 +91,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// exec(3) refused it.
-    #[error("{program}: {}", .errno.desc())]
+    #[error("{program}: {}", strerror(*.errno))]
     Exec {
         /// What was to be executed.
         program: String,
@@ -296,7 +297,7 @@ fn finish(command: &Command) -> Result<(), String> {
     allow_ping();
     allow_low_ports();
     if let Some(name) = &command.hostname {
-        sethostname(name).map_err(|error| format!("cannot set the host name {name}: {}", error.desc()))?;
+        sethostname(name).map_err(|error| format!("cannot set the host name {name}: {}", strerror(error)))?;
     }
     if let Some(text) = &command.resolv_conf
         && let Err(error) = cover_resolv_conf(text)

@@ -5,6 +5,7 @@
 //! and nothing else wakes anybody. When something on the way has changed, the trail is walked and watched anew.
 
 use super::trail::Trail;
+use crate::words::strerror;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use std::ffi::OsString;
@@ -56,7 +57,7 @@ impl Watcher {
         let inotify = match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
             Ok(inotify) => Some(inotify),
             Err(error) => {
-                log::warn!("changes of {} are noticed late: inotify: {}", path.display(), error.desc());
+                log::warn!("changes of {} are noticed late: inotify: {}", path.display(), strerror(error));
                 None
             }
         };

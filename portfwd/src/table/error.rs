@@ -2,6 +2,7 @@
 
 use crate::rule::{Proto, Rule};
 use nix::errno::Errno;
+use slipway_host::words::words;
 use slipway_host::zone::Endpoint;
 use std::io;
 
@@ -9,7 +10,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The kernel does not let us listen there.
-    #[error("cannot listen on {proto} {endpoint}: {}{}", describe(.error), advice(.error, .endpoint))]
+    #[error("cannot listen on {proto} {endpoint}: {}{}", words(.error), advice(.error, .endpoint))]
     Listen {
         /// The rule's protocol.
         proto: Proto,
@@ -35,11 +36,6 @@ impl AddError {
             Self::FamilyOff(..) | Self::Full(..) => None,
         }
     }
-}
-
-/// The kernel's text without the number that `io::Error` adds.
-fn describe(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
 }
 
 /// What to do about it, where that is known.

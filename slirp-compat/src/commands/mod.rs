@@ -13,7 +13,6 @@ pub mod uplink;
 
 use crate::cli::{Cli, Command, NetworkArgs};
 use crate::serve::{Session, max_flows};
-use crate::words::words;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use log::LevelFilter;
@@ -25,6 +24,7 @@ use slipway_host::netns::{Configure, Side};
 use slipway_host::random;
 use slipway_host::sandbox::caps;
 use slipway_host::sandbox::seccomp::{self, Mode, Profile};
+use slipway_host::words::words;
 use slipway_netstack::Engine;
 use std::ffi::OsString;
 use std::fmt::Display;

@@ -22,7 +22,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Some(Errno::ENOENT) => ": it is installed together with slipway (cargo xtask install)",
         _ => "",
     };
-    eprintln!("slipway net: {}: {}{hint}", program.display(), crate::words::words(&error));
+    eprintln!("slipway net: {}: {}{hint}", program.display(), slipway_host::words::words(&error));
     ExitCode::FAILURE
 }
 

@@ -10,13 +10,13 @@ use super::{
 use crate::cli::RunArgs;
 use crate::logging;
 use crate::serve::{End, Session};
-use crate::words::words;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, StartError};
 use slipway_host::resolver::{self, ResolvConf};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::signals::Signals;
+use slipway_host::words::words;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;

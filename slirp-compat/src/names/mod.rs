@@ -21,7 +21,6 @@ mod streams;
 
 pub(crate) use local::Local;
 
-use crate::words::words;
 use local::Found;
 use servers::Servers;
 use slipway_dns::answer::Transport;
@@ -31,6 +30,7 @@ use slipway_dns::server::conversation::Verdict;
 use slipway_dns::server::exchange::{Exchange, LONGEST};
 use slipway_host::driver::{Driver, Interest};
 use slipway_host::random;
+use slipway_host::words::words;
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::within::dns::{Asker, Query};
 use slipway_netstack::{FlowId, Instant};

@@ -7,6 +7,7 @@
 use super::args::{LowArgs, Stop, integer};
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
+use slipway_host::words::strerror;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{DhcpPool, Ipv4Config, Ipv6Config, Mtu, Outbound};
 use std::ffi::OsStr;
@@ -164,7 +165,7 @@ fn namespace(low: &LowArgs, notices: &mut Vec<String>, world: &dyn World) -> Res
     } else {
         // Any other word means a path: this is what callers have always got.
         if let Err(errno) = world.find(Path::new(first)) {
-            return usage(format!("existing path expected when --netns-type=path: {}", errno.desc()));
+            return usage(format!("existing path expected when --netns-type=path: {}", strerror(errno)));
         }
         Netns::Path(first.into())
     };

@@ -15,7 +15,6 @@ use super::usage;
 use crate::fds::{ExitFd, ReadyFd};
 use crate::logging;
 use crate::serve::{End, Session, max_flows};
-use crate::words::words;
 use ipnet::Ipv4Net;
 use log::LevelFilter;
 use nix::errno::Errno;
@@ -28,6 +27,7 @@ use slipway_host::netns::{self, NetnsError};
 use slipway_host::random;
 use slipway_host::sandbox::{self, SandboxError, seccomp};
 use slipway_host::sys::fdpass::take_inherited;
+use slipway_host::words::{strerror, words};
 use slipway_netstack::Engine;
 use slipway_netstack::config::{Config as EngineConfig, TcpConfig, UdpConfig};
 use std::ffi::OsString;
@@ -233,7 +233,7 @@ fn configuration(config: &Config) -> Result<Option<netns::Configure>, Failure> {
     let Some(configure) = config.configure else { return Ok(None) };
     if config.link_mtu < config.mtu.bytes() {
         // What the kernel says to an MTU that IPv4 does not permit.
-        return Err(Failure::Child(format!("cannot set MTU: {}", Errno::EINVAL.desc()), 1));
+        return Err(Failure::Child(format!("cannot set MTU: {}", strerror(Errno::EINVAL)), 1));
     }
     let v4 = config.v4;
     let address = Ipv4Net::new(v4.guest, v4.network.prefix_len()).unwrap_or(v4.network);

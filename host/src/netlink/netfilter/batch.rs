@@ -9,6 +9,7 @@
 
 use super::Attributes;
 use super::socket::{Netfilter, header};
+use crate::words::strerror;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use nix::errno::Errno;
 
@@ -28,7 +29,7 @@ pub struct Batch {
 
 /// Why nothing of a [`Batch`] has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{}", errno.desc())]
+#[error("{}", strerror(*.errno))]
 pub struct Refused {
     /// The message that the kernel refused first, counted from zero; `None` when it was the transaction as a whole.
     pub message: Option<usize>,

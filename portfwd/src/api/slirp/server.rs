@@ -14,6 +14,7 @@ use core::ops::Range;
 use core::time::Duration;
 use nix::sys::socket::{MsgFlags, send};
 use slipway_host::driver::Interest;
+use slipway_host::words::words;
 use slipway_host::zone::Endpoint;
 use slipway_netstack::clock::Instant;
 use std::io::{self, Read};
@@ -40,7 +41,7 @@ pub enum BindError {
     #[error("the specified API socket path is too long (>= 108)")]
     TooLong,
     /// Something is at the path and cannot be removed.
-    #[error("cannot remove what is at the API socket path {}: {error}", path.display())]
+    #[error("cannot remove what is at the API socket path {}: {}", path.display(), words(.error))]
     Unlink {
         /// The path.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum BindError {
         error: io::Error,
     },
     /// The kernel does not let us listen there.
-    #[error("cannot listen on the API socket path {}: {error}", path.display())]
+    #[error("cannot listen on the API socket path {}: {}", path.display(), words(.error))]
     Bind {
         /// The path.
         path: PathBuf,
