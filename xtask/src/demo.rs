@@ -4,13 +4,15 @@
 //! nothing of the real machine changes. `slipway run` starts one shell inside; the demo types into it and shows what
 //! came back, one check mark a step. The first step that fails ends the demo with the program's own words.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
+use slipway_host::device::tap::OpenError;
 use slipway_lab::{Cmd, HOST4, HOST6, Lab, LabOptions, Running, WORLD4, WORLD6};
 
-use crate::tool::Done;
+use crate::tool::{self, Done};
 use crate::{deps, install};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -19,14 +21,29 @@ const PORT: u16 = 8080;
 /// Installs, builds, shows.
 pub(crate) fn run() -> Done {
     deps::ensure(deps::DEMO)?;
+    machine_will_do()?;
     let program = install::release("slirp-compat", "slipway")?;
     println!();
     let options = LabOptions { programs: vec![("slipway".to_owned(), program)], ..LabOptions::default() };
-    let lab = Lab::new(&options).map_err(|error| format!("cannot make the demo's namespaces: {error}"))?;
+    let lab = Lab::new(&options).map_err(no_lab)?;
     let mut demo = Demo::new(&lab)?;
     demo.steps()?;
     println!("\nAll of it over namespaces of the demo's own, as {}.", demo.user);
     Ok(())
+}
+
+/// Looks whether the demo can be given at all, before minutes are spent on building it.
+fn machine_will_do() -> Done {
+    // The lab of root has a device of its own.
+    if !tool::is_root() {
+        let device = File::options().read(true).write(true).open("/dev/net/tun");
+        device.map_err(|error| OpenError::Device(error).to_string())?;
+    }
+    Lab::new(&LabOptions::default()).map(drop).map_err(no_lab)
+}
+
+fn no_lab(error: impl std::fmt::Display) -> String {
+    format!("cannot make the demo's namespaces: {error}")
 }
 
 struct Demo<'a> {
@@ -112,7 +129,11 @@ impl<'a> Demo<'a> {
             self.shell.finish(LIMIT).map_err(said)?;
             return Err(self.shell.stderr().trim().to_owned());
         }
-        self.shell.until(LIMIT, |running| running.stdout().contains(&end)).map_err(said)?;
+        if let Err(error) = self.shell.until(LIMIT, |running| running.stdout().contains(&end)) {
+            // What the program says for itself is worth more than how it was started.
+            let told = self.shell.stderr();
+            return Err(if told.trim().is_empty() { said(error) } else { told.trim().to_owned() });
+        }
         let all = self.shell.stdout();
         let (_, rest) = all.split_once(&begin).unwrap_or_default();
         Ok(rest.split(&end).next().unwrap_or_default().trim().to_owned())

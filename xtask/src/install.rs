@@ -133,7 +133,7 @@ pub(crate) fn man_pages(dir: &Path) -> Done {
 /// container. It needs an explicit `--target`, for the flag must not reach the build's own plug-ins.
 pub(crate) fn release(package: &str, program: &str) -> Done<PathBuf> {
     let target = tool::host_target()?;
-    let mut build = cargo(&["build", "--release", "--quiet", "--package", package, "--bin", program]);
+    let mut build = cargo(&["build", "--release", "--package", package, "--bin", program]);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     build.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static").trim());
     if let Some(commit) = tool::commit() {
