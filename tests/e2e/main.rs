@@ -10,6 +10,7 @@ mod engines;
 mod filter;
 mod image;
 mod names;
+mod plugin;
 mod podman;
 mod publish;
 mod rootless;

@@ -1,0 +1,253 @@
+//! Podman with networks of the driver `slipway`, and the real uplink: rootless through the rootless-netns, where ports are
+//! published by the `rootlessport` role, and as root.
+//!
+//! A Podman that knows no drivers of others (4.3) is given definitions that the driver completed; our netavark is the
+//! driver itself then.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use slipway_lab::{HOST4, HOST6, LIMIT, Running, WORLD4, WORLD6};
+
+use crate::podman::{Pair, Podman, User, Wish};
+
+/// Podman and the user's uplink.
+struct Place {
+    podman: Podman,
+    uplink: Option<Running>,
+    socket: PathBuf,
+}
+
+impl Place {
+    /// Makes it; `None` after saying why the test is skipped.
+    fn new(test: &str, user: User) -> Option<Self> {
+        let slipway = match slipway_lab::subject() {
+            Ok(subject) if subject.is_slipway() => subject.path().to_owned(),
+            Ok(_) => {
+                println!("SKIP {test}: the original has no uplink");
+                return None;
+            }
+            Err(reason) => return slipway_lab::skip(test, &reason),
+        };
+        let wish = Wish {
+            user,
+            programs: vec![("rootlessport".to_owned(), slipway)],
+            engine: "enable_port_reservation = false".to_owned(),
+            ..Wish::new(Pair::OURS)
+        };
+        let podman = Podman::new(test, &wish)?;
+        let runtime = match user {
+            User::Ordinary => podman.lab.dir().join("run"),
+            User::Root => PathBuf::from("/run"),
+        };
+        let mut place = Self { podman, uplink: None, socket: runtime.join("slipway/uplink.sock") };
+        place.start_uplink();
+        Some(place)
+    }
+
+    fn start_uplink(&mut self) {
+        let slipway = self.podman.lab.program("slipway");
+        self.uplink = Some(self.podman.host(&[&slipway, "uplink"]).start().unwrap());
+        let socket = self.socket.display();
+        self.podman
+            .sh(&format!("for i in $(seq 200); do test -S {socket} && exit; sleep 0.05; done; exit 1"));
+    }
+
+    /// Ends it at once, and its workers with it.
+    fn stop_uplink(&mut self) {
+        if let Some(mut uplink) = self.uplink.take() {
+            uplink.signal(nix::sys::signal::Signal::SIGTERM);
+            uplink.finish(LIMIT).unwrap();
+        }
+    }
+
+    /// What the uplink says of itself.
+    fn shown(&self) -> String {
+        self.podman.sh(&format!("{} uplink --show", self.podman.lab.program("slipway")))
+    }
+
+    /// Makes a network: completed by the driver, written down for Podman.
+    fn network(&self, name: &str, changes: &Value) {
+        let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut network = json!({"name": name, "id": format!("{id:0<64}"), "driver": "slipway", "internal": false,
+            "dns_enabled": true, "ipv6_enabled": false, "created": "2024-05-06T07:08:09Z"});
+        for (key, value) in changes.as_object().unwrap() {
+            network[key] = value.clone();
+        }
+        let netavark = self.podman.lab.program("netavark");
+        let words = ["bash", "-c", "exec -a slipway \"$0\" create", &netavark];
+        let completed = self.podman.host(&words).input(network.to_string()).ok(LIMIT).unwrap().out();
+        std::fs::write(self.podman.lab.home().join(format!("networks/{name}.json")), completed).unwrap();
+    }
+
+    /// The network that most scenes use, with both families.
+    fn network_one(&self) {
+        self.network("one", &json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.89.7.0/24"}, {"subnet": "fd89:7::/64"}]}));
+    }
+
+    /// A container that says who asks it, on port 80.
+    fn server(&self, name: &str, options: &[&str]) {
+        let script = "mkdir -p /w/cgi-bin; cd /w/cgi-bin
+            printf '#!/bin/sh\\necho; echo peer=$REMOTE_ADDR:$REMOTE_PORT\\n' > peer; busybox chmod 755 peer
+            exec httpd -f -p 80 -h /w";
+        let words = [&["run", "-d", "--name", name], options, &["localhost/bb", "sh", "-c", script]].concat();
+        self.podman.run(&words);
+    }
+
+    /// Whom the server behind this address saw, asked from world with a port of its own; it may need a moment.
+    fn peer(&self, from: &str, local_port: u16) -> String {
+        let script = format!(
+            "for i in $(seq 20); do
+               curl -sgm 2 --local-port {local_port} http://{from}/cgi-bin/peer && break; sleep 0.2; done"
+        );
+        plain(&self.podman.lab.world(["sh", "-c", &script]).run(LIMIT).unwrap().out())
+    }
+
+    /// The same, asked from a container, with no port of its own.
+    fn peer_of(&self, name: &str, server: &str) -> String {
+        plain(&self.podman.exec(name, &format!("wget -qO- http://{server}/cgi-bin/peer")).out())
+    }
+
+    /// Nothing but the uplink is left, and it serves nobody.
+    fn is_clean(&self) {
+        self.podman.leaves_nothing();
+        let records = self.socket.with_file_name("networks");
+        assert_eq!(self.podman.sh(&format!("ls -A {}", records.display())), "");
+        let shown = self.shown();
+        assert!(!shown.contains("10.89."), "{shown}");
+    }
+}
+
+/// The server listens for both families and writes addresses accordingly.
+fn plain(shown: &str) -> String {
+    shown.replace("[::ffff:", "").replace(['[', ']'], "")
+}
+
+/// Names, the world over both families, and published ports with the client's address and port.
+fn names_world_and_ports(place: &Place) {
+    let podman = &place.podman;
+    std::fs::write(podman.lab.dir().join("www/index.html"), "page of world\n").unwrap();
+    let (_dns, _http) = (podman.lab.dns().unwrap(), podman.lab.http().unwrap());
+    place.network_one();
+    place.server(
+        "web",
+        &["--network", "one", "--network-alias", "shared", "-p", "8080:80", "-p", "8081:80/tcp"],
+    );
+    podman.sleeper("client", &["--network", "one"]);
+    let shown = podman.exec("client", "ip address show eth0; ip route; cat /etc/resolv.conf").out();
+    for part in
+        ["mtu 65520", "10.89.7.3/24", "default via 10.89.7.1", "nameserver 10.89.7.1", "search dns.podman"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    for name in ["web", "shared", "web.dns.podman"] {
+        assert_eq!(podman.found("client", name), ["10.89.7.2", "fd89:7::2"], "{name}");
+    }
+    assert_eq!(podman.found("web", "client"), ["10.89.7.3", "fd89:7::3"]);
+    assert_eq!(podman.found("client", "name.test"), [WORLD4, WORLD6]);
+    for from in ["name.test", WORLD4, &format!("[{WORLD6}]")] {
+        let page = podman.exec("client", &format!("wget -qO- http://{from}/index.html"));
+        assert_eq!(page.out(), "page of world\n", "{from}: {page}");
+    }
+    // A neighbour asks directly, the world through the port.
+    let seen = place.peer_of("client", "web");
+    assert!(["peer=10.89.7.3:", "peer=fd89:7::3:"].iter().any(|peer| seen.starts_with(peer)), "{seen}");
+    assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_001), format!("peer={WORLD4}:40001\n"));
+    assert_eq!(place.peer(&format!("[{HOST6}]:8080"), 40_002), format!("peer={WORLD6}:40002\n"));
+    assert_eq!(place.peer(&format!("{HOST4}:8081"), 40_003), format!("peer={WORLD4}:40003\n"));
+    let shown = place.shown();
+    assert!(shown.contains("web") && shown.contains("8080"), "{shown}");
+    podman.remove(&["web"]);
+    let again = podman.lab.world(["curl", "-sm", "2", &format!("http://{HOST4}:8080/")]);
+    assert_eq!(again.run(LIMIT).unwrap().out(), "");
+    assert_eq!(podman.found("client", "web"), [""; 0]);
+    podman.remove(&["client"]);
+    place.is_clean();
+}
+
+/// The uplink ends and is started again while containers run.
+fn uplink_is_started_anew(place: &mut Place) {
+    let (_dns, _http) = (place.podman.lab.dns().unwrap(), place.podman.lab.http().unwrap());
+    place.network_one();
+    place.server("web", &["--network", "one", "-p", "8080:80"]);
+    assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_001), format!("peer={WORLD4}:40001\n"));
+    place.stop_uplink();
+    let podman = &place.podman;
+    let refused =
+        podman.cmd(&["run", "--rm", "--network", "one", "localhost/bb", "true"]).run(LIMIT).unwrap();
+    assert!(!refused.success() && refused.err().contains("slipway uplink does not run"), "{refused}");
+    assert!(podman.exec("web", "ip address show eth0").out().contains("10.89.7.2/24"), "it goes on");
+    place.start_uplink();
+    place.podman.sleeper("client", &["--network", "one"]);
+    assert_eq!(place.podman.found("client", "web"), ["10.89.7.2", "fd89:7::2"]);
+    assert_eq!(place.podman.found("web", "name.test"), [WORLD4, WORLD6]);
+    assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_002), format!("peer={WORLD4}:40002\n"));
+    // Nobody is in the way of an end.
+    place.stop_uplink();
+    place.podman.remove(&["web", "client"]);
+    place.start_uplink();
+    place.is_clean();
+}
+
+/// Networks of both drivers, and one without a way out.
+fn several_networks(place: &Place) {
+    let podman = &place.podman;
+    let _http = podman.lab.http().unwrap();
+    place.network_one();
+    place.network("inside", &json!({"internal": true, "subnets": [{"subnet": "10.89.9.0/24"}]}));
+    podman.run(&["network", "create", "--subnet", "10.89.8.0/24", "bridged"]);
+    place.server("web", &["--network", "one,inside", "-p", "8080:80"]);
+    podman.sleeper("inner", &["--network", "inside"]);
+    podman.sleeper("other", &["--network", "bridged"]);
+    assert_eq!(podman.found("inner", "web"), ["10.89.9.2"]);
+    let seen = place.peer_of("inner", "web");
+    assert!(seen.starts_with("peer=10.89.9.3:"), "{seen}");
+    assert!(!podman.exec("inner", "ip route").out().contains("default"));
+    assert!(!podman.exec("inner", &format!("nc -w 1 {WORLD4} 80")).success());
+    assert!(podman.exec("other", &format!("nc -w 5 {WORLD4} 80 < /dev/null")).success());
+    assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_001), format!("peer={WORLD4}:40001\n"));
+    podman.run(&["network", "disconnect", "inside", "web"]);
+    assert_eq!(podman.found("inner", "web"), [""; 0]);
+    podman.run(&["network", "connect", "--ip", "10.89.9.77", "inside", "web"]);
+    assert_eq!(podman.found("inner", "web"), ["10.89.9.77"]);
+    podman.run(&["network", "reload", "web"]);
+    assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_002), format!("peer={WORLD4}:40002\n"));
+    podman.remove(&["web", "inner", "other"]);
+    place.is_clean();
+}
+
+#[test]
+fn rootless_names_world_and_ports() {
+    let Some(place) = Place::new("rootless_names_world_and_ports", User::Ordinary) else { return };
+    names_world_and_ports(&place);
+}
+
+#[test]
+fn root_names_world_and_ports() {
+    let Some(place) = Place::new("root_names_world_and_ports", User::Root) else { return };
+    names_world_and_ports(&place);
+}
+
+#[test]
+fn rootless_uplink_is_started_anew() {
+    let Some(mut place) = Place::new("rootless_uplink_is_started_anew", User::Ordinary) else { return };
+    uplink_is_started_anew(&mut place);
+}
+
+#[test]
+fn root_uplink_is_started_anew() {
+    let Some(mut place) = Place::new("root_uplink_is_started_anew", User::Root) else { return };
+    uplink_is_started_anew(&mut place);
+}
+
+#[test]
+fn rootless_several_networks() {
+    let Some(place) = Place::new("rootless_several_networks", User::Ordinary) else { return };
+    several_networks(&place);
+}
+
+#[test]
+fn root_several_networks() {
+    let Some(place) = Place::new("root_several_networks", User::Root) else { return };
+    several_networks(&place);
+}
