@@ -2,25 +2,31 @@
 //! published by the `rootlessport` role, and as root.
 //!
 //! A Podman that knows no drivers of others (4.3) is given definitions that the driver completed; our netavark is the
-//! driver itself then.
+//! driver itself then. Newer ones find it in a directory, and ours or their own netavark starts it.
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use slipway_lab::{HOST4, HOST6, LIMIT, Running, WORLD4, WORLD6};
 
-use crate::podman::{Pair, Podman, User, Wish};
+use crate::podman::{Pair, Podman, User, Version, Whose, Wish};
 
 /// Podman and the user's uplink.
 struct Place {
     podman: Podman,
     uplink: Option<Running>,
     socket: PathBuf,
+    /// Whether this Podman knows drivers of others.
+    knows_drivers: bool,
 }
 
 impl Place {
     /// Makes it; `None` after saying why the test is skipped.
     fn new(test: &str, user: User) -> Option<Self> {
+        Self::with(test, Wish { user, ..Wish::new(Pair::OURS) })
+    }
+
+    fn with(test: &str, wish: Wish) -> Option<Self> {
         let slipway = match slipway_lab::subject() {
             Ok(subject) if subject.is_slipway() => subject.path().to_owned(),
             Ok(_) => {
@@ -29,18 +35,25 @@ impl Place {
             }
             Err(reason) => return slipway_lab::skip(test, &reason),
         };
+        let driver = match slipway_lab::built("SLIPWAY_NETAVARK_BINARY", "netavark") {
+            Ok(driver) => driver,
+            Err(reason) => return slipway_lab::skip(test, &reason),
+        };
+        let (user, knows_drivers) = (wish.user, wish.version != Version::Machine);
+        let plugins = if knows_drivers { "netavark_plugin_dirs = [\"BIN/plugins\"]" } else { "" };
         let wish = Wish {
-            user,
-            programs: vec![("rootlessport".to_owned(), slipway)],
+            programs: vec![("rootlessport".to_owned(), slipway), ("plugins/slipway".to_owned(), driver)],
             engine: "enable_port_reservation = false".to_owned(),
-            ..Wish::new(Pair::OURS)
+            network: plugins.to_owned(),
+            ..wish
         };
         let podman = Podman::new(test, &wish)?;
         let runtime = match user {
             User::Ordinary => podman.lab.dir().join("run"),
             User::Root => PathBuf::from("/run"),
         };
-        let mut place = Self { podman, uplink: None, socket: runtime.join("slipway/uplink.sock") };
+        let mut place =
+            Self { podman, uplink: None, socket: runtime.join("slipway/uplink.sock"), knows_drivers };
         place.start_uplink();
         Some(place)
     }
@@ -66,23 +79,30 @@ impl Place {
         self.podman.sh(&format!("{} uplink --show", self.podman.lab.program("slipway")))
     }
 
-    /// Makes a network: completed by the driver, written down for Podman.
-    fn network(&self, name: &str, changes: &Value) {
-        let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let mut network = json!({"name": name, "id": format!("{id:0<64}"), "driver": "slipway", "internal": false,
-            "dns_enabled": true, "ipv6_enabled": false, "created": "2024-05-06T07:08:09Z"});
-        for (key, value) in changes.as_object().unwrap() {
-            network[key] = value.clone();
+    /// Makes a network, or has the driver complete its definition and writes that down for Podman.
+    fn network(&self, name: &str, subnets: &[&str], internal: bool) {
+        let ipv6 = subnets.iter().any(|subnet| subnet.contains(':'));
+        if self.knows_drivers {
+            let flags = [(internal, "--internal"), (ipv6, "--ipv6")];
+            let flags = flags.into_iter().filter_map(|(given, flag)| given.then_some(flag));
+            let subnets = subnets.iter().flat_map(|subnet| ["--subnet", *subnet]);
+            let words = ["network", "create", "-d", "slipway"].into_iter().chain(flags).chain(subnets);
+            self.podman.run(&words.chain([name]).collect::<Vec<_>>());
+            return;
         }
-        let netavark = self.podman.lab.program("netavark");
-        let words = ["bash", "-c", "exec -a slipway \"$0\" create", &netavark];
-        let completed = self.podman.host(&words).input(network.to_string()).ok(LIMIT).unwrap().out();
+        let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let subnets: Vec<_> = subnets.iter().map(|subnet| json!({ "subnet": subnet })).collect();
+        let network = json!({"name": name, "id": format!("{id:0<64}"), "driver": "slipway", "internal": internal,
+            "dns_enabled": true, "ipv6_enabled": ipv6, "created": "2024-05-06T07:08:09Z", "subnets": subnets});
+        let driver = self.podman.lab.program("plugins/slipway");
+        let completed = self.podman.host(&[&driver, "create"]).input(network.to_string());
+        let completed = completed.ok(LIMIT).unwrap().out();
         std::fs::write(self.podman.lab.home().join(format!("networks/{name}.json")), completed).unwrap();
     }
 
     /// The network that most scenes use, with both families.
     fn network_one(&self) {
-        self.network("one", &json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.89.7.0/24"}, {"subnet": "fd89:7::/64"}]}));
+        self.network("one", &["10.89.7.0/24", "fd89:7::/64"], false);
     }
 
     /// A container that says who asks it, on port 80.
@@ -194,7 +214,7 @@ fn several_networks(place: &Place) {
     let podman = &place.podman;
     let _http = podman.lab.http().unwrap();
     place.network_one();
-    place.network("inside", &json!({"internal": true, "subnets": [{"subnet": "10.89.9.0/24"}]}));
+    place.network("inside", &["10.89.9.0/24"], true);
     podman.run(&["network", "create", "--subnet", "10.89.8.0/24", "bridged"]);
     place.server("web", &["--network", "one,inside", "-p", "8080:80"]);
     podman.sleeper("inner", &["--network", "inside"]);
@@ -250,4 +270,26 @@ fn rootless_several_networks() {
 fn root_several_networks() {
     let Some(place) = Place::new("root_several_networks", User::Root) else { return };
     several_networks(&place);
+}
+
+#[test]
+fn root_podman_5_makes_and_uses_networks() {
+    let wish = Wish { version: Version::Five, user: User::Root, ..Wish::new(Pair::OURS) };
+    let Some(place) = Place::with("root_podman_5_makes_and_uses_networks", wish) else { return };
+    names_world_and_ports(&place);
+}
+
+#[test]
+fn root_podman_5_with_its_own_netavark() {
+    let pair = Pair { netavark: Whose::Stock, dns: Whose::Stock };
+    let wish = Wish { version: Version::Five, user: User::Root, ..Wish::new(pair) };
+    let Some(place) = Place::with("root_podman_5_with_its_own_netavark", wish) else { return };
+    names_world_and_ports(&place);
+}
+
+#[test]
+fn root_podman_6_makes_and_uses_networks() {
+    let wish = Wish { version: Version::Six, user: User::Root, ..Wish::new(Pair::OURS) };
+    let Some(place) = Place::with("root_podman_6_makes_and_uses_networks", wish) else { return };
+    names_world_and_ports(&place);
 }

@@ -64,9 +64,11 @@ impl Record {
     /// Writes it; a record of nobody is removed.
     pub(super) fn save(&self) -> Result<()> {
         let path = path(&self.directory, &self.id, "json");
+        // What a process that was killed has left half-written goes, too; the lock last.
+        let fresh = path.with_extension("new");
         if self.members.is_empty() {
             let lock = path.with_extension("lock");
-            return [&path, &lock].into_iter().try_for_each(|path| match fs::remove_file(path) {
+            return [&path, &fresh, &lock].into_iter().try_for_each(|path| match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("remove {}", path.display()))
                 }
@@ -74,7 +76,6 @@ impl Record {
             });
         }
         let text = serde_json::to_vec(&Content { members: self.members.clone() })?;
-        let fresh = path.with_extension("new");
         let mut options = OpenOptions::new();
         options
             .write(true)
@@ -172,6 +173,7 @@ mod tests {
         let other = Record::lock(&directory, "n2").unwrap();
         assert_eq!(other.members, []);
         record.members.clear();
+        fs::write(directory.join("n1.new"), b"{\"mem").unwrap();
         record.save().unwrap();
         record.save().unwrap();
         other.save().unwrap();
