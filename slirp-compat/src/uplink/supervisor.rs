@@ -94,6 +94,7 @@ impl Supervisor {
                     Source::Signals => {
                         if let Some(signal) = self.signals.next()? {
                             log::info!("{signal}: the uplink ends");
+                            self.shut_doors();
                             return Ok(());
                         }
                     }
@@ -238,6 +239,12 @@ impl Supervisor {
         for container in ended {
             self.networks.unpublish(&container);
         }
+    }
+
+    /// Nobody will answer behind them, and nobody else would remove them.
+    fn shut_doors(&mut self) {
+        let all: Vec<_> = self.networks.publishers().map(str::to_owned).collect();
+        all.iter().for_each(|container| self.exit(container));
     }
 
     /// The container of a publication has ended, and with it the place where the engine tells of new addresses.
