@@ -10,6 +10,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// Descriptors that one message can bring.
 pub const MAX_FDS: usize = 4;
 
+/// The kernel's limit for one message (unix(7)).
+const SCM_MAX_FD: usize = 253;
+
 /// Sends `payload`, and `fd` with it, over a connected Unix socket.
 ///
 /// # Errors
@@ -46,12 +49,16 @@ pub fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize,
 ///
 /// # Errors
 /// Those of recvmsg(2); `InvalidData` when there were more descriptors than [`MAX_FDS`] or than this process may have, or a
-/// packet longer than `payload`. What came is closed then.
+/// packet longer than `payload`. What came is closed then, unless this process may have no more descriptors: then some stay.
 pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = cmsg_space!([RawFd; MAX_FDS]);
+    // As many as the kernel ever sends at once: those that find no room here would be open, and unknown.
+    let mut space = cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut parts = [IoSliceMut::new(payload)];
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
     let mut received = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = control {
@@ -61,7 +68,7 @@ pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(us
             }
         }
     }
-    if message.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC) {
+    if message.flags.contains(MsgFlags::MSG_TRUNC) || received.len() > MAX_FDS {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     }
     Ok((message.bytes, received))
@@ -146,8 +153,11 @@ mod tests {
         send(fds[0].as_fd(), b"through", None).unwrap();
         drop((x, fds));
         assert_eq!(receive(y.as_fd(), &mut buffer).unwrap().0, 7);
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         send_all(a.as_fd(), b"9", &[y.as_fd(); 9]).unwrap();
+        let before = open();
         assert_eq!(receive_all(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(open(), before, "what did come is closed");
         send(a.as_fd(), b"longer than the buffer", None).unwrap();
         assert_eq!(receive_all(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

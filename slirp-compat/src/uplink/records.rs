@@ -109,6 +109,12 @@ impl Entry {
         self.members.values().map(|member| &member.container)
     }
 
+    /// The container of this id.
+    #[must_use]
+    pub fn container(&self, id: &str) -> Option<&Container> {
+        self.members.get(id).map(|member| &member.container)
+    }
+
     /// Whether one of them has `address`.
     #[must_use]
     pub fn has(&self, address: IpAddr) -> bool {

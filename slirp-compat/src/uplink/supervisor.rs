@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::epoll::{EventSet, Events};
 use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
@@ -31,6 +32,8 @@ pub struct Supervisor {
     signals: Signals,
     networks: Networks,
     clients: BTreeMap<u32, Client>,
+    /// For the moment when there are no others.
+    spare: Option<OwnedFd>,
 }
 
 /// The epoll set, and whose its numbers are.
@@ -73,7 +76,11 @@ impl Supervisor {
         let mut watched = Watched { events: EventSet::new()?, sources: BTreeMap::new(), next: 0 };
         watched.add(door.as_fd(), Source::Door, EpollFlags::EPOLLIN)?;
         watched.add(signals.as_fd(), Source::Signals, EpollFlags::EPOLLIN)?;
-        Ok(Self { watched, door, signals, networks: Networks::new(host_loopback), clients: BTreeMap::new() })
+        if let Err(error) = raise_descriptor_limit() {
+            log::info!("the limit of open descriptors stays as it is: {error}");
+        }
+        let networks = Networks::new(host_loopback);
+        Ok(Self { watched, door, signals, networks, clients: BTreeMap::new(), spare: spare() })
     }
 
     /// Serves until a signal says that it is over.
@@ -118,10 +125,12 @@ impl Supervisor {
         match self.door.accept() {
             Ok(Some(socket)) => self.welcome(socket, None),
             Ok(None) => {}
-            // It would be ready again and again; the clients that there are give way.
+            // It would be ready again and again: the spare descriptor lets the client in, to be shown out.
             Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => {
-                log::warn!("clients have to go: {error}");
-                self.drop_oldest();
+                log::warn!("a client is turned away: {error}");
+                self.spare = None;
+                let _ = self.door.accept();
+                self.spare = spare();
             }
             Err(error) => log::warn!("a client is not let in: {error}"),
         }
@@ -285,6 +294,11 @@ impl Supervisor {
             Source::Door | Source::Signals | Source::Client => true,
         });
     }
+}
+
+/// A descriptor of no use.
+fn spare() -> Option<OwnedFd> {
+    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
 impl Watched {

@@ -11,7 +11,7 @@
 //! It ends when the supervisor is gone, and with status [`LINK_LOST`] when the TAP is.
 
 use super::orders::{self, Order};
-use super::protocol::{Network, Refusal};
+use super::protocol::{Container, Network, Refusal};
 use super::records::Records;
 use crate::logging;
 use crate::names::Local;
@@ -184,8 +184,7 @@ impl Worker {
             Order::Start { .. } => Err(Refusal::new("it serves a network already")),
             Order::Put { network, container, more } => {
                 if network.id == self.id {
-                    // It may have been another container's before, or have come back with another MAC address.
-                    container.addresses().for_each(|address| self.session.forget_neighbour(address));
+                    self.welcome(&container);
                 }
                 self.records.join(network, container);
                 if !more {
@@ -212,6 +211,19 @@ impl Worker {
             }
             Order::Status => Ok(self.status()),
         }
+    }
+
+    /// A container is on our network, or is there in another way.
+    fn welcome(&mut self, container: &Container) {
+        let former = self.records.network(&self.id).and_then(|entry| entry.container(&container.id));
+        let former: Vec<_> = former.map(|former| former.addresses().collect()).unwrap_or_default();
+        let new: Vec<_> = container.addresses().collect();
+        former
+            .into_iter()
+            .filter(|address| !new.contains(address))
+            .for_each(|gone| self.session.forget_guest(gone));
+        // It may have been another container's before, or have come back with another MAC address.
+        new.into_iter().for_each(|address| self.session.forget_neighbour(address));
     }
 
     /// The names that are known from now on.
