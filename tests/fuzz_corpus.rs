@@ -161,6 +161,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("truncated", [&[0, 8, 60, 0][..], &[0; 60], &[0, 40, 0], &[0; 40]].concat()),
             ("strangers", [&[1, 6, 40, 0][..], &[0xff; 40], &[4, 3, 0, 1, 2, 3]].concat()),
         ]),
+        // Pieces of messages (0), room for answers (3), an answer from elsewhere (4) or none (5), time (6).
+        "dns_stream" => named(vec![
+            ("answered", vec![3, 9, 0, 2, 0, 3, 0, 3, 1, 2, 3]),
+            ("later", vec![3, 9, 0, 5, 0, 3, 2, 2, 3, 4, 2, 7, 8, 0, 5, 0, 3, 4, 2, 3, 5, 0]),
+            ("many", [&[0, 60][..], &[0, 1, 2].repeat(20), &[4, 1, 9, 4, 1, 9, 3, 200, 4, 1, 9]].concat()),
+            ("unread", [&[0, 250][..], &[0, 248], &[1; 248], &[3, 1, 6, 250, 6, 250]].concat()),
+        ]),
         "dns_query" => named(vec![
             ("a", query(0b0011_0010, b"\x03web\x00", 1, 0)),
             ("strict-https", query(0b0011_0011, b"\x03Web\x03dns\x06podman\x00", 65, 11)),

@@ -205,7 +205,7 @@ fn a_name_beyond_ascii_is_found_by_its_ascii_form() {
     daemon.network("podman1", "10.89.0.1\nida 10.89.0.2  one,Bücher\n");
     daemon.start();
     assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "xn--bcher-kva", A).addresses(), ["10.89.0.2"]);
-    let names = daemon.ask("10.89.0.2", GATEWAY, &message::reverse("10.89.0.2"), PTR).names();
+    let names = daemon.ask("10.89.0.2", GATEWAY, &reverse("10.89.0.2"), PTR).names();
     // The original leaves such names out of reverse answers.
     assert!(names == ["one", "xn--bcher-kva"] || !daemon.is_ours() && names == ["one"], "{names:?}");
 }

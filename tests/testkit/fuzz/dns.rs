@@ -7,8 +7,11 @@ use slipway_dns::config::aardvark::{self, NetworkFile};
 use slipway_dns::config::{gvproxy, resolv_conf};
 use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question};
 use slipway_dns::message::{Query, Rcode, RecordType, Reply, id, set_id};
+use slipway_dns::server::conversation::{Conversation, Scratch, Verdict};
 use slipway_dns::zone::suffix::{self, Manner, Zones};
 use slipway_dns::zone::{Order, Settings, Snapshot};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 
 const NETWORK: &str = "10.89.0.1,fd00::1\nabc 10.89.0.2 fd00::2 web,a\ndef 10.89.0.3,10.89.0.4  web,db\n";
 const SOURCE: [u8; 4] = [10, 89, 0, 2];
@@ -157,6 +160,101 @@ pub fn aardvark_config(data: &[u8]) {
         assert_eq!(outcome, Outcome::Answered(Rcode::NOERROR), "{name:?}");
         read_back(&message, &out, Rcode::NOERROR);
     }
+}
+
+/// A guest's or container's side of a connection, as bytes that arrive whenever the input says so.
+#[derive(Debug, Default)]
+struct Wire {
+    arrived: VecDeque<u8>,
+    ended: bool,
+    sent: Vec<u8>,
+    room: usize,
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.arrived.is_empty() && !self.ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.arrived.read(into)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.room);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room -= count;
+        self.sent.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A connection: pieces of messages, room for answers, answers from elsewhere, time. Messages come out as they went in, and
+/// what is sent are whole answers; what is under way is bounded.
+pub fn dns_stream(mut data: &[u8]) {
+    let (mut now, mut scratch) = (Duration::ZERO, Scratch::default());
+    let mut conversation = Conversation::new(Wire::default(), now);
+    let (mut fed, mut asked, mut later) = (Vec::new(), Vec::<Vec<u8>>::new(), 0);
+    while let [op, len, rest @ ..] = data {
+        let bytes = rest.get(..usize::from(*len)).unwrap_or(rest);
+        data = rest;
+        let mut alive = true;
+        match op % 7 {
+            0..=2 => {
+                data = &rest[bytes.len()..];
+                let wire = conversation.stream_mut();
+                if !wire.ended {
+                    wire.arrived.extend(bytes);
+                    fed.extend_from_slice(bytes);
+                }
+            }
+            3 => conversation.stream_mut().room += usize::from(*len) * 16,
+            4 | 5 if later > 0 => {
+                later -= 1;
+                alive = conversation.answer((op % 7 == 4).then_some(bytes), now);
+            }
+            6 if op & 0x80 != 0 => conversation.stream_mut().ended = true,
+            _ => now += Duration::from_millis(u64::from(*len) * 10),
+        }
+        alive = alive
+            && conversation.go_on(&mut scratch, now, |message, reply| {
+                asked.push(message.to_vec());
+                match message.first() {
+                    None | Some(0xff) => Verdict::Close,
+                    Some(first) if first % 2 == 0 => {
+                        later += 1;
+                        Verdict::Later
+                    }
+                    Some(_) => {
+                        message.clone_into(reply);
+                        Verdict::Answered
+                    }
+                }
+            });
+        assert!(later <= 16, "{later} under way");
+        if !alive || conversation.deadline().is_some_and(|deadline| deadline <= now) {
+            break;
+        }
+    }
+    let mut whole = frames(&fed);
+    assert!(asked.iter().all(|message| whole.next() == Some(message)), "messages come out as they went in");
+}
+
+/// The messages behind their lengths.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    core::iter::from_fn(move || {
+        let (len, rest) = bytes.split_first_chunk::<2>()?;
+        let (message, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        bytes = rest;
+        Some(message)
+    })
 }
 
 /// A query for the address of a name, if a message can hold it as it is written.

@@ -14,7 +14,7 @@
 //! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
 //! | [`uplink_request`] | what a network plugin or a port helper asks of the uplink |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
-//! | [`dns_query`], [`dns_forward_reply`] | a question of anybody; answers of servers |
+//! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
 //! | [`nft_rule`] | a firewall rule as the kernel lists it |
 //! | [`dhcp_client`], [`dhcpv6_reply`] | what DHCP servers tell the proxy that holds leases for containers, and time |
@@ -40,7 +40,7 @@ use slipway_netstack::device::vnet::HEADER_LEN;
 use slipway_netstack::device::{Capabilities, Offload};
 
 pub use actions::engine_actions;
-pub use dns::{aardvark_config, dns_forward_reply, dns_query};
+pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream};
 pub use tcp::tcp_actions;
 
 /// A fuzz target.
@@ -53,7 +53,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
@@ -61,6 +61,7 @@ pub const TARGETS: [Target; 22] = [
     Target { name: "dhcpv6_reply", body: dhcpv6_reply },
     Target { name: "dns_forward_reply", body: dns_forward_reply },
     Target { name: "dns_query", body: dns_query },
+    Target { name: "dns_stream", body: dns_stream },
     Target { name: "engine_actions", body: engine_actions },
     Target { name: "frame", body: frame },
     Target { name: "getopt_argv", body: getopt_argv },
