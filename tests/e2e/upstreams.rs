@@ -3,10 +3,12 @@
 //! What someone in the container sees with dig, over UDP and TCP: the right answer, in bounded time, and no lie. Time is what
 //! dig says (a program's start on a loaded machine takes longer than many a query).
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use slipway_lab::{
-    Cmd, Container, Dnsmasq, LIMIT, Lab, Output, Place, Relay, Reply, Slirp, Via, forged, lab,
+    Cmd, Container, Dnsmasq, LIMIT, Lab, Output, Place, Relay, Reply, Slirp, Via, forged, lab, now,
 };
 
 const FIRST: &str = "198.51.100.1";
@@ -274,4 +276,77 @@ fn slipway_run_has_the_same_patience() {
         let output = run.args(["--", "sh", "-c", script]).run(LIMIT).unwrap();
         assert_eq!(output.out().matches(BY_SECOND).count(), 8, "{options:?}: {output}");
     }
+}
+
+/// A query for the address of `a.test`, with its length in front.
+fn framed(id: u8) -> Vec<u8> {
+    let mut bytes = vec![0, 24, 0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    bytes.extend_from_slice(b"\x01a\x04test\0\0\x01\0\x01");
+    bytes
+}
+
+/// Reads an answer; its id.
+fn answer(stream: &mut TcpStream) -> std::io::Result<u8> {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(&mut message)?;
+    assert!(message.windows(4).any(|window| window == [203, 0, 113, 1]), "{message:?}");
+    Ok(message[1])
+}
+
+#[test]
+fn odd_connections_harm_nobody() {
+    let (lab, _) = lab!(ours "odd_connections_harm_nobody", ["dig", "dnsmasq"]);
+    if !lab.by_root() {
+        println!("SKIP odd_connections_harm_nobody: needs root to enter the container by thread");
+        return;
+    }
+    let place = servers(&lab);
+    let _first = Dnsmasq::start(&place, FIRST, FIRST_SAYS).unwrap();
+    let guest = Guest::new(&lab);
+    let connect = || {
+        let stream = TcpStream::connect("10.0.2.3:53")?;
+        stream.set_read_timeout(Some(Duration::from_secs(8)))?;
+        Ok::<_, std::io::Error>(stream)
+    };
+    let check = || {
+        // A hundred at once, byte by byte at first, then the end: all are answered, then it ends.
+        let mut many = connect()?;
+        let bytes: Vec<u8> = (0..100).flat_map(framed).collect();
+        for byte in &bytes[..30] {
+            many.write_all(&[*byte])?;
+        }
+        many.write_all(&bytes[30..])?;
+        many.shutdown(Shutdown::Write)?;
+        let mut ids: Vec<u8> = (0..100).map(|_| answer(&mut many)).collect::<Result<_, _>>()?;
+        ids.sort_unstable();
+        assert_eq!(ids, (0..100).collect::<Vec<u8>>());
+        assert_eq!(many.read(&mut [0; 9])?, 0);
+        // The longest message: a query and what nobody looks at.
+        let mut long = connect()?;
+        let mut message = framed(7);
+        message[..2].copy_from_slice(&[0xff, 0xff]);
+        message.resize(2 + 0xffff, 0);
+        long.write_all(&message)?;
+        assert_eq!(answer(&mut long)?, 7);
+        // Nonsense ends a connection at once, silence in three seconds.
+        for (bytes, most) in [(&b"\0\x05nonse"[..], 1), (b"\0\0", 1), (b"\0", 5), (&framed(1)[..9], 5)] {
+            let mut odd = connect()?;
+            odd.write_all(bytes)?;
+            let start = now();
+            assert_eq!(odd.read(&mut [0; 9]).unwrap_or(0), 0);
+            assert!(start.elapsed() < Duration::from_secs(most), "{bytes:?}: {:?}", start.elapsed());
+        }
+        // Whoever holds many connections loses the oldest of them, and others are still served.
+        let mut held = (0..200).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
+        let mut last = connect()?;
+        last.write_all(&framed(9))?;
+        assert_eq!(answer(&mut last)?, 9);
+        assert_eq!(held[0].read(&mut [0; 9]).unwrap_or(0), 0, "the first had to go");
+        held[199].write_all(&framed(3))?;
+        answer(&mut held[199])
+    };
+    assert_eq!(guest.container.within(check).unwrap(), 3);
+    guest.finds(true, "b.test", BY_FIRST, 0);
 }

@@ -149,7 +149,7 @@ where
     Cmd::new(argv).under(["nsenter", "--target", &pid.to_string(), "--net", "--mount"])
 }
 
-fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(crate) fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let net = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || {

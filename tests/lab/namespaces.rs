@@ -234,6 +234,11 @@ impl Container {
         self.cmd(["sh", "-c", script]).run(Duration::from_secs(20))
     }
 
+    /// Runs a function on a thread inside its network namespace; that takes a lab made by root.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        crate::machine::within(self.pid(), work)
+    }
+
     /// Ends the holder; the namespaces live on only as long as somebody else pins them.
     pub fn end(&mut self) {
         self.holder.stdin.take();
