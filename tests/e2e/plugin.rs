@@ -6,10 +6,14 @@
 
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use slipway_lab::{HOST4, HOST6, LIMIT, Running, WORLD4, WORLD6};
 
 use crate::podman::{Pair, Podman, User, Version, Whose, Wish};
+
+/// A rootful Podman leaves ports to the driver then.
+const NO_RESERVATION: &str = "enable_port_reservation = false";
 
 /// Podman and the user's uplink.
 struct Place {
@@ -43,7 +47,7 @@ impl Place {
         let plugins = if knows_drivers { "netavark_plugin_dirs = [\"BIN/plugins\"]" } else { "" };
         let wish = Wish {
             programs: vec![("rootlessport".to_owned(), slipway), ("plugins/slipway".to_owned(), driver)],
-            engine: "enable_port_reservation = false".to_owned(),
+            engine: if wish.engine.is_empty() { NO_RESERVATION.to_owned() } else { wish.engine },
             network: plugins.to_owned(),
             ..wish
         };
@@ -66,10 +70,10 @@ impl Place {
             .sh(&format!("for i in $(seq 200); do test -S {socket} && exit; sleep 0.05; done; exit 1"));
     }
 
-    /// Ends it at once, and its workers with it.
-    fn stop_uplink(&mut self) {
+    /// Ends it, and its workers with it.
+    fn stop_uplink(&mut self, signal: Signal) {
         if let Some(mut uplink) = self.uplink.take() {
-            uplink.signal(nix::sys::signal::Signal::SIGTERM);
+            uplink.signal(signal);
             uplink.finish(LIMIT).unwrap();
         }
     }
@@ -186,12 +190,12 @@ fn names_world_and_ports(place: &Place) {
 }
 
 /// The uplink ends and is started again while containers run.
-fn uplink_is_started_anew(place: &mut Place) {
+fn uplink_is_started_anew(place: &mut Place, end: Signal) {
     let (_dns, _http) = (place.podman.lab.dns().unwrap(), place.podman.lab.http().unwrap());
     place.network_one();
     place.server("web", &["--network", "one", "-p", "8080:80"]);
     assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_001), format!("peer={WORLD4}:40001\n"));
-    place.stop_uplink();
+    place.stop_uplink(end);
     let podman = &place.podman;
     let refused =
         podman.cmd(&["run", "--rm", "--network", "one", "localhost/bb", "true"]).run(LIMIT).unwrap();
@@ -203,7 +207,7 @@ fn uplink_is_started_anew(place: &mut Place) {
     assert_eq!(place.podman.found("web", "name.test"), [WORLD4, WORLD6]);
     assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_002), format!("peer={WORLD4}:40002\n"));
     // Nobody is in the way of an end.
-    place.stop_uplink();
+    place.stop_uplink(Signal::SIGTERM);
     place.podman.remove(&["web", "client"]);
     place.start_uplink();
     place.is_clean();
@@ -251,13 +255,14 @@ fn root_names_world_and_ports() {
 #[test]
 fn rootless_uplink_is_started_anew() {
     let Some(mut place) = Place::new("rootless_uplink_is_started_anew", User::Ordinary) else { return };
-    uplink_is_started_anew(&mut place);
+    // Killed, it would leave the socket at which Podman tells of new addresses.
+    uplink_is_started_anew(&mut place, Signal::SIGTERM);
 }
 
 #[test]
 fn root_uplink_is_started_anew() {
     let Some(mut place) = Place::new("root_uplink_is_started_anew", User::Root) else { return };
-    uplink_is_started_anew(&mut place);
+    uplink_is_started_anew(&mut place, Signal::SIGKILL);
 }
 
 #[test]
@@ -291,5 +296,45 @@ fn root_podman_5_with_its_own_netavark() {
 fn root_podman_6_makes_and_uses_networks() {
     let wish = Wish { version: Version::Six, user: User::Root, ..Wish::new(Pair::OURS) };
     let Some(place) = Place::with("root_podman_6_makes_and_uses_networks", wish) else { return };
+    names_world_and_ports(&place);
+}
+
+/// Podman holds ports before or after it asks for the network, which depends on its version: either way one of two finds
+/// them taken.
+fn podman_holds_the_port(test: &str, version: Version, complaint: &str) {
+    let engine = NO_RESERVATION.replace("false", "true");
+    let wish = Wish { user: User::Root, version, engine, ..Wish::new(Pair::OURS) };
+    let Some(place) = Place::with(test, wish) else { return };
+    place.network_one();
+    let words = ["run", "--rm", "--network", "one", "-p", "8080:80", "localhost/bb", "true"];
+    let refused = place.podman.cmd(&words).run(LIMIT).unwrap();
+    let said = refused.err();
+    assert!(!refused.success() && said.contains(complaint), "{said}");
+    place.is_clean();
+}
+
+#[test]
+fn root_podman_holds_the_port() {
+    let complaint = "cannot listen on the TCP port: listen tcp4 :8080: bind: address already in use";
+    podman_holds_the_port("root_podman_holds_the_port", Version::Machine, complaint);
+}
+
+#[test]
+fn root_podman_5_holds_the_port() {
+    let complaint = "set enable_port_reservation=false";
+    podman_holds_the_port("root_podman_5_holds_the_port", Version::Five, complaint);
+}
+
+#[test]
+fn rootless_podman_5_makes_and_uses_networks() {
+    let wish = Wish { version: Version::Five, ..Wish::new(Pair::OURS) };
+    let Some(place) = Place::with("rootless_podman_5_makes_and_uses_networks", wish) else { return };
+    names_world_and_ports(&place);
+}
+
+#[test]
+fn rootless_podman_6_makes_and_uses_networks() {
+    let wish = Wish { version: Version::Six, ..Wish::new(Pair::OURS) };
+    let Some(place) = Place::with("rootless_podman_6_makes_and_uses_networks", wish) else { return };
     names_world_and_ports(&place);
 }
