@@ -123,7 +123,8 @@ impl Handover {
         }
         let servers = files::servers(servers)?;
         let _lock = self.files.lock()?;
-        if self.files.set_servers(network, &servers)? && !servers.is_empty() {
+        // Also when the last one is taken away, which the original leaves to the next container that comes or goes.
+        if self.files.set_servers(network, &servers)? {
             self.server.notify()?;
         }
         Ok(())
