@@ -26,9 +26,9 @@
 //! Rootless Podman keeps one process by design, the *pause* process that holds its user and mount namespace; it is
 //! ended by the number it wrote down when this fixture goes.
 
+mod features;
 mod left;
-mod rootful;
-mod rootless;
+mod matrix;
 mod scenes;
 
 use std::path::{Path, PathBuf};
@@ -72,7 +72,11 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// Stock netavark drives our DNS server.
+    pub(crate) const OUR_DNS: Self = Self { netavark: Whose::Stock, dns: Whose::Ours };
+    /// Both are ours.
     pub(crate) const OURS: Self = Self { netavark: Whose::Ours, dns: Whose::Ours };
+    /// Our netavark drives the stock DNS server.
     pub(crate) const STOCK_DNS: Self = Self { netavark: Whose::Ours, dns: Whose::Stock };
 }
 
@@ -91,6 +95,16 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// The same of another version.
+    pub(crate) fn of(self, version: Version) -> Self {
+        Self { version, ..self }
+    }
+
+    /// The same for another user.
+    pub(crate) fn by(self, user: User) -> Self {
+        Self { user, ..self }
+    }
+
     /// The root file system of host, if it is not the machine's.
     fn tree(&self) -> Result<Option<PathBuf>, String> {
         match self.version {
@@ -140,6 +154,7 @@ impl Wish {
 pub(crate) struct Podman {
     pub(crate) lab: Lab,
     user: User,
+    pair: Pair,
     config: PathBuf,
 }
 
@@ -148,6 +163,9 @@ const PROGRAMS: &[&str] =
 
 /// Where Debian has the helpers that come with a Podman.
 const STOCK: [&str; 3] = ["usr/lib/podman", "usr/libexec/podman", "usr/bin"];
+
+const IDENTITY: &str = "{{.Version.Version}} {{.Host.NetworkBackend}} {{.Host.NetworkBackendInfo.Path}} \
+                        {{.Host.NetworkBackendInfo.DNS.Path}}";
 
 impl Podman {
     /// Makes it; `None` after saying why the test is skipped.
@@ -172,11 +190,28 @@ impl Podman {
         options.programs.extend(wish.helpers(options.tree.as_deref())?);
         let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         let config = lab.home().join(".config/containers");
-        let podman = Self { lab, user: wish.user, config };
+        let podman = Self { lab, user: wish.user, pair: wish.pair, config };
         podman.configure(wish);
         let image = crate::image::tar(podman.lab.dir(), &["getent", "host"]);
         podman.run(&["import", &image.to_string_lossy(), "localhost/bb"]);
+        podman.is_what_was_wished(wish.version);
         Ok(podman)
+    }
+
+    /// The version, and that it found the programs of its pair.
+    fn is_what_was_wished(&self, version: Version) {
+        let (start, format) = match version {
+            // An old one does not tell more.
+            Version::Machine => ("", "{{.Version.Version}} {{.Host.NetworkBackend}}"),
+            Version::Five => ("5.", IDENTITY),
+            Version::Six => ("6.", IDENTITY),
+        };
+        let shown = self.run(&["info", "--format", format]);
+        assert!(shown.starts_with(start) && shown.contains(" netavark"), "{shown}");
+        if version != Version::Machine {
+            let programs = format!("{} {}", self.lab.program("netavark"), self.lab.program("aardvark-dns"));
+            assert!(shown.contains(&programs), "{programs}: {shown}");
+        }
     }
 
     fn configure(&self, wish: &Wish) {
@@ -259,6 +294,13 @@ impl Podman {
     /// A shell script in a container.
     pub(crate) fn exec(&self, name: &str, script: &str) -> Output {
         self.cmd(&["exec", name, "sh", "-c", script]).run(LIMIT).unwrap()
+    }
+
+    /// A container's IPv4 address on its first network.
+    pub(crate) fn address(&self, name: &str) -> String {
+        let shown = self.exec(name, "ip -4 -o address show eth0").out();
+        let address = shown.split_whitespace().find_map(|word| Some(word.split_once('/')?.0.to_owned()));
+        address.unwrap_or_else(|| panic!("{name} has no address: {shown}"))
     }
 
     /// The addresses of a name as a container's libc finds them, sorted.

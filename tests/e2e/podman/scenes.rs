@@ -1,17 +1,17 @@
 //! What every Podman is put through, whoever runs it and whichever version it is.
+//!
+//! A scene makes its networks and removes them, so that several can follow each other.
 
-use slipway_lab::{HOST4, LIMIT, WORLD4, WORLD6};
+use slipway_lab::{HOST4, HOST6, LIMIT, WORLD4, WORLD6};
 
-use super::Podman;
-
-const NETWORK_ONE: [&str; 8] =
-    ["network", "create", "--subnet", "10.89.7.0/24", "--subnet", "fd89:7::/64", "--ipv6", "one"];
+use super::{Podman, User};
 
 /// Names of containers and of the world, the world itself over both families, and a published port from there.
 pub(super) fn names_world_and_ports(podman: &Podman) {
     std::fs::write(podman.lab.dir().join("www/index.html"), "page of world\n").unwrap();
     let (_dns, _http) = (podman.lab.dns().unwrap(), podman.lab.http().unwrap());
-    podman.run(&NETWORK_ONE);
+    let subnets = ["--subnet", "10.89.7.0/24", "--subnet", "fd89:7::/64", "--ipv6"];
+    podman.run(&[&["network", "create"][..], &subnets, &["one"]].concat());
     podman.server("web", &["--network", "one", "--network-alias", "shared", "-p", "8080:80"]);
     podman.sleeper("client", &["--network", "one"]);
     for name in ["web", "shared", "web.dns.podman"] {
@@ -19,6 +19,10 @@ pub(super) fn names_world_and_ports(podman: &Podman) {
     }
     assert_eq!(podman.found("web", "client"), ["10.89.7.3", "fd89:7::3"]);
     assert_eq!(podman.found("client", "name.test"), [WORLD4, WORLD6]);
+    for address in ["10.89.7.2", "fd89:7::2"] {
+        let shown = podman.exec("client", &format!("host {address}")).out();
+        assert!(shown.contains("pointer web."), "{shown}");
+    }
     for (from, page) in [
         ("shared", "web"),
         ("[fd89:7::2]", "web"),
@@ -30,9 +34,42 @@ pub(super) fn names_world_and_ports(podman: &Podman) {
         assert_eq!(shown.out(), format!("page of {page}\n"), "{from}: {shown}");
     }
     assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of web\n");
+    if podman.user == User::Root {
+        assert_eq!(podman.fetch(&format!("[{HOST6}]:8080")), "page of web\n");
+    }
     podman.remove(&["web"]);
     let again = podman.lab.world(["curl", "-sm", "2", &format!("http://{HOST4}:8080/")]);
     assert_eq!(again.run(LIMIT).unwrap().out(), "");
     podman.remove(&["client"]);
+    podman.run(&["network", "rm", "one"]);
+    podman.leaves_nothing();
+}
+
+/// Networks that a running container joins and leaves, one of them internal, and its network set up anew (without an
+/// address it was to have, for Podman 6.1 then finds that taken by the container itself).
+pub(super) fn networks_come_and_go(podman: &Podman) {
+    let _http = podman.lab.http().unwrap();
+    podman.run(&["network", "create", "--subnet", "10.89.7.0/24", "one"]);
+    podman.run(&["network", "create", "--internal", "--subnet", "10.89.9.0/24", "inside"]);
+    podman.server("web", &["--network", "one:mac=02:00:00:00:00:20", "-p", "8080:80"]);
+    podman.sleeper("inner", &["--network", "inside:ip=10.89.9.30"]);
+    // Nobody of an internal network gets out.
+    assert!(podman.exec("inner", "ip address show eth0").out().contains("10.89.9.30/24"));
+    assert!(!podman.exec("inner", "ip route").out().contains("default"));
+    assert!(!podman.exec("inner", &format!("nc -w 1 {WORLD4} 80")).success());
+    podman.run(&["network", "connect", "inside", "web"]);
+    let fetch = "for i in 1 2 3 4 5; do wget -qO- http://web/index.html && break; sleep 0.2; done";
+    let page = podman.exec("inner", fetch);
+    assert_eq!(page.out(), "page of web\n", "{page}");
+    podman.run(&["network", "disconnect", "inside", "web"]);
+    assert!(!podman.exec("web", "ip address show eth1").success());
+    assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of web\n");
+    let address = podman.address("web");
+    podman.run(&["network", "reload", "web"]);
+    let shown = podman.exec("web", "ip address show eth0").out();
+    assert!(shown.contains(&format!("{address}/24")) && shown.contains("02:00:00:00:00:20"), "{shown}");
+    assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of web\n");
+    podman.remove(&["web", "inner"]);
+    podman.run(&["network", "rm", "one", "inside"]);
     podman.leaves_nothing();
 }
