@@ -2,7 +2,9 @@
 
 use super::socket::{Error, Netlink};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
 use slipway_netstack::addr::MacAddr;
 use std::net::IpAddr;
 
@@ -15,6 +17,8 @@ pub struct Neighbour {
     pub address: IpAddr,
     /// Its MAC address, if it was resolved.
     pub mac: Option<MacAddr>,
+    /// Whether it has said to be a router (IPv6).
+    pub router: bool,
 }
 
 impl Netlink {
@@ -45,5 +49,6 @@ fn neighbour(message: RouteNetlinkMessage) -> Option<Neighbour> {
             _ => {}
         }
     }
-    Some(Neighbour { interface: message.header.ifindex, address: address?, mac })
+    let router = message.header.flags.contains(NeighbourFlags::Router);
+    Some(Neighbour { interface: message.header.ifindex, address: address?, mac, router })
 }
