@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv6Net};
 use nix::errno::Errno;
 use slipway_host::netlink::{Lifetimes, Request};
 use std::fs;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// What an interface has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,6 +21,8 @@ pub(super) struct Sight {
     pub(super) own: Option<Ipv6Addr>,
     /// Its addresses for the world, as far as nobody else on the link has them.
     pub(super) addresses: Vec<Ipv6Net>,
+    /// The routers that its kernel has heard.
+    pub(super) routers: Vec<Ipv6Addr>,
 }
 
 impl Target {
@@ -48,6 +50,13 @@ impl Target {
                 sight.addresses.push(net);
             } else if !address.tentative && net.addr().is_unicast_link_local() {
                 sight.own.get_or_insert_with(|| net.addr());
+            }
+        }
+        for neighbour in place.netlink.neighbours()? {
+            if let (true, IpAddr::V6(router)) = (neighbour.router, neighbour.address)
+                && neighbour.interface == interface.index
+            {
+                sight.routers.push(router);
             }
         }
         Ok(sight)

@@ -97,13 +97,18 @@ fn set(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// What a frame brings; `None` when it is neither.
+/// What a frame brings to `mac`; `None` when it is neither, or for somebody else.
+///
+/// That matters for advertisements: one that a router sends to another machine alone never reaches the kernel of the container,
+/// which has to act on it.
 ///
 /// The checksum of UDP is not looked at, for the reason that [`crate::dhcp::frame`] gives.
 #[must_use]
-pub(super) fn read(frame: &[u8]) -> Option<Heard<'_>> {
+pub(super) fn read(frame: &[u8], mac: MacAddr) -> Option<Heard<'_>> {
     let (ethernet, packet) = frame.split_at_checked(ETHERNET_HEADER)?;
-    if ethernet.get(12..)? != ETHERTYPE.to_be_bytes() {
+    let receiver = MacAddr(*ethernet.first_chunk()?);
+    let for_us = receiver == mac || receiver.is_multicast();
+    if !for_us || ethernet.get(12..)? != ETHERTYPE.to_be_bytes() {
         return None;
     }
     let (header, behind) = packet.split_first_chunk::<IP_HEADER>()?;

@@ -20,9 +20,12 @@ use tokio::sync::oneshot;
 
 /// How often the interface is looked at while something is waited for: entering the namespace takes a tenth of a millisecond.
 const GLANCE: Duration = Duration::from_millis(20);
-/// How long an address may take that the interface makes of a prefix. The kernel does it as it hears the router, unless it was
-/// told not to.
+/// How long the kernel of the container may take to act on what a router says. It does so as it hears it, unless it was told not
+/// to.
 const MAKING: Duration = Duration::from_secs(1);
+/// After so long without that the router is asked again: a bridge's port that has just come up may not have let the
+/// first answer through to the container, which this program has heard on the bridge itself.
+const UNHEARD: Duration = Duration::from_millis(250);
 /// How long the kernel may take to find out that somebody else has a new address (RFC 4862 §5.4: two seconds at most).
 const DUPLICATES: Duration = Duration::from_secs(3);
 /// How often it is looked whether the container is still there. Leases are renewed rarely, and some never.
@@ -53,6 +56,7 @@ impl Keeper {
     pub(in crate::dhcp) async fn acquire(&mut self, patience: Duration) -> Result<Found> {
         let mut over = std::pin::pin!(tokio::time::sleep(patience));
         let mut settled_at = None;
+        let mut asked_at = timer::now()?;
         loop {
             let sight = self.target.look()?;
             let now = timer::now()?;
@@ -63,6 +67,10 @@ impl Keeper {
                 let since = *settled_at.get_or_insert(now);
                 if self.has_made(&sight) || now.since(since) >= MAKING {
                     return Ok(self.found(&sight));
+                }
+                if now.since(asked_at.max(since)) >= UNHEARD {
+                    asked_at = now;
+                    self.drive.machine.ask_again(now);
                 }
             } else {
                 settled_at = None;
@@ -78,10 +86,13 @@ impl Keeper {
         }
     }
 
-    /// Whether the interface has an address of each prefix that it should make one of.
+    /// Whether the kernel has heard the router, and the interface an address of each prefix that it should make one of.
     fn has_made(&self, sight: &Sight) -> bool {
         let made = |prefix: Ipv6Net| sight.addresses.iter().any(|net| prefix.contains(&net.addr()));
-        self.drive.machine.advert().is_none_or(|advert| advert.autonomous().all(made))
+        self.drive.machine.advert().is_none_or(|advert| {
+            advert.router.is_none_or(|router| sight.routers.contains(&router))
+                && advert.autonomous().all(made)
+        })
     }
 
     fn found(&self, sight: &Sight) -> Found {

@@ -80,6 +80,11 @@ impl Machine {
         self.decide(now);
     }
 
+    /// Asks the routers once more: somebody else did not hear the answer.
+    pub(in crate::dhcp) fn ask_again(&mut self, now: Instant) {
+        (self.asked, self.ask_at) = (QUESTIONS - 1, Some(now));
+    }
+
     /// Whether everything that routers and servers have is there; `false` while there is neither.
     #[must_use]
     pub(in crate::dhcp) fn settled(&self) -> bool {
@@ -178,7 +183,7 @@ impl Driven for Machine {
     }
 
     fn received(&mut self, now: Instant, frame: &[u8]) -> Step {
-        match frame::read(frame) {
+        match frame::read(frame, self.mac) {
             Some(Heard::Dhcp(message)) => {
                 let said = self.client.received(now, message);
                 self.step(said)

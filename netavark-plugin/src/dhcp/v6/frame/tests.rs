@@ -61,8 +61,8 @@ fn another_implementation_reads_what_is_sent() {
 #[test]
 fn only_answers_are_taken() {
     let good = from_server(OTHER, MAC.link_local(), b"hello");
-    assert_eq!(read(&good), Some(Heard::Dhcp(b"hello")));
-    assert_eq!(read(&[&good[..], &[0; 20]].concat()), Some(Heard::Dhcp(b"hello")), "padded");
+    assert_eq!(read(&good, MAC), Some(Heard::Dhcp(b"hello")));
+    assert_eq!(read(&[&good[..], &[0; 20]].concat(), MAC), Some(Heard::Dhcp(b"hello")), "padded");
     for (at, what) in [
         (12, "another EtherType"),
         (14, "no IPv6"),
@@ -74,17 +74,27 @@ fn only_answers_are_taken() {
     ] {
         let mut bad = good.clone();
         bad[at] ^= 0x1f;
-        assert_eq!(read(&bad), None, "{what}");
+        assert_eq!(read(&bad, MAC), None, "{what}");
     }
     let good = advertisement();
-    assert!(matches!(read(&good), Some(Heard::Advert(from, _)) if from == OTHER.link_local()));
+    assert!(matches!(read(&good, MAC), Some(Heard::Advert(from, _)) if from == OTHER.link_local()));
     for (at, what) in
         [(21, "from beyond the link"), (30, "a broken address"), (54, "another type"), (60, "broken")]
     {
         let mut bad = good.clone();
         bad[at] ^= 1;
-        assert_eq!(read(&bad), None, "{what}");
+        assert_eq!(read(&bad, MAC), None, "{what}");
     }
+}
+
+#[test]
+fn what_a_router_says_to_another_machine_is_not_for_us() {
+    let mut frame = advertisement();
+    frame[..6].copy_from_slice(&MAC.0);
+    assert!(read(&frame, MAC).is_some());
+    frame[5] ^= 8;
+    assert_eq!(read(&frame, MAC), None);
+    assert_eq!(read(&frame[..5], MAC), None);
 }
 
 #[test]
@@ -108,10 +118,10 @@ fn the_filter_takes_this_clients_answers_and_advertisements() {
 proptest! {
     #[test]
     fn any_bytes_are_borne(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..300) {
-        let _ = read(&bytes);
+        let _ = read(&bytes, MAC);
         for mut good in [from_server(OTHER, MAC.link_local(), &bytes), advertisement()] {
             good.truncate(cut);
-            let _ = (read(&good), passes(MAC, &good));
+            let _ = (read(&good, MAC), passes(MAC, &good));
         }
     }
 }

@@ -143,6 +143,19 @@ fn a_router_that_comes_late_is_believed() {
 }
 
 #[test]
+fn routers_are_asked_once_more_on_demand() {
+    let mut world = World::with_own();
+    world.run();
+    world.advert(NEITHER);
+    world.machine.ask_again(world.now);
+    assert!(world.machine.listening() && world.machine.settled());
+    assert_eq!(sent(&world.run().1), Some(Sent::Question(true)));
+    // Nobody answers this time, which changes nothing.
+    assert_eq!(world.run().1.event, Some(Event::Heard));
+    assert!(world.machine.settled() && world.machine.deadline().is_none());
+}
+
+#[test]
 fn routers_are_asked_three_times() {
     let mut world = World::new();
     let questions: Vec<_> = (0..4).map(|_| sent(&world.run().1)).collect();
