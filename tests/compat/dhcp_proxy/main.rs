@@ -2,7 +2,7 @@
 //! the bridge or on a macvlan, and the test client that speaks the proxy's protocol.
 //!
 //! The proxy is told by its socket alone, as a container engine's set-up does it; what it did is looked up in the
-//! container, in the lease file, and in what the server noted.
+//! container, in the lease file, and in what the server noted. The last file has the set-up ask.
 
 mod place;
 mod server6;
@@ -11,6 +11,7 @@ mod t02_renewal;
 mod t03_errors;
 mod t04_process;
 mod t05_ipv6;
+mod t06_networks;
 
 use std::time::Duration;
 

@@ -181,6 +181,25 @@ impl Place {
         output.err()
     }
 
+    /// `netavark setup` or `teardown` of a container on one network, by way of the proxy.
+    pub(crate) fn netavark(&self, command: &str, container: &Namespace, network: &Value) -> Output {
+        let request = json!({
+            "container_id": ID,
+            "container_name": "box",
+            "container_hostname": "box",
+            "networks": {"lan": {"interface_name": "eth0", "static_mac": MAC}},
+            "network_info": {"lan": network},
+        });
+        self.machine
+            .cmd([self.proxy.as_os_str(), "--config".as_ref(), self.dir().as_os_str(), command.as_ref()])
+            .arg(container.path())
+            .env("SLIPWAY_DHCP_PROXY_SOCKET", self.socket())
+            .env("RUST_LOG", "netavark=warn")
+            .input(request.to_string())
+            .run(LIMIT)
+            .unwrap()
+    }
+
     /// What is in the lease file.
     pub(crate) fn cache(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.dir().join("nv-proxy.lease")).unwrap()).unwrap()
