@@ -42,6 +42,10 @@ pub enum Driver {
     None,
 }
 
+/// For who asks for the driver of 1.17 that 2.0 dropped. The error itself is the contract's.
+const NO_IPTABLES: &str =
+    "hosts that have nothing but iptables are out of scope: use nftables (the default), firewalld or none";
+
 impl Driver {
     /// The driver of that name; without one, nftables.
     ///
@@ -62,7 +66,12 @@ impl Driver {
                 log::info!(target: TARGET, "Not using firewall");
                 Ok(Self::None)
             }
-            Some(other) => Err(Error::msg(format!("Must provide a valid firewall backend, got {other}"))),
+            Some(other) => {
+                if other == "iptables" {
+                    log::error!(target: TARGET, "{NO_IPTABLES}");
+                }
+                Err(Error::msg(format!("Must provide a valid firewall backend, got {other}")))
+            }
         }
     }
 

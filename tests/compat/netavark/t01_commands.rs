@@ -190,6 +190,20 @@ fn the_firewall_must_be_known() {
     };
     let said = error(&run(&["--firewall-driver", "carrier-pigeon"]));
     assert!(said.contains("Must provide a valid firewall backend, got carrier-pigeon"), "{said}");
+    // The driver of old is refused in the same words, and one line on standard error says what there is instead.
+    let by_variable =
+        host.cmd(&["setup", &container.path()]).input(line(&simple())).env("NETAVARK_FW", "IPTables");
+    for output in [run(&["--firewall-driver", "iptables"]), by_variable.run(LIMIT).unwrap()] {
+        assert_eq!(error(&output), "Must provide a valid firewall backend, got iptables");
+        let told = output.err();
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(
+            told.contains(
+                "nothing but iptables are out of scope: use nftables (the default), firewalld or none"
+            ),
+            "{told}"
+        );
+    }
     let output = host
         .cmd(&["setup", &container.path()])
         .input(line(&simple()))
