@@ -49,6 +49,7 @@ pub(crate) const ALL: &[Need] = &[
     ("iptables", "iptables"),
     ("getent", "libc-bin"),
     ("host", "bind9-host"),
+    ("systemd-analyze", "systemd"),
     // Not on anybody's search path: the other halves of the pairs that Podman runs.
     ("/usr/lib/podman/netavark", "netavark"),
     ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),

@@ -161,3 +161,38 @@ fn directory(dir: &Path) -> Done {
 fn said(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// What a system has and ours refer to, so that a reference to what there is not is found out.
+    const OTHERS: [&str; 2] = ["nftables.service", "firewalld.service"];
+
+    #[test]
+    fn systemd_finds_nothing_wrong_with_the_units() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        directory(&bin).unwrap();
+        for program in PROGRAMS {
+            symlink("/bin/true", bin.join(program.name)).unwrap();
+        }
+        units(dir.path(), &bin).unwrap();
+        let place = dir.path().join("lib/systemd/system");
+        for name in OTHERS {
+            let text = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+            std::fs::write(place.join(name), text).unwrap();
+        }
+        let mut verify = Command::new("systemd-analyze");
+        verify
+            .args(["verify", "--man=no", "--recursive-errors=one"])
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", place.display()));
+        let Ok(output) = verify.args(UNITS.map(|(name, _)| place.join(name))).output() else {
+            println!("SKIP systemd_finds_nothing_wrong_with_the_units: systemd-analyze is not installed");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+}

@@ -12,6 +12,7 @@ mod t03_errors;
 mod t04_process;
 mod t05_ipv6;
 mod t06_networks;
+mod t07_systemd;
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ pub(crate) struct Place {
     /// Where the server is.
     pub(crate) world: Namespace,
     pub(crate) container: Namespace,
-    proxy: PathBuf,
+    pub(crate) proxy: PathBuf,
     client: PathBuf,
 }
 
@@ -157,8 +157,13 @@ impl Place {
     }
 
     pub(crate) fn client(&self, command: &str, request: &Value) -> Cmd {
+        self.client_of(&self.socket(), command, request)
+    }
+
+    /// A call to the proxy behind another socket.
+    pub(crate) fn client_of(&self, socket: &Path, command: &str, request: &Value) -> Cmd {
         self.machine
-            .cmd([self.client.as_os_str(), "--uds".as_ref(), self.socket().as_os_str()])
+            .cmd([self.client.as_os_str(), "--uds".as_ref(), socket.as_os_str()])
             .arg(command)
             .input(request.to_string())
     }
