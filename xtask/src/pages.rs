@@ -175,7 +175,10 @@ fn netavark() -> Page {
             ),
             Term("netavark update NETWORK_NAME", "changes the DNS servers of a network in use."),
             Term("netavark create", "completes and checks the definition of a new network."),
-            Term("netavark dhcp-proxy", "gets and renews DHCP leases for containers; started by its socket."),
+            Term(
+                "netavark dhcp-proxy [-d DIR] [-t SECS] [-a SECS]",
+                "gets and renews leases of DHCP servers for containers; started by its socket. See DHCP PROXY.",
+            ),
             Term("netavark firewall-reload", "makes all rules again after the rule set was flushed."),
             Term("netavark firewalld-reload", "does so now and whenever firewalld is reloaded, for ever."),
             Term("netavark version", "prints what this build is, as JSON."),
@@ -203,6 +206,7 @@ fn netavark() -> Page {
                     ),
                 ],
             ),
+            ("DHCP PROXY", DHCP_PROXY),
             (
                 "NETWORK DRIVER SLIPWAY",
                 &[
@@ -235,7 +239,20 @@ fn netavark() -> Page {
                         "1 or 2: serve by that contract whatever the request looks like.",
                     ),
                     Term("NETAVARK_DNS_PORT", "the port of the DNS server, 53 if not set."),
-                    Term("NETAVARK_FW", "the firewall driver, if the option does not name one."),
+                    Term(
+                        "NETAVARK_FW",
+                        "the firewall driver, if the option does not name one: nftables, firewalld or none. iptables, which 1.17 had, is not offered: \
+                         hosts that have nothing else are out of scope.",
+                    ),
+                    Term("NETAVARK_PROXY_RUN_DIR_ENV", "dhcp-proxy: the run directory, whatever --dir says."),
+                    Term(
+                        "SLIPWAY_DHCP_PROXY_SOCKET",
+                        "setup and teardown: the socket of the DHCP proxy, if it is not /run/podman/nv-proxy.sock.",
+                    ),
+                    Term(
+                        "LISTEN_FDS",
+                        "dhcp-proxy: set by systemd; 1 means that descriptor 3 is the socket.",
+                    ),
                     Term(
                         "RUST_LOG",
                         "what is written to standard error: a level (error, warn, info, debug, trace), or parts such as \
@@ -250,6 +267,23 @@ fn netavark() -> Page {
                     Term(
                         "DIR/firewall/",
                         "what the rules were made from, for firewall-reload. Not when rootless.",
+                    ),
+                    Term(
+                        "/run/podman/nv-proxy.sock",
+                        "where dhcp-proxy listens, below the run directory if there is another one.",
+                    ),
+                    Term(
+                        "/run/podman/nv-proxy.lease",
+                        "what dhcp-proxy holds: a JSON object from MAC address to a list of leases. It is emptied when it starts, and replaced whole when a \
+                         lease comes or goes. For reading only.",
+                    ),
+                    Term(
+                        "netavark-dhcp-proxy.socket, netavark-dhcp-proxy.service",
+                        "units of systemd for dhcp-proxy; the socket is the one to enable.",
+                    ),
+                    Term(
+                        "netavark-nftables-reload.service, netavark-firewalld-reload.service",
+                        "units that make the rules again after nftables or firewalld has flushed them.",
                     ),
                     Term(
                         "/run/sysctl.d/10-netavark-BRIDGE.conf",
@@ -269,9 +303,55 @@ fn netavark() -> Page {
                 ],
             ),
         ],
-        see_also: &["aardvark-dns(8)", "slipway(1)", "podman-network(1)", "nft(8)"],
+        see_also: &["aardvark-dns(8)", "slipway(1)", "podman-network(1)", "nft(8)", "systemd.socket(5)"],
     }
 }
+
+/// About `netavark dhcp-proxy`.
+const DHCP_PROXY: &[Block] = &[
+    Text(
+        "Containers of a macvlan network, or of a bridge network with the option mode=unmanaged, can have their addresses from a DHCP server of the \
+         host's own network: the network's IPAM driver is then dhcp. setup asks this proxy for a lease over a Unix socket; the proxy obtains it, sets address and \
+         default route in the container, and renews the lease for as long as the container lives; teardown has it given back.",
+    ),
+    Text("Options, behind the word dhcp-proxy:"),
+    Term(
+        "-d, --dir DIR",
+        "the run directory, in which the socket and the lease file are. Default: /run/podman. It is made if it is not there.",
+    ),
+    Term(
+        "-t, --timeout SECS",
+        "how long a DHCP server may take to grant an address, before setup fails. Default: 8. IPv6 is waited for no longer than 4 seconds, \
+         and setup goes on without it.",
+    ),
+    Term(
+        "-a, --activity-timeout SECS",
+        "end after so many seconds in which nobody asked for anything, and no lease is held. Default: 300; the unit has 30. 0 means never.",
+    ),
+    Term("-u, --uds UDS", "accepted and ignored, as by the original."),
+    Text(
+        "Started by systemd, the proxy listens on the one socket that it is handed, and leaves it there when it ends. Enable the socket; the first request starts the service:",
+    ),
+    Code("systemctl enable --now netavark-dhcp-proxy.socket"),
+    Text(
+        "Started by hand, it makes the socket and removes it when it ends. One that a killed proxy left behind is replaced; where another proxy \
+         listens, it does not start. It must be able to open packet sockets and to enter the containers' network namespaces: CAP_NET_RAW, CAP_NET_ADMIN, \
+         CAP_SYS_ADMIN.",
+    ),
+    Text(
+        "IPv6: a network that was made with --ipv6 gets what the routers of the link announce: addresses of a DHCPv6 server, addresses of the announced prefixes, or both, a default \
+         route, name servers and search domains. Routers are listened to by the container's kernel; the proxy keeps what a server granted. A link without \
+         IPv6 costs a warning. The options no_default_route and metric hold for that route; for IPv4 the proxy does not know them.",
+    ),
+    Term(
+        "SIGTERM, SIGINT",
+        "end it, with exit status 0. Leases are not given back, since the containers live on with their addresses; but nobody renews them.",
+    ),
+    Text(
+        "A container that is gone without a teardown is noticed at the next renewal, with IPv6 after a minute, and its lease given back. Servers know a container by its ID, \
+         so that its address stays when its MAC address does not.",
+    ),
+];
 
 #[cfg(test)]
 mod tests {
@@ -287,6 +367,20 @@ mod tests {
         for flag in FLAGS {
             assert!(text.contains(&format!("\\-\\-{}", flag.long.replace('-', "\\-"))), "{}", flag.long);
             assert!(flag.variable.is_none_or(|variable| text.contains(variable)), "{}", flag.long);
+        }
+    }
+
+    #[test]
+    fn every_option_of_the_dhcp_proxy_is_on_the_page() {
+        let (_, text) = docs::page(&netavark());
+        let command = NetavarkCli::command();
+        let proxy = command.find_subcommand("dhcp-proxy").unwrap();
+        for option in proxy.get_arguments().filter(|option| option.get_id() != "help") {
+            let (short, long) = (option.get_short().unwrap(), option.get_long().unwrap().replace('-', "\\-"));
+            assert!(text.contains(&format!("\\-{short}, \\-\\-{long}")), "{long}");
+            let default =
+                option.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
+            assert!(default.is_none_or(|value| text.contains(&format!("Default: {value}"))), "{long}");
         }
     }
 

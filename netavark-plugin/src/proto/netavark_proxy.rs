@@ -18,6 +18,7 @@ pub struct NetworkConfig {
     /// Told to the server unless it is empty.
     #[prost(string, tag = "5")]
     pub host_name: ::prost::alloc::string::String,
+    /// Which lease. IPv6 is a call of its own for the same interface, whose kernel listens to routers.
     #[prost(enumeration = "Version", tag = "6")]
     pub version: i32,
     /// The path of the container's network namespace.
@@ -28,6 +29,10 @@ pub struct NetworkConfig {
     pub container_id: ::prost::alloc::string::String,
 }
 /// What the server granted. Addresses are texts; what was not granted is empty or zero.
+///
+/// For IPv6: domain_name has the domains to search, with blanks between them; srv_id is the server's DUID in hexadecimal digits,
+/// subnet_mask is a mask too, gateways have the router's link-local address. Without a server the address is one that the
+/// interface made itself, and the times are all ones.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -232,7 +237,7 @@ pub mod netavark_proxy_client {
                 .insert(GrpcMethod::new("netavark_proxy.NetavarkProxy", "Setup"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives the lease back; the answer is the lease that was held, or an empty one.
+        /// Gives the lease back; the answer is the lease that was held, or an empty one. Version 4 gives back both.
         pub async fn teardown(
             &mut self,
             request: impl tonic::IntoRequest<super::NetworkConfig>,
@@ -299,7 +304,7 @@ pub mod netavark_proxy_server {
             &self,
             request: tonic::Request<super::NetworkConfig>,
         ) -> std::result::Result<tonic::Response<super::Lease>, tonic::Status>;
-        /// Gives the lease back; the answer is the lease that was held, or an empty one.
+        /// Gives the lease back; the answer is the lease that was held, or an empty one. Version 4 gives back both.
         async fn teardown(
             &self,
             request: tonic::Request<super::NetworkConfig>,
