@@ -147,6 +147,19 @@ fn plain(shown: &str) -> String {
     shown.replace("[::ffff:", "").replace(['[', ']'], "")
 }
 
+/// Sixteen MiB come in and go out whole: trains of 64 KiB with checksums undone, through bridge and TAP.
+fn every_byte_arrives(place: &Place) {
+    let lab = &place.podman.lab;
+    let (path, digest) = crate::payload(lab, 16);
+    std::fs::copy(&path, lab.dir().join("www/blob")).unwrap();
+    let fetch = format!("wget -qO /w/blob http://{WORLD4}/blob; busybox sha256sum /w/blob");
+    let shown = place.podman.exec("web", &fetch);
+    assert!(shown.out().starts_with(&digest), "{shown}");
+    let fetch = format!("curl -sgm 20 http://[{HOST6}]:8080/blob | sha256sum");
+    let shown = lab.world(["sh", "-c", &fetch]).run(LIMIT).unwrap();
+    assert!(shown.out().starts_with(&digest), "{shown}");
+}
+
 /// Names, the world over both families, and published ports with the client's address and port.
 fn names_world_and_ports(place: &Place) {
     let podman = &place.podman;
@@ -179,6 +192,7 @@ fn names_world_and_ports(place: &Place) {
     assert_eq!(place.peer(&format!("{HOST4}:8080"), 40_001), format!("peer={WORLD4}:40001\n"));
     assert_eq!(place.peer(&format!("[{HOST6}]:8080"), 40_002), format!("peer={WORLD6}:40002\n"));
     assert_eq!(place.peer(&format!("{HOST4}:8081"), 40_003), format!("peer={WORLD4}:40003\n"));
+    every_byte_arrives(place);
     let shown = place.shown();
     assert!(shown.contains("web") && shown.contains("8080"), "{shown}");
     podman.remove(&["web"]);
