@@ -82,7 +82,13 @@ fn a_descriptor_that_is_no_tap_is_refused() {
     let refusal = client.ask(&attach, &[file.as_fd()]).unwrap_err();
     assert!(refusal.text.contains("use the descriptor as a TAP") && refusal.errno.is_some(), "{refusal}");
     let publish = json!({ "execute": "publish", "arguments": { "container_id": "c", "ports": [{ "host_port": 9, "container_port": 9 }] } });
-    assert!(client.ask(&publish, &[]).unwrap_err().text.contains("send attach first"));
+    assert!(
+        client
+            .ask(&publish, &[])
+            .unwrap_err()
+            .text
+            .contains("no address on any network that the uplink serves")
+    );
     // Too much at once, and the conversation goes on.
     let refusal = client.ask(&attach, &[file.as_fd(); 9]).unwrap_err();
     assert!(refusal.text.contains("too many descriptors"), "{refusal}");

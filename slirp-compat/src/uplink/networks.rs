@@ -4,13 +4,15 @@
 //! noticed by the loop, which calls [`Networks::bury`]. Ports follow their container: after every change of its addresses its
 //! publication is planned anew, and moved if the plan is another.
 
-use super::orders::Order;
+mod status;
+
+use super::orders::{MAX_RULES, Order};
 use super::processes::{Fate, Process};
 use super::protocol::{Container, Network, Port, Refusal};
 use super::publications::{Live, Planned, Publication, plan};
 use super::records::Records;
 use nix::errno::Errno;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -135,7 +137,7 @@ impl Networks {
                 errno: Some(Errno::ENOENT as i32),
             });
         }
-        let planned = plan(&self.records, container, &mappings)?;
+        let planned = self.plan(container, &mappings)?;
         if let Some(known) = self.publications.get_mut(container)
             && known.mappings == mappings
             && known.is(&planned)
@@ -168,11 +170,12 @@ impl Networks {
     /// When a port cannot be had any more, or there is no address for it. The publication is asleep then, until the next
     /// change.
     pub fn reload(&mut self, container: &str) -> Result<(), Refusal> {
-        let Some(publication) = self.publications.get_mut(container) else { return Ok(()) };
-        let planned = plan(&self.records, container, &publication.mappings);
+        let Some(publication) = self.publications.get(container) else { return Ok(()) };
+        let planned = self.plan(container, &publication.mappings);
         if planned.as_ref().is_ok_and(|planned| publication.is(planned)) {
             return Ok(());
         }
+        let Some(publication) = self.publications.get_mut(container) else { return Ok(()) };
         let live = std::mem::take(&mut publication.live);
         self.close(live);
         let live = self.open(planned?)?;
@@ -200,49 +203,8 @@ impl Networks {
         }
     }
 
-    /// Everything, for people.
-    #[must_use]
-    pub fn status(&self) -> Value {
-        let states: &BTreeMap<&str, Value> = &self
-            .processes
-            .iter()
-            .filter_map(|(id, process)| Some((id.as_str(), process.call(&Order::Status).ok()?)))
-            .collect();
-        let networks: Vec<_> = self
-            .records
-            .networks()
-            .map(|entry| {
-                json!({
-                    "network": entry.network,
-                    "containers": entry.containers().collect::<Vec<_>>(),
-                    "attached": self.processes.contains_key(&entry.network.id),
-                    "pid": self.processes.get(&entry.network.id).map(Process::pid),
-                    "counters": states.get(entry.network.id.as_str()),
-                })
-            })
-            .collect();
-        let rules: Vec<_> = self
-            .publications
-            .iter()
-            .flat_map(|(container, publication)| {
-                publication.live.iter().map(move |Live { planned, id }| {
-                    let state = states.get(planned.network.as_str());
-                    let counters = state
-                        .and_then(|state| state["rules"].as_array())
-                        .and_then(|rules| rules.iter().find(|rule| rule["id"].as_u64() == Some(*id)));
-                    json!({
-                        "id": publication.ids.get(planned.mapping),
-                        "container_id": container,
-                        "network_id": planned.network,
-                        "rule": planned.rule.to_string(),
-                        "in_force": *id != 0,
-                        "accepted": counters.map(|rule| &rule["accepted"]),
-                        "refused": counters.map(|rule| &rule["refused"]),
-                    })
-                })
-            })
-            .collect();
-        json!({ "networks": networks, "rules": rules })
+    fn plan(&self, container: &str, mappings: &[Vec<Port>]) -> Result<Vec<Planned>, Refusal> {
+        plan(&self.records, &|network| self.processes.contains_key(network), container, mappings)
     }
 
     /// Tells all workers.
@@ -297,9 +259,10 @@ impl Networks {
         let mut rest = planned.into_iter().peekable();
         while let Some(first) = rest.next() {
             let mut run = vec![first];
-            while let Some(next) =
-                rest.next_if(|next| run.first().is_some_and(|it| it.network == next.network))
-            {
+            let fits = |run: &[Planned], next: &Planned| {
+                run.len() < MAX_RULES && run.first().is_some_and(|it| it.network == next.network)
+            };
+            while let Some(next) = rest.next_if(|next| fits(&run, next)) {
                 run.push(next);
             }
             match self.open_in(&run) {
@@ -319,7 +282,7 @@ impl Networks {
             return Ok(Vec::new());
         };
         let Some(process) = self.processes.get(network) else {
-            return Err(Refusal::new(format!("the network {network} is not attached: send attach first")));
+            return Err(Refusal::new(format!("the network {network} is not attached")));
         };
         let rules = run.iter().map(|planned| planned.rule.to_string()).collect();
         let reply = process.call(&Order::Publish { rules })?;
@@ -334,10 +297,11 @@ impl Networks {
             of_network.entry(planned.network).or_default().push(id);
         }
         for (network, ids) in of_network {
-            if let Some(process) = self.processes.get(&network)
-                && let Err(refusal) = process.call(&Order::Withdraw { ids })
-            {
-                log::warn!("network {network}: {refusal}");
+            let Some(process) = self.processes.get(&network) else { continue };
+            for ids in ids.chunks(MAX_RULES) {
+                if let Err(refusal) = process.call(&Order::Withdraw { ids: ids.to_vec() }) {
+                    log::warn!("network {network}: {refusal}");
+                }
             }
         }
     }

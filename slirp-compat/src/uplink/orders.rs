@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// How long a worker may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// The error number of a worker that does not answer.
+pub const BROKEN: i32 = Errno::EPIPE as i32;
+/// Rules of one order, or in one reply, at most 40 KiB of text.
+pub const MAX_RULES: usize = 512;
 /// More than any order or reply needs: a request's worth of rules of both families.
 const MAX_ORDER: usize = 160 << 10;
 
@@ -79,11 +83,11 @@ impl Line {
     /// Gives an order and waits for the reply.
     ///
     /// # Errors
-    /// The worker's refusal, or that it does not answer (`errno` is `EPIPE` then).
+    /// The worker's refusal, or that it does not answer (`errno` is [`BROKEN`] then).
     pub fn call(&self, order: &Order, fd: Option<BorrowedFd<'_>>) -> Result<Value, Refusal> {
         let broken = |error: &dyn std::fmt::Display| Refusal {
             text: format!("the network's process does not answer: {error}"),
-            errno: Some(Errno::EPIPE as i32),
+            errno: Some(BROKEN),
         };
         let text = serde_json::to_vec(order).map_err(|error| broken(&error))?;
         fdpass::send(self.0.as_fd(), &text, fd).map_err(|error| broken(&error))?;
@@ -172,6 +176,6 @@ mod tests {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         drop(theirs);
         let refusal = Line::new(ours).unwrap().call(&Order::Status, None).unwrap_err();
-        assert_eq!(refusal.errno, Some(Errno::EPIPE as i32));
+        assert_eq!(refusal.errno, Some(BROKEN));
     }
 }

@@ -1,9 +1,11 @@
 //! Workers as the supervisor has them: started, spoken to, ended, and what became of them.
 
-use super::orders::{Line, Order};
+use super::orders::{BROKEN, Line, Order};
 use super::protocol::{Network, Refusal};
 use super::worker::{LEVEL, LINK_LOST, NAME};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
 use serde_json::Value;
 use slipway_host::clock;
 use slipway_netstack::Instant;
@@ -73,9 +75,14 @@ impl Process {
     /// Gives it an order.
     ///
     /// # Errors
-    /// Its refusal, or that it does not answer.
+    /// Its refusal, or that it does not answer; then it is killed.
     pub fn call(&self, order: &Order) -> Result<Value, Refusal> {
-        self.line.call(order, None)
+        self.line.call(order, None).inspect_err(|refusal| {
+            if refusal.errno == Some(BROKEN) {
+                // What it says later would be taken for the answer to something else. Not waited for yet, so the number is its own.
+                let _ = i32::try_from(self.child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+            }
+        })
     }
 
     /// It has hung up: what became of it.

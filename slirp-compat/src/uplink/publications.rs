@@ -46,13 +46,18 @@ pub struct Live {
     pub id: u64,
 }
 
-/// The rules that publish these ports of a container as things are.
+/// The rules that publish these ports of a container as things are, on networks that are `served`.
 ///
 /// # Errors
 /// When there is no address for one of them.
-pub fn plan(records: &Records, container: &str, mappings: &[Vec<Port>]) -> Result<Vec<Planned>, Refusal> {
-    let v4 = records.target(container, false);
-    let v6 = records.target(container, true);
+pub fn plan(
+    records: &Records,
+    served: &dyn Fn(&str) -> bool,
+    container: &str,
+    mappings: &[Vec<Port>],
+) -> Result<Vec<Planned>, Refusal> {
+    let v4 = records.target(container, false, served);
+    let v6 = records.target(container, true, served);
     let mut planned = Vec::new();
     for (mapping, ports) in mappings.iter().enumerate() {
         for port in ports {
@@ -104,7 +109,7 @@ mod tests {
     }
 
     fn planned(records: &Records, ports: &Value) -> Result<Vec<String>, String> {
-        let planned = plan(records, "web", &mappings(ports)).map_err(|refusal| refusal.text)?;
+        let planned = plan(records, &|_| true, "web", &mappings(ports)).map_err(|refusal| refusal.text)?;
         Ok(planned.iter().map(|p| format!("{} {} {}", p.mapping, p.network, p.rule)).collect())
     }
 

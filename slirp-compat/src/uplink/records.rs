@@ -87,11 +87,17 @@ impl Records {
         self.networks.values().any(|entry| entry.members.contains_key(container))
     }
 
-    /// Where ports forwarded to a container lead, IPv4 or IPv6: the network's id and the container's address. That is the
-    /// network that it joined first; an internal one only if there is no other, for it has no route back to anybody.
+    /// Where ports forwarded to a container lead, IPv4 or IPv6: the network's id and the container's address. Of the networks
+    /// that are `served` that is the one it joined first; an internal one only if there is no other, for it has no route
+    /// back to anybody.
     #[must_use]
-    pub fn target(&self, container: &str, ipv6: bool) -> Option<(&str, IpAddr)> {
-        let places = self.networks.iter().filter_map(|(id, entry)| {
+    pub fn target(
+        &self,
+        container: &str,
+        ipv6: bool,
+        served: &dyn Fn(&str) -> bool,
+    ) -> Option<(&str, IpAddr)> {
+        let places = self.networks.iter().filter(|(id, _)| served(id)).filter_map(|(id, entry)| {
             let member = entry.members.get(container)?;
             let address = member
                 .container
@@ -140,7 +146,7 @@ pub(crate) mod tests {
     }
 
     fn target(records: &Records, id: &str) -> Option<String> {
-        records.target(id, false).map(|(network, address)| format!("{network} {address}"))
+        records.target(id, false, &|_| true).map(|(network, address)| format!("{network} {address}"))
     }
 
     #[test]
@@ -162,7 +168,8 @@ pub(crate) mod tests {
         assert!(records.leave("b", "web").is_none() && records.leave("nope", "web").is_none());
         assert_eq!((records.count("a"), records.count("b"), records.count("nope")), (1, 0, 0));
         assert!(records.network("b").is_some(), "it is still served");
-        assert!(records.target("web", true).is_none());
+        assert!(records.target("web", true, &|_| true).is_none());
+        assert!(records.target("web", false, &|_| false).is_none());
         assert_eq!(records.remove("a"), ["web"]);
         assert!(records.remove("a").is_empty() && records.knows("web"));
     }

@@ -232,7 +232,13 @@ impl Client {
             sent => sent.map_err(|error| lost(&error))?,
         }
         let mut buffer = vec![0; 16 * MAX_REQUEST];
-        let (len, _) = fdpass::receive(self.0.as_fd(), &mut buffer).map_err(|error| lost(&error))?;
+        let mut receive = || fdpass::receive(self.0.as_fd(), &mut buffer);
+        let received = match receive() {
+            // The same, and our words were not read: the kernel tells this once, then gives what there is.
+            Err(error) if error.raw_os_error() == Some(Errno::ECONNRESET as i32) => receive(),
+            received => received,
+        };
+        let (len, _) = received.map_err(|error| lost(&error))?;
         match buffer.get(..len) {
             None | Some([]) => Err(lost(&Errno::EPIPE.into())),
             Some(reply) => read_reply(reply),

@@ -29,6 +29,7 @@ use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
 use slipway_netstack::device::Capabilities;
+use slipway_portfwd::table::Counters;
 use slipway_portfwd::{AddError, Rule, RuleId};
 use std::ffi::OsString;
 use std::io;
@@ -43,6 +44,9 @@ pub const NAME: &str = "slipway-uplink-worker";
 pub const LINK_LOST: u8 = 3;
 /// The environment variable with the level of log lines.
 pub const LEVEL: &str = "SLIPWAY_UPLINK_LOG";
+
+/// Rules whose counters are told.
+const MAX_COUNTED: usize = 2048;
 
 /// One network being served.
 struct Worker {
@@ -256,20 +260,21 @@ impl Worker {
     fn status(&self) -> Value {
         let engine = self.session.driver().peek_engine();
         let counters = engine.counters();
+        // Those that have done something, and not too many for one packet.
         let rules = self.session.table().list().map(|info| {
-            json!({
-                "id": info.id.get(),
-                "accepted": info.counters.accepted,
-                "refused": info.counters.refused,
-            })
+            let Counters { accepted, refused } = info.counters;
+            json!([info.id.get(), accepted, refused])
         });
+        let busy = rules.filter(|rule| rule[1] != 0 || rule[2] != 0).take(MAX_COUNTED);
         json!({
-            "flows": engine.flow_count(),
-            "frames_in": counters.frames_in,
-            "frames_out": counters.frames_out,
-            "bytes_in": counters.bytes_in,
-            "bytes_out": counters.bytes_out,
-            "rules": rules.collect::<Vec<_>>(),
+            "counters": {
+                "flows": engine.flow_count(),
+                "frames_in": counters.frames_in,
+                "frames_out": counters.frames_out,
+                "bytes_in": counters.bytes_in,
+                "bytes_out": counters.bytes_out,
+            },
+            "rules": busy.collect::<Vec<_>>(),
         })
     }
 }

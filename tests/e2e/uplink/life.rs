@@ -100,6 +100,24 @@ fn a_worker_that_dies_is_replaced_with_all_its_ports() {
 }
 
 #[test]
+fn a_worker_that_does_not_answer_is_replaced() {
+    let stage = stage!("a_worker_that_does_not_answer_is_replaced");
+    let one = stage.with_one();
+    let two = stage.station(3);
+    let first = stage.worker();
+    signal(first, Signal::SIGSTOP);
+    stage.join(&network(), &two);
+    eventually("another takes over", || {
+        let pid = stage.status()["networks"][0]["pid"].as_u64();
+        pid.is_some_and(|pid| pid != u64::from(first))
+    });
+    assert!(!lives(first));
+    for station in [&one, &two] {
+        assert!(stage.inside(station, ["ping", "-c1", "-W5", WORLD4]).run(LIMIT).unwrap().success());
+    }
+}
+
+#[test]
 fn a_deleted_tap_ends_the_network_and_a_new_one_replaces_the_old() {
     let stage = stage!("a_deleted_tap_ends_the_network_and_a_new_one_replaces_the_old");
     let one = stage.with_one();

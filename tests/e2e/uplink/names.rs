@@ -1,8 +1,8 @@
 //! The gateway as nameserver.
 
-use super::{Stage, Station, network, stage};
+use super::{Stage, Station, network, port, stage};
 use serde_json::{Value, json};
-use slipway_lab::{LIMIT, WORLD4, WORLD6};
+use slipway_lab::{HOST4, LIMIT, WORLD4, WORLD6};
 
 /// What `dig` finds, sorted; or the status when it finds nothing.
 fn dig(stage: &Stage, station: &Station, words: &[&str]) -> String {
@@ -96,6 +96,11 @@ fn an_internal_network_has_names_and_no_way_out() {
         let tcp = stage.inside(&one, ["ncat", "-w", "3", world, "53"]).run(LIMIT).unwrap();
         assert!(!tcp.success(), "{tcp}");
     }
+    // In comes what is published, as if from the gateway: there is no route to anybody else.
+    stage.sh(&one, "ip route delete default; ip -6 route delete default");
+    assert!(stage.publish(&one, &json!([port("tcp", 8080, 80)])).success());
+    let _server = stage.serve(&one);
+    assert_eq!(stage.peer_seen(HOST4, 8080), "peer=10.89.0.1", "{}", stage.uplink.stderr());
 }
 
 #[test]

@@ -85,6 +85,41 @@ fn published_ports_show_the_clients_address() {
 }
 
 #[test]
+fn many_mappings_are_one_request() {
+    let stage = stage!("many_mappings_are_one_request");
+    let one = stage.with_one();
+    let ports: Vec<_> = (0..500).map(|n| port("tcp", 20_000 + 2 * n, 80)).collect();
+    let published = stage.publish(&one, &json!(ports));
+    assert!(
+        published.success() && published.out().contains("[1,2,3,"),
+        "{published}{}",
+        stage.uplink.stderr()
+    );
+    let _server = stage.serve(&one);
+    for port in [20_000, 20_500, 20_998] {
+        assert_eq!(stage.peer_seen(HOST4, port), format!("peer={WORLD4}"), "{port}");
+    }
+    // More than a reply can hold: what is left out is counted.
+    let status = stage.status();
+    let rules = status["rules"].as_array().unwrap().len() as u64;
+    assert_eq!(rules + status["left_out"]["rules"].as_u64().unwrap(), 1000);
+    // All or none, over any number of them.
+    let two = stage.station(3);
+    assert!(stage.join(&network(), &two));
+    let ports: Vec<_> = (0..500).map(|n| port("tcp", 20_001 + 2 * (499 - n) - 1, 80)).collect();
+    assert!(
+        stage
+            .publish(&two, &json!([port("tcp", 19_000, 80), ports[0], ports[1]]))
+            .err()
+            .contains("Address already in use")
+    );
+    assert_eq!(stage.peer_seen(HOST4, 19_000), "");
+    stage.leave(&network(), &one);
+    assert_eq!(stage.peer_seen(HOST4, 20_500), "");
+    assert!(stage.publish(&two, &json!(ports)).success());
+}
+
+#[test]
 fn ranges_lead_port_by_port_and_refusals_change_nothing() {
     let stage = stage!("ranges_lead_port_by_port_and_refusals_change_nothing");
     let one = stage.with_one();

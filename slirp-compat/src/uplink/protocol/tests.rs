@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use slipway_portfwd::Rule;
 
 fn parse(text: &str) -> Result<Request, String> {
     Request::parse(text.as_bytes()).map_err(|refusal| refusal.text)
@@ -44,6 +45,16 @@ fn a_join_is_read_into_valid_types() {
     assert!(
         network.contains("10.89.0.77".parse().unwrap()) && !network.contains("10.90.0.1".parse().unwrap())
     );
+}
+
+#[test]
+fn a_worker_reads_what_the_supervisor_has_read() {
+    let many: Vec<_> = (0..256).map(|n| format!("Alias-{n}")).collect();
+    for names in [json!(many), json!([]), json!(["web", "x"])] {
+        let (network, container) = join(&network(), &with(container(), "names", names)).unwrap();
+        let again = join(&json!(network), &json!(container)).unwrap();
+        assert_eq!(again, (network, container));
+    }
 }
 
 #[test]

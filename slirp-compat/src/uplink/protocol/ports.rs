@@ -1,0 +1,95 @@
+//! Published ports: what container engines write, and the rules that follow when the container's addresses are known.
+
+use super::{Refusal, shown};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU16;
+use serde::{Deserialize, Serialize};
+use slipway_portfwd::Rule;
+use slipway_portfwd::rule::{Ports, Proto};
+
+/// A port mapping as container engines write it: the JSON of `publish`, and of `rootlessport`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Where the host listens; empty: everywhere.
+    #[serde(default)]
+    pub host_ip: Option<String>,
+    /// The first port of the host.
+    pub host_port: u16,
+    /// The first port of the container.
+    pub container_port: u16,
+    /// `tcp` or `udp`, or both with a comma between them; empty: `tcp`.
+    #[serde(default)]
+    pub protocol: String,
+    /// How many ports.
+    #[serde(default)]
+    pub range: u16,
+}
+
+/// Ports of one protocol to be forwarded to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    proto: Proto,
+    listen: Option<IpAddr>,
+    ports: Ports,
+}
+
+impl Mapping {
+    /// What it means.
+    pub(super) fn ports(&self) -> Result<Vec<Port>, String> {
+        let listen = match self.host_ip.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(
+                text.parse::<IpAddr>()
+                    .map_err(|_| format!("host_ip {:?} is not an IP address", shown(text)))?
+                    .to_canonical(),
+            ),
+        };
+        let count = NonZeroU16::new(self.range).unwrap_or(NonZeroU16::MIN);
+        let ports = NonZeroU16::new(self.host_port)
+            .zip(NonZeroU16::new(self.container_port))
+            .and_then(|(host, container)| Ports::run(Some(host), container, count))
+            .ok_or_else(|| {
+                format!(
+                    "{} ports from {} to {}: ports are numbers from 1 to 65535",
+                    count, self.host_port, self.container_port
+                )
+            })?;
+        let protocols = if self.protocol.is_empty() { "tcp" } else { &self.protocol };
+        let one = |name: &str| match name {
+            "tcp" => Ok(Port { proto: Proto::Tcp, listen, ports }),
+            "udp" => Ok(Port { proto: Proto::Udp, listen, ports }),
+            other => Err(format!("protocol {:?} cannot be forwarded: expected tcp or udp", shown(other))),
+        };
+        protocols.split(',').take(8).map(|name| one(name.trim())).collect()
+    }
+}
+
+impl Port {
+    /// The rules that lead to a container with these addresses: one for each family that it listens on.
+    ///
+    /// # Errors
+    /// When the container has no address of the family that is listened on.
+    pub fn rules(&self, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Result<Vec<Rule>, Refusal> {
+        let (v4, v6) = (v4.map(IpAddr::V4), v6.map(IpAddr::V6));
+        let targets = match self.listen {
+            None => [v4, v6],
+            Some(IpAddr::V4(_)) => [v4, None],
+            Some(IpAddr::V6(_)) => [v6, None],
+        };
+        let rules = targets.into_iter().flatten();
+        let rules: Vec<_> = rules
+            .map(|target| Rule::new(self.proto, self.listen, self.ports, Some(target)))
+            .collect::<Result<_, _>>()
+            .map_err(|error| Refusal::new(error.to_string()))?;
+        match (rules.is_empty(), self.listen) {
+            (false, _) => Ok(rules),
+            (true, None) => {
+                Err(Refusal::new("the container has no address on any network that the uplink serves"))
+            }
+            (true, Some(listen)) => Err(Refusal::new(format!(
+                "cannot forward {listen}: the container has no {} address on any network that the uplink serves",
+                if listen.is_ipv6() { "IPv6" } else { "IPv4" }
+            ))),
+        }
+    }
+}
