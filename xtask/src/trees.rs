@@ -11,17 +11,20 @@ use std::process::{Command, Stdio};
 
 use crate::tool::{self, Done};
 
-/// A tree: its directory's name, the suites its packages come from, and the packages preferred from the last of them.
+/// A tree: its directory's name, the version of Podman it is for, the suites its packages come from, and the packages
+/// preferred from the last of them.
 struct Tree {
     name: &'static str,
+    version: &'static str,
     suites: &'static [&'static str],
     preferred: &'static str,
 }
 
 const TREES: [Tree; 2] = [
-    Tree { name: "podman-5", suites: &["trixie"], preferred: "" },
+    Tree { name: "podman-5", version: "5.", suites: &["trixie"], preferred: "" },
     Tree {
         name: "podman-6",
+        version: "6.",
         suites: &["sid", "experimental"],
         preferred: "podman netavark aardvark-dns golang-github-containers-*",
     },
@@ -99,6 +102,10 @@ impl Tree {
         let listed = std::fs::read_dir(&archives).map_err(|error| said(&archives, &error))?;
         let mut packages: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
         packages.retain(|path| path.extension().is_some_and(|end| end == "deb"));
+        let engine = format!("podman_{}", self.version);
+        if !packages.iter().any(|path| name(path).starts_with(&engine)) {
+            return Err(format!("{} has no Podman {}x", self.suites.join(" with "), self.version));
+        }
         // The package that says where /bin and /lib lead comes before those that put something there.
         packages.sort_by_key(|path| !name(path).starts_with("base-files_"));
         packages.iter().try_for_each(|package| unpack(package, &root))
@@ -126,7 +133,7 @@ impl Apt {
             }
         };
         let mut settings = String::from(
-            "APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
+            "APT::Sandbox::User \"root\";\nAPT::Update::Error-Mode \"any\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
              Acquire::http::Timeout \"20\";\nAcquire::https::Timeout \"20\";\nDpkg::Use-Pty \"0\";\nquiet \"2\";\n",
         );
         for (key, file) in [
@@ -166,8 +173,12 @@ impl Apt {
 /// Where this machine gets Debian from: the first of its sources whose path ends the way mirrors' do.
 fn mirror() -> Done<String> {
     let listed = tool::output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
-    let mirror = listed.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
-    mirror.map(str::to_owned).ok_or_else(|| "this machine's apt knows no Debian mirror".to_owned())
+    first_mirror(&listed).ok_or_else(|| "this machine's apt knows no Debian mirror".to_owned())
+}
+
+fn first_mirror(listed: &str) -> Option<String> {
+    let mut uris = listed.lines().map(str::trim);
+    uris.find(|uri| uri.trim_end_matches('/').ends_with("/debian") && !uri.contains(' ')).map(str::to_owned)
 }
 
 /// Lays a package's files below `root`.
@@ -202,4 +213,30 @@ fn write(path: &Path, text: &str) -> Done {
 
 fn said(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_the_machines_own() {
+        let listed =
+            "http://mirror.test/debian-security/\nhttp://mirror.test/debian/\nhttp://other.test/debian\n";
+        assert_eq!(first_mirror(listed).as_deref(), Some("http://mirror.test/debian/"));
+        assert_eq!(first_mirror("http://mirror.test/ubuntu/\nhttp://x.test/a b/debian\n"), None);
+        assert_eq!(first_mirror(""), None);
+    }
+
+    #[test]
+    fn apt_lives_in_directories_of_its_own() {
+        let Ok(_) = mirror() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let apt = Apt::new(&TREES[1], work.path()).unwrap();
+        let settings = std::fs::read_to_string(&apt.settings).unwrap();
+        let place = work.path().display().to_string();
+        assert!(settings.lines().filter(|line| line.starts_with("Dir::")).all(|line| line.contains(&place)));
+        let sources = std::fs::read_to_string(work.path().join("sources.list")).unwrap();
+        assert_eq!(sources.lines().count(), TREES[1].suites.len(), "{sources}");
+    }
 }
