@@ -85,6 +85,45 @@ pub(super) fn ranges_isolation_and_reload(podman: &Podman) {
     podman.leaves_nothing();
 }
 
+/// Published ports that the way out itself delivers: the container sees who asks.
+pub(super) fn clients_are_seen(podman: &Podman) {
+    podman.run(&["network", "create", "--subnet", "10.89.7.0/24", "one"]);
+    let script = "mkdir /w; echo page of web > /w/index.html; exec httpd -f -v -p 80 -h /w";
+    let options = ["--network", "one", "-p", "8080:80", "localhost/bb", "sh", "-c", script];
+    podman.run(&[&["run", "-d", "--name", "web"], &options[..]].concat());
+    assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of web\n");
+    let logs = podman.cmd(&["logs", "web"]).ok(LIMIT).unwrap();
+    assert!(logs.all().contains(WORLD4), "{logs}");
+    assert!(!podman.runs("rootlessport"));
+    podman.remove(&["web"]);
+    podman.run(&["network", "rm", "one"]);
+    podman.leaves_nothing();
+}
+
+/// A container with an address that world's DHCP server gave, through the proxy.
+pub(super) fn leases(podman: &Podman) {
+    let words = ["dnsmasq", "--no-daemon", "--port=0", "--no-ping", "--bind-interfaces", "--interface=veth0"];
+    let range = "--dhcp-range=192.0.2.70,192.0.2.79,255.255.255.0,2m";
+    let file = format!("--dhcp-leasefile={}", podman.lab.dir().join("leases").display());
+    let options = ["--pid-file=", "--dhcp-authoritative", range, &file];
+    let _server = Running::server(podman.lab.world(words).args(options), "udp", 67).unwrap();
+    podman.sh("mkdir -p /run/podman");
+    let mut proxy = podman.host(&[&podman.lab.program("netavark"), "dhcp-proxy"]).start().unwrap();
+    let socket = format!("/proc/{}/root/run/podman/nv-proxy.sock", podman.lab.host_pid());
+    proxy.until(LIMIT, |_| std::path::Path::new(&socket).exists()).unwrap();
+    podman.run(&["network", "create", "-d", "macvlan", "--ipam-driver", "dhcp", "-o", "parent=veth0", "lan"]);
+    podman.server("web", &["--network", "lan"]);
+    let address = podman.address("web");
+    assert!(address.starts_with("192.0.2.7"), "{address}");
+    assert_eq!(podman.fetch(&format!("{address}:80")), "page of web\n");
+    podman.remove(&["web"]);
+    podman.run(&["network", "rm", "lan"]);
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = proxy.finish(LIMIT).unwrap().expect("it ends when told");
+    assert!(ended.success(), "{ended}");
+    podman.leaves_nothing();
+}
+
 /// A container with an address of world's own network.
 pub(super) fn macvlan(podman: &Podman) {
     let _http = podman.lab.http().unwrap();

@@ -64,6 +64,12 @@ impl Podman {
             .collect()
     }
 
+    /// Whether a helper of this name runs.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        let program = format!("{} ", self.lab.program(name));
+        self.processes().into_iter().any(|pid| line(pid).starts_with(&program))
+    }
+
     /// Ends whatever is left, by number, the pause process last.
     pub(super) fn end(&self) {
         for pid in self.processes().into_iter().chain(self.pause()) {

@@ -105,6 +105,11 @@ impl Wish {
         Self { user, ..self }
     }
 
+    fn way_out(&self) -> &'static str {
+        let slirp4netns = self.version == Version::Machine || self.network.contains("slirp4netns");
+        if slirp4netns { "slirp4netns" } else { "pasta" }
+    }
+
     /// The root file system of host, if it is not the machine's.
     fn tree(&self) -> Result<Option<PathBuf>, String> {
         match self.version {
@@ -155,6 +160,8 @@ pub(crate) struct Podman {
     pub(crate) lab: Lab,
     user: User,
     pair: Pair,
+    /// The program that joins the rootless-netns to host.
+    way_out: &'static str,
     config: PathBuf,
 }
 
@@ -190,7 +197,7 @@ impl Podman {
         options.programs.extend(wish.helpers(options.tree.as_deref())?);
         let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         let config = lab.home().join(".config/containers");
-        let podman = Self { lab, user: wish.user, pair: wish.pair, config };
+        let podman = Self { lab, user: wish.user, pair: wish.pair, way_out: wish.way_out(), config };
         podman.configure(wish);
         let image = crate::image::tar(podman.lab.dir(), &["getent", "host"]);
         podman.run(&["import", &image.to_string_lossy(), "localhost/bb"]);

@@ -34,9 +34,9 @@ pub(super) fn names_world_and_ports(podman: &Podman) {
         assert_eq!(shown.out(), format!("page of {page}\n"), "{from}: {shown}");
     }
     assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of web\n");
-    if podman.user == User::Root {
-        assert_eq!(podman.fetch(&format!("[{HOST6}]:8080")), "page of web\n");
-    }
+    assert_eq!(podman.fetch(&format!("[{HOST6}]:8080")), "page of web\n");
+    assert!(podman.runs("aardvark-dns"));
+    assert_eq!(podman.runs(podman.way_out), podman.user == User::Ordinary, "{}", podman.way_out);
     podman.remove(&["web"]);
     let again = podman.lab.world(["curl", "-sm", "2", &format!("http://{HOST4}:8080/")]);
     assert_eq!(again.run(LIMIT).unwrap().out(), "");
