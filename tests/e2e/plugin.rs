@@ -203,6 +203,30 @@ fn names_world_and_ports(place: &Place) {
     place.is_clean();
 }
 
+/// A published UDP port, too, keeps the client's address and port: a server inside the container says who asked.
+fn datagrams_keep_the_clients_address(place: &Place) {
+    let podman = &place.podman;
+    place.network_one();
+    podman.sleeper("udp", &["--network", "one", "-p", "5353:53/udp"]);
+    let pid = podman.run(&["inspect", "--format", "{{.State.Pid}}", "udp"]).trim().to_owned();
+    let serve = |family: &str| {
+        let words = ["nsenter", "--target", &pid, "--net", "ncat", family, "-u", "-l", "-k", "53", "-c"];
+        let server = podman.lab.host_root(words).arg("read x; echo peer=$NCAT_REMOTE_ADDR:$NCAT_REMOTE_PORT");
+        Running::server(server, "udp", 53).unwrap()
+    };
+    let _servers = [serve("-4"), serve("-6")];
+    for (number, (from, client)) in
+        [(HOST4, WORLD4), (HOST6, WORLD6), (HOST4, WORLD4)].into_iter().enumerate()
+    {
+        let port = 40_010 + number;
+        let ask = format!("(echo ask; sleep 1) | ncat -u -w 5 -p {port} {from} 5353");
+        let shown = podman.lab.world(["sh", "-c", &ask]).run(LIMIT).unwrap();
+        assert_eq!(shown.out().lines().next(), Some(&*format!("peer={client}:{port}")), "{shown}");
+    }
+    podman.remove(&["udp"]);
+    place.is_clean();
+}
+
 /// The uplink ends and is started again while containers run.
 fn uplink_is_started_anew(place: &mut Place, end: Signal) {
     let (_dns, _http) = (place.podman.lab.dns().unwrap(), place.podman.lab.http().unwrap());
@@ -264,6 +288,20 @@ fn rootless_names_world_and_ports() {
 fn root_names_world_and_ports() {
     let Some(place) = Place::new("root_names_world_and_ports", User::Root) else { return };
     names_world_and_ports(&place);
+}
+
+#[test]
+fn rootless_datagrams_keep_the_clients_address() {
+    let Some(place) = Place::new("rootless_datagrams_keep_the_clients_address", User::Ordinary) else {
+        return;
+    };
+    datagrams_keep_the_clients_address(&place);
+}
+
+#[test]
+fn root_datagrams_keep_the_clients_address() {
+    let Some(place) = Place::new("root_datagrams_keep_the_clients_address", User::Root) else { return };
+    datagrams_keep_the_clients_address(&place);
 }
 
 #[test]
