@@ -81,7 +81,7 @@ pub fn setup(request: &Request<'_>) -> Result<Both> {
     }
     let (v4, v6) = runtime()?.block_on(both(&socket(), config)).context("unable to obtain lease")?;
     let v6 = v6.and_then(|lease| granted(&lease)).map_err(|error| {
-        log::warn!("{} gets no IPv6 address: {error}", request.container_interface);
+        log::warn!("{} has no IPv6 lease: {error}", request.container_interface);
     });
     Ok(Both { v4: granted(&v4)?, v6: v6.ok() })
 }

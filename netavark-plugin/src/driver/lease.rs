@@ -87,8 +87,8 @@ fn told(request: &Request<'_>, inside: &Interface, granted: &Both, addresses: &[
     let servers = both().flat_map(|granted| granted.dns_servers.clone());
     block.dns_server_ips =
         request.container_dns_servers.map_or_else(|| some(servers.collect()), |own| Some(own.to_vec()));
-    let domains: Vec<_> = both().flat_map(|granted| granted.domains.clone()).collect();
-    block.dns_search_domains = Some(domains).filter(|domains| !domains.is_empty());
+    // Unlike the servers, none is an empty list.
+    block.dns_search_domains = Some(both().flat_map(|granted| granted.domains.clone()).collect());
     block
 }
 
@@ -118,13 +118,13 @@ mod tests {
             serde_json::to_string(&told(&request(options), &inside, granted, &[address])).unwrap()
         };
         let interface = r#""interfaces":{"eth0":{"mac_address":"02:00:00:00:00:01","subnets":[{"gateway":"10.1.2.1","ipnet":"10.1.2.3/24"}]}}}"#;
-        let wanted = format!(r#"{{"dns_search_domains":null,"dns_server_ips":["10.1.2.5"],{interface}"#);
+        let wanted = format!(r#"{{"dns_search_domains":[],"dns_server_ips":["10.1.2.5"],{interface}"#);
         assert_eq!(text(&options, &granted), wanted);
         granted.v4.dns_servers.clear();
-        let wanted = format!(r#"{{"dns_search_domains":null,"dns_server_ips":null,{interface}"#);
+        let wanted = format!(r#"{{"dns_search_domains":[],"dns_server_ips":null,{interface}"#);
         assert_eq!(text(&options, &granted), wanted);
         options.dns_servers = Some(vec!["1.1.1.1".parse().unwrap()]);
-        let wanted = format!(r#"{{"dns_search_domains":null,"dns_server_ips":["1.1.1.1"],{interface}"#);
+        let wanted = format!(r#"{{"dns_search_domains":[],"dns_server_ips":["1.1.1.1"],{interface}"#);
         assert_eq!(text(&options, &granted), wanted);
     }
 
