@@ -130,8 +130,10 @@ impl Place {
     /// The proxy, which is ready.
     pub(crate) fn proxy(&self, options: &[&str]) -> Running {
         let mut proxy = self.proxy_cmd(options).start().unwrap();
-        let socket = self.socket();
-        proxy.until(LIMIT, |_| std::os::unix::net::UnixStream::connect(&socket).is_ok()).unwrap();
+        let (socket, leases) = (self.socket(), self.dir().join("nv-proxy.lease"));
+        // The socket is there first.
+        let ready = || std::os::unix::net::UnixStream::connect(&socket).is_ok() && leases.exists();
+        proxy.until(LIMIT, |_| ready()).unwrap();
         proxy
     }
 

@@ -116,7 +116,7 @@ fn t06_a_network_that_does_not_ask_for_ipv6_gets_none() {
     assert_eq!((nets(&block), said.as_str()), (vec!["198.51.100.50/24"], ""), "{block}");
     assert_eq!(
         (&block["dns_server_ips"], &block["dns_search_domains"]),
-        (&json!(["198.51.100.1"]), &json!(null))
+        (&json!(["198.51.100.1"]), &json!([]))
     );
     assert_eq!(out(&container, "cat /proc/sys/net/ipv6/conf/eth0/autoconf").trim(), "0");
     assert!(!server.stderr().contains("DHCPSOLICIT"), "{}", server.stderr());
@@ -154,7 +154,7 @@ fn t06_a_link_without_ipv6_is_told_and_borne() {
     let (block, said) = setup(&place, &container, &network("bridge", "br0", true));
     assert_eq!(nets(&block), ["198.51.100.50/24"]);
     assert!(
-        said.contains("eth0 gets no IPv6 address: get DHCP lease: no router and no DHCPv6 server answered on br0 within 4 s"),
+        said.contains("eth0 has no IPv6 lease: get DHCP lease: no router and no DHCPv6 server answered on br0 within 4 s"),
         "{said}"
     );
 }
