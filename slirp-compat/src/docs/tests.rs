@@ -108,6 +108,7 @@ fn bash_offers_what_fits() {
     assert_eq!(offered("slipway slirp4netns --mt").unwrap(), ["--mtu"]);
     assert!(offered("slipway run --pu").unwrap().contains(&"--publish".to_owned()));
     assert!(offered("slipway attach --pid").unwrap().contains(&"--pid-file".to_owned()));
+    assert_eq!(offered("slipway uplink --sh").unwrap(), ["--show"]);
     assert_eq!(offered("slirp4netns --netns-type t").unwrap(), ["tapfd"]);
     assert_eq!(offered("slirp4netns --dis").unwrap(), ["--disable-host-loopback", "--disable-dns"]);
     assert_eq!(offered("slirp4netns --outbound-addr lo").unwrap(), ["lo"]);

@@ -178,6 +178,21 @@ fn a_worker_is_shut_in_small_and_asleep() {
     assert_ne!(owner(worker), owner(stage.uplink.pid()));
     let root = stage.lab.host_root(["ls", &format!("/proc/{worker}/root/")]).ok(LIMIT).unwrap().out();
     assert!(root.contains("etc") && !root.contains("home") && !root.contains("usr"), "{root}");
+    // As small as the process of one container in the slirp4netns role.
+    let container = stage.lab.container().unwrap();
+    let options = ["-c", "--enable-ipv6", "--enable-sandbox", "--enable-seccomp"];
+    let slirp = stage.lab.slirp(&container, &options).unwrap();
+    let resident = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let (ours, its) = (resident(worker), resident(slirp.process.pid()));
+    println!(
+        "resident: worker {ours} kB, supervisor {} kB, slirp4netns {its} kB",
+        resident(stage.uplink.pid())
+    );
+    assert!(ours * 4 <= its * 5, "{ours} kB against {its} kB");
     // Multicast of new interfaces settles first.
     std::thread::sleep(Duration::from_secs(5));
     let switches = |pid: u32| {

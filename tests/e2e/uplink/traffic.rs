@@ -85,6 +85,45 @@ fn published_ports_show_the_clients_address() {
 }
 
 #[test]
+fn containers_reach_published_ports_by_the_hosts_address() {
+    let stage = stage!("containers_reach_published_ports_by_the_hosts_address");
+    let one = stage.with_one();
+    let two = stage.station(3);
+    assert!(stage.join(&network(), &two));
+    assert!(stage.publish(&one, &json!([port("tcp", 8080, 80)])).success());
+    let _server = stage.serve(&one);
+    for station in [&one, &two] {
+        for host in [HOST4, HOST6] {
+            let words = ["ncat", "--recv-only", "-w", "8", host, "8080"];
+            let answer = stage.inside(station, words).run(LIMIT).unwrap();
+            assert_eq!(answer.out(), format!("peer={host}\n"), "{answer}{}", stage.uplink.stderr());
+        }
+    }
+}
+
+#[test]
+fn a_network_may_have_one_family_only() {
+    let stage = stage!("a_network_may_have_one_family_only");
+    let one = stage.station(2);
+    stage.sh(&one, "ip -4 address flush dev eth0");
+    let network = json!({
+        "id": "n6", "name": "six", "dns_enabled": true,
+        "subnets": [{ "subnet": "fd00:89::/64", "gateway": "fd00:89::1" }],
+    });
+    stage.join(&network, &one);
+    stage.attach(&network, "tap0");
+    assert!(stage.inside(&one, ["ping", "-6", "-c1", "-W5", WORLD6]).run(LIMIT).unwrap().success());
+    let name = stage.inside(&one, ["dig", "+short", "@fd00:89::1", "name2", "AAAA"]).run(LIMIT).unwrap();
+    assert_eq!(name.out(), "fd00:89::2\n", "{name}");
+    assert!(stage.publish(&one, &json!([port("tcp", 8080, 80)])).success());
+    let _server = stage.serve(&one);
+    assert_eq!(stage.peer_seen(HOST6, 8080), format!("peer={WORLD6}"));
+    assert_eq!(stage.peer_seen(HOST4, 8080), "", "there is no translation");
+    let v4 = json!([{ "host_ip": "127.0.0.1", "host_port": 8081, "container_port": 80 }]);
+    assert!(stage.publish(&one, &v4).err().contains("the container has no IPv4 address"));
+}
+
+#[test]
 fn many_mappings_are_one_request() {
     let stage = stage!("many_mappings_are_one_request");
     let one = stage.with_one();
