@@ -309,7 +309,14 @@ fn netavark() -> Page {
                 ],
             ),
         ],
-        see_also: &["aardvark-dns(8)", "slipway(1)", "podman-network(1)", "nft(8)", "systemd.socket(5)"],
+        see_also: &[
+            "aardvark-dns(8)",
+            "slipway(1)",
+            "slipway-uplink(1)",
+            "podman-network(1)",
+            "nft(8)",
+            "systemd.socket(5)",
+        ],
     }
 }
 
