@@ -12,6 +12,8 @@
 //! question; anything else is as if it had not come. Queries and answers are relayed as they are, of any type, with
 //! all of EDNS; only the id differs on the way.
 //!
+//! Where answers are kept, a question is asked once at a time; who asks the same meanwhile waits for the same answer.
+//!
 //! Everything is bounded: questions under way in all and from one source address, servers of one question, the memory
 //! of dead servers, the cache.
 //!
@@ -23,7 +25,9 @@
 
 mod attempt;
 mod health;
+mod ids;
 mod policy;
+mod twins;
 mod verbs;
 
 use crate::answer::Transport;
@@ -33,8 +37,9 @@ use attempt::{Pending, Slab};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use health::Health;
-use siphasher::sip::SipHasher13;
+use ids::Ids;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use twins::{Twin, Twins, Waiter, for_twin};
 
 pub use attempt::AttemptId;
 pub use policy::{OnFail, Patience, Policy};
@@ -47,8 +52,9 @@ const MAX_SERVERS: usize = 64;
 #[derive(Debug)]
 pub struct Forwarder<C> {
     policy: Policy,
-    random: Random,
+    ids: Ids,
     pending: Slab<C>,
+    twins: Twins,
     per_source: BTreeMap<IpAddr, usize>,
     deadlines: BTreeSet<(Duration, usize)>,
     health: Health,
@@ -58,29 +64,15 @@ pub struct Forwarder<C> {
     counters: Counters,
 }
 
-/// Ids that cannot be foreseen without the key.
-#[derive(Debug)]
-struct Random {
-    key: SipHasher13,
-    drawn: u64,
-}
-
-impl Random {
-    fn next(&mut self) -> u16 {
-        self.drawn += 1;
-        let [a, b, ..] = self.key.hash(&self.drawn.to_le_bytes()).to_le_bytes();
-        u16::from_le_bytes([a, b])
-    }
-}
-
 impl<C: Clone> Forwarder<C> {
     /// One without questions. `key` must be random and secret.
     #[must_use]
     pub fn new(policy: Policy, key: [u8; 16]) -> Self {
         Self {
             policy,
-            random: Random { key: SipHasher13::new_with_key(&key), drawn: 0 },
+            ids: Ids::new(key),
             pending: Slab::default(),
+            twins: Twins::default(),
             per_source: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             health: Health::default(),
@@ -109,16 +101,28 @@ impl<C: Clone> Forwarder<C> {
             }
         }
         let busy = self.per_source.get(&source).copied().unwrap_or(0);
-        if self.pending.len() >= self.policy.max_pending || busy >= self.policy.max_per_source {
+        if self.pending.len() + self.twins.waiting >= self.policy.max_pending
+            || busy >= self.policy.max_per_source
+        {
             self.counters.refused += 1;
             self.no_answer(client, message);
             return;
         }
         *self.per_source.entry(source).or_default() += 1;
+        let room = limit(&query, transport);
+        let twin = key.filter(|_| self.cache.is_some());
+        let twin = twin.map(|key| Twin { key: key.as_slice().into(), transport, room });
+        let asked = twin.as_ref().and_then(|twin| self.twins.asked.get(twin));
+        if let Some(pending) = asked.and_then(|index| self.pending.get_mut(*index)) {
+            self.counters.shared += 1;
+            self.twins.waiting += 1;
+            pending.waiters.push(Waiter { client, source, query: message.to_vec() });
+            return;
+        }
         let servers = self.health.order(now, transport, servers, &self.policy);
-        let key = key.filter(|_| self.cache.is_some()).map(|key| key.as_slice().into());
-        let pending = Pending::new(client, source, transport, message.to_vec(), servers, key, now);
+        let pending = Pending::new(client, source, transport, message.to_vec(), servers, twin.clone(), now);
         let index = self.pending.insert(pending);
+        self.twins.asked.extend(twin.map(|twin| (twin, index)));
         self.next_server(now, index);
     }
 
@@ -244,7 +248,7 @@ impl<C: Clone> Forwarder<C> {
     }
 
     fn start(&mut self, now: Duration, index: usize, server: SocketAddr, transport: Transport) {
-        let id = self.random.next();
+        let id = self.ids.next();
         let Some(pending) = self.pending.get_mut(index) else { return };
         let deadline = now + pending.patience(now, transport, self.policy.patience);
         if let Some(before) = pending.deadline.replace(deadline) {
@@ -283,8 +287,8 @@ impl<C: Clone> Forwarder<C> {
     fn finish(&mut self, now: Duration, index: usize, transport: Transport, message: &[u8]) {
         let Some(pending) = self.take(index) else { return };
         self.counters.answered += 1;
-        if let (Some(cache), Some(key)) = (&mut self.cache, &pending.cache_key) {
-            cache.put(now, key, message);
+        if let (Some(cache), Some(twin)) = (&mut self.cache, &pending.twin) {
+            cache.put(now, &twin.key, message);
         }
         let fetched = transport == Transport::Tcp && pending.transport == Transport::Udp;
         let too_long =
@@ -293,7 +297,7 @@ impl<C: Clone> Forwarder<C> {
             Some(truncated) if fetched && too_long() => truncated.clone(),
             _ => message.to_vec(),
         };
-        self.reply(&pending.query, pending.client, message);
+        self.reply_all(pending, &message);
     }
 
     /// Ends a question that no server answered.
@@ -302,12 +306,23 @@ impl<C: Clone> Forwarder<C> {
         match pending.fallback.take() {
             Some(message) => {
                 self.counters.answered += 1;
-                self.reply(&pending.query, pending.client, message);
+                self.reply_all(pending, &message);
             }
             None => {
                 self.counters.failed += 1;
                 self.no_answer(pending.client, &pending.query);
+                for waiter in pending.waiters {
+                    self.no_answer(waiter.client, &waiter.query);
+                }
             }
+        }
+    }
+
+    /// The answer, for who asked first and all who wait with him.
+    fn reply_all(&mut self, pending: Pending<C>, message: &[u8]) {
+        self.reply(&pending.query, pending.client, message.to_vec());
+        for waiter in pending.waiters {
+            self.reply(&waiter.query, waiter.client, for_twin(message, &waiter.query));
         }
     }
 
@@ -343,10 +358,16 @@ impl<C: Clone> Forwarder<C> {
         if let Some(deadline) = pending.deadline {
             self.deadlines.remove(&(deadline, index));
         }
-        if let Some(count) = self.per_source.get_mut(&pending.source) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_source.remove(&pending.source);
+        if let Some(twin) = &pending.twin {
+            self.twins.asked.remove(twin);
+        }
+        self.twins.waiting -= pending.waiters.len();
+        for source in pending.waiters.iter().map(|waiter| waiter.source).chain([pending.source]) {
+            if let Some(count) = self.per_source.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    self.per_source.remove(&source);
+                }
             }
         }
         Some(pending)

@@ -1,5 +1,6 @@
 //! Questions under way and their attempts, addressed by index and generation, so that what belongs to an old one misses.
 
+use super::twins::{Twin, Waiter};
 use super::{MAX_SERVERS, Patience};
 use crate::answer::Transport;
 use crate::message::{self, Query, Rcode, Reply};
@@ -49,7 +50,9 @@ pub(super) struct Pending<C> {
     pub(super) source: IpAddr,
     pub(super) transport: Transport,
     pub(super) query: Vec<u8>,
-    pub(super) cache_key: Option<Box<[u8]>>,
+    /// What it has in common with others, if its answer is to be kept.
+    pub(super) twin: Option<Twin>,
+    pub(super) waiters: Vec<Waiter<C>>,
     /// An answer to give if there is no better one.
     pub(super) fallback: Option<Vec<u8>>,
     pub(super) deadline: Option<Duration>,
@@ -67,7 +70,7 @@ impl<C> Pending<C> {
         transport: Transport,
         query: Vec<u8>,
         mut servers: Vec<SocketAddr>,
-        cache_key: Option<Box<[u8]>>,
+        twin: Option<Twin>,
         since: Duration,
     ) -> Self {
         servers.truncate(MAX_SERVERS);
@@ -76,7 +79,8 @@ impl<C> Pending<C> {
             source,
             transport,
             query,
-            cache_key,
+            twin,
+            waiters: Vec::new(),
             fallback: None,
             deadline: None,
             since,

@@ -145,8 +145,8 @@ fn ids_differ_from_one_attempt_to_the_next() {
         ids.insert(message::id(&bench.sent().2));
     }
     assert!(ids.len() > 95, "{}", ids.len());
-    let other = Forwarder::<u32>::new(Policy::aardvark(), [8; 16]).random.next();
-    assert_ne!(Forwarder::<u32>::new(Policy::aardvark(), [7; 16]).random.next(), other);
+    let other = Forwarder::<u32>::new(Policy::aardvark(), [8; 16]).ids.next();
+    assert_ne!(Forwarder::<u32>::new(Policy::aardvark(), [7; 16]).ids.next(), other);
 }
 
 #[test]

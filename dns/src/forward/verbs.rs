@@ -78,6 +78,8 @@ pub struct Counters {
     pub asked: u64,
     /// Answered from the cache.
     pub cached: u64,
+    /// Not asked, because the same was being asked already.
+    pub shared: u64,
     /// Answered by a server.
     pub answered: u64,
     /// Not answered by any server.

@@ -89,9 +89,10 @@ impl AllCounters {
 
     /// Writes all of them to a file, or to the log.
     pub(super) fn report(&self, snapshot: &Snapshot, forwarder: &forward::Counters, file: Option<&Path>) {
-        let forward::Counters { asked, cached, answered, failed, refused, timeouts, mismatches } = forwarder;
+        let forward::Counters { asked, cached, shared, answered, failed, refused, timeouts, mismatches } =
+            forwarder;
         let last = format!(
-            "upstream asked={asked} cached={cached} answered={answered} failed={failed} refused={refused} \
+            "upstream asked={asked} cached={cached} shared={shared} answered={answered} failed={failed} refused={refused} \
              timeouts={timeouts} mismatches={mismatches}"
         );
         let Some(path) = file else {

@@ -223,3 +223,61 @@ fn a_truncated_answer_waits_for_tcp_no_longer_than_for_a_server() {
     bench.forwarder.timeout(MS(1600));
     assert_eq!(bench.replied()[2] & 0x02, 0x02);
 }
+
+#[test]
+fn the_same_question_is_asked_once_at_a_time() {
+    let mut bench = Bench::new(Policy::trusted());
+    let list = servers(2);
+    bench.ask(MS(0), UDP, &query("a.example"), &list);
+    let (attempt, server, sent) = bench.sent();
+    for n in 0..99u8 {
+        let mut twin = query(if n % 2 == 0 { "A.Example" } else { "a.example" });
+        twin[1] = n;
+        bench.ask(MS(1), UDP, &twin, &list);
+    }
+    assert_eq!((bench.actions(), bench.forwarder.pending()), (Vec::new(), 1));
+    // Over another transport, to other servers, about another name it is another question.
+    bench.ask(MS(1), Transport::Tcp, &query("a.example"), &list);
+    bench.ask(MS(1), UDP, &query("a.example"), &list[1..]);
+    bench.ask(MS(1), UDP, &query("b.example"), &list);
+    assert_eq!(bench.actions().len(), 3);
+    bench.forwarder.received(MS(2), attempt, server, &answer(&sent, 0, 0, 60));
+    let actions = bench.actions();
+    let replies: Vec<&[u8]> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Reply { message, .. } => Some(&message[..]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((actions.len(), replies.len()), (101, 100));
+    assert_eq!((replies[0][1], replies[1][1], replies[99][1]), (0x34, 0, 98));
+    assert_eq!((&replies[1][13..14], &replies[2][13..14]), (&b"A"[..], &b"a"[..]), "each in its own words");
+    // Kept for all.
+    bench.ask(MS(3), UDP, &query("a.example"), &list);
+    bench.replied();
+    let counters = bench.forwarder.counters();
+    assert_eq!((counters.shared, counters.answered, counters.cached), (99, 1, 1));
+}
+
+#[test]
+fn who_waits_with_another_is_told_and_counted_with_him() {
+    let mut bench = Bench::new(Policy { max_per_source: 3, ..Policy::trusted() });
+    for _ in 0..4 {
+        bench.ask(MS(0), UDP, &query("a.example"), &servers(1));
+    }
+    let actions = bench.actions();
+    assert!(matches!(actions[..], [Action::SendUdp { .. }, Action::Reply { client: 4, .. }]), "{actions:?}");
+    while let Some(deadline) = bench.forwarder.deadline() {
+        bench.forwarder.timeout(deadline);
+    }
+    let told = bench.actions().iter().filter(|action| matches!(action, Action::Reply { .. })).count();
+    assert_eq!((told, bench.forwarder.per_source.len(), bench.forwarder.twins.waiting), (3, 0, 0));
+    assert!(bench.forwarder.twins.asked.is_empty());
+    // The original's manner keeps nothing, and asks each time.
+    let mut bench = Bench::new(Policy::aardvark());
+    for _ in 0..3 {
+        bench.ask(MS(0), UDP, &query("a.example"), &servers(1));
+    }
+    assert_eq!(bench.actions().len(), 3);
+}
