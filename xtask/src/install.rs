@@ -44,7 +44,7 @@ const UNITS: [(&str, &str); 4] = [
     unit!("netavark-firewalld-reload.service"),
 ];
 
-/// The same for the user's own manager.
+/// Those that root's manager and the users' have alike.
 const USER_UNITS: [(&str, &str); 2] =
     [unit!("user/slipway-uplink.socket"), unit!("user/slipway-uplink.service")];
 
@@ -86,6 +86,7 @@ fn units(prefix: &Path, bin: &Path) -> Done {
         units.iter().map(unit).collect::<Vec<_>>()
     };
     files(&prefix.join("lib/systemd/system"), filled(&UNITS))?;
+    files(&prefix.join("lib/systemd/system"), filled(&USER_UNITS))?;
     files(&prefix.join("lib/systemd/user"), filled(&USER_UNITS))
 }
 
