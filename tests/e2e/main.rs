@@ -1,8 +1,8 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `upload`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand in for ours to
-//! prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it; `bridges` lets Podman start the netavark and
-//! aardvark-dns roles; `run` and `attach` are our own commands.
+//! `traffic`, `upload`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand
+//! in for ours to prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
+//! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands.
 
 mod attach;
 mod bridges;

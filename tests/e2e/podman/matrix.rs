@@ -49,6 +49,7 @@ matrix! {
     rootless_5_stock_dns: rootless(Version::Five, Pair::STOCK_DNS) => names_world_and_ports;
     rootless_6: rootless(Version::Six, Pair::OURS) => names_world_and_ports networks_come_and_go servers_change;
     rootless_6_stock_dns: rootless(Version::Six, Pair::STOCK_DNS) => names_world_and_ports;
+    rootless_6_stock_netavark: rootless(Version::Six, Pair::OUR_DNS) => names_world_and_ports servers_change;
     rootless_6_pasta_publishes: pasta_publishes() => names_world_and_ports clients_are_seen;
 
     root_4: root(Version::Machine, Pair::OURS) => names_world_and_ports ranges_isolation_and_reload macvlan;
