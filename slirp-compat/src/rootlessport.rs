@@ -10,7 +10,7 @@
 //! wrong is said on standard output, where Podman looks for what to show, and on standard error, which goes to its log.
 
 use crate::fds::ReadyFd;
-use crate::uplink::protocol::{Mapping, Refusal};
+use crate::uplink::protocol::{Mapping, Refusal, or_default};
 use crate::uplink::socket::{self, Client, listen_beside};
 use crate::words::words;
 use nix::errno::Errno;
@@ -43,7 +43,7 @@ const MAX_INPUT: u64 = 4 << 20;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Config {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     mappings: Vec<Mapping>,
     #[serde(rename = "ExitFD")]
     exit_fd: RawFd,

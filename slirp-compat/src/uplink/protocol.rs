@@ -15,7 +15,7 @@ pub use network::{Container, Network};
 pub use ports::{Mapping, Port};
 
 use core::net::{Ipv4Addr, Ipv6Addr};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 /// A request has at most this many bytes.
@@ -180,6 +180,14 @@ impl Request {
             ))),
         }
     }
+}
+
+/// `null` is as good as nothing: it is how Go writes an empty list.
+///
+/// # Errors
+/// When it is neither.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// What is repeated of a wrong text.

@@ -1,6 +1,6 @@
 //! Networks and containers: JSON on the wire, both to the uplink and from it to its workers, valid types inside.
 
-use super::{Refusal, shown};
+use super::{Refusal, or_default, shown};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -43,13 +43,13 @@ struct WireNetwork {
     name: String,
     #[serde(default)]
     mtu: Option<u16>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     dns_enabled: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     internal: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     subnets: Vec<WireSubnet>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     dns_servers: Vec<IpAddr>,
 }
 
@@ -163,7 +163,7 @@ pub struct Container {
 struct WireContainer {
     id: String,
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     names: Vec<String>,
     addresses: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

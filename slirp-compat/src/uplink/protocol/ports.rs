@@ -1,6 +1,6 @@
 //! Published ports: what container engines write, and the rules that follow when the container's addresses are known.
 
-use super::{Refusal, shown};
+use super::{Refusal, or_default, shown};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,10 @@ pub struct Mapping {
     /// The first port of the container.
     pub container_port: u16,
     /// `tcp` or `udp`, or both with a comma between them; empty: `tcp`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub protocol: String,
     /// How many ports.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub range: u16,
 }
 

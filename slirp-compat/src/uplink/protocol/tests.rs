@@ -65,6 +65,12 @@ fn what_may_be_absent_may_be_null() {
     assert_eq!((network.mtu, network.dns, network.internal), (1500, false, false));
     assert_eq!(network.v4.unwrap().0.to_string(), "10.0.0.0/24", "without host bits");
     assert_eq!(container.names, ["c"]);
+    let nulls = json!({ "id": "n", "name": "n", "dns_enabled": null, "internal": null, "dns_servers": null,
+        "subnets": [{ "subnet": "10.0.0.0/24", "gateway": "10.0.0.1" }] });
+    assert!(join(&nulls, &json!({ "id": "c", "name": "c", "names": null, "addresses": [] })).is_ok());
+    let port =
+        json!([{ "host_ip": null, "host_port": 1, "container_port": 1, "protocol": null, "range": null }]);
+    assert_eq!(publish(&port), publish(&json!([{ "host_port": 1, "container_port": 1 }])));
     let without = json!([{ "subnet": "10.0.0.0/24", "gateway": "10.0.0.1" }, { "subnet": "10.1.0.0/24" }, { "subnet": "fd00::/64", "gateway": null }]);
     let (network, _) =
         join(&with(bare, "subnets", without), &container_of(&["10.0.0.2", "fd00::2"])).unwrap();
