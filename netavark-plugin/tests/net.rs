@@ -143,3 +143,15 @@ fn complaints_say_what_is_wrong_and_nothing_is_left_on_record() {
         assert_eq!(String::from_utf8_lossy(&shown.stdout), "", "{command}");
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_disaster() {
+    if !can("a_reader_that_has_seen_enough_is_no_disaster") {
+        return;
+    }
+    // The pipe's other end is closed before anything is written.
+    let text = "set +e; net up blue web --dry-run | exec 0<&- ; echo \"${PIPESTATUS[0]}\"";
+    let output = script("none", text);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((out.as_ref(), err.as_ref()), ("0\n", ""));
+}

@@ -8,7 +8,7 @@ use super::cli::Down;
 use super::member::Namespace;
 use super::state::{Member, Record, Records};
 use super::up::{disconnect, request, where_it_is};
-use crate::commands::teardown;
+use crate::commands::{print, teardown};
 use crate::error::{Error, Errors, Result};
 use std::ffi::OsStr;
 
@@ -22,7 +22,7 @@ pub(super) fn run(surroundings: &Surroundings<'_>, down: &Down) -> Result<()> {
         for member in &leaving {
             let options = request(&record.network, member);
             for line in teardown::describe(&surroundings.global(), where_it_is(member), &options)? {
-                println!("{line}");
+                print(&line);
             }
         }
         return Ok(());

@@ -32,6 +32,7 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use state::Records;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -56,7 +57,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("slipway net: {error}");
+            let _ = writeln!(std::io::stderr(), "slipway net: {error}");
             ExitCode::FAILURE
         }
     }

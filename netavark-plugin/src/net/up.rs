@@ -5,7 +5,7 @@ use super::member::Namespace;
 use super::state::{Member, Record, Records};
 use super::{Surroundings, address};
 use crate::commands::create::{self, Pool, Used};
-use crate::commands::{setup, teardown};
+use crate::commands::{print, setup, teardown};
 use crate::error::{Context, Error, Result};
 use crate::namespaces::{self, Place};
 use crate::spec::{Compat, Map, Network, NetworkOptions, Networks, PerNetworkOptions, PortMapping, Subnet};
@@ -63,7 +63,7 @@ pub(super) fn run(surroundings: &Surroundings<'_>, up: &Up) -> Result<()> {
     let options = request(&record.network, &member);
     if up.dry_run {
         for line in setup::describe(&surroundings.global(), &member.namespace, &options)? {
-            println!("{line}");
+            print(&line);
         }
         return Ok(());
     }
@@ -87,7 +87,7 @@ pub(super) fn run(surroundings: &Surroundings<'_>, up: &Up) -> Result<()> {
 fn tell(network: &Network, member: &Member) {
     let addresses: Vec<_> =
         member.options.ips().iter().map(|address| with_length(network, *address)).collect();
-    println!("{}: {} {}", member.name, member.options.interface_name, addresses.join(" "));
+    print(&format!("{}: {} {}", member.name, member.options.interface_name, addresses.join(" ")));
     let gateways: Vec<_> = network
         .subnets()
         .iter()
@@ -95,7 +95,7 @@ fn tell(network: &Network, member: &Member) {
         .map(|gateway| gateway.to_string())
         .collect();
     if network.dns_enabled && !gateways.is_empty() {
-        println!("nameserver {} (for resolv.conf(5); names end in .dns.podman)", gateways.join(", "));
+        print(&format!("nameserver {} (for resolv.conf(5); names end in .dns.podman)", gateways.join(", ")));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -22,7 +23,12 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Some(Errno::ENOENT) => ": it is installed together with slipway (cargo xtask install)",
         _ => "",
     };
-    eprintln!("slipway net: {}: {}{hint}", program.display(), slipway_host::words::words(&error));
+    let _ = writeln!(
+        std::io::stderr(),
+        "slipway net: {}: {}{hint}",
+        program.display(),
+        slipway_host::words::words(&error)
+    );
     ExitCode::FAILURE
 }
 
