@@ -1,6 +1,7 @@
 //! A release build, laid out the way `/usr/local` is: programs, their other names (one of them a network driver, in a directory
 //! of its own), man pages, completions, units.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,17 @@ pub(crate) fn run(prefix: &Path) -> Done {
         all.extend(pages::all().iter().map(|page| docs::complete::write(shell, page, &[])));
         files(&prefix.join(place), all)?;
     }
+    if let Some(hint) = search_path(&bin, &std::env::var_os("PATH").unwrap_or_default()) {
+        println!("{hint}");
+    }
     Ok(())
+}
+
+/// What to do so that the shell finds what is in `bin`, if it does not.
+fn search_path(bin: &Path, path: &OsStr) -> Option<String> {
+    let bin = std::path::absolute(bin).ok()?;
+    let found = std::env::split_paths(path).any(|dir| dir == bin);
+    (!found).then(|| format!("not on the search path yet: export PATH={}:$PATH", bin.display()))
 }
 
 /// Writes the units of systemd, which name the program by its place.
@@ -199,5 +210,13 @@ mod tests {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success() && said.is_empty(), "{manager}: {said}");
         }
+    }
+
+    #[test]
+    fn a_place_off_the_search_path_is_told() {
+        let hint = |path: &str| search_path(Path::new("/home/me/.local/bin"), OsStr::new(path));
+        assert_eq!(hint("/usr/bin:/home/me/.local/bin"), None);
+        let told = hint("/usr/bin:/home/me/.local").unwrap_or_default();
+        assert!(told.ends_with("export PATH=/home/me/.local/bin:$PATH"), "{told}");
     }
 }
