@@ -8,8 +8,9 @@
 //!                                          │           │                                  address, route
 //!                                          ▼           ├── machine   pure: DORA, renewal, release
 //!                                        cache         │     └── message, frame, lease
-//!                                        (file)        ├── link      packet socket on the host's interface
-//!                                                      └── timer     a clock that goes on in suspend
+//!                                        (file)        └── drive     runs a machine
+//!                                                            ├── link    packet socket on the host's interface
+//!                                                            └── timer   a clock that goes on in suspend
 //! ```
 //! This is IPv4. A network that wants IPv6 too has a second call made, for which [`v6`] stands in the keeper's place.
 //!

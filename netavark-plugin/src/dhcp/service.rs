@@ -157,7 +157,14 @@ impl Service {
         let mut keeper = v6::Keeper::new(interface.clone(), target, identity)
             .map_err(|error| status(Code::InvalidArgument, &error))?;
         let patience = self.patience.min(PATIENCE_V6);
-        let found = keeper.acquire(patience).await.map_err(|error| status(Code::Internal, &error))?;
+        let found = match keeper.acquire(patience).await {
+            Ok(found) => found,
+            Err(error) => {
+                // It may have been granted what cannot be set.
+                keeper.release();
+                return Err(status(Code::Internal, &error));
+            }
+        };
         let Some(message) = found.to_message(&config.container_mac_addr, &config.domain_name) else {
             let text = found.why_nothing(interface, patience);
             return Err(Status::aborted(text));
