@@ -48,7 +48,8 @@ impl Netlink {
         Ok(list.into_iter().filter_map(address).collect())
     }
 
-    /// The first address of the interface called `name` in the given family, global ones before link-local ones.
+    /// The first address of the interface called `name` in the given family, global ones before those of this host or
+    /// link only. Link-local ones of IPv6 are left out: a socket that is bound to one reaches nothing beyond the link.
     ///
     /// # Errors
     /// ENODEV without such an interface, EADDRNOTAVAIL without such an address.
@@ -58,6 +59,7 @@ impl Netlink {
             .addresses()?
             .into_iter()
             .filter(|a| a.interface == interface.index && a.net.addr().is_ipv6() == ipv6)
+            .filter(|a| !matches!(a.net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local()))
             .collect();
         found.sort_by_key(|address| address.local);
         let family = if ipv6 { "IPv6" } else { "IPv4" };

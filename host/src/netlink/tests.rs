@@ -38,6 +38,8 @@ fn what_is_configured_reads_back() {
         let tap = netlink.interface("tap7").unwrap();
         assert_eq!((tap.up, tap.mtu, tap.mac), (true, 9000, Some(mac)));
 
+        // It has a link-local address by now, which is no source for anything beyond the link.
+        assert_eq!(netlink.first_address("tap7", true).unwrap_err().errno(), Some(Errno::EADDRNOTAVAIL));
         netlink.add_address(&tap, net("10.0.2.100/24")).unwrap();
         netlink.add_address(&tap, net("10.0.2.100/24")).unwrap();
         netlink.add_address(&tap, net("fd00::100/64")).unwrap();

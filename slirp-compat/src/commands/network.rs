@@ -45,8 +45,10 @@ pub enum Error {
     /// IPv6 and a tiny MTU.
     #[error("--mtu {0} is too small for IPv6, which needs {MTU_IPV6}: raise it, or add --no-ipv6")]
     MtuBelowIpv6(u16),
-    /// Not an address, and no such interface.
-    #[error("--outbound {0}: neither an address nor an interface with an address")]
+    /// Not an address that reaches beyond a link, and no interface that has one.
+    #[error(
+        "--outbound {0}: neither an address nor an interface with an address that reaches beyond its link"
+    )]
     Outbound(String),
     /// Two sources of one family.
     #[error("--outbound {0}: there is one for this family already; give one for IPv4 and one for IPv6")]
@@ -149,6 +151,7 @@ fn outbound(
     let mut out = Outbound::default();
     for text in texts {
         let found: Vec<IpAddr> = match text.parse() {
+            Ok(IpAddr::V6(address)) if address.is_unicast_link_local() => Vec::new(),
             Ok(address) => vec![address],
             Err(_) => [false, true].into_iter().filter_map(|ipv6| interface_address(text, ipv6)).collect(),
         };
@@ -237,7 +240,9 @@ mod tests {
         let mixed = network(&["--outbound=192.0.2.1", "--outbound=::1"]).unwrap().outbound;
         assert_eq!(texts(mixed), ("192.0.2.1".into(), "::1".into()));
         assert!(network(&["--outbound=v4only"]).unwrap().outbound.v6.is_none());
-        assert_eq!(network(&["--outbound=nope"]).unwrap_err(), Error::Outbound("nope".into()));
+        for bad in ["nope", "fe80::1"] {
+            assert_eq!(network(&["--outbound", bad]).unwrap_err(), Error::Outbound(bad.into()));
+        }
         assert_eq!(
             network(&["--outbound=192.0.2.1", "--outbound=192.0.2.2"]).unwrap_err(),
             Error::OutboundTwice("192.0.2.2".into())

@@ -293,8 +293,10 @@ fn outbound_v6(text: &OsStr, world: &dyn World) -> Result<Ipv6Addr, Stop> {
         Some(IpAddr::V6(address)) => Some(address),
         _ => None,
     });
-    // The misspelling is what people find when they search for the message.
+    // A source that is good for one link only would let no connection come about. The misspelling is what people find
+    // when they search for the message.
     found
+        .filter(|address: &Ipv6Addr| !address.is_unicast_link_local())
         .ok_or_else(|| Stop::Value("outbound-addr has to be valid ipv4 address or iterface name.".to_owned()))
 }
 

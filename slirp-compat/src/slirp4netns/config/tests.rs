@@ -132,7 +132,7 @@ fn outbound_addresses_may_be_interfaces() {
             "outbound-addr has to be valid ipv4 address or interface name."
         );
     }
-    for text in ["foo", "", "1.2.3.4"] {
+    for text in ["foo", "", "1.2.3.4", "fe80::1"] {
         assert_eq!(
             value_of(&["--outbound-addr6", text, "1", "tap0"]),
             "outbound-addr has to be valid ipv4 address or iterface name."
