@@ -9,6 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use slipway_host::zone::ZonedAddr;
 use slipway_portfwd::rule::Rule;
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
@@ -248,6 +249,15 @@ fn ipv4_network(text: &str) -> Result<Ipv4Net, String> {
     if network.addr() != network.network() {
         return Err(format!("bits beyond the prefix are set: write {}", network.trunc()));
     }
+    let odd = network.addr().is_loopback()
+        || network.contains(&Ipv4Addr::LOCALHOST)
+        || network.contains(&Ipv4Addr::UNSPECIFIED)
+        || network.broadcast() >= Ipv4Addr::new(224, 0, 0, 0);
+    if odd {
+        return Err(
+            "no host can have these addresses: take a private network, 10.0.2.0/24 for instance".to_owned()
+        );
+    }
     Ok(network)
 }
 
@@ -310,6 +320,10 @@ mod tests {
             &["--network", "10.0.2.1/24"],
             &["--network", "10.0.2.0/26"],
             &["--network", "0.0.0.0/0"],
+            &["--network", "0.0.0.0/1"],
+            &["--network", "127.1.0.0/16"],
+            &["--network", "224.0.0.0/4"],
+            &["--network", "192.0.0.0/2"],
             &["--ipv6-network", "fd00::/63"],
             &["--ipv6-network", "fd00::1/64"],
             &["--ipv6-network", "fe80::/64"],

@@ -10,12 +10,14 @@ use crate::device::Tap;
 use crate::sys::fdpass;
 use crate::sys::proc::{fork_child, wait_for};
 use crate::words::{strerror, words};
+use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The longest line that the child reports.
@@ -65,7 +67,9 @@ impl Target {
 }
 
 fn join(path: &Path, kind: CloneFlags) -> Result<(), String> {
-    let file = File::open(path).map_err(|error| words(&error))?;
+    // A FIFO in its place would have us wait for a writer.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = opened.map_err(|error| words(&error))?;
     setns(&file, kind).map_err(strerror)
 }
 

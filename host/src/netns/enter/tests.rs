@@ -266,3 +266,11 @@ fn a_namespace_without_ipv6_gets_ipv4() {
         assert!(netlink.first_address("tap0", true).is_err());
     });
 }
+
+#[test]
+fn a_fifo_in_the_place_of_a_namespace_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(join(&path, CloneFlags::CLONE_NEWNET).unwrap_err(), "Invalid argument");
+}
