@@ -79,7 +79,7 @@ impl Systemd {
     fn boot(place: &Place, test: &str) -> Option<Self> {
         let missing =
             ["unshare", "nsenter", "systemctl"].into_iter().find(|program| which(program).is_none());
-        if let Some(program) = missing.or((!Path::new(SYSTEMD).exists()).then_some(SYSTEMD)) {
+        if let Some(program) = missing.or_else(|| (!Path::new(SYSTEMD).exists()).then_some(SYSTEMD)) {
             return skip(test, &format!("{program} is missing"));
         }
         let group = GROUPS.iter().find_map(|(root, kind)| {
