@@ -24,6 +24,8 @@ const CLIENT: &str = "10.89.0.2";
 /// As many questions as can be answered.
 const FLOOD: [&str; 8] = ["-l", "2", "-q", "200", "-T", "2", "-c", "4"];
 
+const PACED_RUNS: usize = 6;
+
 const RATE: &str = "local answers over UDP";
 const RATE_TCP: &str = "local answers over TCP";
 const P99: &str = "99th percentile at 10 k queries a second";
@@ -89,8 +91,11 @@ impl Stage {
         duel.add(START, side, self.start()?);
         duel.add(RATE, side, self.dnsperf(&FLOOD)?.rate);
         duel.add(RATE_TCP, side, self.dnsperf(&["-l", "2", "-q", "100", "-m", "tcp", "-c", "10"])?.rate);
-        let paced = self.dnsperf(&["-l", "2", "-Q", "10000", "-v"])?;
-        duel.add(P99, side, paced.p99.ok_or("dnsperf -v printed no latencies")?);
+        // What the tail of one run shows is mostly whoever else wanted the core just then.
+        for _ in 0..PACED_RUNS {
+            let paced = self.dnsperf(&["-l", "1", "-Q", "10000", "-v"])?;
+            duel.add(P99, side, paced.p99.ok_or("dnsperf -v printed no latencies")?);
+        }
         duel.add(MEMORY, side, self.resident()?);
         self.reloads(side, duel)
     }
