@@ -379,8 +379,9 @@ fn requests_are_checked_before_anything_is_touched() {
 #[test]
 fn requests_with_a_few_bytes_changed_break_no_promise() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/plugin_request");
-    let seeds: Vec<_> =
-        fs::read_dir(corpus).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let files = fs::read_dir(corpus).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+    // Those that a few bytes can be taken from.
+    let seeds: Vec<_> = files.filter(|seed| seed.len() > 4).collect();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut draw = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
