@@ -219,20 +219,7 @@ pub fn send_many(
 /// # Errors
 /// The kernel's, about the first datagram.
 pub fn send_each(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usize, Errno> {
-    let mut parts = [IoSlice::new(&[]); BATCH];
-    // SAFETY: all-zero headers are valid: null pointers with lengths of zero.
-    let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-    let mut count = 0;
-    for (((name, payload), part), header) in datagrams.iter().zip(&mut parts).zip(&mut headers) {
-        *part = IoSlice::new(payload);
-        header.msg_hdr = outgoing(name, &Control::EMPTY, std::ptr::from_mut(part).cast(), 1);
-        count += 1;
-    }
-    // SAFETY: the first `count` headers point to live buffers of the lengths they say, which sendmmsg only reads (it
-    // writes `msg_len` in the headers themselves).
-    let sent =
-        unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, DONTWAIT | libc::MSG_NOSIGNAL) };
-    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+    send_groups(fd, datagrams, |_| 1)
 }
 
 /// Like [`send_each`], but neighbours for one name that make a train, all of one length but for a shorter last one, leave as
@@ -242,6 +229,15 @@ pub fn send_each(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usi
 /// The kernel's, about the first train or lone datagram. EINVAL, EMSGSIZE, EIO and EOPNOTSUPP may be about the train as
 /// such: without it the same datagrams may leave.
 pub fn send_trains(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usize, Errno> {
+    send_groups(fd, datagrams, train_len)
+}
+
+/// Sends `datagrams` as messages of so many as `group_len` says of those that are left.
+fn send_groups(
+    fd: BorrowedFd<'_>,
+    datagrams: &[(&Name, &[u8])],
+    group_len: impl Fn(&[(&Name, &[u8])]) -> usize,
+) -> Result<usize, Errno> {
     let datagrams = datagrams.get(..BATCH).unwrap_or(datagrams);
     let mut parts = [IoSlice::new(&[]); BATCH];
     for (part, (_, payload)) in parts.iter_mut().zip(datagrams) {
@@ -250,25 +246,25 @@ pub fn send_trains(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<u
     // SAFETY: all-zero headers are valid: null pointers with lengths of zero.
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
     let mut controls = [Control::EMPTY; BATCH];
-    let mut trains = 0;
+    let mut groups = 0;
     let mut left = (datagrams, parts.as_mut_slice());
     for (header, control) in headers.iter_mut().zip(&mut controls) {
         let (datagrams, parts) = left;
         let Some((name, first)) = datagrams.first() else { break };
-        let count = train_len(datagrams);
+        let count = group_len(datagrams);
         if count > 1 {
             let size = u16::try_from(first.len()).unwrap_or(u16::MAX);
             control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
         }
-        let (train, behind) = parts.split_at_mut(count);
-        header.msg_hdr = outgoing(name, control, train.as_mut_ptr().cast(), train.len());
+        let (group, behind) = parts.split_at_mut(count);
+        header.msg_hdr = outgoing(name, control, group.as_mut_ptr().cast(), group.len());
         left = (datagrams.get(count..).unwrap_or_default(), behind);
-        trains += 1;
+        groups += 1;
     }
-    // SAFETY: the first `trains` headers point to live buffers of the lengths they say, which sendmmsg only reads (it
+    // SAFETY: the first `groups` headers point to live buffers of the lengths they say, which sendmmsg only reads (it
     // writes `msg_len` in the headers themselves); IoSlice is guaranteed to have the layout of iovec.
     let sent = unsafe {
-        libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), trains, DONTWAIT | libc::MSG_NOSIGNAL)
+        libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), groups, DONTWAIT | libc::MSG_NOSIGNAL)
     };
     let sent = Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))?;
     Ok(headers.iter().take(sent).map(|header| header.msg_hdr.msg_iovlen).sum())
