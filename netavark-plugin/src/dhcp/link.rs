@@ -88,4 +88,4 @@ pub(super) fn filter(mac: MacAddr) -> [Instruction; 15] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

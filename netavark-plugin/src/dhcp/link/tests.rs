@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
-/// Runs the filter as the kernel would; what it loads beyond the frame drops it.
-fn passes(filter: &[Instruction], frame: &[u8]) -> bool {
+/// Runs a filter as the kernel would; what it loads beyond the frame drops it.
+pub(in crate::dhcp) fn passes(filter: &[Instruction], frame: &[u8]) -> bool {
     let load = |at: usize, len: usize| {
         frame.get(at..at + len).map(|bytes| bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
     };
@@ -16,6 +16,7 @@ fn passes(filter: &[Instruction], frame: &[u8]) -> bool {
         let place = step.operand as usize;
         at += 1;
         let loaded = match step.code {
+            0x20 => load(place, 4),
             0x28 => load(place, 2),
             0x30 => load(place, 1),
             0x48 => load(x + place, 2),

@@ -1,5 +1,6 @@
 use super::super::message::tests::MAC;
 use super::*;
+use crate::dhcp::link;
 use proptest::prelude::*;
 use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, UdpPacket};
 
@@ -9,31 +10,8 @@ fn advertisement() -> Vec<u8> {
     from_router(OTHER, [&[advert::ADVERTISEMENT, 0, 0, 0, 64, 0, 0, 9][..], &[0; 8]].concat())
 }
 
-/// Runs the filter as the kernel would; what it loads beyond the frame drops it.
 fn passes(mac: MacAddr, frame: &[u8]) -> bool {
-    let load = |at: usize, len: usize| {
-        frame.get(at..at + len).map(|bytes| bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-    };
-    let filter = filter(mac);
-    let (mut at, mut a) = (0, 0);
-    loop {
-        let step = filter[at];
-        let place = step.operand as usize;
-        at += 1;
-        let loaded = match step.code {
-            0x20 => load(place, 4),
-            0x28 => load(place, 2),
-            0x30 => load(place, 1),
-            0x15 => {
-                at += usize::from(if a == step.operand { step.if_true } else { step.if_false });
-                Some(a)
-            }
-            0x06 => return step.operand != 0,
-            code => panic!("{code:#x}"),
-        };
-        let Some(value) = loaded else { return false };
-        a = value;
-    }
+    link::tests::passes(&filter(mac), frame)
 }
 
 #[test]
