@@ -34,6 +34,7 @@ mod rfc3339;
 pub mod spec;
 #[cfg(test)]
 mod testing;
+mod whole_file;
 
 pub use error::{Context, Error, Errors, Result};
 

@@ -5,8 +5,8 @@
 //! contract it is written when a lease comes or goes, not when one is renewed. A reader never sees half of it.
 
 use crate::proto::Lease;
+use crate::whole_file;
 use serde_json::{Map, Value, json};
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -33,8 +33,7 @@ impl Cache {
             }
         }
         let fresh = self.path.with_extension("lease.new");
-        fs::write(&fresh, Value::Object(map).to_string())?;
-        fs::rename(&fresh, &self.path)
+        whole_file::replace(&self.path, &fresh, Value::Object(map).to_string().as_bytes(), whole_file::PUBLIC)
     }
 
     pub(super) fn path(&self) -> std::path::Display<'_> {
@@ -45,6 +44,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_file_of_the_contracted_form() {

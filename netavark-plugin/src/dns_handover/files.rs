@@ -6,6 +6,7 @@
 
 use crate::driver::DnsEntry;
 use crate::error::{Context, Error, Result};
+use crate::whole_file;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt::Write as _;
@@ -195,8 +196,7 @@ impl Files {
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<()> {
-        fs::write(&self.fresh, text)
-            .and_then(|()| fs::rename(&self.fresh, path))
+        whole_file::replace(path, &self.fresh, text.as_bytes(), whole_file::PUBLIC)
             .with_context(|| format!("write {}", path.display()))
     }
 }

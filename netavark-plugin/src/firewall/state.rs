@@ -11,6 +11,7 @@
 
 use super::rules::{NetworkRules, PortRules};
 use crate::error::{Context, Result};
+use crate::whole_file;
 use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
@@ -70,11 +71,9 @@ impl State {
         Ok(new)
     }
 
-    /// Writes a file whole or not at all: whoever is killed half-way must not leave what no restore understands.
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         let fresh = self.directory.join("firewall-state.new");
-        fs::write(&fresh, text)?;
-        fs::rename(&fresh, path)
+        whole_file::replace(path, &fresh, text, whole_file::PUBLIC)
     }
 
     /// Forgets what is about to be torn down; the network only with its last container.

@@ -7,13 +7,14 @@ use super::member::Number;
 use crate::commands::create;
 use crate::error::{Context, Error, Result};
 use crate::spec::{Network, PerNetworkOptions, PortMapping};
+use crate::whole_file;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = "json";
@@ -115,14 +116,7 @@ impl Records {
         let path = self.path(&record.network.name)?;
         let fresh = path.with_extension("new");
         let text = serde_json::to_vec_pretty(record)?;
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| std::fs::rename(&fresh, &path))
+        whole_file::replace(&path, &fresh, &text, whole_file::PRIVATE)
             .with_context(|| format!("write record {}", path.display()))
     }
 

@@ -12,10 +12,11 @@ use super::uplink::Container;
 use crate::commands::create;
 use crate::error::{Context, Error, Result};
 use crate::spec::PortMapping;
+use crate::whole_file;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -76,15 +77,7 @@ impl Record {
             });
         }
         let text = serde_json::to_vec(&Content { members: self.members.clone() })?;
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| fs::rename(&fresh, &path))
+        whole_file::replace(&path, &fresh, &text, whole_file::PRIVATE)
             .with_context(|| format!("write record {}", path.display()))
     }
 }
