@@ -2,9 +2,11 @@
 //!
 //! Each side has a machine of its own with the addresses of a network of 200 containers on `lo`. The daemon is pinned
 //! to one core and dnsperf to another, but where it has to ask as fast as the daemon can answer over UDP: one core is too
-//! little for that, so it gets two threads and what the daemon leaves of both. In each round both sides start, answer as fast as they can for two seconds,
+//! little for that, so it gets two threads and what the daemon leaves of both.
+//!
+//! In each round both sides start, and then take turns step by step: they answer as fast as they can for two seconds,
 //! answer at a fixed rate (where the latency of each query is taken), and read a thousand containers again 20 times
-//! while they are asked.
+//! while they are asked. The one whose turn it is not waits in epoll(7).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,6 @@ const CLIENT: &str = "10.89.0.2";
 
 /// As many questions as can be answered.
 const FLOOD: [&str; 8] = ["-l", "2", "-q", "200", "-T", "2", "-c", "4"];
-
-const PACED_RUNS: usize = 2;
 
 const RATE: &str = "local answers over UDP";
 const RATE_TCP: &str = "local answers over TCP";
@@ -56,16 +56,39 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
     let sides: Vec<(Side, PathBuf)> =
         std::iter::once((Side::Ours, ours.to_owned())).chain(stock.map(|path| (Side::Stock, path))).collect();
     for round in 0..rounds.max(1) {
+        let mut stages = Vec::new();
         for turn in 0..sides.len() {
             let Some((side, program)) = sides.get((round + turn) % sides.len()) else { continue };
-            let stage = Stage::new(program, peer)?;
-            if let Err(error) = stage.round(*side, &mut duel) {
-                println!("  {side:?}: {}", error.lines().take(4).collect::<Vec<_>>().join(" | "));
-            }
+            stages.push((*side, Stage::new(program, peer)?));
+        }
+        for step in STEPS {
+            stages.retain(|(side, stage)| {
+                let done = step(stage, *side, &mut duel);
+                if let Err(error) = &done {
+                    println!("  {side:?}: {}", error.lines().take(4).collect::<Vec<_>>().join(" | "));
+                }
+                done.is_ok()
+            });
         }
     }
     Ok(duel)
 }
+
+/// What each side does in turn.
+type Step = fn(&Stage, Side, &mut Duel) -> Done;
+
+/// The fixed rate has several turns: the tail of one is whoever else wanted the core just then, for 20 ms of that make the
+/// slowest of 100 in 2 s.
+const STEPS: [Step; 8] = [
+    Stage::ready,
+    Stage::floods,
+    Stage::paced,
+    Stage::paced,
+    Stage::paced,
+    Stage::paced,
+    Stage::memory,
+    Stage::reloads,
+];
 
 /// One side on its machine.
 struct Stage {
@@ -85,19 +108,28 @@ impl Stage {
         Ok(Self { machine, config, program: text(program), peer: text(peer) })
     }
 
-    fn round(&self, side: Side, duel: &mut Duel) -> Done {
+    fn ready(&self, side: Side, duel: &mut Duel) -> Done {
         self.write(200)?;
         self.queries(200)?;
         duel.add(START, side, self.start()?);
+        Ok(())
+    }
+
+    fn floods(&self, side: Side, duel: &mut Duel) -> Done {
         duel.add(RATE, side, self.dnsperf(&FLOOD)?.rate);
         duel.add(RATE_TCP, side, self.dnsperf(&["-l", "2", "-q", "100", "-m", "tcp", "-c", "10"])?.rate);
-        // The tail of a short run is whoever else wanted the core just then: 20 ms of that make the slowest of 100 in 2 s.
-        for _ in 0..PACED_RUNS {
-            let paced = self.dnsperf(&["-l", "5", "-Q", "10000", "-v"])?;
-            duel.add(P99, side, paced.p99.ok_or("dnsperf -v printed no latencies")?);
-        }
+        Ok(())
+    }
+
+    fn paced(&self, side: Side, duel: &mut Duel) -> Done {
+        let load = self.dnsperf(&["-l", "2", "-Q", "10000", "-v"])?;
+        duel.add(P99, side, load.p99.ok_or("dnsperf -v printed no latencies")?);
+        Ok(())
+    }
+
+    fn memory(&self, side: Side, duel: &mut Duel) -> Done {
         duel.add(MEMORY, side, self.resident()?);
-        self.reloads(side, duel)
+        Ok(())
     }
 
     /// A network of so many containers.
