@@ -90,7 +90,9 @@ impl Server {
     /// Reads everything and binds every socket. `None`: there is nothing to serve.
     pub(super) fn start(options: &Options, signals: Signals) -> Result<Option<Self>, Problems> {
         let descriptors = raise_limit();
-        let policy = if options.cache { Policy::trusted() } else { Policy::aardvark() };
+        // With either, answers claim recursion: the name's contract, whatever stands behind.
+        let trusted = Policy { claim_recursion: true, ..Policy::trusted() };
+        let policy = if options.cache { trusted } else { Policy::aardvark() };
         let events = EventSet::new()?;
         events.add(signals.as_fd(), Source::Signals.token(), EpollFlags::EPOLLIN)?;
         // Watched before it is read, so that no change falls between the two.
