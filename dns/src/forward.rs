@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  ask ------------------+                 +--> SendUdp, SendTcp   one attempt at one server
-//!  received, failed -----+--> Forwarder ---+--> Close              its socket is of no more use
-//!  timeout <- deadline --+                 +--> Reply, GiveUp      the end of the question
+//!  received, failed -----+--> Forwarder ---+--> Repeat             the same once more: a datagram may be lost
+//!  timeout <- deadline --+                 +--> Close              its socket is of no more use
+//!                                          +--> Reply, GiveUp      the end of the question
 //! ```
 //!
 //! The caller calls a verb, then does all actions. Every attempt is meant to have a socket of its own, from a port of
@@ -16,6 +17,8 @@
 //!
 //! Everything is bounded: questions under way in all and from one source address, servers of one question, the memory
 //! of dead servers, the cache.
+//!
+//! Datagrams get lost: one that is not answered is sent again, twice, over the same socket and with the same id.
 //!
 //! Two policies. [`Policy::aardvark`] behaves as aardvark-dns does and as its test-suite times it: servers in listed
 //! order, five seconds shared among them, one attempt each, silence at the end, no memory. [`Policy::trusted`] is for
@@ -181,6 +184,10 @@ impl<C: Clone> Forwarder<C> {
             self.deadlines.pop_first();
             let Some(pending) = self.pending.get_mut(index) else { continue };
             pending.deadline = None;
+            if now < pending.until {
+                self.repeat(now, index);
+                continue;
+            }
             self.counters.timeouts += 1;
             // Without one, what was waited for were late answers.
             if let Some(attempt) = pending.current() {
@@ -250,16 +257,37 @@ impl<C: Clone> Forwarder<C> {
     fn start(&mut self, now: Duration, index: usize, server: SocketAddr, transport: Transport) {
         let id = self.ids.next();
         let Some(pending) = self.pending.get_mut(index) else { return };
-        let deadline = now + pending.patience(now, transport, self.policy.patience);
-        if let Some(before) = pending.deadline.replace(deadline) {
-            self.deadlines.remove(&(before, index));
-        }
-        self.deadlines.insert((deadline, index));
+        pending.until = now + pending.patience(now, transport, self.policy.patience);
+        pending.repeats = match transport {
+            Transport::Udp => self.policy.repeats,
+            Transport::Tcp => 0,
+        };
         let Some((attempt, message)) = self.pending.start(index, server, transport, id) else { return };
+        self.wait(now, index);
         self.actions.push_back(match transport {
             Transport::Udp => Action::SendUdp { attempt, server, message },
             Transport::Tcp => Action::SendTcp { attempt, server, message },
         });
+    }
+
+    /// Sends the newest attempt's message once more, if that is still open.
+    fn repeat(&mut self, now: Duration, index: usize) {
+        if let Some((attempt, message)) = self.pending.again(index) {
+            self.actions.push_back(Action::Repeat { attempt, message });
+        }
+        self.wait(now, index);
+    }
+
+    /// Sets the deadline: when to repeat, or when it has taken too long.
+    fn wait(&mut self, now: Duration, index: usize) {
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        let repeats = pending.repeats > 0 && pending.current().is_some();
+        let again = repeats.then_some(now + self.policy.repeat_after);
+        let deadline = again.unwrap_or(pending.until).min(pending.until);
+        if let Some(before) = pending.deadline.replace(deadline) {
+            self.deadlines.remove(&(before, index));
+        }
+        self.deadlines.insert((deadline, index));
     }
 
     /// Whether a truncated answer should be fetched over TCP. If so it is kept, in case that does not work.

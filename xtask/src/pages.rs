@@ -82,7 +82,7 @@ fn aardvark_dns() -> Page {
                     Text(
                         "Everything else goes to the container's DNS servers, else to those of its networks, else to the first three of \
                          /etc/resolv.conf, which is followed while it changes; over the transport by which it came, one server after the other, which \
-                         share five seconds. If none answers, nothing is said.",
+                         share five seconds; a datagram without answer is sent again twice. If no server answers, nothing is said.",
                     ),
                     Text(
                         "Beyond the original: a server whose port is closed, or that no route leads to, costs no time; an answer that belongs to \

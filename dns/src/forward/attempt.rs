@@ -55,7 +55,12 @@ pub(super) struct Pending<C> {
     pub(super) waiters: Vec<Waiter<C>>,
     /// An answer to give if there is no better one.
     pub(super) fallback: Option<Vec<u8>>,
+    /// When something has to be done without an answer.
     pub(super) deadline: Option<Duration>,
+    /// How long the newest attempt may take.
+    pub(super) until: Duration,
+    /// How often its message may still be repeated.
+    pub(super) repeats: u8,
     since: Duration,
     servers: Vec<SocketAddr>,
     tried: usize,
@@ -83,6 +88,8 @@ impl<C> Pending<C> {
             waiters: Vec::new(),
             fallback: None,
             deadline: None,
+            until: since,
+            repeats: 0,
             since,
             servers,
             tried: 0,
@@ -174,6 +181,18 @@ impl<C> Default for Slab<C> {
     }
 }
 
+impl<C> Slot<C> {
+    /// The newest attempt, if that is open, and its message.
+    fn message(&self, index: usize) -> Option<(AttemptId, Vec<u8>)> {
+        let pending = self.pending.as_ref()?;
+        let Attempt { number, id, .. } = pending.current()?;
+        let mut message = pending.query.clone();
+        message::set_id(&mut message, id);
+        let index = u32::try_from(index).ok()?;
+        Some((AttemptId { index, generation: self.generation, number }, message))
+    }
+}
+
 impl<C> Slab<C> {
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -224,10 +243,15 @@ impl<C> Slab<C> {
         let number = pending.started;
         pending.started += 1;
         pending.open.push(Attempt { number, server, transport, id });
-        let mut message = pending.query.clone();
-        message::set_id(&mut message, id);
-        let index = u32::try_from(index).ok()?;
-        Some((AttemptId { index, generation: slot.generation, number }, message))
+        slot.message(index)
+    }
+
+    /// Repeats the newest attempt, if that is still open and may be; returns its name and the message to send.
+    pub(super) fn again(&mut self, index: usize) -> Option<(AttemptId, Vec<u8>)> {
+        let slot = self.slots.get_mut(index)?;
+        let pending = slot.pending.as_mut()?;
+        pending.repeats = pending.repeats.checked_sub(1)?;
+        slot.message(index)
     }
 
     /// Ends all attempts of a question; returns their names.

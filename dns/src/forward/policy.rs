@@ -26,6 +26,10 @@ pub enum OnFail {
 pub struct Policy {
     /// How long a server has.
     pub patience: Patience,
+    /// How often a datagram is sent once more while its server has time left.
+    pub repeats: u8,
+    /// How long after the last one.
+    pub repeat_after: Duration,
     /// What becomes of a question that no server answered.
     pub on_fail: OnFail,
     /// For how long a server that did not answer is asked last; zero: it is asked as if nothing had been.
@@ -46,12 +50,18 @@ pub struct Policy {
     pub max_per_source: usize,
 }
 
+/// A datagram that is lost costs a third of a second, not the whole of what its server has.
+const REPEATS: u8 = 2;
+const REPEAT_AFTER: Duration = Duration::from_millis(333);
+
 impl Policy {
     /// As aardvark-dns does it.
     #[must_use]
     pub const fn aardvark() -> Self {
         Self {
             patience: Patience::Shared(Duration::from_secs(5)),
+            repeats: REPEATS,
+            repeat_after: REPEAT_AFTER,
             on_fail: OnFail::Silence,
             dead_for: Duration::ZERO,
             late_answers: false,
@@ -69,6 +79,8 @@ impl Policy {
     pub const fn trusted() -> Self {
         Self {
             patience: Patience::Each(Duration::from_millis(1500), Duration::from_secs(5)),
+            repeats: REPEATS,
+            repeat_after: REPEAT_AFTER,
             on_fail: OnFail::ServFail,
             dead_for: Duration::from_secs(30),
             late_answers: true,

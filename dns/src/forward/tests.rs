@@ -59,6 +59,11 @@ impl Bench {
         }
     }
 
+    /// How long the newest attempt of the only question may take.
+    fn until(&self) -> Duration {
+        self.forwarder.pending.get(0).unwrap().until
+    }
+
     /// The only thing to do, which is to reply.
     fn replied(&mut self) -> Vec<u8> {
         let mut actions = self.actions();
@@ -76,7 +81,9 @@ fn two_servers_share_five_seconds_and_then_there_is_silence() {
     let (list, start) = (servers(2), MS(1000));
     bench.ask(start, Transport::Udp, &query("a.example"), &list);
     let (first, server, _) = bench.sent();
-    assert_eq!((server, bench.forwarder.deadline()), (list[0], Some(MS(3500))));
+    assert_eq!((server, bench.until()), (list[0], MS(3500)));
+    bench.forwarder.timeout(MS(3499));
+    assert!(matches!(bench.actions()[..], [Action::Repeat { .. }]));
     bench.forwarder.timeout(MS(3499));
     assert_eq!(bench.actions(), []);
     bench.forwarder.timeout(MS(3500));
@@ -89,6 +96,41 @@ fn two_servers_share_five_seconds_and_then_there_is_silence() {
     // Nothing is remembered: the first server is asked first again.
     bench.ask(MS(6000), Transport::Udp, &query("a.example"), &list);
     assert_eq!(bench.sent().1, list[0]);
+}
+
+#[test]
+fn a_datagram_that_may_be_lost_is_repeated_over_its_socket() {
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(1000), Transport::Udp, &query("a.example"), &servers(3));
+    let (attempt, server, sent) = bench.sent();
+    for at in [1333, 1666] {
+        assert_eq!(bench.forwarder.deadline(), Some(MS(at)));
+        bench.forwarder.timeout(MS(at));
+        assert_eq!(bench.actions(), [Action::Repeat { attempt, message: sent.clone() }]);
+    }
+    assert_eq!(bench.forwarder.deadline(), Some(MS(1000) + Duration::from_secs(5) / 3));
+    assert_eq!(bench.forwarder.counters().timeouts, 0);
+    bench.forwarder.received(MS(1700), attempt, server, &answer(&sent, 0, 0, 300));
+    assert_eq!(bench.replied()[3] & 15, 0);
+    // A connection looks after what it carries by itself.
+    bench.ask(MS(2000), Transport::Tcp, &query("a.example"), &servers(1));
+    assert_eq!(bench.forwarder.deadline(), Some(MS(7000)));
+}
+
+#[test]
+fn what_has_failed_is_not_repeated() {
+    let mut bench = Bench::new(Policy::trusted());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(2));
+    let (slow, ..) = bench.sent();
+    bench.forwarder.timeout(MS(1500));
+    let (second, ..) = bench.sent();
+    bench.forwarder.failed(MS(1600), second);
+    assert_eq!(bench.actions(), [Action::Close { attempt: second }]);
+    // What is waited for is a late answer of the first.
+    bench.forwarder.timeout(MS(1900));
+    assert_eq!((bench.actions(), bench.forwarder.deadline()), (Vec::new(), Some(MS(5000))));
+    bench.forwarder.timeout(MS(5000));
+    assert!(bench.actions().contains(&Action::Close { attempt: slow }));
 }
 
 #[test]
@@ -276,6 +318,7 @@ mod any_order {
                     | Action::SendTcp { attempt, server, message } => {
                         assert!(self.open.insert(attempt, (server, message)).is_none());
                     }
+                    Action::Repeat { attempt, message } => assert_eq!(self.open[&attempt].1, message),
                     Action::Close { attempt } => assert!(self.open.remove(&attempt).is_some()),
                     Action::Reply { client, message } => {
                         assert_eq!(message[..2], [0x12, 0x34]);

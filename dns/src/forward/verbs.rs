@@ -41,6 +41,13 @@ pub enum Action<C> {
         /// What, without the length in front of it.
         message: Vec<u8>,
     },
+    /// Send the message of [`Action::SendUdp`] once more, over the socket of this attempt.
+    Repeat {
+        /// Whose socket that is.
+        attempt: AttemptId,
+        /// What.
+        message: Vec<u8>,
+    },
     /// The socket or connection of this attempt is of no more use.
     Close {
         /// Whose.

@@ -65,6 +65,17 @@ impl Exchange {
         Ok(Self { attempt, server, socket })
     }
 
+    /// Sends `message` once more, if it goes as a datagram. No room for it now is as if it were lost again.
+    ///
+    /// # Errors
+    /// The kernel's, which may be about what was sent before.
+    pub fn repeat(&self, message: &[u8]) -> io::Result<()> {
+        match &self.socket {
+            Socket::Udp(socket) => retry(|| socket.send(message)).map(drop),
+            Socket::Tcp { .. } => Ok(()),
+        }
+    }
+
     /// Whether there is something left to send: wait for room to write as well.
     #[must_use]
     pub fn wants_write(&self) -> bool {

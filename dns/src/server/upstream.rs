@@ -153,6 +153,7 @@ impl Forwards {
                     let opened = Exchange::open((attempt, server), Transport::Tcp, None, &message);
                     self.opened(now, events, (attempt, server), opened);
                 }
+                Action::Repeat { attempt, message } => self.repeat(now, attempt, &message),
                 Action::Close { attempt } => {
                     if let Some(key) = self.places.remove(&attempt) {
                         // Closing takes the descriptor out of the set.
@@ -164,6 +165,16 @@ impl Forwards {
                 }
                 Action::GiveUp { client } => self.finished.push_back(Finished { client, reply: None }),
             }
+        }
+    }
+
+    fn repeat(&mut self, now: Duration, attempt: AttemptId, message: &[u8]) {
+        let exchange = self.places.get(&attempt).and_then(|key| self.sockets.get(*key));
+        if let Some(exchange) = exchange
+            && let Err(error) = exchange.repeat(message)
+        {
+            log::debug!("{}: {error}", exchange.server);
+            self.forwarder.failed(now, attempt);
         }
     }
 

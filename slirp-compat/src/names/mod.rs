@@ -266,6 +266,13 @@ impl AtWork {
                 Action::SendTcp { attempt, server, message } => {
                     self.open((attempt, server), Transport::Tcp, &message, now, sources, driver);
                 }
+                Action::Repeat { attempt, message } => {
+                    let exchange = self.exchanges.iter().flatten().find(|e| e.attempt == attempt);
+                    if let Some(Err(error)) = exchange.map(|exchange| exchange.repeat(&message)) {
+                        log::debug!("nameserver: {error}");
+                        self.forwarder.failed(since_start(now), attempt);
+                    }
+                }
                 Action::Close { attempt } => {
                     let mut places = self.exchanges.iter_mut();
                     let place = places.find(|place| place.as_ref().is_some_and(|e| e.attempt == attempt));

@@ -1,5 +1,6 @@
 //! Which upstream is asked, with what patience, and what comes back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use slipway_lab::now;
@@ -103,6 +104,24 @@ fn the_second_of_two_is_asked_after_half_the_time() {
     assert_eq!(stream.ask("stream.test", A).addresses(), ["198.51.100.50"]);
     assert!(times(start.elapsed()), "{:?}", start.elapsed());
     assert!(first.was_asked("datagram.test") && first.was_asked("stream.test"));
+}
+
+#[test]
+fn a_lost_datagram_is_sent_again() {
+    let daemon = daemon!("a_lost_datagram_is_sent_again");
+    let asked = AtomicUsize::new(0);
+    let upstream = Upstream::new(&daemon.machine, FIRST, move |query, _| {
+        let lost = asked.fetch_add(1, Ordering::Relaxed) < 2;
+        let answer = || message::answer(query, 0x0180, &[(A, vec![198, 51, 100, 50])]);
+        if lost { Vec::new() } else { vec![answer()] }
+    });
+    daemon.resolvers(&[FIRST]);
+    daemon.network("podman1", PODMAN1);
+    daemon.start();
+    let start = now();
+    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "example.test", A).addresses(), ["198.51.100.50"]);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(upstream.seen().len(), 3);
 }
 
 #[test]

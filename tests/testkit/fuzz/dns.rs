@@ -125,6 +125,9 @@ fn drain(forwarder: &mut Forwarder<u32>, open: &mut Vec<(AttemptId, SocketAddr, 
             Action::SendUdp { attempt, server, message } | Action::SendTcp { attempt, server, message } => {
                 open.push((attempt, server, message));
             }
+            Action::Repeat { attempt, message } => {
+                assert!(open.iter().any(|(id, _, sent)| *id == attempt && *sent == message));
+            }
             Action::Close { attempt } => {
                 let before = open.len();
                 open.retain(|(id, ..)| *id != attempt);
