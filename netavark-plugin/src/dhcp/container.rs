@@ -52,7 +52,8 @@ impl Target {
         added.context("add default route")
     }
 
-    /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes.
+    /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes. After an error it may
+    /// be tried again: what is done already is no error.
     pub(super) fn change(&self, old: &Lease, new: &Lease) -> Result<()> {
         let (mut place, interface) = self.open()?;
         let netlink = &mut place.netlink;
@@ -62,6 +63,10 @@ impl Target {
             errors.note(added.context("add new address"));
             let deleted = netlink.run_one(&Request::delete_address(interface.index, IpNet::V4(old.address)));
             errors.note(unless(Errno::EADDRNOTAVAIL, deleted).context("delete old address"));
+            // Of two addresses in one network the later is secondary: the kernel deletes it with the first, unless
+            // net.ipv4.conf.*.promote_secondaries says otherwise.
+            let still_there = unless(Errno::EEXIST, netlink.run_one(&add(&interface, new.address)));
+            errors.note(still_there.context("add new address"));
         }
         // With the old address the kernel may have taken the route through the old network.
         if (&old.gateways, old.address) != (&new.gateways, new.address) {

@@ -73,10 +73,11 @@ impl Keeper {
                     self.release();
                     return true;
                 }
-                Ok(Event::Bound(lease)) => {
-                    self.follow(&held, &lease, &target);
-                    held = lease;
-                }
+                // What could not be set is tried again at the next renewal.
+                Ok(Event::Bound(lease)) => match self.follow(&held, &lease, &target) {
+                    Ok(()) => held = lease,
+                    Err(error) => log::error!("cannot give {} to {}: {error}", lease.address, self.mac),
+                },
                 Ok(Event::Lost(why)) => {
                     log::warn!("the lease of {} for {} has ended: {why:?}", held.address, self.mac);
                 }
@@ -97,15 +98,14 @@ impl Keeper {
         }
     }
 
-    fn follow(&self, held: &Lease, lease: &Lease, target: &Target) {
+    /// Has the container follow what the server granted, as far as it is not what it has.
+    fn follow(&self, held: &Lease, lease: &Lease, target: &Target) -> Result<()> {
         let mac = self.mac;
         log::debug!("the lease of {} for {mac} goes on for {} s", lease.address, lease.times.end);
         if (held.address, &held.gateways) == (lease.address, &lease.gateways) {
-            return;
+            return Ok(());
         }
         log::info!("ip or gateway for mac {mac} changed, update address");
-        if let Err(error) = target.change(held, lease) {
-            log::error!("cannot give {} to {mac}: {error}", lease.address);
-        }
+        target.change(held, lease)
     }
 }

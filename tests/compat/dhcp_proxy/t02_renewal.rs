@@ -45,6 +45,26 @@ fn t02_a_new_address_and_router_replace_the_old_ones() {
     Place::until("the server hears of it", || std::fs::read(place.server_leases()).unwrap().is_empty());
 }
 
+/// The kernel deletes an address of the same network with the one that was there first.
+#[test]
+fn t02_a_new_address_of_the_same_network_replaces_the_old_one() {
+    let place = fixture!("t02_a_new_address_of_the_same_network_replaces_the_old_one");
+    place.in_container("echo 0 > /proc/sys/net/ipv4/conf/eth0/promote_secondaries");
+    let server = place.server("198.51.100.50", &[SOON]);
+    let proxy = place.proxy(&[]);
+    place.lease("setup", &place.request());
+    drop(server);
+    std::fs::remove_file(place.server_leases()).unwrap();
+    // It refuses the old address, which is not its to give.
+    let _server = place.server("198.51.100.60", &[SOON]);
+    let addresses = || place.in_container("ip -4 address show dev eth0");
+    Place::until("the new address", || !addresses().contains("198.51.100.50"));
+    assert!(addresses().contains("198.51.100.60/24"), "{}", addresses());
+    let route = place.in_container("ip route show default");
+    assert!(route.contains("default via 198.51.100.1 dev eth0") && route.lines().count() == 1, "{route}");
+    assert!(!proxy.stderr().contains("ERROR"), "{}", proxy.stderr());
+}
+
 #[test]
 fn t02_a_new_router_alone_replaces_the_old_one() {
     let place = fixture!("t02_a_new_router_alone_replaces_the_old_one");
