@@ -7,10 +7,12 @@
 
 use crate::error::{Context, Errors, Result};
 use nix::errno::Errno;
+use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use slipway_host::netlink::{self, Netlink, Request};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Where the calling thread is.
@@ -127,12 +129,12 @@ impl AsFd for Place {
     }
 }
 
-/// Opens the namespace at `path`.
+/// Opens the namespace at `path`. Whatever else is there is not waited for, such as the writer of a FIFO.
 ///
 /// # Errors
 /// `IO error: ...` when there is none.
 pub fn open(path: &Path) -> Result<File> {
-    Ok(File::open(path)?)
+    Ok(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?)
 }
 
 /// Whether this is no user namespace: user_namespaces(7), all numbers are mapped to themselves.

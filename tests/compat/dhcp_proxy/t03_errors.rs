@@ -18,6 +18,8 @@ fn t03_each_mistake_has_its_words() {
     let place = fixture!("t03_each_mistake_has_its_words");
     let _server = place.server("198.51.100.50", &[]);
     let _proxy = place.proxy(&[]);
+    let fifo = place.dir().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let no_device = "Netlink error: No such device (os error 19)";
     for (field, value, text) in [
         (
@@ -34,6 +36,8 @@ fn t03_each_mistake_has_its_words() {
         ("host_iface", json!(""), no_device),
         ("ns_path", json!("/run/netns/missing"), "IO error: No such file or directory (os error 2)"),
         ("ns_path", json!("/dev/null"), "Invalid argument (os error 22)"),
+        // Nobody will ever write to it.
+        ("ns_path", json!(fifo), "Invalid argument (os error 22)"),
     ] {
         let said = place.refusal(&with(&place, field, &value));
         assert!(said.starts_with("Error: get DHCP lease: ") && said.contains(text), "{field}: {said}");
