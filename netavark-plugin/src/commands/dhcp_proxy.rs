@@ -9,6 +9,8 @@ use crate::error::{Context as _, Error, Result};
 use crate::proto::NetavarkProxyServer;
 use clap::Args;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
 use std::ffi::OsString;
@@ -18,6 +20,7 @@ use std::os::fd::{AsFd as _, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 
 /// The run directory when nobody says; `$NETAVARK_PROXY_RUN_DIR_ENV` beats the option, by contract.
@@ -28,6 +31,9 @@ const SOCKET: &str = "nv-proxy.sock";
 /// How systemd says how many sockets it hands over; the first is descriptor 3 (sd_listen_fds(3)).
 const ACTIVATION_VARIABLE: &str = "LISTEN_FDS";
 const ACTIVATION_FD: RawFd = 3;
+
+/// How long callers wait when there is no descriptor for them.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The arguments of dhcp-proxy.
 #[derive(Debug, Args)]
@@ -56,6 +62,10 @@ pub(super) fn run(options: &DhcpProxy) -> Result<()> {
     // Before the socket exists, so that no signal finds it and leaves it behind.
     let signals = Signals::catch(&[Signal::SIGTERM, Signal::SIGINT]).context("catch signals")?;
     let (listener, made) = listener(&dir)?;
+    // Each lease has a timer.
+    if let Err(error) = raise_descriptor_limit() {
+        log::info!("the limit of open descriptors stays as it is: {error}");
+    }
     let service = Service::new(&dir, Duration::from_secs(options.timeout.into()));
     let served = service.and_then(|service| serve(&service, listener, &signals, options.activity_timeout));
     if let Some(path) = made
@@ -70,7 +80,14 @@ fn serve(service: &Service, listener: UnixListener, signals: &Signals, patience:
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         listener.set_nonblocking(true)?;
-        let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        // Without descriptors to accept with the socket stays ready, and would be tried again and again.
+        let incoming = UnixListenerStream::new(listener).then(async |accepted| {
+            if accepted.is_err() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            accepted
+        });
         let server = tonic::transport::Server::builder()
             .serve_with_incoming(NetavarkProxyServer::new(service.clone()), incoming);
         tokio::select! {
@@ -91,8 +108,8 @@ fn serve(service: &Service, listener: UnixListener, signals: &Signals, patience:
 fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
     match std::env::var_os(ACTIVATION_VARIABLE) {
         Some(count) if count == "1" => {
-            let fd = fdpass::take_inherited(ACTIVATION_FD).context("take the socket from systemd")?;
-            Ok((UnixListener::from(fd), None))
+            let listener = handed_over().context("take the socket from systemd")?;
+            Ok((listener, None))
         }
         Some(count) => {
             let count = count.to_string_lossy();
@@ -104,6 +121,18 @@ fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
             Ok((listener, Some(path)))
         }
     }
+}
+
+/// The socket that systemd has opened.
+fn handed_over() -> io::Result<UnixListener> {
+    let fd = fdpass::take_inherited(ACTIVATION_FD)?;
+    // On any other socket accept(2) fails for ever.
+    if getsockopt(&fd, sockopt::SockType)? != SockType::Stream || !getsockopt(&fd, sockopt::AcceptConn)? {
+        return Err(io::Error::other("it must be one of ListenStream="));
+    }
+    let listener = UnixListener::from(fd);
+    listener.local_addr()?;
+    Ok(listener)
 }
 
 /// Makes the socket. One that a killed proxy left behind makes way; one on which somebody listens does not.

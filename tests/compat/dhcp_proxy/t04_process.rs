@@ -79,18 +79,19 @@ fn t04_systemd_hands_over_the_socket() {
     let place = fixture!("t04_systemd_hands_over_the_socket");
     let socket = UnixListener::bind(place.socket()).unwrap();
     let binary = slipway_lab::built("SLIPWAY_NETAVARK_BINARY", "netavark").unwrap();
-    let start = |count: &str| {
+    let start_on = |socket: OwnedFd, count: &str| {
         Command::new("sh")
             .args(["-c", "exec 3<&0 </dev/null; exec \"$@\"", "sh"])
             .arg(&binary)
             .args(["dhcp-proxy", "-a", "1", "--dir"])
             .arg(place.dir())
             .env("LISTEN_FDS", count)
-            .stdin(OwnedFd::from(socket.try_clone().unwrap()))
+            .stdin(socket)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap()
     };
+    let start = |count: &str| start_on(socket.try_clone().unwrap().into(), count);
     let child = start("1");
     let answer = place.lease("teardown", &place.request());
     assert_eq!(answer["yiaddr"], json!(""));
@@ -101,6 +102,35 @@ fn t04_systemd_hands_over_the_socket() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("systemd handed over 2 sockets"), "{said}");
+    // One on which nobody can ever connect.
+    let (pair, _other) = UnixStream::pair().unwrap();
+    let output = start_on(pair.into(), "1").wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(1) && said.contains("one of ListenStream="), "{said}");
+}
+
+#[test]
+fn t04_more_callers_than_descriptors_are_borne() {
+    let place = fixture!("t04_more_callers_than_descriptors_are_borne");
+    let _server = place.server("198.51.100.50", &[]);
+    let mut shell = place.machine.cmd(["sh", "-c", "ulimit -n 40; exec \"$0\" dhcp-proxy --dir \"$1\""]);
+    shell = shell.arg(&place.proxy).arg(place.dir());
+    let mut proxy = shell.start().unwrap();
+    proxy.until(LIMIT, |_| place.dir().join("nv-proxy.lease").exists()).unwrap();
+    place.lease("setup", &place.request());
+    let callers: Vec<_> = (0..80).map(|_| UnixStream::connect(place.socket()).unwrap()).collect();
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).unwrap();
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = ticks() - before;
+    assert!(spent < 30, "{spent} hundredths of a second of processor time in one second");
+    drop(callers);
+    place.lease("teardown", &place.request());
+    assert!(proxy.ended().unwrap().is_none());
 }
 
 #[test]
