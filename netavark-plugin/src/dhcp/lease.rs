@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A duration of all ones means that the lease never ends (RFC 2131 §3.3).
 const FOREVER: u32 = u32::MAX;
 
-/// A server cannot make us ask again more often than this.
+/// A lease is taken to last at least so long, and is not renewed sooner unless the server names the time itself.
 const SHORTEST: u32 = 5;
 
 /// What a server granted, or offers.
@@ -53,7 +53,7 @@ pub(super) struct Times {
 
 impl Times {
     /// RFC 2131 §4.4.5: half and seven eighths of the lease unless the server says otherwise. What it says is not taken
-    /// when it is out of order, or would have us ask all the time.
+    /// when it is out of order.
     fn new(end: u32, renew: Option<u32>, rebind: Option<u32>) -> Option<Self> {
         if end == 0 {
             return None;
