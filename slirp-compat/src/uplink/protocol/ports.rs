@@ -4,13 +4,14 @@ use super::{Refusal, or_default, shown};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
+use slipway_host::zone::ZonedAddr;
 use slipway_portfwd::Rule;
 use slipway_portfwd::rule::{Ports, Proto};
 
 /// A port mapping as container engines write it: the JSON of `publish`, and of `rootlessport`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
-    /// Where the host listens; empty: everywhere.
+    /// Where the host listens, a link-local address with its interface (`fe80::1%eth0`); empty: everywhere.
     #[serde(default)]
     pub host_ip: Option<String>,
     /// The first port of the host.
@@ -29,7 +30,7 @@ pub struct Mapping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
     proto: Proto,
-    listen: Option<IpAddr>,
+    listen: Option<ZonedAddr>,
     ports: Ports,
 }
 
@@ -39,9 +40,7 @@ impl Mapping {
         let listen = match self.host_ip.as_deref() {
             None | Some("") => None,
             Some(text) => Some(
-                text.parse::<IpAddr>()
-                    .map_err(|_| format!("host_ip {:?} is not an IP address", shown(text)))?
-                    .to_canonical(),
+                text.parse::<ZonedAddr>().map_err(|error| format!("host_ip {:?}: {error}", shown(text)))?,
             ),
         };
         let count = NonZeroU16::new(self.range).unwrap_or(NonZeroU16::MIN);
@@ -71,7 +70,7 @@ impl Port {
     /// When the container has no address of the family that is listened on.
     pub fn rules(&self, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Result<Vec<Rule>, Refusal> {
         let (v4, v6) = (v4.map(IpAddr::V4), v6.map(IpAddr::V6));
-        let targets = match self.listen {
+        let targets = match self.listen.map(|listen| listen.ip()) {
             None => [v4, v6],
             Some(IpAddr::V4(_)) => [v4, None],
             Some(IpAddr::V6(_)) => [v6, None],
@@ -88,7 +87,7 @@ impl Port {
             }
             (true, Some(listen)) => Err(Refusal::new(format!(
                 "cannot forward {listen}: the container has no {} address on any network that the uplink serves",
-                if listen.is_ipv6() { "IPv6" } else { "IPv4" }
+                if listen.ip().is_ipv6() { "IPv6" } else { "IPv4" }
             ))),
         }
     }

@@ -166,9 +166,14 @@ fn mappings_are_checked() {
         publish(&mapping("host_ip", json!("::ffff:127.0.0.1"))).unwrap(),
         publish(&mapping("host_ip", json!("127.0.0.1"))).unwrap()
     );
+    let zoned = publish(&mapping("host_ip", json!("fe80::1%eth0"))).unwrap();
+    let rules = zoned[0][0].rules(None, Some([0xfd00, 0, 0, 0, 0, 0, 0, 2].into())).unwrap();
+    assert_eq!(rules[0].to_string(), "[fe80::1%eth0]:8080:[fd00::2]:80/tcp");
     for (bad, why) in [
-        (mapping("host_ip", json!("localhost")), "is not an IP address"),
-        (mapping("host_ip", json!("fe80::1%eth0")), "is not an IP address"),
+        (mapping("host_ip", json!("localhost")), "host_ip \"localhost\": not an IP address"),
+        (mapping("host_ip", json!("fe80::1")), "write it as fe80::1%eth0"),
+        (mapping("host_ip", json!("fe80::1%a b")), "not the name of an interface"),
+        (mapping("host_ip", json!("fd00::1%eth0")), "only link-local addresses"),
         (mapping("host_ip", json!(7)), "bad request"),
         (mapping("host_port", json!(0)), "1 to 65535"),
         (mapping("container_port", json!(0)), "1 to 65535"),
