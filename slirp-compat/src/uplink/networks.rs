@@ -9,13 +9,12 @@ mod status;
 use super::orders::{MAX_RULES, Order};
 use super::processes::{Fate, Process};
 use super::protocol::{Container, Network, Port, Refusal};
-use super::publications::{Live, Planned, Publication, plan};
+use super::publications::{Live, Planned, Publication, Strings, plan};
 use super::records::Records;
 use nix::errno::Errno;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 
 /// Everything that the uplink serves.
 #[derive(Debug)]
@@ -25,15 +24,6 @@ pub struct Networks {
     publications: BTreeMap<String, Publication>,
     last_id: u64,
     host_loopback: bool,
-}
-
-/// Descriptors that come with a publication.
-#[derive(Debug, Default)]
-pub struct Strings {
-    /// Its end is the publication's.
-    pub exit: Option<OwnedFd>,
-    /// Where the container engine tells of new addresses.
-    pub door: Option<UnixListener>,
 }
 
 impl Networks {

@@ -6,8 +6,11 @@
 
 use super::protocol::{Port, Refusal};
 use super::records::Records;
+use super::socket::listener;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use slipway_portfwd::Rule;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -24,6 +27,15 @@ pub struct Publication {
     pub door: Option<UnixListener>,
     /// The rules in force; none while it is asleep.
     pub live: Vec<Live>,
+}
+
+/// Descriptors that come with a publication.
+#[derive(Debug, Default)]
+pub struct Strings {
+    /// Its end is the publication's.
+    pub exit: Option<OwnedFd>,
+    /// Where the container engine tells of new addresses.
+    pub door: Option<UnixListener>,
 }
 
 /// A rule and where it belongs.
@@ -73,6 +85,32 @@ pub fn plan(
         }
     }
     Ok(planned)
+}
+
+impl Strings {
+    /// Checks what came with a request: what never ends would never let the ports go, and what nobody can connect to would
+    /// be ready again and again.
+    ///
+    /// # Errors
+    /// When they are something else than they should be.
+    pub fn new(exit: Option<OwnedFd>, door: Option<OwnedFd>) -> Result<Self, Refusal> {
+        if let Some(exit) = &exit
+            && !has_another_side(exit)
+                .map_err(|error| Refusal::system("look at the exit descriptor", &error))?
+        {
+            return Err(Refusal::new(
+                "the exit descriptor must be a pipe or a socket, which ends with its other side",
+            ));
+        }
+        let door = door.map(listener).transpose();
+        let door = door.map_err(|error| Refusal::system("listen on the second descriptor", &error))?;
+        Ok(Self { exit, door })
+    }
+}
+
+fn has_another_side(fd: &OwnedFd) -> io::Result<bool> {
+    let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+    Ok([SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind))
 }
 
 impl Publication {
@@ -149,5 +187,29 @@ mod tests {
         assert!(!publication.has_ended());
         drop(write);
         assert!(publication.has_ended() && publication.is(&[]));
+    }
+
+    #[test]
+    fn descriptors_are_what_they_should_be() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        use std::os::unix::net::UnixListener;
+        let refused = |exit, door| Strings::new(exit, door).unwrap_err().text;
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        assert!(refused(Some(file), None).contains("must be a pipe or a socket"));
+        let (read, _write) = nix::unistd::pipe().unwrap();
+        let (pair, other) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
+        let stream = UnixListener::bind(tempfile::tempdir().unwrap().path().join("s")).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for door in [read.try_clone().unwrap(), pair, stream.into(), tcp.into()] {
+            let text = refused(None, Some(door));
+            assert!(text.starts_with("cannot listen on the second descriptor: "), "{text}");
+        }
+        let place = tempfile::tempdir().unwrap();
+        let door = super::super::socket::listen_beside(&place.path().join("rp"), "c").unwrap();
+        for exit in [read, other] {
+            assert!(Strings::new(Some(exit), Some(door.try_clone().unwrap())).is_ok());
+        }
+        assert!(Strings::new(None, None).is_ok());
     }
 }

@@ -18,9 +18,10 @@ use slipway_host::sys::fdpass;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The environment variable with the socket's path.
 pub const VARIABLE: &str = "SLIPWAY_UPLINK";
@@ -31,6 +32,8 @@ const USERS: &str = "slipway/uplink.sock";
 const ACTIVATION_PID: &str = "LISTEN_PID";
 const ACTIVATION_COUNT: &str = "LISTEN_FDS";
 const ACTIVATION_FD: RawFd = 3;
+/// A socket file younger than this may have its socket yet to come.
+const BEING_MADE: Duration = Duration::from_secs(10);
 
 /// Where the uplink of this user listens; `None` for a user without a runtime directory.
 #[must_use]
@@ -127,12 +130,24 @@ fn handed_over() -> Result<Option<UnixListener>, String> {
             return Err(format!("systemd handed over {count} sockets, but there must be exactly one"));
         }
     }
-    let taken =
-        fdpass::take_inherited(ACTIVATION_FD).and_then(|fd| match getsockopt(&fd, sockopt::SockType)? {
-            SockType::SeqPacket => set_nonblocking(fd.as_fd()).map(|()| UnixListener::from(fd)),
-            _ => Err(io::Error::other("it must be one of ListenSequentialPacket=")),
-        });
+    let taken = fdpass::take_inherited(ACTIVATION_FD).and_then(listener);
     taken.map(Some).map_err(|error| format!("the socket of systemd: {}", crate::words::words(&error)))
+}
+
+/// A socket that somebody else has opened. Whoever waits for clients on one that can have none waits in vain, or is woken
+/// again and again.
+///
+/// # Errors
+/// When it is another kind of socket, or none.
+pub fn listener(fd: OwnedFd) -> io::Result<UnixListener> {
+    let packets = getsockopt(&fd, sockopt::SockType)? == SockType::SeqPacket;
+    let listens = getsockopt(&fd, sockopt::AcceptConn)?;
+    let listener = UnixListener::from(fd);
+    if !packets || !listens || listener.local_addr().is_err() {
+        return Err(io::Error::other("it must be a listening Unix socket for sequential packets"));
+    }
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Makes the socket. One that a killed uplink left behind makes way; one on which somebody listens does not.
@@ -202,7 +217,33 @@ pub fn listen_beside(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     }
     set_nonblocking(fd.as_fd())?;
     listen(&fd, Backlog::new(8)?)?;
+    sweep(dir, &path);
     Ok(fd)
+}
+
+/// Removes the sockets beside `ours` that killed programs have left behind: nobody else does, for those who come after them
+/// do not know of each other's.
+fn sweep(dir: &Path, ours: &Path) {
+    let modified = |path: &Path| path.symlink_metadata().and_then(|found| found.modified());
+    let Some(late) = modified(ours).ok().and_then(|made| made.checked_sub(BEING_MADE)) else { return };
+    let others = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in others.filter(|path| path != ours) {
+        if modified(&path).is_ok_and(|made| made < late) && is_abandoned(&path) {
+            log::info!("{} is removed: nobody listens there", path.display());
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Whether nobody has the socket at `path` open. The type is not that of the sockets there, so that whoever listens is not
+/// woken: the kernel refuses it by EPROTOTYPE, if there is somebody to refuse.
+fn is_abandoned(path: &Path) -> bool {
+    let probe = || {
+        let probe = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        connect(probe.as_raw_fd(), &UnixAddr::new(path)?)
+    };
+    path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket())
+        && probe() == Err(Errno::ECONNREFUSED)
 }
 
 /// A conversation with the uplink.
@@ -301,5 +342,37 @@ mod tests {
         assert!(deep.join(name).exists());
         listen_beside(&dir.path().join("rp"), "short").unwrap();
         assert!(dir.path().join("rp/short").exists());
+    }
+
+    #[test]
+    fn what_killed_helpers_have_left_is_removed() {
+        use nix::sys::stat::{UtimensatFlags, utimensat};
+        use nix::sys::time::TimeSpec;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let old = |name: &str| {
+            let hour = TimeSpec::from_duration(Duration::from_secs(3600));
+            utimensat(nix::fcntl::AT_FDCWD, &at(name), &hour, &hour, UtimensatFlags::NoFollowSymlink)
+                .unwrap();
+        };
+        let alive = listen_beside(dir.path(), "alive").unwrap();
+        drop(listen_beside(dir.path(), "dead").unwrap());
+        drop(listen_beside(dir.path(), "young").unwrap());
+        // Between bind(2) and listen(2).
+        let bound = packets().unwrap();
+        bind(bound.as_raw_fd(), &UnixAddr::new(&at("bound")).unwrap()).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink(at("alive"), at("link")).unwrap();
+        ["alive", "dead", "bound", "file", "link"].into_iter().for_each(old);
+        let ours = listen_beside(dir.path(), "ours").unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["alive", "bound", "file", "link", "ours", "young"]);
+        let nobody = listener(alive).unwrap().accept().map(drop);
+        assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::WouldBlock, "who listens is not disturbed");
+        drop(ours);
     }
 }

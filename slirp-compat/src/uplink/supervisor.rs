@@ -2,10 +2,12 @@
 //!
 //! One epoll set; each watched descriptor has a number that says whose it is. Clients send whole packets, so there is no
 //! half of a request to wait for, and a client that says nothing costs a descriptor; beyond [`MAX_CLIENTS`] the one that
-//! came first goes. Replies are sent without waiting: a client that does not read them is dropped.
+//! came first goes. Replies are sent without waiting: a client that does not read them is dropped. What a client has said
+//! before it hung up is done all the same.
 
-use super::networks::{Networks, Strings};
+use super::networks::Networks;
 use super::protocol::{MAX_REQUEST, Refusal, Request, granted};
+use super::publications::Strings;
 use super::socket::Door;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
@@ -125,12 +127,8 @@ impl Supervisor {
         match self.door.accept() {
             Ok(Some(socket)) => self.welcome(socket, None),
             Ok(None) => {}
-            // It would be ready again and again: the spare descriptor lets the client in, to be shown out.
-            Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => {
-                log::warn!("a client is turned away: {error}");
-                self.spare = None;
-                let _ = self.door.accept();
-                self.spare = spare();
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.turn_away(&error, |uplink| drop(uplink.door.accept()));
             }
             Err(error) => log::warn!("a client is not let in: {error}"),
         }
@@ -139,10 +137,25 @@ impl Supervisor {
     /// Somebody has something to say about a container's addresses.
     fn admit_reload(&mut self, container: &str) {
         let door = self.networks.publication(container).and_then(|publication| publication.door.as_ref());
-        let Some(Ok((socket, _))) = door.map(UnixListener::accept) else { return };
-        if socket.set_nonblocking(true).is_ok() {
-            self.welcome(socket.into(), Some(container.to_owned()));
+        match door.map(UnixListener::accept) {
+            Some(Ok((socket, _))) if socket.set_nonblocking(true).is_ok() => {
+                self.welcome(socket.into(), Some(container.to_owned()));
+            }
+            Some(Err(error)) if is_out_of_descriptors(&error) => self.turn_away(&error, |uplink| {
+                let door = uplink.networks.publication(container).and_then(|it| it.door.as_ref());
+                let _ = door.map(UnixListener::accept);
+            }),
+            _ => {}
         }
+    }
+
+    /// No descriptor is left for a client, whose socket would be ready again and again: the spare one lets it in, to be
+    /// shown out.
+    fn turn_away(&mut self, error: &io::Error, accept: impl FnOnce(&Self)) {
+        log::warn!("a client is turned away: {error}");
+        self.spare = None;
+        accept(self);
+        self.spare = spare();
     }
 
     fn welcome(&mut self, socket: OwnedFd, reload: Option<String>) {
@@ -172,6 +185,8 @@ impl Supervisor {
         let mut buffer = vec![0; MAX_REQUEST];
         let received = fdpass::receive_all(client.socket.as_fd(), &mut buffer);
         let (reply, last) = match received {
+            // The client has left without a reply that was there; what it has said before is still to be read.
+            Err(error) if error.raw_os_error() == Some(Errno::ECONNRESET as i32) => return,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let text =
@@ -192,7 +207,9 @@ impl Supervisor {
         };
         let Some(client) = self.clients.get(&number) else { return };
         let sent = fdpass::send(client.socket.as_fd(), reply.as_bytes(), None);
-        if last || sent.is_err() {
+        // One that has gone may have said more before: that its container leaves, for instance.
+        let goes_on = sent.is_ok() || sent.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        if last || !goes_on {
             self.dismiss(number);
         }
     }
@@ -217,7 +234,7 @@ impl Supervisor {
             Request::Publish { container, mappings } => {
                 // What has ended may hold the very ports, and may not have had its turn in the loop yet.
                 self.end_the_ended();
-                let strings = Strings { exit: fds.next(), door: fds.next().map(UnixListener::from) };
+                let strings = Strings::new(fds.next(), fds.next())?;
                 let ids = self.networks.publish(&container, mappings, strings)?;
                 self.watch_publication(&container);
                 Ok(json!({ "ids": ids }))
@@ -294,6 +311,10 @@ impl Supervisor {
             Source::Door | Source::Signals | Source::Client => true,
         });
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EMFILE as i32)
 }
 
 /// A descriptor of no use.

@@ -1,7 +1,9 @@
 //! Plays the network plugin for the uplink's tests: sends requests, with a TAP that it makes where it runs.
 //!
 //! `slipway-uplink-client SOCKET REQUEST [TAP]` prints the reply's `return`, or `errno text` on standard error and
-//! ends with status 1. `slipway-uplink-client raw SOCKET TEXT` prints all that is said to the text. It runs as the lab's user, in the namespace whose TAP is wanted.
+//! ends with status 1. `slipway-uplink-client raw SOCKET TEXT` prints all that is said to the text, `slipway-uplink-client
+//! hasty SOCKET TEXT..` says several things and leaves without an answer. It runs as the lab's user, in the namespace whose TAP
+//! is wanted.
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use slipway_host::device::Tap;
@@ -11,11 +13,19 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Says one thing, in one packet, and prints what is said until the other side hangs up.
-fn raw(path: &str, text: &str) -> ExitCode {
+/// Says each text in one packet.
+fn say(path: &str, texts: &[&str]) -> OwnedFd {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).expect("a socket");
     connect(socket.as_raw_fd(), &UnixAddr::new(path).expect("a path")).expect("somebody there");
-    fdpass::send(socket.as_fd(), text.as_bytes(), None).expect("to be heard");
+    for text in texts {
+        fdpass::send(socket.as_fd(), text.as_bytes(), None).expect("to be heard");
+    }
+    socket
+}
+
+/// Says one thing and prints what is said until the other side hangs up.
+fn raw(path: &str, text: &str) -> ExitCode {
+    let socket = say(path, &[text]);
     let mut buffer = [0; 4096];
     loop {
         match fdpass::receive(socket.as_fd(), &mut buffer).expect("an answer") {
@@ -30,6 +40,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (socket, request, tap) = match words[..] {
         ["raw", socket, text] => return raw(socket, text),
+        ["hasty", socket, ref texts @ ..] => {
+            drop(say(socket, texts));
+            return ExitCode::SUCCESS;
+        }
         [socket, request] => (socket, request, None),
         [socket, request, tap] => (socket, request, Some(tap)),
         _ => return ExitCode::from(2),

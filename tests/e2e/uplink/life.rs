@@ -163,6 +163,23 @@ fn strangers_and_nonsense_get_nothing() {
     assert!(stage.inside(&one, ["ping", "-c1", "-W5", WORLD4]).run(LIMIT).unwrap().success());
 }
 
+/// As the plugin does that has waited long enough: it takes back what it has asked for, and goes.
+#[test]
+fn all_that_was_said_in_haste_is_done() {
+    let stage = stage!("all_that_was_said_in_haste_is_done");
+    let one = stage.station(2);
+    let uplink = stage.uplink.pid();
+    signal(uplink, Signal::SIGSTOP);
+    let join = json!({ "execute": "join", "arguments": { "network": network(), "container": one.told(&network()) } });
+    let leave = json!({ "execute": "leave", "arguments": { "network_id": "n1", "container_id": one.id() } });
+    let socket = stage.socket.to_string_lossy().into_owned();
+    let client = stage.lab.program("uplink-client");
+    let words = [&client, "hasty", &socket, &join.to_string(), &leave.to_string()];
+    stage.netns.cmd(words).ok(LIMIT).unwrap();
+    signal(uplink, Signal::SIGCONT);
+    assert_eq!(stage.status()["networks"], json!([]));
+}
+
 /// The sandbox, and what an idle network costs.
 #[test]
 fn a_worker_is_shut_in_small_and_asleep() {
