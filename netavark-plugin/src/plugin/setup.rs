@@ -33,7 +33,7 @@ pub(super) fn run(netns_path: &Path) -> Result<StatusBlock> {
     connect(&call, &Surroundings::here()?, &mut places)
 }
 
-/// Connects the container. After an error nothing of it remains.
+/// Connects the container. After an error nothing of it remains but what was there before.
 pub(super) fn connect(call: &Call, surroundings: &Surroundings, places: &mut Places) -> Result<StatusBlock> {
     let wanted = call.parse()?;
     let mut record = Record::lock(&surroundings.records, &call.network.id)?;
@@ -60,7 +60,11 @@ fn join(
         Some(network) => Some(WayOut { uplink: Uplink::connect(&surroundings.socket)?, network }),
     };
     places.bring_loopback_up()?;
-    let mut joining = Joining { call, wanted, way_out, bridge, undo: Undo::default() };
+    let former = bridge.as_ref().and_then(|found| {
+        let own = record.members.iter().find(|member| member.container.id == call.container_id);
+        own.filter(|member| found.ports.iter().any(|port| is_port_of(port, member))).cloned()
+    });
+    let mut joining = Joining { call, wanted, way_out, bridge, former, undo: Undo::default() };
     match joining.all(surroundings, record, places) {
         Ok(status) => Ok(status),
         Err(error) => {
@@ -123,6 +127,8 @@ struct Joining<'a> {
     wanted: &'a Wanted<'a>,
     way_out: Option<WayOut<'a>>,
     bridge: Option<Found>,
+    /// The container, when it is on the network already.
+    former: Option<Member>,
     undo: Undo,
 }
 
@@ -219,7 +225,11 @@ impl Joining<'_> {
     fn roll_back(&mut self, places: &mut Places) -> Result<()> {
         let mut errors = Errors::new();
         if let Some(WayOut { uplink, network }) = &self.way_out {
-            errors.note(uplink.leave(&network.id, &self.call.container_id));
+            errors.note(match &self.former {
+                None => uplink.leave(&network.id, &self.call.container_id).map(drop),
+                // Set up twice: it lives on as it was.
+                Some(member) => uplink.join(network, &member.container).map(drop),
+            });
         }
         errors.note(self.undo.run(places));
         errors.finish()

@@ -234,6 +234,21 @@ fn what_the_others_gain_from_a_setup_that_fails_stays() {
 }
 
 #[test]
+fn a_container_that_is_set_up_twice_lives_on() {
+    on_a_machine("a_container_that_is_set_up_twice_lives_on", |places| {
+        let fake = Fake::start(Path::new(SOCKET));
+        join(1, places);
+        let before = (state(places), fs::read(format!("{RECORDS}/n1.json")).unwrap());
+        let renamed = [("/container_name", json!("other"))];
+        let error = connect(&request(1, &renamed), &surroundings(true), places).unwrap_err().to_string();
+        assert!(error.starts_with("create veth pair: interface eth0 already exists"), "{error}");
+        assert_eq!((state(places), fs::read(format!("{RECORDS}/n1.json")).unwrap()), before);
+        assert_eq!((fake.names("n1"), fake.books().rules.len()), (vec!["name1".to_owned()], 1));
+        assert!(fake.books().networks["n1"].tap.is_some());
+    });
+}
+
+#[test]
 fn a_rootless_engine_publishes_itself() {
     on_a_machine("a_rootless_engine_publishes_itself", |places| {
         let fake = Fake::start(Path::new(SOCKET));
