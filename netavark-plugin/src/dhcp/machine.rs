@@ -8,9 +8,10 @@
 //! * The first offer is taken. A lease runs from the moment in which it was asked for, not from the answer.
 //! * A renewal goes to the server alone, straight to the MAC address that its last answer came from; rebinding goes to all.
 //! * Whoever says no ends the lease: the machine starts over. So does the lease's end; then the old address is asked for.
-//! * Repetitions of the first exchange start after two seconds, not four (RFC 2131 §4.1, deviation): somebody waits for the
-//!   container to start, and waits eight seconds in all. Sooner would be noise: servers that look whether an address is free
-//!   before they offer it take up to three.
+//! * A question is repeated twice before the wait is doubled, and sooner than after four seconds (RFC 2131 §4.1, deviation):
+//!   somebody waits for the container to start, and waits eight seconds in all. Servers that look whether an address is free
+//!   before they offer it take up to three seconds for that; asking again in the meantime would be noise, and asking soon
+//!   after saves the offer that a bridge sent elsewhere.
 //! * The address is not looked for with ARP before it is used (RFC 2131 §2.2, deviation): that takes seconds; servers do.
 //! * Without a lease the address stays on the interface until there is a new one (RFC 2131 §4.4.5, deviation; by contract).
 //!   [`Event::Lost`] says so.
@@ -24,10 +25,12 @@ use slipway_netstack::addr::MacAddr;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// The first repetition comes after this; each further one after twice as long.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
-/// So often the wait is doubled, to 64 seconds.
-const DOUBLINGS: u32 = 5;
+/// The first two repetitions of a DHCPDISCOVER come after this; each further one after twice as long.
+const DISCOVER_WAIT: Duration = Duration::from_millis(3250);
+/// The same for a DHCPREQUEST: the server has looked already.
+const REQUEST_WAIT: Duration = Duration::from_secs(2);
+/// But for chance, none comes after more (RFC 2131 §4.1).
+const LONGEST_WAIT: Duration = Duration::from_secs(64);
 /// An offer that is not confirmed after so many requests was not meant.
 const REQUESTS: u32 = 3;
 /// RFC 2131 §4.4.5: a renewal is not repeated sooner than this.
@@ -113,7 +116,7 @@ impl Machine {
 
     fn discover(&mut self, now: Instant, sent: u32, wish: Option<Ipv4Addr>) -> Step {
         self.state = State::Discovering { sent: sent.saturating_add(1), wish };
-        self.deadline = Some(now + self.wait(sent));
+        self.deadline = Some(now + self.wait(DISCOVER_WAIT, sent));
         self.broadcast(now, Ask::Discover(wish), Ipv4Addr::UNSPECIFIED)
     }
 
@@ -124,7 +127,7 @@ impl Machine {
             self.began = now;
         }
         self.state = State::Requesting { offer, sent: sent + 1 };
-        self.deadline = Some(now + self.wait(sent));
+        self.deadline = Some(now + self.wait(REQUEST_WAIT, sent));
         self.broadcast(now, ask, Ipv4Addr::UNSPECIFIED)
     }
 
@@ -166,7 +169,7 @@ impl Machine {
     fn refused(&mut self, now: Instant) {
         self.start_over(now, None);
         if self.refusals > 0 {
-            self.deadline = Some(now + self.wait(self.refusals - 1));
+            self.deadline = Some(now + self.wait(REQUEST_WAIT, self.refusals));
         }
         self.refusals = self.refusals.saturating_add(1);
     }
@@ -200,11 +203,11 @@ impl Machine {
         Way { from: (self.identity.mac, lease.address.addr()), to: (lease.server_mac, lease.server) }
     }
 
-    /// How long to wait after one message and `before` others: doubled each time, and up to a quarter longer, so that
-    /// clients that began together part.
-    fn wait(&mut self, before: u32) -> Duration {
-        let wait = FIRST_WAIT * (1 << before.min(DOUBLINGS));
-        wait + wait / 4 * (self.random.number() >> 24) / 256
+    /// How long to wait after one message and `before` others: `first` twice, then doubled each time, and up to an eighth
+    /// longer, so that clients that began together part.
+    fn wait(&mut self, first: Duration, before: u32) -> Duration {
+        let wait = first.saturating_mul(1 << before.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+        wait + wait / 8 * (self.random.number() >> 24) / 256
     }
 }
 
