@@ -21,7 +21,7 @@ use slipway_host::netlink::{Interface, MAIN_TABLE};
 use std::net::IpAddr;
 use std::path::Path;
 
-/// The metric of routes when the network says nothing.
+/// The metric of default routes when the network says nothing.
 pub(crate) const METRIC: u32 = 100;
 
 /// Where the names of containers are looked for.

@@ -17,7 +17,7 @@ pub(crate) struct Common<'a> {
 }
 
 impl<'a> Common<'a> {
-    /// `metric`: that of routes when the network says nothing.
+    /// `metric`: that of default routes when the network says nothing.
     pub(super) fn of(request: &Request<'a>, metric: u32) -> Result<Self> {
         Self::new(request.network, request.options, metric)
     }

@@ -30,7 +30,7 @@ pub struct Bridge<'a> {
     pub vlan: Option<u16>,
     /// The vrf that a new bridge belongs to.
     pub vrf: Option<&'a str>,
-    /// The metric of routes that have none of their own.
+    /// The metric of default routes.
     pub metric: u32,
     /// Whether there are default routes.
     pub default_route: bool,
@@ -163,7 +163,7 @@ impl Bridge<'_> {
     /// What goes before the firewall's rules do: routes that would stay.
     #[must_use]
     pub fn forget_routes(&self) -> Vec<Op> {
-        forget_routes(&self.ipam, self.metric).collect()
+        forget_routes(&self.ipam).collect()
     }
 
     /// Disconnects the container, and deletes the bridge if it was the last one.

@@ -17,7 +17,7 @@ pub struct Child<'a> {
     pub mtu: Option<u32>,
     /// Its MAC address.
     pub mac: Option<MacAddr>,
-    /// The metric of routes that have none of their own.
+    /// The metric of default routes.
     pub metric: u32,
     /// Whether there are default routes.
     pub default_route: bool,
@@ -49,7 +49,7 @@ impl Child<'_> {
     /// Disconnects it.
     #[must_use]
     pub fn teardown(&self) -> Vec<Op> {
-        let mut plan: Vec<Op> = forget_routes(&self.ipam, self.metric).collect();
+        let mut plan: Vec<Op> = forget_routes(&self.ipam).collect();
         plan.push(Op::Delete(vec![On::Inside]));
         plan
     }

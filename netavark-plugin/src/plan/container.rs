@@ -6,6 +6,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use slipway_host::netlink::{NewRoute, RouteKind as KernelKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The metric of a configured route that has none of its own. That of the network is for default routes alone.
+const ROUTE_METRIC: u32 = 100;
+
 /// No addresses by router advertisement: the ones given are meant to be all. A kernel without IPv6 and a read-only
 /// `/proc` will do.
 pub(super) fn no_autoconf() -> Op {
@@ -52,18 +55,18 @@ pub(super) fn address_and_route(
         .filter(move |_| default_route)
         .filter_map(|ipv6| ipam.default_gateway(ipv6))
         .map(move |gateway| Op::Route(default(gateway, metric)));
-    addresses.chain([up]).chain(defaults).chain(routes(ipam, metric).map(Op::Route))
+    addresses.chain([up]).chain(defaults).chain(routes(ipam).map(Op::Route))
 }
 
 /// The routes that teardown has to delete itself: those that do not vanish with the interface.
-pub(super) fn forget_routes(ipam: &Ipam, metric: u32) -> impl Iterator<Item = Op> + use<'_> {
-    routes(ipam, metric).map(Op::DeleteRoute)
+pub(super) fn forget_routes(ipam: &Ipam) -> impl Iterator<Item = Op> + use<'_> {
+    routes(ipam).map(Op::DeleteRoute)
 }
 
 /// The configured routes.
-fn routes(ipam: &Ipam, metric: u32) -> impl Iterator<Item = NewRoute> + use<'_> {
+fn routes(ipam: &Ipam) -> impl Iterator<Item = NewRoute> + use<'_> {
     let routes = if ipam.kind == IpamKind::None { &[] } else { ipam.routes.as_slice() };
-    routes.iter().map(move |route| static_route(route, metric))
+    routes.iter().map(static_route)
 }
 
 fn default(gateway: IpAddr, priority: u32) -> NewRoute {
@@ -75,7 +78,7 @@ fn default(gateway: IpAddr, priority: u32) -> NewRoute {
     NewRoute { destination, gateway: Some(gateway), priority, kind: KernelKind::Unicast }
 }
 
-fn static_route(route: &Route, metric: u32) -> NewRoute {
+fn static_route(route: &Route) -> NewRoute {
     let kind = match route.kind {
         RouteKind::Unicast => KernelKind::Unicast,
         RouteKind::Blackhole => KernelKind::Blackhole,
@@ -85,7 +88,7 @@ fn static_route(route: &Route, metric: u32) -> NewRoute {
     NewRoute {
         destination: route.destination,
         gateway: route.gateway.filter(|_| kind == KernelKind::Unicast),
-        priority: route.metric.unwrap_or(metric),
+        priority: route.metric.unwrap_or(ROUTE_METRIC),
         kind,
     }
 }

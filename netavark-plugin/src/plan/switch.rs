@@ -23,7 +23,7 @@ pub struct Switch<'a> {
     pub internal: bool,
     /// The MTU of everything.
     pub mtu: u32,
-    /// The metric of routes that have none of their own.
+    /// The metric of default routes.
     pub metric: u32,
     /// Whether there are default routes.
     pub default_route: bool,

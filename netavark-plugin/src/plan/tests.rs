@@ -83,6 +83,25 @@ fn without_addresses() {
 }
 
 #[test]
+fn the_metric_of_a_network_is_that_of_its_default_routes() {
+    let slow = Bridge { metric: 200, ..bridge() };
+    let routes = |plan: &[Op]| {
+        let lines = text(plan);
+        lines.lines().filter(|line| line.contains(" route ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        routes(&slow.setup(&there(false))),
+        [
+            "container  ip route add 0.0.0.0/0 via 10.88.0.1 metric 200",
+            "container  ip route add ::/0 via fd10:88::1 metric 200",
+            "container  ip route add blackhole 10.99.0.0/24 metric 100",
+            "container  ip route add 10.98.0.0/24 via 10.88.0.9 metric 7",
+        ]
+    );
+    assert_eq!(slow.forget_routes(), bridge().forget_routes());
+}
+
+#[test]
 fn what_teardown_deletes() {
     let of = |inside, port, complete| {
         text(&bridge().teardown(Leaving { inside, port, complete, orphaned: false }))

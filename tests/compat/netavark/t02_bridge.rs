@@ -147,9 +147,9 @@ fn routes_as_wished() {
         {"destination": "198.51.100.0/24", "gateway": "10.88.0.7"},
         {"destination": "203.0.113.0/24", "gateway": "10.88.0.8", "metric": 7}
     ]);
-    let join =
-        Join::bridge("podman", "podman0", &[V4]).with("routes", routes).option("no_default_route", "true");
-    let request = request("one", &[join]);
+    // The metric is that of default routes; other routes bring their own.
+    let join = Join::bridge("podman", "podman0", &[V4]).with("routes", routes).option("metric", "200");
+    let request = request("one", &[join.clone().option("no_default_route", "true")]);
     host.setup(&container, &request);
     assert_eq!(ip(&container, "route show default"), json!([]));
     let first = &ip(&container, "route show 198.51.100.0/24")[0];
