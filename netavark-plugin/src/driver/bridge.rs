@@ -223,7 +223,12 @@ impl<'a> Bridge<'a> {
             Err(error) => {
                 // What can be found without the part that makes no sense is still cleaned up.
                 errors.push(error);
-                lenient(&self.request)?
+                let mut wanted = lenient(&self.request)?;
+                let Request { network, options, compat, .. } = self.request;
+                if let Ok(ipam) = Ipam::without_routes(network, options, compat) {
+                    wanted.plan.ipam = ipam;
+                }
+                wanted
             }
         };
         if plan.ipam.kind == IpamKind::Dhcp && places.container.is_some() {

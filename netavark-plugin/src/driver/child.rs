@@ -126,8 +126,10 @@ impl<'a> Child<'a> {
             Ok(plan) => plan,
             Err(error) => {
                 errors.push(error);
-                let delete = [Op::Delete(vec![On::Inside])];
-                apply::teardown(&delete, places, &mut links, &mut errors);
+                if links.inside.is_some() {
+                    let delete = [Op::Delete(vec![On::Inside])];
+                    apply::teardown(&delete, places, &mut links, &mut errors);
+                }
                 return errors.finish();
             }
         };

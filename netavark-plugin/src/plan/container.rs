@@ -66,7 +66,7 @@ pub(super) fn forget_routes(ipam: &Ipam) -> impl Iterator<Item = Op> + use<'_> {
 /// The configured routes.
 fn routes(ipam: &Ipam) -> impl Iterator<Item = NewRoute> + use<'_> {
     let routes = if ipam.kind == IpamKind::None { &[] } else { ipam.routes.as_slice() };
-    routes.iter().map(static_route)
+    routes.iter().filter_map(static_route)
 }
 
 fn default(gateway: IpAddr, priority: u32) -> NewRoute {
@@ -78,17 +78,19 @@ fn default(gateway: IpAddr, priority: u32) -> NewRoute {
     NewRoute { destination, gateway: Some(gateway), priority, kind: KernelKind::Unicast }
 }
 
-fn static_route(route: &Route) -> NewRoute {
+fn static_route(route: &Route) -> Option<NewRoute> {
     let kind = match route.kind {
         RouteKind::Unicast => KernelKind::Unicast,
         RouteKind::Blackhole => KernelKind::Blackhole,
         RouteKind::Unreachable => KernelKind::Unreachable,
         RouteKind::Prohibit => KernelKind::Prohibit,
+        // Refused long before.
+        RouteKind::Unknown(_) => return None,
     };
-    NewRoute {
+    Some(NewRoute {
         destination: route.destination,
         gateway: route.gateway.filter(|_| kind == KernelKind::Unicast),
         priority: route.metric.unwrap_or(ROUTE_METRIC),
         kind,
-    }
+    })
 }

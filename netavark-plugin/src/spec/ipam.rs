@@ -57,14 +57,25 @@ impl Ipam {
     /// # Errors
     /// When there is nothing chosen, something fits no subnet, subnets overlap, or a route makes no sense.
     pub fn of(network: &Network, options: &PerNetworkOptions, compat: Compat) -> Result<Self> {
+        let mut ipam = Self::without_routes(network, options, compat)?;
+        if ipam.kind != IpamKind::None {
+            ipam.routes = network.routes.clone().unwrap_or_default();
+            ipam.routes.iter().try_for_each(check_route)?;
+        }
+        Ok(ipam)
+    }
+
+    /// The same without the configured routes.
+    ///
+    /// # Errors
+    /// As [`Self::of`], but for routes.
+    pub fn without_routes(network: &Network, options: &PerNetworkOptions, compat: Compat) -> Result<Self> {
         let kind = IpamKind::of(network)?;
         let mut ipam =
             Self { kind, addresses: Vec::new(), gateways: Vec::new(), routes: Vec::new(), ipv6: false };
         if kind == IpamKind::None {
             return Ok(ipam);
         }
-        ipam.routes = network.routes.clone().unwrap_or_default();
-        ipam.routes.iter().try_for_each(check_route)?;
         if kind == IpamKind::Dhcp {
             ipam.ipv6 = network.ipv6_enabled;
             return Ok(ipam);
@@ -135,14 +146,16 @@ fn with_length_of(address: IpAddr, subnet: IpNet) -> Result<IpNet> {
 /// Whether a route can be made at all.
 ///
 /// # Errors
-/// When it is an ordinary one without a gateway, another one with one, or its gateway is of the other family.
+/// When its type is not known, it is an ordinary one without a gateway, another one with one, or its gateway is of the
+/// other family.
 pub fn check_route(route: &Route) -> Result<()> {
-    let (to, kind) = (route.destination, route.kind);
+    let (to, kind) = (route.destination, &route.kind);
+    if let RouteKind::Unknown(text) = kind {
+        return Err(Error::msg(format!("invalid route type \"{text}\"")));
+    }
     Err(Error::msg(match route.gateway {
-        None if kind == RouteKind::Unicast => format!("route {to} requires a gateway for type {kind}"),
-        Some(_) if kind != RouteKind::Unicast => {
-            format!("route {to} must not have a gateway for type {kind}")
-        }
+        None if kind.is_unicast() => format!("route {to} requires a gateway for type {kind}"),
+        Some(_) if !kind.is_unicast() => format!("route {to} must not have a gateway for type {kind}"),
         Some(gateway) if gateway.is_ipv6() != to.addr().is_ipv6() => {
             format!("route {to} cannot go via {gateway}, an address of the other family")
         }
@@ -230,8 +243,13 @@ mod tests {
             let route: Route = serde_json::from_str(route).unwrap();
             assert_eq!(check_route(&route).is_ok(), good, "{route:?}");
         }
-        assert!(
-            serde_json::from_str::<Route>(r#"{"destination":"10.1.0.0/24","route_type":"odd"}"#).is_err()
-        );
+        // Readable, or nothing could be torn down any more.
+        let odd: Route = serde_json::from_str(r#"{"destination":"10.1.0.0/24","route_type":"odd"}"#).unwrap();
+        assert_eq!(check_route(&odd).unwrap_err().to_string(), "invalid route type \"odd\"");
+        let both =
+            network(&format!(r#"{TWO},"routes":[{{"destination":"10.1.0.0/24","route_type":"odd"}}]"#));
+        let chosen = ips(&["10.0.0.3", "fd00::3"]);
+        assert!(Ipam::of(&both, &chosen, Compat::Two).is_err());
+        assert_eq!(Ipam::without_routes(&both, &chosen, Compat::Two).unwrap().addresses.len(), 2);
     }
 }

@@ -116,8 +116,8 @@ pub struct Route {
 }
 
 /// What a route does with a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(from = "String", into = "String")]
 pub enum RouteKind {
     /// Hands it to the gateway.
     #[default]
@@ -128,6 +128,8 @@ pub enum RouteKind {
     Unreachable,
     /// Refuses it: prohibited.
     Prohibit,
+    /// A word that is not known. A setup refuses it; a teardown has to read it, or nothing could be cleaned up.
+    Unknown(String),
 }
 
 impl RouteKind {
@@ -138,32 +140,32 @@ impl RouteKind {
     }
 }
 
-impl TryFrom<String> for RouteKind {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let all = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
-        match all.into_iter().find(|kind| <&str>::from(*kind) == text) {
-            Some(kind) => Ok(kind),
-            None if text.is_empty() => Ok(Self::Unicast),
-            None => Err(format!("invalid route type \"{text}\"")),
+impl From<String> for RouteKind {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "" | "unicast" => Self::Unicast,
+            "blackhole" => Self::Blackhole,
+            "unreachable" => Self::Unreachable,
+            "prohibit" => Self::Prohibit,
+            _ => Self::Unknown(text),
         }
     }
 }
 
-impl From<RouteKind> for &'static str {
+impl From<RouteKind> for String {
     fn from(kind: RouteKind) -> Self {
-        match kind {
-            RouteKind::Unicast => "unicast",
-            RouteKind::Blackhole => "blackhole",
-            RouteKind::Unreachable => "unreachable",
-            RouteKind::Prohibit => "prohibit",
-        }
+        kind.to_string()
     }
 }
 
 impl fmt::Display for RouteKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str((*self).into())
+        f.write_str(match self {
+            Self::Unicast => "unicast",
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+            Self::Unknown(text) => text,
+        })
     }
 }

@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use slipway_lab::Namespace;
+use slipway_lab::{LIMIT, Namespace};
 
 use crate::host;
-use crate::place::Host;
+use crate::place::{Host, error, line};
 use crate::request::{Join, id, publish, request, request6};
 
 const V4: &str = "10.88.0.1/16";
@@ -180,6 +180,26 @@ fn two_containers_with_ports_do_not_disturb_each_other() {
     assert!(hear(&host, "10.88.0.1:8002").is_ok());
     host.teardown(&two, &second);
     host.is_clean();
+}
+
+#[test]
+fn a_definition_that_was_spoilt_meanwhile_does_not_keep_ports_open() {
+    let host = host!(ours "a_definition_that_was_spoilt_meanwhile_does_not_keep_ports_open");
+    let spoilt_route = serde_json::json!([{"destination": "198.51.100.0/24", "route_type": "odd"}]);
+    for (spoilt, complaint) in [
+        (bridge().option("isolate", "odd"), "invalid isolate option \"odd\""),
+        (bridge().option("mtu", "x"), "unable to parse \"mtu\": invalid digit found in string"),
+        (bridge().with("routes", spoilt_route), "invalid route type \"odd\""),
+    ] {
+        let container = host.container();
+        let of = |join| publish(request6("one", &[join]), &[("", 8080, 80, "tcp", 1)]);
+        let spoilt = of(spoilt);
+        assert_eq!(host.refused(&container, &spoilt), complaint);
+        host.setup(&container, &of(bridge()));
+        let output = host.cmd(&["teardown", &container.path()]).input(line(&spoilt)).run(LIMIT).unwrap();
+        assert_eq!(error(&output), complaint);
+        host.is_clean();
+    }
 }
 
 #[test]
