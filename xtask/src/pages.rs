@@ -95,7 +95,10 @@ fn aardvark_dns() -> Page {
             (
                 "SIGNALS",
                 &[
-                    Term("SIGHUP", "reads configuration and /etc/resolv.conf again. No query is lost."),
+                    Term(
+                        "SIGHUP",
+                        "reads configuration and /etc/resolv.conf again. No query is lost. An address that cannot be bound is said in the log and tried again.",
+                    ),
                     Term("SIGUSR1", "writes counters by network and response code; see --stats."),
                     Term("SIGUSR2", "switches the query log on or off."),
                 ],

@@ -6,11 +6,12 @@
 //!
 //! The sockets are bound plainly, to the bridge's own address: if it is not there (`tentative` says when that is too
 //! early to tell) or somebody serves it already, that is an error with the address in it, which at the start reaches the
-//! user.
+//! user. After a reload nobody who is served waits for it: it is told, and tried again, less and less often, until it
+//! succeeds or the next reload.
 
 use super::args::Options;
 use super::slab::{Key, Slab};
-use super::tentative;
+use super::tentative::Tentative;
 use super::token::Source;
 use crate::zone::{NetworkId, Snapshot};
 use nix::sys::epoll::EpollFlags;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 /// How long nobody is accepted after a failure that the next accept would meet too.
 const MUTE: Duration = Duration::from_millis(100);
+/// How long after a failure an address is tried again: at first, and at most. Detection of duplicates takes a second or two.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Cut by the kernel to `net.core.rmem_max`. Queries wait here while files are read.
 const RECEIVE_BUFFER: i32 = 1 << 20;
 
@@ -51,7 +54,17 @@ pub(super) struct BindError {
 
 /// All listeners.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Slab<Listener>);
+pub(super) struct Listeners {
+    slab: Slab<Listener>,
+    retry: Option<Retry>,
+}
+
+/// When what could not be bound is tried again.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Duration,
+    pause: Duration,
+}
 
 impl Listeners {
     /// Makes the listeners those of `snapshot`.
@@ -59,70 +72,100 @@ impl Listeners {
         &mut self,
         snapshot: &Snapshot,
         options: &Options,
+        tentative: Tentative,
+        now: Duration,
         events: &EventSet,
     ) -> Vec<BindError> {
         let wanted = wanted(snapshot);
+        self.close_others(&wanted);
+        let errors = self.open_missing(&wanted, options, tentative, events);
+        let (pause, _) = RETRY;
+        self.retry = (!errors.is_empty()).then(|| Retry { at: now + pause, pause });
+        errors
+    }
+
+    fn close_others(&mut self, wanted: &[Wanted<'_>]) {
         let mut gone = Vec::new();
-        for (key, listener) in self.0.iter_mut() {
-            let is_it = |want: &&Wanted<'_>| {
-                want.network == listener.network && want.address == listener.address.ip()
-            };
-            match wanted.iter().find(is_it) {
+        for (key, listener) in self.slab.iter_mut() {
+            match wanted.iter().find(|want| want.is(listener)) {
                 Some(want) => listener.id = want.id,
                 None => gone.push(key),
             }
         }
         for key in gone {
             // Closing takes the descriptors out of the set.
-            if let Some(listener) = self.0.remove(key) {
+            if let Some(listener) = self.slab.remove(key) {
                 log::debug!("no longer serving {} on {}", listener.network, listener.address);
             }
         }
+    }
+
+    fn open_missing(
+        &mut self,
+        wanted: &[Wanted<'_>],
+        options: &Options,
+        tentative: Tentative,
+        events: &EventSet,
+    ) -> Vec<BindError> {
         let mut errors = Vec::new();
         for want in wanted {
-            let served = |listener: &Listener| {
-                listener.network == want.network && listener.address.ip() == want.address
-            };
-            if self.0.iter().any(|(_, listener)| served(listener)) {
+            if self.slab.iter().any(|(_, listener)| want.is(listener)) {
                 continue;
             }
-            let mut outcome = None;
-            self.0.insert(|key| match Listener::open(&want, options.listen(want.address), key, events) {
+            let address = options.listen(want.address);
+            self.slab.insert(|key| match Listener::open(want, address, tentative, key, events) {
                 Ok(listener) => Some(listener),
                 Err(error) => {
-                    outcome = Some(error);
+                    errors.push(error);
                     None
                 }
             });
-            errors.extend(outcome);
         }
         errors
     }
 
     /// The listener in a place.
     pub(super) fn at(&mut self, index: u32) -> Option<(Key, &mut Listener)> {
-        let key = self.0.key(index)?;
-        Some((key, self.0.get_mut(key)?))
+        let key = self.slab.key(index)?;
+        Some((key, self.slab.get_mut(key)?))
     }
 
     /// The listener that had that key, if it is still there.
     pub(super) fn get(&self, key: Key) -> Option<&Listener> {
-        self.0.get(key)
+        self.slab.get(key)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.slab.len()
     }
 
-    /// When somebody is to be accepted again, if anywhere nobody is.
+    /// When somebody is to be accepted again where nobody is, or an address is to be tried again.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.0.iter().filter_map(|(_, listener)| listener.muted).min()
+        let muted = self.slab.iter().filter_map(|(_, listener)| listener.muted);
+        muted.chain(self.retry.map(|retry| retry.at)).min()
     }
 
     /// Time has passed.
-    pub(super) fn on_timeout(&mut self, now: Duration, events: &EventSet) {
-        for (key, listener) in self.0.iter_mut() {
+    pub(super) fn on_timeout(
+        &mut self,
+        snapshot: &Snapshot,
+        options: &Options,
+        now: Duration,
+        events: &EventSet,
+    ) {
+        if let Some(Retry { at, pause }) = self.retry
+            && at <= now
+        {
+            let errors = self.open_missing(&wanted(snapshot), options, Tentative::Refuse, events);
+            let (_, longest) = RETRY;
+            let pause = (pause * 2).min(longest);
+            if errors.is_empty() {
+                log::info!("what could not be bound is served now");
+            }
+            self.retry = (!errors.is_empty()).then(|| Retry { at: now + pause, pause });
+        }
+        for (key, listener) in self.slab.iter_mut() {
             if listener.muted.is_some_and(|until| until <= now) {
                 listener.muted = None;
                 let token = Source::Tcp(key.index()).token();
@@ -140,6 +183,13 @@ struct Wanted<'a> {
     network: &'a str,
     id: NetworkId,
     address: IpAddr,
+}
+
+impl Wanted<'_> {
+    /// Whether that listener serves it.
+    fn is(&self, listener: &Listener) -> bool {
+        self.network == listener.network && self.address == listener.address.ip()
+    }
 }
 
 /// IPv4 first; each once.
@@ -160,16 +210,22 @@ fn wanted(snapshot: &Snapshot) -> Vec<Wanted<'_>> {
 }
 
 impl Listener {
-    fn open(want: &Wanted<'_>, address: SocketAddr, key: Key, events: &EventSet) -> Result<Self, BindError> {
+    fn open(
+        want: &Wanted<'_>,
+        address: SocketAddr,
+        tentative: Tentative,
+        key: Key,
+        events: &EventSet,
+    ) -> Result<Self, BindError> {
         let failed = |what| move |error| BindError { what, address, error };
-        let udp = tentative::bind(address, UdpSocket::bind).and_then(|udp| {
+        let udp = tentative.bind(address, UdpSocket::bind).and_then(|udp| {
             udp.set_nonblocking(true)?;
             let _ = sockopt::set(udp.as_fd(), Opt::RECEIVE_BUFFER, RECEIVE_BUFFER);
             events.add(udp.as_fd(), Source::Udp(key.index()).token(), EpollFlags::EPOLLIN)?;
             Ok(udp)
         });
         let udp = udp.map_err(failed("udp"))?;
-        let tcp = tentative::bind(address, TcpListener::bind).and_then(|tcp| {
+        let tcp = tentative.bind(address, TcpListener::bind).and_then(|tcp| {
             tcp.set_nonblocking(true)?;
             events.add(tcp.as_fd(), Source::Tcp(key.index()).token(), EpollFlags::EPOLLIN)?;
             Ok(tcp)

@@ -9,6 +9,7 @@ use super::listener::{BindError, Listeners};
 use super::now;
 use super::reload::Directory;
 use super::tcp::Clients;
+use super::tentative::Tentative;
 use super::token::Source;
 use super::udp::{self, Udp};
 use super::upstream::{Client, Finished, Forwards};
@@ -112,7 +113,7 @@ impl Server {
             clients: Clients::default(),
             forwards: Forwards::new(policy, descriptors)?,
         };
-        let (something, problems) = server.reload();
+        let (something, problems) = server.reload(Tentative::Await);
         match problems {
             _ if !something => Ok(None),
             Problems(list) if list.is_empty() => Ok(Some(server)),
@@ -121,7 +122,7 @@ impl Server {
     }
 
     /// Reads everything again. Whether there is anything to serve, and what went wrong.
-    fn reload(&mut self) -> (bool, Problems) {
+    fn reload(&mut self, tentative: Tentative) -> (bool, Problems) {
         let fresh = match self.directory.read() {
             Ok(fresh) => fresh,
             // It may be there again next time; what is served stays.
@@ -138,7 +139,8 @@ impl Server {
             Ok(servers) => self.follow_host(servers),
             Err(error) => problems.push(error.into()),
         }
-        let unbound = self.listeners.follow(self.world.snapshot(), &self.options, &self.events);
+        let Self { listeners, world, options, events, .. } = self;
+        let unbound = listeners.follow(world.snapshot(), options, tentative, now(), events);
         problems.extend(unbound.into_iter().map(Problem::from));
         (true, Problems(problems))
     }
@@ -169,7 +171,7 @@ impl Server {
                 }
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
-                self.listeners.on_timeout(now, &self.events);
+                self.listeners.on_timeout(self.world.snapshot(), &self.options, now, &self.events);
                 self.clients.on_timeout(now);
                 self.forwards.on_timeout(now, &self.events);
             }
@@ -201,7 +203,7 @@ impl Server {
     fn on_signals(&mut self) -> bool {
         match self.signals.next() {
             Ok(Some(Signal::SIGHUP)) => {
-                let (something, Problems(problems)) = self.reload();
+                let (something, Problems(problems)) = self.reload(Tentative::Refuse);
                 problems.iter().for_each(|problem| log::error!("{problem}"));
                 log::debug!("reloaded; {} listeners", self.listeners.len());
                 return something;

@@ -11,12 +11,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Binds, and once more when an address that was tentative no longer is.
-pub(super) fn bind<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    bind(address).or_else(|error| {
-        let too_early = error.kind() == io::ErrorKind::AddrNotAvailable && has_settled(address.ip());
-        if too_early { bind(address) } else { Err(error) }
-    })
+/// What is done about such an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tentative {
+    /// It is waited for: at the start, when nobody is served yet.
+    Await,
+    /// It is an error like any other.
+    Refuse,
+}
+
+impl Tentative {
+    /// Binds; after waiting, once more when an address that was tentative no longer is.
+    pub(super) fn bind<T>(
+        self,
+        address: SocketAddr,
+        bind: impl Fn(SocketAddr) -> io::Result<T>,
+    ) -> io::Result<T> {
+        bind(address).or_else(|error| {
+            let unavailable = error.kind() == io::ErrorKind::AddrNotAvailable;
+            let too_early = unavailable && self == Self::Await && has_settled(address.ip());
+            if too_early { bind(address) } else { Err(error) }
+        })
+    }
 }
 
 /// Waits until an address that is tentative can be used; false if it is not there at all.

@@ -1,9 +1,11 @@
 //! Reloading: nothing is lost, half-written files do no harm, addresses move.
 
-use crate::client::{A, Answer, Client, NXDOMAIN, query};
-use crate::stage::{Stage, eventually, now};
+use crate::client::{A, AAAA, Answer, Client, NXDOMAIN, query};
+use crate::stage::{PORT, Stage, eventually, now};
 use nix::sys::signal::Signal;
 use std::fmt::Write as _;
+use std::net::UdpSocket;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -113,6 +115,48 @@ fn an_address_moves_to_another_network() {
     }));
     assert!(old.receive().is_none(), "a connection to a network that is gone ends");
     assert_eq!(kept.ask("keep", A).count(), 1, "one to another network goes on");
+}
+
+#[test]
+fn an_address_under_detection_keeps_nobody_from_an_answer() {
+    let Some(stage) = Stage::enter("an_address_under_detection_keeps_nobody_from_an_answer") else { return };
+    stage.network("a", "127.0.1.1\naaa 127.0.1.10  web\n");
+    let daemon = stage.start(&[]);
+    let script = "ip link add near type veth peer name far && ip link set near up && ip link set far up &&
+        ip address add fd89:7::2/64 dev near nodad && ip address add fd89:7::1/64 dev near";
+    assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+    stage.network("b", "fd89:7::1\nbbb  fd89:7::2 other\n");
+    daemon.signal(Signal::SIGHUP);
+    let (served, late) = (Client::new("127.0.1.10", "127.0.1.1"), Client::new("fd89:7::2", "fd89:7::1"));
+    assert!(eventually(Duration::from_secs(10), || {
+        let start = now();
+        assert_eq!(served.ask("web", A).count(), 1);
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        late.send(&query(1, "other", AAAA));
+        late.receive(Duration::from_millis(20)).is_some_and(|answer| answer.count() == 1)
+    }));
+}
+
+#[test]
+fn an_address_that_is_taken_is_served_once_it_is_free() {
+    let Some(stage) = Stage::enter("an_address_that_is_taken_is_served_once_it_is_free") else { return };
+    stage.network("a", "127.0.1.1\naaa 127.0.1.10  web\n");
+    let log = stage.log();
+    let daemon = stage.start(&[]);
+    let taken = UdpSocket::bind(("127.0.2.1", PORT)).unwrap();
+    stage.network("b", "127.0.2.1\nbbb 127.0.2.10  other\n");
+    daemon.signal(Signal::SIGHUP);
+    let line = log.line(LIMIT).unwrap();
+    assert!(line.starts_with("failed to bind udp listener on 127.0.2.1:"), "{line}");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(log.line(Duration::from_millis(1)), None, "said once");
+    drop(taken);
+    let client = Client::new("127.0.2.10", "127.0.2.1");
+    assert!(eventually(LIMIT, || {
+        client.send(&query(1, "other", A));
+        client.receive(Duration::from_millis(50)).is_some_and(|answer| answer.count() == 1)
+    }));
+    assert_eq!(log.line(LIMIT).as_deref(), Some("what could not be bound is served now"));
 }
 
 #[test]
