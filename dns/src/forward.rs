@@ -9,9 +9,9 @@
 //!
 //! The caller calls a verb, then does all actions. Every attempt is meant to have a socket of its own, from a port of
 //! the kernel's choice, connected to the server: with the id, drawn anew for each attempt, a forger has to guess some
-//! 30 bits. An answer counts when it comes from the server that was asked, with the id of that attempt and the same
-//! question; anything else is as if it had not come. Queries and answers are relayed as they are, of any type, with
-//! all of EDNS; only the id differs on the way.
+//! 30 bits. An answer counts when it comes from the server that was asked, with the id of that attempt, the same
+//! question, and all its records unless it says that it is truncated; anything else is as if it had not come. Queries
+//! and answers are relayed as they are, of any type, with all of EDNS; only the id differs on the way.
 //!
 //! Where answers are kept, a question is asked once at a time; who asks the same meanwhile waits for the same answer.
 //!

@@ -132,6 +132,8 @@ pub struct Query<'m> {
     name: QueryName,
     record_type: RecordType,
     class: u16,
+    /// Where the first question ends.
+    first_end: usize,
     /// Where the question section ends.
     questions_end: usize,
     opt: Option<Range<usize>>,
@@ -156,13 +158,15 @@ impl<'m> Query<'m> {
             name: QueryName::ROOT,
             record_type: RecordType::A,
             class: CLASS_IN,
-            questions_end: 0,
+            first_end: HEADER_LEN,
+            questions_end: HEADER_LEN,
             opt: None,
         };
         for number in 0..counts.queries {
             if number == 0 {
                 reader.name(&mut query.name)?;
                 (query.record_type, query.class) = (RecordType(reader.u16()?), reader.u16()?);
+                query.first_end = reader.index();
             } else {
                 reader.skip_name()?;
                 reader.skip(4)?;
@@ -259,6 +263,11 @@ impl<'m> Query<'m> {
         // RFC 6891 §6.2.3: the class of the OPT; values below 512 count as 512. Root name 1, type 2, then the class.
         let size = self.opt().and_then(|opt| opt.get(3..5)).and_then(|s| s.first_chunk::<2>());
         size.map_or(MIN_UDP_SIZE, |s| u16::from_be_bytes(*s).max(MIN_UDP_SIZE))
+    }
+
+    /// The first question as it is; nothing when there is none.
+    pub(crate) fn first_question(&self) -> &'m [u8] {
+        self.bytes.get(HEADER_LEN..self.first_end).unwrap_or_default()
     }
 
     pub(crate) fn question_section(&self) -> &'m [u8] {

@@ -86,7 +86,7 @@ fn aardvark_dns() -> Page {
                     ),
                     Text(
                         "Beyond the original: a server whose port is closed, or that no route leads to, costs no time; an answer that belongs to \
-                         another question is not relayed; a message that is itself an answer is not answered; the mark of authentic data is \
+                         another question, or ends early, is not relayed; a message that is itself an answer is not answered; the mark of authentic data is \
                          not copied into our own answers; a name beyond ASCII is found as it is written and in its ASCII form (xn--..), \
                          which is what reverse answers give.",
                     ),

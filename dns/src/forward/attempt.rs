@@ -132,9 +132,9 @@ impl<C> Pending<C> {
         let query = Query::parse(&self.query).ok()?;
         // Servers that cannot read a query, or do not want to, may leave out the question.
         let bare_error = reply.questions() == 0 && reply.rcode() != Rcode::NOERROR;
-        let same = reply.questions() == query.questions()
-            && message::same_question(reply.question_section(), query.question_section());
-        (same || bare_error).then_some(reply)
+        // Of several questions servers look at the first, as we do, and may not repeat the others (RFC 9619).
+        let same = message::same_question(reply.first_question(), query.first_question());
+        ((same || bare_error) && reply.is_whole()).then_some(reply)
     }
 
     pub(super) fn has_open(&self, number: u8) -> bool {

@@ -158,9 +158,12 @@ fn forgeries_are_not_believed_and_the_attempt_goes_on() {
     let mut wrong_type = good.clone();
     wrong_type[12 + 11 + 1] = 28;
     let other = answer(&[&sent[..2], &query("b.example")[2..]].concat(), 0, 0, 300);
+    let mut early = good.clone();
+    early.pop();
     let (port, host) = (SocketAddr::new(server.ip(), 54), SocketAddr::from(([198, 51, 100, 9], 53)));
-    let forged: [(SocketAddr, &[u8]); 8] = [
+    let forged: [(SocketAddr, &[u8]); 9] = [
         (server, &wrong_id),
+        (server, &early),
         (server, &wrong_type),
         (server, &other),
         (server, &sent),
@@ -173,7 +176,7 @@ fn forgeries_are_not_believed_and_the_attempt_goes_on() {
         assert_eq!(bench.forwarder.received(MS(1), attempt, from, message), Received::Mismatch);
     }
     assert_eq!((bench.actions(), bench.forwarder.pending()), (Vec::new(), 1));
-    assert_eq!(bench.forwarder.counters().mismatches, 8);
+    assert_eq!(bench.forwarder.counters().mismatches, 9);
     assert_eq!(bench.forwarder.received(MS(2), attempt, server, &good), Received::Accepted);
     assert_eq!(bench.replied()[2..], good[2..]);
 }
@@ -189,6 +192,36 @@ fn ids_differ_from_one_attempt_to_the_next() {
     assert!(ids.len() > 95, "{}", ids.len());
     let other = Forwarder::<u32>::new(Policy::aardvark(), [8; 16]).ids.next();
     assert_ne!(Forwarder::<u32>::new(Policy::aardvark(), [7; 16]).ids.next(), other);
+}
+
+#[test]
+fn of_two_questions_the_first_may_be_answered_alone() {
+    let mut bench = Bench::new(Policy::aardvark());
+    let mut two = query("a.example");
+    two[5] = 2;
+    two.extend_from_slice(b"\x01b\x07example\0\0\x01\0\x01");
+    bench.ask(MS(0), Transport::Udp, &two, &servers(1));
+    let (attempt, server, sent) = bench.sent();
+    assert_eq!(sent[2..], two[2..]);
+    let mut first = query("a.example");
+    first[..2].copy_from_slice(&sent[..2]);
+    let mut second = query("b.example");
+    second[..2].copy_from_slice(&sent[..2]);
+    let reply = |asked: &[u8]| answer(asked, 0, 0, 300);
+    assert_eq!(bench.forwarder.received(MS(1), attempt, server, &reply(&second)), Received::Mismatch);
+    assert_eq!(bench.forwarder.received(MS(1), attempt, server, &reply(&first)), Received::Accepted);
+    assert_eq!(bench.replied()[2..], reply(&first)[2..]);
+}
+
+#[test]
+fn a_truncated_answer_may_end_anywhere() {
+    let mut bench = Bench::new(Policy::aardvark());
+    bench.ask(MS(0), Transport::Udp, &query("a.example"), &servers(1));
+    let (attempt, server, sent) = bench.sent();
+    let mut cut = answer(&sent, 2, 0, 300);
+    cut.truncate(cut.len() - 5);
+    assert_eq!(bench.forwarder.received(MS(1), attempt, server, &cut), Received::Accepted);
+    assert_eq!(bench.replied()[2..], cut[2..]);
 }
 
 #[test]

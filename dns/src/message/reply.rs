@@ -2,7 +2,6 @@
 
 use super::reader::{Reader, is_answer};
 use super::{HEADER_LEN, Malformed, Rcode, RecordType};
-use core::ops::Range;
 
 /// The header bit of a truncated answer, in its third byte.
 const TC: u8 = 0x02;
@@ -11,8 +10,11 @@ const TC: u8 = 0x02;
 #[derive(Clone, Debug)]
 pub struct Reply<'m> {
     bytes: &'m [u8],
-    questions: Range<usize>,
-    question_count: u16,
+    questions: u16,
+    /// Where the first question ends.
+    first_end: usize,
+    /// Where the records begin.
+    records_at: usize,
     answers: u16,
     authorities: u16,
     additionals: u16,
@@ -29,14 +31,19 @@ impl<'m> Reply<'m> {
         if !is_answer(&header) {
             return Err(Malformed::NotAQuery);
         }
-        for _ in 0..header.counts.queries {
+        let mut first_end = HEADER_LEN;
+        for number in 0..header.counts.queries {
             reader.skip_name()?;
             reader.skip(4)?;
+            if number == 0 {
+                first_end = reader.index();
+            }
         }
         Ok(Self {
             bytes,
-            questions: HEADER_LEN..reader.index(),
-            question_count: header.counts.queries,
+            questions: header.counts.queries,
+            first_end,
+            records_at: reader.index(),
             answers: header.counts.answers,
             authorities: header.counts.authorities,
             additionals: header.counts.additionals,
@@ -55,22 +62,28 @@ impl<'m> Reply<'m> {
         Rcode(self.bytes.get(3).map_or(0, |flags| flags & 0x0f))
     }
 
-    /// Its questions, as they are.
+    /// The first question that it repeats, as it is; nothing when there is none.
     #[must_use]
-    pub fn question_section(&self) -> &'m [u8] {
-        self.bytes.get(self.questions.clone()).unwrap_or_default()
+    pub fn first_question(&self) -> &'m [u8] {
+        self.bytes.get(HEADER_LEN..self.first_end).unwrap_or_default()
     }
 
     /// How many questions it repeats.
     #[must_use]
     pub fn questions(&self) -> u16 {
-        self.question_count
+        self.questions
     }
 
     /// How many records answer the question.
     #[must_use]
     pub fn answers(&self) -> u16 {
         self.answers
+    }
+
+    /// Whether all its records are there, or it says itself that some are not.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.truncated() || self.records(|_, _, _, _, _| {}).is_ok()
     }
 
     /// Visits the records: section (0 answer, 1 authority, 2 additional), type, where the TTL stands, its value, the data.
@@ -82,7 +95,7 @@ impl<'m> Reply<'m> {
         mut each: impl FnMut(u8, RecordType, usize, u32, &'m [u8]),
     ) -> Result<(), Malformed> {
         let mut reader = Reader::new(self.bytes)?;
-        reader.skip(self.questions.end)?;
+        reader.skip(self.records_at)?;
         for (section, count) in (0..).zip([self.answers, self.authorities, self.additionals]) {
             for _ in 0..count {
                 let record = reader.record()?;
@@ -94,10 +107,10 @@ impl<'m> Reply<'m> {
     }
 }
 
-/// Whether two question sections ask the same; names compare without case.
+/// Whether two questions are the same; names compare without case.
 #[must_use]
 pub fn same_question(one: &[u8], other: &[u8]) -> bool {
-    // The type and class of the (last) question are numbers, of which some would pass for letters.
-    let numbers = |questions: &[u8]| questions.last_chunk::<4>().copied();
+    // Type and class are numbers, of which some would pass for letters.
+    let numbers = |question: &[u8]| question.last_chunk::<4>().copied();
     one.eq_ignore_ascii_case(other) && numbers(one) == numbers(other)
 }
