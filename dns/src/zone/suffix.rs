@@ -1,6 +1,6 @@
 //! Zones by suffix: gvproxy's names, which grow at run time.
 //!
-//! A zone covers what ends in `.` and its name, not the name itself; the first zone of the list that covers a name
+//! A zone covers what ends in `.` and its name, not the name itself; one without a name covers everything. The first zone of the list that covers a name
 //! decides, so a wide zone hides a narrow one behind it. Of the rest of the name the first record that is equal to it
 //! or whose regular expression finds something in it gives the address, else the zone's default, else there is no
 //! such name.
@@ -184,7 +184,7 @@ impl Compiled {
             Manner::Contract => end == domain,
             Manner::Strict => end.eq_ignore_ascii_case(domain),
         };
-        before.strip_suffix(b".").filter(|_| same && !domain.is_empty())
+        before.strip_suffix(b".").filter(|_| same)
     }
 
     fn lookup(&self, rest: &[u8]) -> Option<IpAddr> {
@@ -273,6 +273,40 @@ mod tests {
         assert_eq!(ask(&zones, "six.example", RecordType::AAAA), (FOUND, Some([0, 0, 0, 6])));
         assert_eq!(ask(&zones, "b.example", RecordType(16)), NONE);
         assert_eq!(ask(&zones, "example", RecordType::A), ELSEWHERE);
+    }
+
+    #[test]
+    fn a_zone_without_a_name_covers_what_is_left() {
+        for manner in [Manner::Contract, Manner::Strict] {
+            let mut zones = Zones::new(manner);
+            zones.add(zone("test.", &[("a", "", "192.0.2.1")], "")).unwrap();
+            zones.add(zone("", &[("a.example", "", "192.0.2.2")], "192.0.2.9")).unwrap();
+            for (name, last) in [("a.test", 1), ("a.example", 2), ("b.example", 9), ("test", 9)] {
+                assert_eq!(ask(&zones, name, RecordType::A), (FOUND, Some([192, 0, 2, last])), "{name}");
+            }
+            assert_eq!(ask(&zones, "b.test", RecordType::A), NONE);
+        }
+    }
+
+    /// What people write for clusters and hosts, in the syntax that both languages share.
+    #[test]
+    fn expressions_of_go_mean_the_same() {
+        for (expression, yes, no) in [
+            ("^crc-\\d+-(.*?)-host$", "crc-7-x-host", "crc-x-host"),
+            ("(?i)^API$", "api", "apis"),
+            ("^[[:alpha:]]+$", "abc", "ab1"),
+            ("^(?:a|b)\\.c\\z", "b.c", "bxc"),
+            ("^\\x61+$", "aa", "b"),
+            ("^(?P<host>[a-z-]{2,5})$", "ab-c", "a"),
+            ("", "exactly", "other"),
+        ] {
+            let mut zones = Zones::new(Manner::Contract);
+            zones.add(zone("z.", &[("exactly", expression, "192.0.2.1")], "")).unwrap();
+            let answered = |name| ask(&zones, &format!("{name}.z"), RecordType::A);
+            assert_eq!(answered(yes), (FOUND, Some([192, 0, 2, 1])), "{expression}");
+            assert_eq!(answered(no), NONE, "{expression}");
+            assert_eq!(answered("exactly").0, FOUND, "{expression}");
+        }
     }
 
     #[test]
