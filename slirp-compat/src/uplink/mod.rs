@@ -12,7 +12,7 @@
 //! ```
 //! Why a process for each network: what faces containers is confined by the sandbox of all other commands and shares no
 //! memory with its neighbours, so a hostile container has its own network to lose and no more; a worker that dies is started
-//! again on the same TAP; and the engine, its loop and its memory stay as they are for one link. The price is 2 MB for a
+//! again on the same TAP; and the engine, its loop and its memory stay as they are for one link. The price is 1 to 2 MB for a
 //! network. The supervisor holds sockets and records and meets only programs of the same user, never a frame.
 //!
 //! Invariants. Nothing is polled: an idle uplink is never woken. The supervisor does one thing at a time, and a worker
