@@ -3,7 +3,7 @@
 //! Every network is validated before anything is touched. When one fails, it undoes itself, and those before it are
 //! undone in reverse order; when the names cannot be handed over, all are.
 
-use super::join::{Call, compat};
+use super::join::{Call, alone, compat};
 use super::{config_dir, dns_port, print};
 use crate::cli::Global;
 use crate::driver::Driver;
@@ -18,6 +18,7 @@ pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
     // Looked at first: callers expect complaints in that order.
     namespaces::open(netns_path).context("invalid namespace path")?;
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
+    let _alone = alone(global);
     let status = connect_all(global, netns_path, &options)?;
     print(&serde_json::to_string(&status)?);
     Ok(())

@@ -4,7 +4,7 @@
 //! stop it half-way: they are blocked for its whole run, and what it starts gets its own mask. Names go first, so that
 //! nobody is told an address that is about to vanish.
 
-use super::join::{Call, compat};
+use super::join::{Call, alone, compat};
 use super::{config_dir, dns_port};
 use crate::cli::Global;
 use crate::error::{Context, Errors, Result};
@@ -21,6 +21,7 @@ pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
     // Already while the request comes in: whoever sends it may be told to end meanwhile.
     let _blocked = uninterrupted();
     let options: NetworkOptions = input::load(global.file.as_deref(), "network options")?;
+    let _alone = alone(global);
     disconnect_all(global, netns_path, &options)
 }
 

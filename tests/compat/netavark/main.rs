@@ -19,6 +19,7 @@ mod t07_killed;
 mod t08_signals;
 mod t09_plugins;
 mod t10_slipway;
+mod t11_at_once;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {
