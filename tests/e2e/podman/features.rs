@@ -100,12 +100,13 @@ pub(super) fn clients_are_seen(podman: &Podman) {
     podman.leaves_nothing();
 }
 
-/// A container with an address that world's DHCP server gave, through the proxy.
+/// A container with addresses that world's DHCP servers gave, through the proxy: of IPv4, then of both versions.
 pub(super) fn leases(podman: &Podman) {
     let words = ["dnsmasq", "--no-daemon", "--port=0", "--no-ping", "--bind-interfaces", "--interface=veth0"];
     let range = "--dhcp-range=192.0.2.70,192.0.2.79,255.255.255.0,2m";
     let file = format!("--dhcp-leasefile={}", podman.lab.dir().join("leases").display());
-    let options = ["--pid-file=", "--dhcp-authoritative", range, &file];
+    let range6 = "--dhcp-range=2001:db8:1::70,2001:db8:1::79,64,2m";
+    let options = ["--pid-file=", "--dhcp-authoritative", range, range6, "--enable-ra", &file];
     let _server = Running::server(podman.lab.world(words).args(options), "udp", 67).unwrap();
     podman.sh("mkdir -p /run/podman");
     let mut proxy = podman.host(&[&podman.lab.program("netavark"), "dhcp-proxy"]).start().unwrap();
@@ -118,6 +119,18 @@ pub(super) fn leases(podman: &Podman) {
     assert_eq!(podman.fetch(&format!("{address}:80")), "page of web\n");
     podman.remove(&["web"]);
     podman.run(&["network", "rm", "lan"]);
+    let macvlan = ["-d", "macvlan", "--ipam-driver", "dhcp", "--ipv6", "-o", "parent=veth0"];
+    podman.run(&[&["network", "create"][..], &macvlan, &["both"]].concat());
+    podman.server("web", &["--network", "both"]);
+    let shown = podman.exec("web", "ip -6 -o address show eth0 scope global").out();
+    let address6 = shown.split_whitespace().find_map(|word| word.strip_suffix("/64"));
+    let address6 = address6.filter(|address| address.starts_with("2001:db8:1::7"));
+    let address6 = address6.unwrap_or_else(|| panic!("no leased address: {shown}{}", proxy.stderr()));
+    for from in [format!("{}:80", podman.address("web")), format!("[{address6}]:80")] {
+        assert_eq!(podman.fetch(&from), "page of web\n", "{from}");
+    }
+    podman.remove(&["web"]);
+    podman.run(&["network", "rm", "both"]);
     proxy.signal(nix::sys::signal::Signal::SIGTERM);
     let ended = proxy.finish(LIMIT).unwrap().expect("it ends when told");
     assert!(ended.success(), "{ended}");
