@@ -9,7 +9,7 @@ use crate::error::{Context, Errors, Result};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
-use slipway_host::netlink::{self, Netlink, Request};
+use slipway_host::netlink::{self, Interface, Netlink, Request};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,7 +23,7 @@ const OWN: &str = "/proc/self/ns/net";
 pub struct Place {
     namespace: File,
     home: File,
-    leaving: Vec<u32>,
+    leaving: Vec<Interface>,
     /// Requests to the kernel about this namespace.
     pub netlink: Netlink,
 }
@@ -87,8 +87,8 @@ impl Place {
     }
 
     /// Has an interface deleted by [`Places::delete_leaving`].
-    pub fn delete_later(&mut self, index: u32) {
-        self.leaving.push(index);
+    pub fn delete_later(&mut self, interface: &Interface) {
+        self.leaving.push(interface.clone());
     }
 
     /// Deletes what is to be deleted. The kernel waits some ten milliseconds after each request to delete, until nobody
@@ -99,7 +99,7 @@ impl Place {
         if leaving.len() > 1 {
             let group = unused_group()?;
             let mut requests: Vec<_> =
-                leaving.iter().map(|index| Request::set_group(*index, group)).collect();
+                leaving.iter().map(|link| Request::set_group(link.index, group)).collect();
             requests.push(Request::delete_group(group));
             if netlink.run(&requests).iter().all(Result::is_ok) {
                 return Ok(());
@@ -107,9 +107,9 @@ impl Place {
         }
         // One alone; or one of several could not be, and the others are not to wait for it.
         let mut errors = Errors::new();
-        for index in leaving {
-            let result = gone(netlink.run_one(&Request::delete(index)));
-            errors.note(result.with_context(|| format!("failed to delete interface {index}")));
+        for link in leaving {
+            let result = gone(netlink.run_one(&Request::delete(link.index)));
+            errors.note(result.with_context(|| format!("failed to delete interface {}", link.name)));
         }
         errors.finish()
     }

@@ -281,9 +281,9 @@ fn record(op: &Op, links: &Links, undo: &mut Undo) {
 /// Has interfaces deleted at the end of the teardown, all together.
 pub(super) fn delete(list: &[On], places: &mut Places, links: &Links) -> Result<()> {
     for on in list {
-        let index = links.get(*on)?.index;
+        let link = links.get(*on)?;
         let place = if *on == On::Inside { container(places)? } else { &mut places.host };
-        place.delete_later(index);
+        place.delete_later(link);
     }
     Ok(())
 }

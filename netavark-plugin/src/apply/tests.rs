@@ -267,8 +267,13 @@ fn several_networks_go_together() {
             driver(options).unwrap().teardown(places, &no_firewall()).unwrap();
         }
         // One that is gone by then keeps nobody else.
-        places.host.delete_later(0x7fff_ffff);
+        let lo = places.host.netlink.interface("lo").unwrap();
+        places.host.delete_later(&Interface { index: 0x7fff_ffff, ..lo.clone() });
         places.delete_leaving().unwrap();
+        // One that stays is told by the name that people know it by.
+        places.host.delete_later(&lo);
+        let error = places.delete_leaving().unwrap_err().to_string();
+        assert!(error.starts_with("failed to delete interface lo: Netlink error: "), "{error}");
         assert_eq!(state(places).replace("\"0\\n\"", "\"1\\n\""), before);
     });
 }

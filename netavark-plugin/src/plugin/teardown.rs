@@ -50,7 +50,7 @@ pub(super) fn disconnect(call: &Call, surroundings: &Surroundings, places: &mut 
         record.members.retain(|member| found.ports.iter().any(|port| is_port_of(port, member)));
     } else if let (Some(inside), Some(container)) = (inside, &mut places.container) {
         // Its bridge is gone: the pair has no other end that we could find.
-        container.delete_later(inside.index);
+        container.delete_later(&inside);
         record.members.clear();
     } else {
         record.members.clear();
@@ -64,10 +64,10 @@ pub(super) fn disconnect(call: &Call, surroundings: &Surroundings, places: &mut 
 fn delete(found: &Found, is_own: impl Fn(&Interface) -> bool, places: &mut Places) {
     let (own, others): (Vec<&Interface>, Vec<_>) = found.ports.iter().partition(|port| is_own(port));
     let host = &mut places.host;
-    own.iter().for_each(|port| host.delete_later(port.index));
+    own.iter().for_each(|port| host.delete_later(port));
     if others.is_empty() {
-        found.taps.iter().for_each(|tap| host.delete_later(tap.index));
-        host.delete_later(found.bridge.index);
+        found.taps.iter().for_each(|tap| host.delete_later(tap));
+        host.delete_later(&found.bridge);
     }
 }
 
