@@ -14,6 +14,7 @@ use crate::dhcp::keeper::{PAUSE, Stop};
 use crate::dhcp::timer;
 use ipnet::Ipv6Net;
 use slipway_host::random;
+use slipway_netstack::Instant;
 use slipway_netstack::addr::MacAddr;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -37,9 +38,30 @@ pub(in crate::dhcp) struct Keeper {
     target: Target,
     drive: Drive<Machine>,
     /// What the interface has of servers.
-    given: Vec<Ipv6Net>,
+    given: Vec<Given>,
     /// Whether somebody else may still turn out to have some of it.
     fresh: bool,
+}
+
+/// An address that the interface was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Given {
+    net: Ipv6Net,
+    /// When the kernel takes it away again; `None`: never.
+    ends: Option<Instant>,
+}
+
+impl Given {
+    /// Whether its time is not over: not before the kernel thinks so, which was told after `ends` was reckoned.
+    fn lasts(&self, now: Instant) -> bool {
+        self.ends.is_none_or(|end| now < end)
+    }
+}
+
+/// Whether an interface lacks an address that it should still have.
+fn lacks(given: &[Given], has: &[Ipv6Net], now: Instant) -> bool {
+    let there = |it: &Given| has.iter().any(|net| net.addr() == it.net.addr());
+    given.iter().any(|it| it.lasts(now) && !there(it))
 }
 
 impl Keeper {
@@ -101,7 +123,7 @@ impl Keeper {
         own.retain(|net| {
             let made =
                 machine.advert().is_some_and(|it| it.autonomous().any(|prefix| prefix.contains(&net.addr())));
-            made && self.given.iter().all(|given| given.addr() != net.addr())
+            made && self.given.iter().all(|given| given.net.addr() != net.addr())
         });
         Found {
             advert: machine.advert().cloned(),
@@ -166,19 +188,25 @@ impl Keeper {
         let advert = self.drive.machine.advert().cloned().unwrap_or_default();
         let addresses: Vec<_> =
             grant.addresses.iter().map(|leased| (advert.with_prefix(leased.address), *leased)).collect();
+        let now = timer::now()?;
+        self.given.retain(|given| given.lasts(now));
         let goes_on = |net: &Ipv6Net| addresses.iter().any(|(new, _)| new.addr() == net.addr());
-        let (stays, goes): (Vec<_>, Vec<_>) = self
-            .given
-            .drain(..)
-            .partition(|net| goes_on(net) || !others && !grant.withdrawn.contains(&net.addr()));
+        let (stays, goes): (Vec<_>, Vec<_>) = self.given.drain(..).partition(|given| {
+            goes_on(&given.net) || !others && !grant.withdrawn.contains(&given.net.addr())
+        });
         self.given = stays;
         for (net, leased) in &addresses {
-            if self.given.iter().all(|given| given.addr() != net.addr()) {
-                log::info!("{} has {net} for {} s", self.mac, leased.valid);
-                self.given.push(*net);
-                self.fresh = true;
+            let ends = (leased.valid != u32::MAX).then(|| now + Duration::from_secs(leased.valid.into()));
+            match self.given.iter_mut().find(|given| given.net.addr() == net.addr()) {
+                Some(given) => given.ends = ends,
+                None => {
+                    log::info!("{} has {net} for {} s", self.mac, leased.valid);
+                    self.given.push(Given { net: *net, ends });
+                    self.fresh = true;
+                }
             }
         }
+        let goes: Vec<_> = goes.into_iter().map(|given| given.net).collect();
         self.target.give(&addresses)?;
         self.target.take(&goes)
     }
@@ -190,17 +218,33 @@ impl Keeper {
             return Ok(());
         }
         let sight = self.target.look()?;
-        if self.given.iter().all(|given| sight.addresses.iter().any(|net| net.addr() == given.addr())) {
+        if !lacks(&self.given, &sight.addresses, timer::now()?) {
             return Ok(());
         }
         log::warn!(
             "somebody else has an address that a server granted to {}: another one is asked for",
             self.mac
         );
-        let given = std::mem::take(&mut self.given);
+        let given: Vec<_> = std::mem::take(&mut self.given).into_iter().map(|given| given.net).collect();
         if let Some(frame) = self.drive.machine.decline(timer::now()?) {
             self.drive.tell(&frame)?;
         }
         self.target.take(&given)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_whose_time_is_over_is_nobody_elses() {
+        let second = |at: u64| Instant::ZERO + Duration::from_secs(at);
+        let given = |net: &str, ends| Given { net: net.parse().unwrap(), ends };
+        let list = [given("fd00::1/128", Some(second(2))), given("fd00::2/128", None)];
+        let has = ["fd00::2/64".parse().unwrap()];
+        assert!(lacks(&list, &has, second(1)));
+        assert!(!lacks(&list, &has, second(3)), "the kernel took it away");
+        assert!(lacks(&list, &[], second(3)));
     }
 }
