@@ -12,6 +12,7 @@
 //!   the container to start. The kernel asks on by itself, and makes addresses whenever a router turns up.
 //! * The first question has no address of its own: the interface need not have finished looking for duplicates. DHCPv6 waits
 //!   for that ([`Machine::set_own`]).
+//! * What a router says again is no event. What there is to know is bounded, so a flood of advertisements makes few events.
 //! * Flags that change later are not followed: the container lives with what it was started with, as the caller does, who
 //!   was told the addresses then.
 
@@ -190,13 +191,15 @@ impl Driven for Machine {
             }
             Some(Heard::Advert(from, message)) if self.asked > 0 => {
                 let Some(advert) = Advert::parse(from, message) else { return Step::default() };
+                let before = self.advert.clone();
                 match &mut self.advert {
                     Some(known) => known.join(advert),
                     None => self.advert = Some(advert),
                 }
                 self.ask_at = None;
                 self.decide(now);
-                Step::event(Event::Heard)
+                // Whoever hears of it looks at the container, which costs more than a router's next thousand words.
+                if self.advert == before { Step::default() } else { Step::event(Event::Heard) }
             }
             _ => Step::default(),
         }

@@ -91,6 +91,22 @@ fn nothing_is_asked_where_there_is_nothing() {
 }
 
 #[test]
+fn what_is_said_again_is_nothing_to_know() {
+    let mut world = World::with_own();
+    world.run();
+    assert_eq!(world.advert(MANAGED).event, Some(Event::Heard));
+    assert_eq!(world.advert(MANAGED), Step::default(), "a flood wakes nobody");
+    assert_eq!(world.advert(OTHER).event, Some(Event::Heard));
+    assert_eq!(world.advert(OTHER), Step::default());
+    // The question that is asked once more has its answer all the same.
+    world.machine.ask_again(world.now);
+    world.run();
+    assert_eq!(world.advert(OTHER), Step::default());
+    assert!(world.machine.deadline().is_some_and(|at| at <= world.now), "only servers are asked");
+    assert!(matches!(sent(&world.run().1), Some(Sent::Dhcp(_))));
+}
+
+#[test]
 fn more_is_asked_for_once() {
     let mut world = World::with_own();
     world.run();
