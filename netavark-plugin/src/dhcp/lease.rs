@@ -1,6 +1,6 @@
 //! What a DHCP server granted, in types; and the same as the message that the proxy's clients get.
 
-use super::message::{Reply, option};
+use super::message::{Reply, is_usable, option};
 use crate::proto;
 use ipnet::Ipv4Net;
 use slipway_netstack::addr::MacAddr;
@@ -84,7 +84,7 @@ impl Lease {
     pub(super) fn new(reply: &Reply, server_mac: MacAddr) -> Option<Self> {
         let options = &reply.options;
         let ip = reply.your_address;
-        if ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || ip.is_loopback() {
+        if !is_usable(ip) {
             return None;
         }
         let mask = options.address(option::SUBNET_MASK).unwrap_or_else(|| classful(ip));

@@ -255,11 +255,11 @@ impl Options {
         address(self.0.get(&number)?)
     }
 
-    /// A list of addresses; empty when it is no list of addresses.
+    /// A list of machines' addresses; empty when it is no list of addresses.
     #[must_use]
     pub(super) fn addresses(&self, number: u8) -> Vec<Ipv4Addr> {
         let Some(value) = self.0.get(&number).filter(|value| value.len() % 4 == 0) else { return Vec::new() };
-        value.chunks_exact(4).filter_map(address).filter(|address| !address.is_unspecified()).collect()
+        value.chunks_exact(4).filter_map(address).filter(|address| is_usable(*address)).collect()
     }
 
     /// A duration in seconds.
@@ -283,6 +283,12 @@ impl Options {
         let visible = bytes.iter().all(u8::is_ascii_graphic);
         std::str::from_utf8(bytes).ok().filter(|_| visible).unwrap_or_default().to_owned()
     }
+}
+
+/// Whether another machine can have it.
+#[must_use]
+pub(super) fn is_usable(address: Ipv4Addr) -> bool {
+    !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
 }
 
 fn address(bytes: &[u8]) -> Option<Ipv4Addr> {

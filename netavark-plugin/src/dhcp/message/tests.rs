@@ -106,11 +106,13 @@ fn options_of_odd_lengths_count_as_absent() {
         (option::MTU, &[1, 2, 3]),
         (option::HOST_NAME, b"two words"),
         (option::NTP_SERVERS, &[0; 8]),
+        // Nobody's, the container's own, many machines'.
+        (option::DNS_SERVERS, &[0, 0, 0, 0, 127, 0, 0, 53, 224, 0, 0, 251, 255, 255, 255, 255]),
     ];
     let options = Reply::parse(&reply(2, 9, IP, odd)).unwrap().options;
-    assert!(
-        options.addresses(option::ROUTERS).is_empty() && options.addresses(option::NTP_SERVERS).is_empty()
-    );
+    for list in [option::ROUTERS, option::NTP_SERVERS, option::DNS_SERVERS] {
+        assert_eq!(options.addresses(list), [Ipv4Addr::UNSPECIFIED; 0], "{list}");
+    }
     assert_eq!(options.address(option::SUBNET_MASK), None);
     assert_eq!(options.seconds(option::LEASE_TIME), None);
     assert_eq!(options.number(option::MTU), None);

@@ -346,15 +346,15 @@ fn be32(value: &[u8]) -> Option<u32> {
     value.first_chunk().copied().map(u32::from_be_bytes)
 }
 
-/// A list of addresses; empty when it is no list of addresses.
+/// A list of machines' addresses; empty when it is no list of addresses.
 pub(super) fn addresses(value: &[u8]) -> Vec<Ipv6Addr> {
     let (list, []) = value.as_chunks::<16>() else { return Vec::new() };
-    let useful = |address: &Ipv6Addr| !address.is_unspecified() && !address.is_multicast();
+    let useful = |address: &Ipv6Addr| is_usable(*address) || address.is_unicast_link_local();
     list.iter().copied().map(Ipv6Addr::from).filter(useful).take(MOST).collect()
 }
 
 /// A list of names as DHCPv6 and router advertisements carry it (RFC 8415 §10, RFC 8106 §5.2), to the first that cannot be
-/// read. Names that have anything in them besides letters, digits, `-` and `_` are left out: they end up in a file.
+/// read. Names whose labels have anything in them besides letters, digits, `-` and `_` are left out: they end up in a file.
 pub(super) fn names(mut list: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut labels = Vec::new();
@@ -362,13 +362,14 @@ pub(super) fn names(mut list: &[u8]) -> Vec<String> {
         let Some((label, rest)) = rest.split_at_checked(len.into()).filter(|_| len < 64) else { break };
         list = rest;
         if len > 0 {
-            labels.push(String::from_utf8_lossy(label).into_owned());
+            labels.push(String::from_utf8_lossy(label));
             continue;
         }
         // A name of no labels: the padding of router advertisements.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let of_use = labels.iter().all(|label| label.bytes().all(plain));
         let name = std::mem::take(&mut labels).join(".");
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if !name.is_empty() && name.len() < 254 && name.bytes().all(plain) && found.len() < MOST {
+        if of_use && !name.is_empty() && name.len() < 254 && found.len() < MOST {
             found.push(name);
         }
     }
