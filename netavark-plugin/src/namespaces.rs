@@ -91,6 +91,12 @@ impl Place {
         self.leaving.push(interface.clone());
     }
 
+    /// Whether that was asked for, for the interface of this number.
+    #[must_use]
+    pub fn deletes_later(&self, index: u32) -> bool {
+        self.leaving.iter().any(|interface| interface.index == index)
+    }
+
     /// Deletes what is to be deleted. The kernel waits some ten milliseconds after each request to delete, until nobody
     /// looks at the interfaces any more: so all go by one request, as a group made for it.
     fn delete_leaving(&mut self) -> Result<()> {

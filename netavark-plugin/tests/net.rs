@@ -97,6 +97,28 @@ fn a_dry_run_tells_the_steps_and_takes_none() {
 }
 
 #[test]
+fn a_dry_run_of_the_end_tells_that_the_last_one_takes_the_bridge_along() {
+    if !can("a_dry_run_of_the_end_tells_that_the_last_one_takes_the_bridge_along") {
+        return;
+    }
+    let out = run(
+        "nftables",
+        r"
+        net up blue web --subnet 198.51.100.0/24 -p 8080:80 --no-dns >/run/told
+        net up blue db >/run/told
+        net down blue web --dry-run; echo ===; net down blue --dry-run; net show | wc -l
+        ",
+    );
+    let (one, all) = out.split_once("===").unwrap();
+    assert!(one.contains("ip link del PORT\n") && !one.contains("BRIDGE"), "{one}");
+    assert_eq!(all.matches("ip link del PORT\n").count(), 1, "{all}");
+    assert_eq!(all.matches("ip link del PORT BRIDGE\n").count(), 1, "{all}");
+    assert_eq!(all.matches("# tcp dport 8080 jump nv_").count(), 1, "{all}");
+    assert!(all.contains("# ip saddr 198.51.100.0/24 accept"), "{all}");
+    assert!(all.ends_with("\n3\n"), "nothing was done: {all}");
+}
+
+#[test]
 fn a_namespace_that_is_gone_is_no_obstacle_and_its_name_is_not_trusted() {
     if !can("a_namespace_that_is_gone_is_no_obstacle_and_its_name_is_not_trusted") {
         return;

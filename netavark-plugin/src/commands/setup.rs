@@ -34,11 +34,14 @@ pub(crate) fn connect_all(global: &Global, netns_path: &Path, options: &NetworkO
 
 /// The steps that [`connect_all`] would take, one line each. Nothing is touched.
 pub(crate) fn describe(global: &Global, netns_path: &Path, options: &NetworkOptions) -> Result<Vec<String>> {
-    prepared(global, netns_path, options, |_, drivers, places, firewall| {
+    prepared(global, netns_path, options, |call, drivers, places, firewall| {
         let mut lines = vec!["container  ip link set lo up".to_owned()];
+        let mut names = Vec::new();
         for (_, driver) in drivers {
             lines.extend(driver.describe_setup(places, firewall)?);
+            names.extend(driver.describe_names(places)?);
         }
+        lines.extend(call.handover().describe_commit(&names)?);
         Ok(lines)
     })
 }

@@ -34,9 +34,7 @@ pub(crate) fn disconnect_all(global: &Global, netns_path: &Path, options: &Netwo
     let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port };
 
     let mut errors = Errors::new();
-    let named =
-        options.network_info.iter().filter(|(_, network)| network.dns_enabled && network.driver == "bridge");
-    let forgotten = call.handover().remove(&options.container_id, named.map(|(name, _)| name.as_str()));
+    let forgotten = call.handover().remove(&options.container_id, named(options));
     errors.note(forgotten.context("remove aardvark entries"));
 
     let firewall = match Firewall::select(global.firewall_driver.as_deref(), config_dir, global.rootless) {
@@ -57,17 +55,35 @@ pub(crate) fn disconnect_all(global: &Global, netns_path: &Path, options: &Netwo
     errors.finish()
 }
 
-/// The steps that [`disconnect_all`] would take, one line each. Nothing is touched.
-pub(crate) fn describe(global: &Global, netns_path: &Path, options: &NetworkOptions) -> Result<Vec<String>> {
-    let (compat, rules) = compat(options)?;
+/// The networks whose DNS server knows the container.
+fn named(options: &NetworkOptions) -> impl Iterator<Item = &str> {
+    let networks = options.network_info.iter();
+    let named = networks.filter(|(_, network)| network.dns_enabled && network.driver == "bridge");
+    named.map(|(name, _)| name.as_str())
+}
+
+/// The steps that [`disconnect_all`] would take for one after the other of these, one line each. Nothing is touched.
+pub(crate) fn describe(global: &Global, leaving: &[(&Path, NetworkOptions)]) -> Result<Vec<String>> {
     let config_dir = &config_dir(global, "teardown")?;
-    let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port: dns_port()? };
     let firewall = Firewall::select(global.firewall_driver.as_deref(), config_dir, global.rootless)?;
     let mut errors = Errors::new();
-    let mut places = Places { host: Place::here()?, container: container(netns_path, &mut errors) };
+    let mut places = Places { host: Place::here()?, container: None };
     let mut lines = Vec::new();
-    for (name, options) in &options.networks.list {
-        lines.extend(call.driver(name, options)?.describe_teardown(&mut places, &firewall)?);
+    let mut gone = Vec::new();
+    for (netns_path, options) in leaving {
+        let (compat, rules) = compat(options)?;
+        let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port: dns_port()? };
+        gone.push(options.container_id.as_str());
+        lines.extend(call.handover().describe_remove(&gone, named(options))?);
+        places.container = container(netns_path, &mut errors);
+        for (name, options) in &options.networks.list {
+            for line in call.driver(name, options)?.describe_teardown(&mut places, &firewall)? {
+                // The rules are still there to be seen; one by its handle goes only once.
+                if !(line.contains(" handle ") && lines.contains(&line)) {
+                    lines.push(line);
+                }
+            }
+        }
     }
     errors.finish()?;
     Ok(lines)

@@ -158,6 +158,33 @@ impl Files {
         self.write(&path, &text)
     }
 
+    /// What [`Self::add`] would do.
+    pub(super) fn describe_add(&self, line: &Line<'_>) -> Result<String> {
+        let plain = self.path(line.network)?;
+        let path = if line.internal { with_suffix(&plain) } else { plain };
+        let header = if path.exists() { String::new() } else { format!("{} / ", line.header) };
+        Ok(format!("host       write {}: {header}{}", path.display(), line.text))
+    }
+
+    /// What [`Self::remove`] would do for the last of these containers after the others.
+    pub(super) fn describe_remove(&self, network: &str, containers: &[&str]) -> Result<Option<String>> {
+        let Some((last, others)) = containers.split_last() else { return Ok(None) };
+        let plain = self.path(network)?;
+        for path in [with_suffix(&plain), plain] {
+            let Some(mut text) = read(&path)? else { continue };
+            for other in others {
+                text = without(&text, other).0;
+            }
+            if let (text, true) = without(&text, last) {
+                let path = path.display();
+                let kept = has_containers(&text);
+                let step = if kept { format!("write {path}: all but {last}") } else { format!("rm {path}") };
+                return Ok(Some(format!("host       {step}")));
+            }
+        }
+        Ok(None)
+    }
+
     /// Removes a container from a network; whether there was anything to remove.
     pub(super) fn remove(&self, network: &str, container_id: &str) -> Result<bool> {
         let plain = self.path(network)?;
@@ -165,7 +192,7 @@ impl Files {
         for path in [with_suffix(&plain), plain] {
             let Some(old) = read(&path)? else { continue };
             let (text, true) = without(&old, container_id) else { continue };
-            if text.lines().filter(|line| !line.is_empty()).count() > 1 {
+            if has_containers(&text) {
                 self.write(&path, &text)?;
             } else {
                 fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
@@ -213,6 +240,11 @@ fn read(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// Whether there is more than a header.
+fn has_containers(text: &str) -> bool {
+    text.lines().filter(|line| !line.is_empty()).count() > 1
 }
 
 /// The lines that are not of this container, each with its end, and whether there were others. The first line is the

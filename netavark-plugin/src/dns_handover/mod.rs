@@ -113,6 +113,44 @@ impl Handover {
         errors.finish()
     }
 
+    /// What [`Self::commit`] would do, one line each. Nothing is touched.
+    ///
+    /// # Errors
+    /// When a server would ask itself.
+    pub fn describe_commit(&self, entries: &[DnsEntry]) -> Result<Vec<String>> {
+        if !self.server.exists() {
+            return Ok(Vec::new());
+        }
+        refuse_loops(entries)?;
+        let written: Result<Vec<_>> =
+            entries.iter().filter_map(files::Line::of).map(|line| self.files.describe_add(&line)).collect();
+        let mut lines = written?;
+        if !lines.is_empty() {
+            lines.extend(self.server.describe_notify(true)?);
+        }
+        Ok(lines)
+    }
+
+    /// What [`Self::remove`] would do for the last of these containers after it was done for the others, one line each.
+    /// Nothing is touched.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn describe_remove<'a>(
+        &self,
+        container_ids: &[&str],
+        networks: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for network in networks {
+            lines.extend(self.files.describe_remove(network, container_ids)?);
+        }
+        if !lines.is_empty() {
+            lines.extend(self.server.describe_notify(false)?);
+        }
+        Ok(lines)
+    }
+
     /// Changes the servers of a network that is in use; one that is not in use needs nothing.
     ///
     /// # Errors

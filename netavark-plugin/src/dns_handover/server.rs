@@ -48,6 +48,17 @@ impl Server {
         }
     }
 
+    /// What [`Self::notify`] and, `start`ing, [`Self::start`] would do. Nothing is touched.
+    pub(super) fn describe_notify(&self, start: bool) -> Result<Option<String>> {
+        Ok(match self.pid()? {
+            Some(pid) => Some(format!("host       kill -HUP {pid}")),
+            None => {
+                let (binary, dir) = (self.binary.display(), self.dir.display());
+                start.then(|| format!("host       {binary} --config {dir} -p {} run", self.port))
+            }
+        })
+    }
+
     fn pid(&self) -> Result<Option<Pid>> {
         let text = match fs::read_to_string(self.dir.join(PID_FILE)) {
             Ok(text) => text,

@@ -60,6 +60,28 @@ fn the_port_comes_from_the_environment() {
 }
 
 #[test]
+fn a_plan_tells_every_step_and_takes_none() {
+    let lab = Lab::new("exit 0");
+    let dir = lab.dir.path().join("config/aardvark-dns").display().to_string();
+    let (first, second) = (entry("net", "c1", "10.0.0.2"), entry("net", "c2", "10.0.0.3"));
+    let start = format!("host       {} --config {dir} -p 5353 run", lab.dir.path().join("server").display());
+    let add = format!("host       write {dir}/net: 10.0.0.1,fd00::1 / c1 10.0.0.2  name-c1,alias");
+    assert_eq!(lab.handover.describe_commit(std::slice::from_ref(&first)).unwrap(), [add, start.clone()]);
+    assert_eq!(lab.handover.describe_remove(&["c1"], ["net"]).unwrap(), [""; 0]);
+    assert_eq!(lab.files(), [""; 0]);
+    lab.handover.commit(&[first]).unwrap();
+    let add = format!("host       write {dir}/net: c2 10.0.0.3  name-c2,alias");
+    assert_eq!(lab.handover.describe_commit(std::slice::from_ref(&second)).unwrap(), [add, start]);
+    lab.handover.commit(&[second]).unwrap();
+    let before = lab.text("net");
+    let kept = format!("host       write {dir}/net: all but c2");
+    assert_eq!(lab.handover.describe_remove(&["c2"], ["net", "other"]).unwrap(), [kept]);
+    let gone = format!("host       rm {dir}/net");
+    assert_eq!(lab.handover.describe_remove(&["c2", "c1"], ["net"]).unwrap(), [gone]);
+    assert_eq!(lab.text("net"), before);
+}
+
+#[test]
 fn lines_are_added_and_removed() {
     let lab = Lab::new("exit 0");
     let mut first = entry("net", "c1", "10.0.0.2");

@@ -5,6 +5,8 @@
 //! container); interfaces last, those of all networks in one request. A teardown that was stopped in between can so
 //! be repeated: as long as the bridge is there, it is known that nobody else uses the network.
 
+mod describe;
+
 use super::options::{Common, status};
 use super::rules::{Filter, network_rules, port_rules};
 use super::{DnsEntry, Outcome, Request, lease};
@@ -253,34 +255,6 @@ impl<'a> Bridge<'a> {
         errors.finish()
     }
 
-    /// What [`Self::setup`] would do to the firewall's rules, one line each. Nothing is touched.
-    ///
-    /// # Errors
-    /// What is wrong with the request, or could not be looked at.
-    pub fn describe_rules(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
-        let Wanted { plan, filter } = self.wanted()?;
-        let rules = self.rules(&plan, filter, places)?;
-        rules.map_or_else(|| Ok(Vec::new()), |(network, ports)| firewall.describe_setup(&network, &ports))
-    }
-
-    /// What [`Self::teardown`] would do, one line each. Nothing is touched.
-    ///
-    /// # Errors
-    /// As [`Self::describe_rules`].
-    pub fn describe_teardown(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
-        let Wanted { plan, filter } = self.wanted()?;
-        let leaving = self.leave(&plan, places, &mut Links::default(), &mut Errors::new());
-        let mut lines = Vec::new();
-        if places.container.is_some() {
-            lines.extend(plan.forget_routes().iter().map(ToString::to_string));
-        }
-        if let Some((network, ports)) = self.rules(&plan, filter, places)? {
-            lines.extend(firewall.describe_teardown(&network, &ports, leaving.complete)?);
-        }
-        lines.extend(plan.teardown(leaving).iter().map(ToString::to_string));
-        Ok(lines)
-    }
-
     /// The rules that the network and its ports have; only a managed bridge has any.
     fn rules(
         &self,
@@ -313,7 +287,7 @@ impl<'a> Bridge<'a> {
         let listed = netlink.ports(bridge.index).context("failed to get bridge ports");
         let Some(ports) = errors.note(listed) else { return leaving };
         let mut others = 0_usize;
-        for port in ports {
+        for port in ports.into_iter().filter(|port| !places.host.deletes_later(port.index)) {
             if links.inside.as_ref().is_some_and(|inside| is_pair(inside, &port)) {
                 leaving.port = true;
                 links.port = Some(port);

@@ -112,6 +112,17 @@ impl<'a> Driver<'a> {
         Ok(lines)
     }
 
+    /// What [`Self::setup`] of a bridge would have the DNS server told; the others have nothing to tell. Nothing is touched.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn describe_names(&mut self, places: &mut Places) -> Result<Option<DnsEntry>> {
+        match self {
+            Self::Bridge(bridge) => bridge.describe_names(places),
+            Self::Child(_) | Self::Plugin(..) => Ok(None),
+        }
+    }
+
     /// What [`Self::teardown`] of a bridge would do, one line each; the others do not say. Nothing is touched.
     ///
     /// # Errors

@@ -19,11 +19,10 @@ pub(super) fn run(surroundings: &Surroundings<'_>, down: &Down) -> Result<()> {
     };
     let leaving = leaving(&record, down.namespace.as_deref())?;
     if down.dry_run {
-        for member in &leaving {
-            let options = request(&record.network, member);
-            for line in teardown::describe(&surroundings.global(), where_it_is(member), &options)? {
-                print(&line);
-            }
+        let calls: Vec<_> =
+            leaving.iter().map(|member| (where_it_is(member), request(&record.network, member))).collect();
+        for line in teardown::describe(&surroundings.global(), &calls)? {
+            print(&line);
         }
         return Ok(());
     }
