@@ -6,7 +6,8 @@
 use super::container::Sight;
 use super::lease::Found;
 use super::machine::{Event, Machine};
-use super::{Identity, filter};
+use super::message::Leased;
+use super::{Grant, Identity, filter};
 use crate::Result;
 use crate::dhcp::container::Target;
 use crate::dhcp::drive::Drive;
@@ -31,6 +32,8 @@ const UNHEARD: Duration = Duration::from_millis(250);
 const DUPLICATES: Duration = Duration::from_secs(3);
 /// How often it is looked whether the container is still there. Leases are renewed rarely, and some never.
 const PATROL: Duration = Duration::from_secs(60);
+/// So many addresses of servers an interface has at most, whatever they grant: twice what is taken of one answer.
+const MOST: usize = 16;
 
 #[derive(Debug)]
 pub(in crate::dhcp) struct Keeper {
@@ -62,6 +65,32 @@ impl Given {
 fn lacks(given: &[Given], has: &[Ipv6Net], now: Instant) -> bool {
     let there = |it: &Given| has.iter().any(|net| net.addr() == it.net.addr());
     given.iter().any(|it| it.lasts(now) && !there(it))
+}
+
+/// Brings `given` up to the `addresses` that were granted. Says what is to be taken away: what is not mentioned and `gone`,
+/// and the oldest of what is too much.
+fn follow(
+    given: &mut Vec<Given>,
+    addresses: &[(Ipv6Net, Leased)],
+    gone: impl Fn(&Given) -> bool,
+    now: Instant,
+) -> Vec<Ipv6Net> {
+    given.retain(|it| it.lasts(now));
+    for (net, leased) in addresses {
+        let ends = (leased.valid != u32::MAX).then(|| now + Duration::from_secs(leased.valid.into()));
+        match given.iter_mut().find(|it| it.net.addr() == net.addr()) {
+            Some(it) => it.ends = ends,
+            None => given.push(Given { net: *net, ends }),
+        }
+    }
+    let mut too_many = given.len().saturating_sub(MOST);
+    let goes = given.extract_if(.., |it| {
+        let mentioned = addresses.iter().any(|(net, _)| net.addr() == it.net.addr());
+        let goes = !mentioned && (gone(it) || too_many > 0);
+        too_many = too_many.saturating_sub(goes.into());
+        goes
+    });
+    goes.map(|it| it.net).collect()
 }
 
 impl Keeper {
@@ -184,29 +213,21 @@ impl Keeper {
     }
 
     /// Has the interface follow what a server granted; `others`: whether what it granted before has ended.
-    fn give(&mut self, grant: &super::Grant, others: bool) -> Result<()> {
+    fn give(&mut self, grant: &Grant, others: bool) -> Result<()> {
         let advert = self.drive.machine.advert().cloned().unwrap_or_default();
         let addresses: Vec<_> =
             grant.addresses.iter().map(|leased| (advert.with_prefix(leased.address), *leased)).collect();
         let now = timer::now()?;
-        self.given.retain(|given| given.lasts(now));
-        let goes_on = |net: &Ipv6Net| addresses.iter().any(|(new, _)| new.addr() == net.addr());
-        let (stays, goes): (Vec<_>, Vec<_>) = self.given.drain(..).partition(|given| {
-            goes_on(&given.net) || !others && !grant.withdrawn.contains(&given.net.addr())
-        });
-        self.given = stays;
+        let mut before = self.given.clone();
+        before.retain(|given| given.lasts(now));
+        let gone = |given: &Given| others || grant.withdrawn.contains(&given.net.addr());
+        let goes = follow(&mut self.given, &addresses, gone, now);
         for (net, leased) in &addresses {
-            let ends = (leased.valid != u32::MAX).then(|| now + Duration::from_secs(leased.valid.into()));
-            match self.given.iter_mut().find(|given| given.net.addr() == net.addr()) {
-                Some(given) => given.ends = ends,
-                None => {
-                    log::info!("{} has {net} for {} s", self.mac, leased.valid);
-                    self.given.push(Given { net: *net, ends });
-                    self.fresh = true;
-                }
+            if before.iter().all(|given| given.net.addr() != net.addr()) {
+                log::info!("{} has {net} for {} s", self.mac, leased.valid);
+                self.fresh = true;
             }
         }
-        let goes: Vec<_> = goes.into_iter().map(|given| given.net).collect();
         self.target.give(&addresses)?;
         self.target.take(&goes)
     }
@@ -246,5 +267,28 @@ mod tests {
         assert!(lacks(&list, &has, second(1)));
         assert!(!lacks(&list, &has, second(3)), "the kernel took it away");
         assert!(lacks(&list, &[], second(3)));
+    }
+
+    #[test]
+    fn a_server_fills_no_interface() {
+        let granted = |round: u16| -> Vec<_> {
+            let address = |it| Ipv6Net::from(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, round, it));
+            let leased = |net: Ipv6Net| Leased { address: net.addr(), preferred: u32::MAX, valid: u32::MAX };
+            (0..8).map(address).map(|net| (net, leased(net))).collect()
+        };
+        let (mut given, mut on) = (Vec::new(), Vec::new());
+        for round in 0..100 {
+            let addresses = [&granted(round)[..], &granted(0)[..1]].concat();
+            let goes = follow(&mut given, &addresses, |_| false, Instant::ZERO);
+            assert!(goes.iter().all(|net| addresses.iter().all(|(new, _)| new != net)), "{goes:?}");
+            on.extend(addresses.iter().map(|(net, _)| *net));
+            on.retain(|net| !goes.contains(net));
+            on.sort();
+            on.dedup();
+            assert!(on.len() <= MOST && on.len() == given.len(), "{round}: {on:?}");
+        }
+        // What has ended goes, however little there is.
+        assert_eq!(follow(&mut given, &granted(200), |_| true, Instant::ZERO).len(), MOST);
+        assert_eq!(given.len(), 8);
     }
 }
