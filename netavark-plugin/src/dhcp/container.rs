@@ -40,10 +40,12 @@ impl Target {
         let (mut place, interface) = self.open()?;
         let netlink = &mut place.netlink;
         // It may be there, when the proxy was restarted meanwhile.
-        unless(Errno::EEXIST, netlink.run_one(&add(&interface, lease.address)))?;
+        let added = netlink.run_one(&add(&interface, lease.address));
+        let is_new = added.is_ok();
+        unless(Errno::EEXIST, added)?;
         let Some(gateway) = lease.gateways.first() else { return Ok(()) };
         let added = unless(Errno::EEXIST, netlink.run_one(&Request::add_route(&default(*gateway))));
-        if added.is_err() {
+        if added.is_err() && is_new {
             let undo = Request::delete_address(interface.index, IpNet::V4(lease.address));
             if let Err(error) = netlink.run_one(&undo) {
                 log::warn!("{error}");

@@ -5,7 +5,9 @@
 //! only the contract asks for nothing else.
 //!
 //! One thread runs everything, so the lock is never waited for; it is not held across an await. A caller that goes away
-//! while its lease is being obtained has its exchange dropped with the call.
+//! while its lease is being obtained has its exchange dropped with the call, and what was granted by then is given back. A
+//! teardown does the same to set-ups that it finds under way. A second set-up for the same interface takes the place of
+//! the first only when it succeeds: until then, and if it does not, the first goes on.
 
 use super::cache::Cache;
 use super::container::Target;
@@ -45,6 +47,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     held: BTreeMap<Key, Held>,
+    /// Set-ups that are under way, and some that were.
+    attempts: Vec<Attempt>,
     cache: Cache,
     /// Calls that are under way.
     calls: usize,
@@ -59,12 +63,31 @@ type Key = (MacAddr, Version);
 #[derive(Debug)]
 struct Held {
     generation: u64,
+    /// Where it is.
+    target: Target,
     /// As it was when it was obtained, with the MAC address as the caller wrote it.
     lease: proto::Lease,
     /// Whether it is in the lease file.
     listed: bool,
     stop: oneshot::Sender<Stop>,
     task: JoinHandle<()>,
+}
+
+/// A set-up that is under way.
+#[derive(Debug)]
+struct Attempt {
+    key: Key,
+    /// Ends it. What is sent is dropped when it has ended.
+    cancel: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+/// A keeper that may come to nothing, as when its caller goes: then what it was granted is given back.
+struct Unheld<'a> {
+    shared: &'a Shared,
+    key: Key,
+    keeper: &'a mut v6::Keeper,
+    /// Whether it came to something.
+    granted: bool,
 }
 
 /// A call that is under way, for as long as it lives.
@@ -80,7 +103,8 @@ impl Service {
         cache.write(std::iter::empty()).map_err(|error| {
             crate::Error::msg(format!("cannot create the lease file {}: {error}", cache.path()))
         })?;
-        let state = Mutex::new(State { held: BTreeMap::new(), cache, calls: 0, generation: 0 });
+        let state =
+            Mutex::new(State { held: BTreeMap::new(), attempts: Vec::new(), cache, calls: 0, generation: 0 });
         Ok(Self { shared: Arc::new(Shared { state, activity: Notify::new() }), patience })
     }
 
@@ -102,14 +126,22 @@ impl Service {
             .map_err(|_| Status::invalid_argument("invalid protocol version"))?;
         let target = Target { netns: (&config.ns_path).into(), interface: config.container_iface.clone() };
         target.check().map_err(|error| status(Code::InvalidArgument, &error))?;
-        // A container that was not taken down leaves its keeper behind; the server grants the same lease again.
-        if let Some(held) = self.shared.state().held.remove(&(mac, version)) {
-            let _ = held.stop.send(Stop::Forget);
-        }
-        match version {
-            Version::V4 => self.obtain_v4(mac, config, target).await,
-            Version::V6 => self.obtain_v6(mac, config, target).await,
-        }
+        let cancelled = self.shared.begin((mac, version));
+        let obtained = async {
+            match version {
+                Version::V4 => self.obtain_v4(mac, config, target).await,
+                Version::V6 => self.obtain_v6(mac, config, target).await,
+            }
+        };
+        let waiting = tokio::select! {
+            // A lease that comes in the same moment would be held after all.
+            biased;
+            waiting = cancelled => waiting,
+            obtained = obtained => return obtained,
+        };
+        // Here the attempt has been dropped.
+        drop(waiting);
+        Err(Status::cancelled("the container was taken down meanwhile"))
     }
 
     async fn obtain_v4(
@@ -130,13 +162,16 @@ impl Service {
                 return Err(Status::aborted(text));
             }
         };
+        let key = (mac, Version::V4);
         if let Err(error) = target.configure(&lease) {
-            keeper.release();
+            if !self.shared.holds(key) {
+                keeper.release();
+            }
             return Err(status(Code::Unknown, &error));
         }
         let message = lease.to_message(&config.container_mac_addr, &config.domain_name);
         let (stop, stopped) = oneshot::channel();
-        self.hold((mac, Version::V4), message, stop, keeper.keep(lease, target, stopped))
+        self.hold(key, target.clone(), message, stop, keeper.keep(lease, target, stopped))
     }
 
     async fn obtain_v6(
@@ -154,29 +189,27 @@ impl Service {
         }
         let identity =
             v6::Identity::new(mac, &config.container_id, &config.container_iface, &config.host_name);
-        let mut keeper = v6::Keeper::new(interface.clone(), target, identity)
+        let mut keeper = v6::Keeper::new(interface.clone(), target.clone(), identity)
             .map_err(|error| status(Code::InvalidArgument, &error))?;
+        let key = (mac, Version::V6);
+        let mut unheld = Unheld { shared: &self.shared, key, keeper: &mut keeper, granted: false };
         let patience = self.patience.min(PATIENCE_V6);
-        let found = match keeper.acquire(patience).await {
-            Ok(found) => found,
-            Err(error) => {
-                // It may have been granted what cannot be set.
-                keeper.release();
-                return Err(status(Code::Internal, &error));
-            }
-        };
+        let found = unheld.keeper.acquire(patience).await.map_err(|error| status(Code::Internal, &error))?;
         let Some(message) = found.to_message(&config.container_mac_addr, &config.domain_name) else {
             let text = found.why_nothing(interface, patience);
             return Err(Status::aborted(text));
         };
+        unheld.granted = true;
+        drop(unheld);
         let (stop, stopped) = oneshot::channel();
-        self.hold((mac, Version::V6), message, stop, keeper.keep(stopped))
+        self.hold(key, target, message, stop, keeper.keep(stopped))
     }
 
     /// Starts the task that keeps a lease, and hands out what is told of it.
     fn hold(
         &self,
         key: Key,
+        target: Target,
         lease: proto::Lease,
         stop: oneshot::Sender<Stop>,
         keep: impl Future<Output = bool> + Send + 'static,
@@ -190,7 +223,7 @@ impl Service {
                 shared.gone(key, generation);
             }
         });
-        let held = Held { generation, lease: lease.clone(), listed: true, stop, task };
+        let held = Held { generation, target, lease: lease.clone(), listed: true, stop, task };
         if let Some(before) = state.held.insert(key, held) {
             let _ = before.stop.send(Stop::Forget);
         }
@@ -204,20 +237,25 @@ impl Service {
             Ok(Version::V6) => &[Version::V6][..],
             _ => &[Version::V4, Version::V6],
         };
-        let held: Vec<_> = {
+        let (attempts, held) = {
             let mut state = self.shared.state();
             let Ok(mac) = validate::mac(&config.container_mac_addr) else {
                 return Ok(proto::Lease::default());
             };
             let held: Vec<_> =
                 versions.iter().filter_map(|version| state.held.remove(&(mac, *version))).collect();
-            if !held.is_empty()
-                && let Err(error) = state.write()
-            {
-                log::error!("cannot write the lease file: {error}");
+            let its = |attempt: &mut Attempt| attempt.key.0 == mac && versions.contains(&attempt.key.1);
+            let attempts: Vec<_> = state.attempts.extract_if(.., its).collect();
+            if !held.is_empty() {
+                state.write_or_log();
             }
-            held
+            (attempts, held)
         };
+        for attempt in attempts {
+            let (waiting, ended) = oneshot::channel();
+            let _ = attempt.cancel.send(waiting);
+            let _ = ended.await;
+        }
         let mut answer = None;
         for held in held {
             let _ = held.stop.send(Stop::Release);
@@ -271,14 +309,42 @@ impl Shared {
         Call(self)
     }
 
+    /// A set-up begins. It ends when something comes.
+    fn begin(&self, key: Key) -> oneshot::Receiver<oneshot::Sender<()>> {
+        let (cancel, cancelled) = oneshot::channel();
+        let mut state = self.state();
+        state.attempts.retain(|attempt| !attempt.cancel.is_closed());
+        state.attempts.push(Attempt { key, cancel });
+        // A container that was not taken down leaves its keeper behind; the server grants the same lease again.
+        if state.held.get(&key).is_some_and(|held| !held.target.exists())
+            && let Some(held) = state.held.remove(&key)
+        {
+            let _ = held.stop.send(Stop::Forget);
+            state.write_or_log();
+        }
+        cancelled
+    }
+
+    /// Whether somebody keeps this lease.
+    fn holds(&self, key: Key) -> bool {
+        self.state().held.contains_key(&key)
+    }
+
     /// A container has gone without a word.
     fn gone(&self, key: Key, generation: u64) {
         let mut state = self.state();
         if state.held.get(&key).is_some_and(|held| held.generation == generation) {
             state.held.remove(&key);
-            if let Err(error) = state.write() {
-                log::error!("cannot write the lease file: {error}");
-            }
+            state.write_or_log();
+        }
+    }
+}
+
+impl Drop for Unheld<'_> {
+    fn drop(&mut self) {
+        // The server grants the same to one that is held for this interface, which goes on with it.
+        if !self.granted && !self.shared.holds(self.key) {
+            self.keeper.abandon();
         }
     }
 }
@@ -294,6 +360,12 @@ impl State {
     fn write(&self) -> std::io::Result<()> {
         let listed = self.held.values().filter(|held| held.listed);
         self.cache.write(listed.map(|held| (held.lease.mac_address.as_str(), &held.lease)))
+    }
+
+    fn write_or_log(&self) {
+        if let Err(error) = self.write() {
+            log::error!("cannot write the lease file: {error}");
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod t04_process;
 mod t05_ipv6;
 mod t06_networks;
 mod t07_systemd;
+mod t08_turns;
 
 use std::time::Duration;
 

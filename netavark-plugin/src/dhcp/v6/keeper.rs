@@ -204,6 +204,17 @@ impl Keeper {
         }
     }
 
+    /// Takes back what the interface was given, and gives it back to the server.
+    pub(in crate::dhcp) fn abandon(&mut self) {
+        let given: Vec<_> = self.given.drain(..).map(|given| given.net).collect();
+        if !given.is_empty()
+            && let Err(error) = self.target.take(&given)
+        {
+            log::debug!("cannot take the addresses of {} back: {error}", self.mac);
+        }
+        self.release();
+    }
+
     /// Gives the addresses back, if that can be said: nobody waits for an answer.
     pub(in crate::dhcp) fn release(&mut self) {
         let Some(frame) = self.drive.machine.release() else { return };
