@@ -206,19 +206,20 @@ fn foreign_rules_are_left_alone() {
     assert!(host.machine.sh("nft list chain inet mine c").unwrap().out().contains("tcp dport 22 accept"));
 }
 
-/// The other netavark, where there is one that speaks nftables.
-fn other(host: &Host) -> Option<std::path::PathBuf> {
+/// The other netavark, where there is one that speaks nftables, and the `NETAVARK_COMPAT` that writes its rules.
+fn other(host: &Host) -> Option<(std::path::PathBuf, &'static str)> {
     let path = std::env::var_os("SLIPWAY_NETAVARK_PEER").unwrap_or_else(|| "/usr/lib/podman/netavark".into());
     let path = std::path::PathBuf::from(path);
     let words = [path.to_string_lossy().into_owned(), "version".to_owned()];
     let said = host.machine.cmd(words).run(LIMIT).map(|output| output.out()).unwrap_or_default();
-    said.contains("nftables").then_some(path)
+    let rules = if said.contains("\"version\": \"1.") { "1" } else { "2" };
+    said.contains("nftables").then_some((path, rules))
 }
 
 #[test]
 fn each_takes_down_what_the_other_set_up() {
     let host = host!(ours "each_takes_down_what_the_other_set_up");
-    let Some(other) = other(&host) else {
+    let Some((other, rules)) = other(&host) else {
         println!("SKIP each_takes_down_what_the_other_set_up: no other netavark with nftables is installed");
         return;
     };
@@ -242,11 +243,11 @@ fn each_takes_down_what_the_other_set_up() {
     host.is_clean();
     assert!(host.machine.sh("nft flush ruleset").unwrap().success());
     let container = host.container();
-    let like_them = host.cmd(&["setup", &container.path()]).env("NETAVARK_COMPAT", "1");
+    let like_them = host.cmd(&["setup", &container.path()]).env("NETAVARK_COMPAT", rules);
     like_them.input(line(&request)).ok(LIMIT).unwrap();
     let by_us = host.rules();
     theirs("teardown", &container);
     host.is_clean();
-    // The listings are the same but for what they got wrong: the multicast prefix of IPv6.
+    // The listings are the same but for what 1.x got wrong: the multicast prefix of IPv6.
     assert_eq!(by_us, by_them.replace("ip6 daddr != ::/8", "ip6 daddr != ff00::/8"));
 }
