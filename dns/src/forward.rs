@@ -21,7 +21,7 @@
 //! Datagrams get lost: one that is not answered is sent again, twice, over the same socket and with the same id.
 //!
 //! Two policies. [`Policy::aardvark`] behaves as aardvark-dns does and as its test-suite times it: servers in listed
-//! order, five seconds shared among them, one attempt each, silence at the end, no memory. [`Policy::trusted`] is for
+//! order, five seconds shared among them, each asked over one socket, silence at the end, no memory. [`Policy::trusted`] is for
 //! the stack's own resolvers: a server that did not answer is asked last for a while, late answers still count, a
 //! server's SERVFAIL sends the question to the next, truncated answers are fetched over TCP when the policy says so,
 //! answers are kept for their TTL, SERVFAIL at the end.

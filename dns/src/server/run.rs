@@ -18,8 +18,8 @@ use crate::answer::Transport;
 use crate::forward::Policy;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::epoll::{EventSet, Events};
 use slipway_host::resolver::Watcher;
 use slipway_host::signals::Signals;
@@ -295,12 +295,7 @@ impl Server {
 /// Listeners, clients and queries under way each cost a descriptor, and the usual soft limit is 1024. Returns how many
 /// there may be.
 fn raise_limit() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_LIMIT };
-    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    };
-    usize::try_from(limit).unwrap_or(usize::MAX)
+    raise_descriptor_limit().map_or(USUAL_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 const USUAL_LIMIT: usize = 1024;
