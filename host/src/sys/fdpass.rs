@@ -3,9 +3,12 @@
 use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockType, getsockopt, recvmsg, sendmsg, sockopt,
+};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 
 /// Descriptors that one message can bring.
 pub const MAX_FDS: usize = 4;
@@ -74,6 +77,16 @@ pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(us
     Ok((message.bytes, received))
 }
 
+/// The listening Unix socket of this kind that somebody else has opened; `None` when `fd` is anything else. Whoever waits for
+/// clients on what can have none waits in vain, or is woken again and again: accept(2) fails there for ever.
+#[must_use]
+pub fn unix_listener(fd: OwnedFd, kind: SockType) -> Option<UnixListener> {
+    let listens =
+        getsockopt(&fd, sockopt::SockType) == Ok(kind) && getsockopt(&fd, sockopt::AcceptConn) == Ok(true);
+    let listener = UnixListener::from(fd);
+    (listens && listener.local_addr().is_ok()).then_some(listener)
+}
+
 /// Takes over a descriptor that was inherited through exec and whose number stands on the command line
 /// (`--ready-fd 3`), and sets close-on-exec.
 ///
@@ -105,9 +118,10 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use nix::sys::socket::{AddressFamily, SockFlag, socketpair};
     use std::io::{Read, Seek, Write};
     use std::os::fd::{AsFd, IntoRawFd};
+    use std::os::unix::net::UnixStream;
 
     fn pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
@@ -160,6 +174,20 @@ mod tests {
         assert_eq!(open(), before, "what did come is closed");
         send(a.as_fd(), b"longer than the buffer", None).unwrap();
         assert_eq!(receive_all(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn only_a_listening_unix_socket_of_the_kind_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let stream = || UnixListener::bind(dir.path().join("s")).unwrap();
+        assert!(unix_listener(stream().into(), SockType::SeqPacket).is_none());
+        std::fs::remove_file(dir.path().join("s")).unwrap();
+        assert!(unix_listener(stream().into(), SockType::Stream).is_some());
+        let (a, _b) = UnixStream::pair().unwrap();
+        assert!(unix_listener(a.into(), SockType::Stream).is_none(), "connected");
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(unix_listener(tcp.into(), SockType::Stream).is_none(), "of another family");
+        assert!(unix_listener(tempfile::tempfile().unwrap().into(), SockType::Stream).is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::proto::NetavarkProxyServer;
 use clap::Args;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::SockType;
 use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
@@ -126,13 +126,8 @@ fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
 /// The socket that systemd has opened.
 fn handed_over() -> io::Result<UnixListener> {
     let fd = fdpass::take_inherited(ACTIVATION_FD)?;
-    // On any other socket accept(2) fails for ever.
-    if getsockopt(&fd, sockopt::SockType)? != SockType::Stream || !getsockopt(&fd, sockopt::AcceptConn)? {
-        return Err(io::Error::other("it must be one of ListenStream="));
-    }
-    let listener = UnixListener::from(fd);
-    listener.local_addr()?;
-    Ok(listener)
+    fdpass::unix_listener(fd, SockType::Stream)
+        .ok_or_else(|| io::Error::other("it must be one of ListenStream="))
 }
 
 /// Makes the socket. One that a killed proxy left behind makes way; one on which somebody listens does not.

@@ -134,18 +134,13 @@ fn handed_over() -> Result<Option<UnixListener>, String> {
     taken.map(Some).map_err(|error| format!("the socket of systemd: {}", crate::words::words(&error)))
 }
 
-/// A socket that somebody else has opened. Whoever waits for clients on one that can have none waits in vain, or is woken
-/// again and again.
+/// A socket that somebody else has opened.
 ///
 /// # Errors
 /// When it is another kind of socket, or none.
 pub fn listener(fd: OwnedFd) -> io::Result<UnixListener> {
-    let packets = getsockopt(&fd, sockopt::SockType)? == SockType::SeqPacket;
-    let listens = getsockopt(&fd, sockopt::AcceptConn)?;
-    let listener = UnixListener::from(fd);
-    if !packets || !listens || listener.local_addr().is_err() {
-        return Err(io::Error::other("it must be a listening Unix socket for sequential packets"));
-    }
+    let listener = fdpass::unix_listener(fd, SockType::SeqPacket)
+        .ok_or_else(|| io::Error::other("it must be a listening Unix socket for sequential packets"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
