@@ -50,7 +50,8 @@ impl From<io::Error> for Unavailable {
 /// What can be chosen about a lab.
 #[derive(Debug, Clone, Default)]
 pub struct LabOptions {
-    /// Programs that appear in the lab's `bin` under another name: (name, real path). A name may hold a directory.
+    /// Programs that appear in the lab's `bin` under another name: (name, real path). A name may hold a directory, and
+    /// a path may be one: then all that is in it appears.
     pub programs: Vec<(String, PathBuf)>,
     /// Congestion control of host and world; the kernel's default when `None`.
     pub congestion: Option<String>,
@@ -288,10 +289,14 @@ fn lay_out(dir: &Path, options: &LabOptions) -> io::Result<()> {
     std::fs::write(etc.join("subgid"), SUBIDS)?;
     std::fs::write(etc.join("resolv.conf"), format!("nameserver {WORLD4}\nnameserver {WORLD6}\n"))?;
     std::fs::write(etc.join("resolv.container"), "nameserver 10.0.2.3\n")?;
-    for (name, _) in &options.programs {
+    for (name, real) in &options.programs {
         let path = dir.join("bin").join(name);
         path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        std::fs::write(path, "")?;
+        if real.is_dir() {
+            std::fs::create_dir(path)?;
+        } else {
+            std::fs::write(path, "")?;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,8 @@
 //! Limits: a client runs for the seconds it is told, 60 at most; no answer within two seconds, and no progress of
 //! an upload within ten, is an error.
 
+mod samples;
+
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,11 +20,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{UsageWho, getrusage};
 use slipway_lab::{now, starved};
 
+use samples::Samples;
+
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A stream that does not move for so long will not.
 const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
-                     upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS | timed PROGRAM WORDS";
+                     latency ADDR SECONDS | upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS | timed PROGRAM WORDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +47,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["rr", to, seconds] => print_rate(rr(address(to)?, span(seconds)?)?),
         ["crr", to, seconds] => print_rate(crr(address(to)?, span(seconds)?)?),
         ["udp-rr", to, seconds] => print_rate(udp_rr(address(to)?, span(seconds)?)?),
+        ["latency", to, seconds] => latency(address(to)?, span(seconds)?),
         ["upload", to, seconds] => upload(address(to)?, span(seconds)?),
         ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
         ["half-close", to] => half_close(address(to)?),
@@ -168,6 +173,23 @@ fn repeat(span: Duration, mut step: impl FnMut() -> io::Result<()>) -> io::Resul
 fn rr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {
     let mut stream = connect(to)?;
     repeat(span, || exchange(&mut stream, b'r'))
+}
+
+/// Asks on one connection, the next byte when the answer to the last has come, and prints of the times that took the
+/// middle, the 99th percentile and the worst, in milliseconds, and how many there were.
+fn latency(to: SocketAddr, span: Duration) -> io::Result<()> {
+    let mut stream = connect(to)?;
+    let mut samples = Samples::default();
+    repeat(span, || {
+        let asked = now();
+        exchange(&mut stream, b'r')?;
+        samples.add(asked.elapsed());
+        Ok(())
+    })?;
+    let count = samples.count();
+    let shown = samples.percentiles([50, 99, 100]).ok_or_else(|| invalid("nothing was answered"))?;
+    let [median, p99, worst] = shown.map(|time| time.as_secs_f64() * 1e3);
+    writeln!(io::stdout(), "{median:.4} {p99:.4} {worst:.4} {count}")
 }
 
 fn crr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {

@@ -8,12 +8,11 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
-use serde_json::Value;
 use slipway_host::device::tap::OpenError;
 use slipway_lab::{Cmd, HOST4, HOST6, Lab, LabOptions, Running, WORLD4, WORLD6};
 
 use crate::tool::{self, Done};
-use crate::{deps, install};
+use crate::{deps, install, iperf};
 
 const LIMIT: Duration = Duration::from_secs(15);
 const PORT: u16 = 8080;
@@ -141,19 +140,12 @@ impl<'a> Demo<'a> {
 
     fn rate(&mut self, words: &[&str]) -> Done<f64> {
         let report = self.inside(&format!("iperf3 -J -t 2 -c {WORLD4} {}", words.join(" ")))?;
-        gigabits(&report)
+        iperf::received(&report, 2)
     }
 }
 
-/// The received rate in an iperf3 report.
-pub(crate) fn gigabits(report: &str) -> Done<f64> {
-    let json: Value = serde_json::from_str(report).map_err(|error| format!("iperf3: {error}: {report}"))?;
-    let bits = json["end"]["sum_received"]["bits_per_second"].as_f64();
-    bits.map(|bits| bits / 1e9).ok_or_else(|| format!("iperf3: {}", json["error"]))
-}
-
 fn rate(command: Cmd) -> Done<f64> {
-    gigabits(&command.run(LIMIT).map_err(said)?.out())
+    iperf::received(&command.run(LIMIT).map_err(said)?.out(), 2)
 }
 
 fn step(what: &str, shown: &str, good: bool) -> Done {

@@ -9,6 +9,7 @@ mod demo;
 mod deps;
 mod install;
 mod instructions;
+mod iperf;
 mod laws;
 mod lint;
 mod pages;
@@ -51,17 +52,23 @@ enum Chore {
         /// Rounds; every subject runs once in each.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
-        /// Of the stack, only the rows whose name contains this.
+        /// Of the stack, only the rows whose name contains this; may be given more than once.
         #[arg(long)]
-        only: Option<String>,
+        only: Vec<String>,
+        /// Of the stack, only this subject; may be given more than once.
+        #[arg(long)]
+        subject: Vec<bench::Subject>,
         /// Measure this binary as the stack instead of building one.
         #[arg(long)]
         binary: Option<PathBuf>,
-        /// Put the table into docs/performance.md, or the counts of instructions into benches/instructions/counts.txt.
+        /// Measure this binary, too, in a column of its own: what ours is to be compared with.
         #[arg(long)]
+        before: Option<PathBuf>,
+        /// Put the table into docs/performance.md, or the counts of instructions into benches/instructions/counts.txt.
+        #[arg(long, conflicts_with_all = ["only", "subject", "before"])]
         write: bool,
         /// Count the engine's instructions instead, which needs valgrind and no quiet machine: fails when they have grown.
-        #[arg(long, conflicts_with_all = ["parts", "only", "binary"])]
+        #[arg(long, conflicts_with_all = ["parts", "only", "subject", "binary", "before"])]
         instructions: bool,
     },
     /// Release build into DIR: programs, the names they answer to, man pages, completions, systemd units.
@@ -87,8 +94,8 @@ fn main() -> ExitCode {
         Chore::Test { no_lint } => test::run(!no_lint),
         Chore::Lint => lint::run(),
         Chore::Bench { instructions: true, write, .. } => instructions::run(write),
-        Chore::Bench { parts, rounds, only, binary, write, instructions: false } => {
-            bench::run(&bench::Wish { parts, rounds, only, binary, write })
+        Chore::Bench { parts, rounds, only, subject, binary, before, write, instructions: false } => {
+            bench::run(&bench::Wish { parts, rounds, only, subjects: subject, binary, before, write })
         }
         Chore::Install { prefix } => install::run(&prefix),
         Chore::Proto { check } => proto::run(check),

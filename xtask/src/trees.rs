@@ -1,34 +1,58 @@
-//! Root file systems with a newer Podman than the machine's, for suites that run it on a lab's *host*.
+//! Root file systems with newer programs than the machine's: Podmans, for suites that run them on a lab's *host*, and
+//! the peers that the bench compares with.
 //!
 //! apt resolves and fetches the packages as if nothing were installed, in directories of its own, from the Debian
 //! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by
-//! name. A tree is made once, at about 150 MB, and kept below `target/trees`; it is made anew when its description
-//! changes. Where it cannot be had, the suites that want it are skipped by name.
+//! name. A tree is made once, at about 150 MB (the peers' at 20), and kept below `target/trees`; it is made anew when
+//! its description changes, and the peers' when it is a week old, for they are to be the newest. Where it cannot be
+//! had, the suites that want it are skipped by name.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::tool::{self, Done};
 
-/// A tree: its directory's name, the version of Podman it is for, the suites its packages come from, and the packages
-/// preferred from the last of them.
+/// A tree: its directory's name, how the file of the package that it is for begins, the suites its packages come from,
+/// the packages preferred from the last of them, the packages, and when it is too old.
 struct Tree {
     name: &'static str,
-    version: &'static str,
+    proof: &'static str,
     suites: &'static [&'static str],
     preferred: &'static str,
+    packages: &'static [&'static str],
+    age: Option<Duration>,
 }
 
 const TREES: [Tree; 2] = [
-    Tree { name: "podman-5", version: "5.", suites: &["trixie"], preferred: "" },
+    Tree {
+        name: "podman-5",
+        proof: "podman_5.",
+        suites: &["trixie"],
+        preferred: "",
+        packages: PACKAGES,
+        age: None,
+    },
     Tree {
         name: "podman-6",
-        version: "6.",
+        proof: "podman_6.",
         suites: &["sid", "experimental"],
         preferred: "podman netavark aardvark-dns golang-github-containers-*",
+        packages: PACKAGES,
+        age: None,
     },
 ];
+
+/// The newest peers, with the libraries that they need.
+const PEERS: Tree = Tree {
+    name: "peers",
+    proof: "passt_",
+    suites: &["sid"],
+    preferred: "",
+    packages: &["passt", "slirp4netns"],
+    age: Some(Duration::from_secs(7 * 86400)),
+};
 
 /// The engine and its helpers, and what the laboratory runs on *host*.
 const PACKAGES: &[&str] = &[
@@ -65,29 +89,42 @@ pub(crate) fn ensure() {
     }
 }
 
+/// The root of the tree with the newest slirp4netns and passt.
+pub(crate) fn peers() -> Done<PathBuf> {
+    PEERS.ensure()
+}
+
 impl Tree {
-    fn ensure(&self) -> Done {
+    /// Its root; an old one is better than none.
+    fn ensure(&self) -> Done<PathBuf> {
         let trees = tool::target().join("trees");
         let place = trees.join(self.name);
-        let description = format!("{:?} {} {PACKAGES:?} {LEFT_OUT:?}\n", self.suites, self.preferred);
+        let description = format!("{:?} {} {:?} {LEFT_OUT:?}\n", self.suites, self.preferred, self.packages);
         let mark = trees.join(format!("{}.made", self.name));
-        if place.is_dir() && std::fs::read_to_string(&mark).is_ok_and(|made| made == description) {
-            return Ok(());
+        let here = place.is_dir() && std::fs::read_to_string(&mark).is_ok_and(|made| made == description);
+        if here && !self.age.is_some_and(|age| older(&mark, age)) {
+            return Ok(place);
         }
         let work = trees.join(format!("{}.work", self.name));
-        let _ = std::fs::remove_file(&mark);
-        for old in [&place, &work] {
-            if old.exists() {
-                std::fs::remove_dir_all(old).map_err(|error| said(old, &error))?;
-            }
+        remove(&work)?;
+        if !here {
+            remove(&place)?;
         }
         let made = self.make(&work).and_then(|()| {
+            let _ = std::fs::remove_file(&mark);
+            remove(&place)?;
             std::fs::rename(work.join("root"), &place).map_err(|error| said(&place, &error))?;
             write(&mark, &description)
         });
         // Lists and packages have served; of a failure nothing is kept.
         let _ = std::fs::remove_dir_all(&work);
-        made
+        match made {
+            Err(error) if here && place.is_dir() => {
+                println!("{error}\nxtask: going on with the tree {} that is here", self.name);
+                Ok(place)
+            }
+            made => made.map(|()| place),
+        }
     }
 
     fn make(&self, work: &Path) -> Done {
@@ -95,20 +132,33 @@ impl Tree {
         println!("xtask: fetching packages for the tree {}", self.name);
         tool::run(apt.cmd("apt-get").arg("update"))?;
         let words = ["install", "--yes", "--download-only", "--no-install-recommends"];
-        tool::run(apt.cmd("apt-get").args(words).args(PACKAGES))?;
+        tool::run(apt.cmd("apt-get").args(words).args(self.packages))?;
         let root = work.join("root");
         std::fs::create_dir(&root).map_err(|error| said(&root, &error))?;
         let archives = work.join("cache/archives");
         let listed = std::fs::read_dir(&archives).map_err(|error| said(&archives, &error))?;
         let mut packages: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
         packages.retain(|path| path.extension().is_some_and(|end| end == "deb"));
-        let engine = format!("podman_{}", self.version);
-        if !packages.iter().any(|path| name(path).starts_with(&engine)) {
-            return Err(format!("{} has no Podman {}x", self.suites.join(" with "), self.version));
+        if !packages.iter().any(|path| name(path).starts_with(self.proof)) {
+            return Err(format!("{} has no package {}…", self.suites.join(" with "), self.proof));
         }
         // The package that says where /bin and /lib lead comes before those that put something there.
         packages.sort_by_key(|path| !name(path).starts_with("base-files_"));
         packages.iter().try_for_each(|package| unpack(package, &root))
+    }
+}
+
+/// Whether a file was written longer ago than this.
+fn older(file: &Path, age: Duration) -> bool {
+    let written = std::fs::metadata(file).and_then(|data| data.modified());
+    // A file from the future is no older than now.
+    written.is_ok_and(|written| written.elapsed().is_ok_and(|elapsed| elapsed > age))
+}
+
+fn remove(dir: &Path) -> Done {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(said(dir, &error)),
+        _ => Ok(()),
     }
 }
 

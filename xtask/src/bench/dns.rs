@@ -10,6 +10,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use slipway_lab::{Cmd, Machine, which};
@@ -40,7 +41,9 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
         which(program).ok_or_else(|| format!("{program} is not installed"))?;
     }
     let stock = rival("SLIPWAY_BENCH_AARDVARK", "aardvark-dns");
-    let name = stock.as_deref().map_or_else(|| "no aardvark-dns here".to_owned(), first_line);
+    let name = stock
+        .as_deref()
+        .map_or_else(|| "no aardvark-dns here".to_owned(), |path| first_line(&mut Command::new(path)));
     let mut duel = Duel {
         rival: name,
         rows: vec![

@@ -5,25 +5,33 @@
 //! A B), so that a busy neighbour hits all of them; the table shows medians and ratios. No measurement takes longer
 //! than a few seconds, and no packet leaves the namespaces.
 //!
-//! `rows` says what is measured, `stage` sets a subject up, `table` does the arithmetic and the page. `dns` and
-//! `netavark` are duels of ours with the one program each stands in for, on machines of their own.
+//! A row in which a subject failed, or a transfer of his ended early, is refused: what is left of it is no comparison.
+//! A table with such a row is printed, but not written into the page.
+//!
+//! `rows` says what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up, `table` does the
+//! arithmetic and the page. `dns` and `netavark` are duels of ours with the one program each stands in for, on
+//! machines of their own.
 
 mod dns;
 mod duel;
 mod netavark;
+mod peers;
 mod rows;
 mod stage;
 mod table;
+mod work;
 
 use std::path::{Path, PathBuf};
 
-use slipway_lab::{Lab, LabOptions, peer, which};
+use slipway_lab::peer;
 
 use crate::tool::{self, Done, cargo};
-use crate::{deps, install};
+use crate::{deps, install, trees};
 
-use rows::Row;
-use stage::{Stage, Subject};
+use peers::Peer;
+use rows::Test;
+pub(crate) use stage::Subject;
+use stage::{Ground, Stage};
 use table::{Result, Table};
 
 /// The parts of the bench.
@@ -44,10 +52,14 @@ pub(crate) struct Wish {
     pub(crate) parts: Vec<Part>,
     /// How often every subject does every row.
     pub(crate) rounds: usize,
-    /// Only rows with this in their name.
-    pub(crate) only: Option<String>,
+    /// Only rows with one of these in their name.
+    pub(crate) only: Vec<String>,
+    /// Only these; none means all.
+    pub(crate) subjects: Vec<Subject>,
     /// A binary to measure instead of a fresh release build.
     pub(crate) binary: Option<PathBuf>,
+    /// Another to compare it with.
+    pub(crate) before: Option<PathBuf>,
     /// Whether docs/performance.md gets the table.
     pub(crate) write: bool,
 }
@@ -55,7 +67,7 @@ pub(crate) struct Wish {
 /// Measures and prints.
 pub(crate) fn run(wish: &Wish) -> Done {
     if let Err(error) = deps::ensure(deps::BENCH) {
-        println!("{error}\nxtask: peers that are missing are left out");
+        println!("{error}\nxtask: rows that need what is missing fail");
     }
     tool::run(&mut cargo(&["build", "--release", "--quiet", "--package", "slipway-lab"]))?;
     let peer =
@@ -105,67 +117,71 @@ fn load() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
-fn stack(wish: &Wish, peer: &Path) -> Done {
+fn stack(wish: &Wish, client: &Path) -> Done {
+    let real = |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
     let binary = match &wish.binary {
-        Some(path) => path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?,
+        Some(path) => real(path)?,
         None => install::release("slirp-compat", "slipway")?,
     };
-    let mut programs =
-        vec![("slirp4netns-ours".to_owned(), binary), ("slipway-lab-peer".to_owned(), peer.to_owned())];
-    let mut subjects = vec![Subject::Slipway];
-    for (subject, program) in [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")] {
-        if let Some(path) = which(program) {
-            programs.push((program.to_owned(), path));
-            subjects.push(subject);
-        }
+    let mut ours = vec![(Subject::Slipway, binary)];
+    if let Some(path) = &wish.before {
+        ours.push((Subject::Before, real(path)?));
     }
-    subjects.push(Subject::Host);
-    let load = load();
+    let tree = trees::peers().inspect_err(|error| println!("{error}\nxtask: the peers of this machine do"));
+    let peers = [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")]
+        .map(|(subject, name)| Peer::find(name, tree.as_deref().ok()).map(|peer| (subject, peer)));
+    let peers: Vec<(Subject, Peer)> = peers.into_iter().flatten().collect();
+    let wanted = |subject: &Subject| wish.subjects.is_empty() || wish.subjects.contains(subject);
+    let subjects = ours.iter().map(|(subject, _)| *subject).chain(peers.iter().map(|(subject, _)| *subject));
+    let subjects: Vec<Subject> = subjects.chain([Subject::Host]).filter(wanted).collect();
+    let versions = peers.iter().map(|(_, peer)| peer.version()).collect::<Vec<_>>().join("; ");
+    let machine = table::machine(&versions, wish.rounds, &load());
     let _allowed = Allowed::cubic();
-    let options = LabOptions { programs, congestion: Some("cubic".to_owned()), tree: None };
-    let lab = Lab::new(&options).or_else(|_| Lab::new(&LabOptions { congestion: None, ..options.clone() }));
-    let lab = lab.map_err(|error| format!("cannot make the bench's namespaces: {error}"))?;
-    let table = measure(&lab, wish, &subjects);
-    println!("\n{}", table.markdown());
-    if wish.write {
-        table::write(&table, wish.rounds, &load)?;
+    let ground = Ground::new(&ours, &peers, client)?;
+    println!("\n{machine}\n");
+    let table = measure(&ground, wish, &subjects);
+    println!("\n{machine}\n\n{}", table.markdown());
+    let refused = table.refused();
+    if !refused.is_empty() {
+        return Err(format!("refused, because somebody failed: {}", refused.join("; ")));
     }
-    Ok(())
+    if wish.write { table::put("table", &machine, &table.markdown()) } else { Ok(()) }
 }
 
-fn measure(lab: &Lab, wish: &Wish, subjects: &[Subject]) -> Table {
+fn measure(ground: &Ground, wish: &Wish, subjects: &[Subject]) -> Table {
     let mut table = Table::new(subjects);
-    let wanted = |row: &&Row| wish.only.as_ref().is_none_or(|only| row.name.contains(only.as_str()));
-    for row in rows::ROWS.iter().filter(wanted) {
-        let mut result = Result::new(row);
+    for test in rows::TESTS.iter().filter(|test| test.is_among(&wish.only)) {
+        let mut results: Vec<Result> = test.rows.iter().map(Result::new).collect();
         for round in 0..wish.rounds.max(1) {
             // Another one begins in each round, so that no subject always follows the same neighbour.
             for turn in 0..subjects.len() {
                 let Some(subject) = subjects.get((round + turn) % subjects.len()).copied() else { continue };
-                if !row.does(subject) {
-                    continue;
-                }
-                let value =
-                    Stage::new(lab, subject, row.variation).and_then(|stage| rows::measure(&stage, row.work));
-                match value {
-                    Ok(value) => result.add(subject, value),
-                    Err(error) => {
-                        let said: String = error.lines().take(3).collect::<Vec<_>>().join(" | ");
-                        println!(
-                            "  {} of {}: {}",
-                            row.name,
-                            subject.name(),
-                            said.chars().take(300).collect::<String>()
-                        );
-                        result.fail(subject);
-                    }
+                if test.does(subject) {
+                    once(ground, subject, test, &mut results);
                 }
             }
         }
-        println!("{}", table.line(&result));
-        table.add(result);
+        for result in results {
+            println!("{}", table.line(&result));
+            table.add(result);
+        }
     }
     table
+}
+
+/// One subject's turn at one test.
+fn once(ground: &Ground, subject: Subject, test: &Test, results: &mut [Result]) {
+    match Stage::new(ground, subject, test.variation).and_then(|stage| work::measure(&stage, test.work)) {
+        Ok(figures) => {
+            results.iter_mut().zip(figures).for_each(|(result, figure)| result.add(subject, figure));
+        }
+        Err(error) => {
+            let said: String = error.lines().take(3).collect::<Vec<_>>().join(" | ");
+            let name = test.rows.first().map_or("", |row| row.name);
+            println!("  {name} of {}: {}", subject.name(), said.chars().take(300).collect::<String>());
+            results.iter_mut().for_each(|result| result.fail(subject));
+        }
+    }
 }
 
 /// Network namespaces may use only those congestion controls that the machine allows to everybody; the figures are

@@ -5,6 +5,7 @@
 //! beforehand. Sides take turns within a round.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
     let stock =
         rival("SLIPWAY_BENCH_NETAVARK", "netavark").zip(rival("SLIPWAY_BENCH_AARDVARK", "aardvark-dns"));
     let name = match &stock {
-        Some((netavark, _)) => first_line(netavark),
+        Some((netavark, _)) => first_line(&mut Command::new(netavark)),
         None => "no netavark with aardvark-dns here".to_owned(),
     };
     let mut duel = Duel {

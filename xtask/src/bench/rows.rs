@@ -1,18 +1,8 @@
-//! What is measured: one row each, with the goal it is held against.
+//! What is measured: tests, each of which gives one figure or several, with the goals that they are held against.
 
-use std::time::Duration;
+use super::stage::Subject;
 
-use slipway_lab::{Cmd, HOST4, Running, WORLD4};
-
-use crate::demo::gigabits;
-use crate::tool::Done;
-
-use super::stage::{PUBLISHED, Stage, Subject, words};
-
-const LIMIT: Duration = Duration::from_secs(30);
-const SECONDS: &str = "2";
-
-/// How the stage is set for a row.
+/// How the stage is set for a test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Variation {
     pub(crate) mtu: u32,
@@ -20,21 +10,30 @@ pub(crate) struct Variation {
     pub(crate) tuned: bool,
 }
 
-/// The work of a row.
+/// The way that bytes go, seen from the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Up,
+    Down,
+}
+
+/// The work of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    TcpUp,
-    TcpDown,
+    /// So many streams at once.
+    Tcp(Way, u16),
+    Udp(Way),
     Published,
-    UdpUp,
-    UdpDown,
+    PublishedUdp,
     Requests(&'static str),
+    /// One flow of requests beside four streams: the middle, the 99th percentile, and what the streams carry.
+    Latency(Way),
     Start,
     Idle,
     Connections(u32),
 }
 
-/// What a row is held against.
+/// What a figure is held against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     /// At least this share of the host itself.
@@ -49,6 +48,8 @@ pub(crate) enum Goal {
     OfOurs(f64, &'static str),
     /// At most this much.
     AtMost(f64),
+    /// Nothing: it explains another row.
+    Shown,
 }
 
 /// A row of the table.
@@ -56,24 +57,42 @@ pub(crate) enum Goal {
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) work: Work,
-    pub(crate) variation: Variation,
     pub(crate) goal: Goal,
 }
 
 impl Row {
-    /// Whether less is better.
-    pub(crate) fn less_is_better(&self) -> bool {
-        matches!(self.work, Work::Start | Work::Idle | Work::Connections(_))
+    const fn new(name: &'static str, unit: &'static str, goal: Goal) -> Self {
+        Self { name, unit, goal }
     }
 
-    /// Whether a subject can do this row at all.
+    /// Whether less is better: rates end in a second.
+    pub(crate) fn less_is_better(&self) -> bool {
+        !self.unit.ends_with("/s")
+    }
+}
+
+/// Work that is done once for all of its rows.
+#[derive(Debug)]
+pub(crate) struct Test {
+    pub(crate) work: Work,
+    pub(crate) variation: Variation,
+    pub(crate) rows: &'static [Row],
+}
+
+impl Test {
+    /// Whether a subject can do this at all.
     pub(crate) fn does(&self, subject: Subject) -> bool {
         match self.work {
-            Work::Start => matches!(subject, Subject::Slipway | Subject::Slirp4netns),
+            Work::Start => !matches!(subject, Subject::Pasta | Subject::Host),
             Work::Idle | Work::Connections(_) => subject != Subject::Host,
             _ => true,
         }
+    }
+
+    /// Whether one of these is in the name of one of its rows; with none at all, it is.
+    pub(crate) fn is_among(&self, wanted: &[String]) -> bool {
+        let named = |text: &String| self.rows.iter().any(|row| row.name.contains(text.as_str()));
+        wanted.is_empty() || wanted.iter().any(named)
     }
 }
 
@@ -85,177 +104,159 @@ const TUNED: Variation = Variation { tuned: true, ..LARGE };
 const UP: &str = "TCP container to world";
 const DOWN: &str = "TCP world to container";
 
-/// All rows, in the order of the table.
-pub(crate) const ROWS: &[Row] = &[
-    Row { name: UP, unit: "Gbit/s", work: Work::TcpUp, variation: LARGE, goal: Goal::OfHost(0.45) },
-    Row { name: DOWN, unit: "Gbit/s", work: Work::TcpDown, variation: LARGE, goal: Goal::OverBest(1.25) },
-    Row {
-        name: "TCP container to world, MTU 1500",
-        unit: "Gbit/s",
-        work: Work::TcpUp,
-        variation: SMALL,
-        goal: Goal::OfOurs(0.9, UP),
+/// All tests, in the order of the table.
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        work: Work::Tcp(Way::Up, 1),
+        variation: LARGE,
+        rows: &[Row::new(UP, "Gbit/s", Goal::OfHost(0.45))],
     },
-    Row {
-        name: "TCP world to container, MTU 1500",
-        unit: "Gbit/s",
-        work: Work::TcpDown,
-        variation: SMALL,
-        goal: Goal::OfOurs(0.9, DOWN),
+    Test {
+        work: Work::Tcp(Way::Down, 1),
+        variation: LARGE,
+        rows: &[Row::new(DOWN, "Gbit/s", Goal::OverBest(1.25))],
     },
-    Row {
-        name: "TCP container to world, BBR guest",
-        unit: "Gbit/s",
-        work: Work::TcpUp,
+    Test {
+        work: Work::Tcp(Way::Up, 1),
+        variation: SMALL,
+        rows: &[Row::new("TCP container to world, MTU 1500", "Gbit/s", Goal::OfOurs(0.9, UP))],
+    },
+    Test {
+        work: Work::Tcp(Way::Down, 1),
+        variation: SMALL,
+        rows: &[Row::new("TCP world to container, MTU 1500", "Gbit/s", Goal::OfOurs(0.9, DOWN))],
+    },
+    Test {
+        work: Work::Tcp(Way::Up, 1),
         variation: BBR,
-        goal: Goal::OfHost(0.45),
+        rows: &[Row::new("TCP container to world, BBR guest", "Gbit/s", Goal::OfHost(0.45))],
     },
-    Row {
-        name: "TCP container to world, tuned tcp_wmem",
-        unit: "Gbit/s",
-        work: Work::TcpUp,
+    Test {
+        work: Work::Tcp(Way::Up, 1),
         variation: TUNED,
-        goal: Goal::OfHost(0.45),
+        rows: &[Row::new("TCP container to world, tuned tcp_wmem", "Gbit/s", Goal::OfHost(0.45))],
     },
-    Row {
-        name: "published port through the device",
-        unit: "Gbit/s",
+    Test {
+        work: Work::Tcp(Way::Up, 4),
+        variation: LARGE,
+        rows: &[Row::new("TCP container to world, four streams", "Gbit/s", Goal::OfHost(0.45))],
+    },
+    Test {
+        work: Work::Tcp(Way::Down, 4),
+        variation: LARGE,
+        rows: &[Row::new("TCP world to container, four streams", "Gbit/s", Goal::OverBest(1.25))],
+    },
+    Test {
         work: Work::Published,
         variation: LARGE,
-        goal: Goal::OverBest(1.25),
+        rows: &[Row::new("published port through the device", "Gbit/s", Goal::OverBest(1.25))],
     },
-    Row {
-        name: "UDP 1400 B up, received",
-        unit: "Gbit/s",
-        work: Work::UdpUp,
+    Test {
+        work: Work::Udp(Way::Up),
         variation: LARGE,
-        goal: Goal::OverBest(1.4),
+        rows: &[Row::new("UDP 1400 B up, received", "Gbit/s", Goal::OverBest(1.4))],
     },
-    Row {
-        name: "UDP 1400 B down, received",
-        unit: "Gbit/s",
-        work: Work::UdpDown,
+    Test {
+        work: Work::Udp(Way::Down),
         variation: LARGE,
-        goal: Goal::OverBest(2.0),
+        rows: &[Row::new("UDP 1400 B down, received", "Gbit/s", Goal::OverBest(2.0))],
     },
-    Row {
-        name: "TCP request/response",
-        unit: "1/s",
+    Test {
+        work: Work::PublishedUdp,
+        variation: LARGE,
+        rows: &[Row::new("UDP 1400 B through a published port, received", "Gbit/s", Goal::OverBest(1.4))],
+    },
+    Test {
         work: Work::Requests("rr"),
         variation: LARGE,
-        goal: Goal::OverBest(1.15),
+        rows: &[Row::new("TCP request/response", "1/s", Goal::OverBest(1.15))],
     },
-    Row {
-        name: "TCP connect+request+close",
-        unit: "1/s",
+    Test {
         work: Work::Requests("crr"),
         variation: LARGE,
-        goal: Goal::OverBest(1.5),
+        rows: &[Row::new("TCP connect+request+close", "1/s", Goal::OverBest(1.5))],
     },
-    Row {
-        name: "UDP request/response",
-        unit: "1/s",
+    Test {
         work: Work::Requests("udp-rr"),
         variation: LARGE,
-        goal: Goal::OverBest(1.15),
+        rows: &[Row::new("UDP request/response", "1/s", Goal::OverBest(1.15))],
     },
-    Row { name: "start to ready", unit: "ms", work: Work::Start, variation: LARGE, goal: Goal::LikeSlirp },
-    Row {
-        name: "resident memory idle",
-        unit: "MB",
+    Test {
+        work: Work::Latency(Way::Up),
+        variation: LARGE,
+        rows: &[
+            Row::new("latency beside four uploads, median", "ms", Goal::AtMost(0.5)),
+            Row::new("latency beside four uploads, 99th percentile", "ms", Goal::AtMost(1.5)),
+            Row::new("those uploads", "Gbit/s", Goal::Shown),
+        ],
+    },
+    Test {
+        work: Work::Latency(Way::Down),
+        variation: LARGE,
+        rows: &[
+            Row::new("latency beside four downloads, median", "ms", Goal::AtMost(0.5)),
+            Row::new("latency beside four downloads, 99th percentile", "ms", Goal::AtMost(1.5)),
+            Row::new("those downloads", "Gbit/s", Goal::Shown),
+        ],
+    },
+    Test {
+        work: Work::Latency(Way::Up),
+        variation: SMALL,
+        rows: &[
+            Row::new("latency beside four uploads, MTU 1500, median", "ms", Goal::AtMost(0.3)),
+            Row::new("latency beside four uploads, MTU 1500, 99th percentile", "ms", Goal::AtMost(1.0)),
+            Row::new("those uploads, MTU 1500", "Gbit/s", Goal::Shown),
+        ],
+    },
+    Test {
+        work: Work::Latency(Way::Down),
+        variation: SMALL,
+        rows: &[
+            Row::new("latency beside four downloads, MTU 1500, median", "ms", Goal::AtMost(0.3)),
+            Row::new("latency beside four downloads, MTU 1500, 99th percentile", "ms", Goal::AtMost(1.0)),
+            Row::new("those downloads, MTU 1500", "Gbit/s", Goal::Shown),
+        ],
+    },
+    Test { work: Work::Start, variation: LARGE, rows: &[Row::new("start to ready", "ms", Goal::LikeSlirp)] },
+    Test {
         work: Work::Idle,
         variation: LARGE,
-        goal: Goal::LikeBest,
+        rows: &[Row::new("resident memory idle", "MB", Goal::LikeBest)],
     },
-    Row {
-        name: "8000 open connections, each",
-        unit: "KiB",
+    Test {
         work: Work::Connections(8000),
         variation: LARGE,
-        goal: Goal::AtMost(1.0),
+        rows: &[Row::new("8000 open connections, each", "KiB", Goal::AtMost(1.0))],
     },
 ];
 
-/// Does a row's work once.
-pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<f64> {
-    match work {
-        Work::TcpUp => iperf3(stage, &[]),
-        Work::TcpDown => iperf3(stage, &["-R"]),
-        Work::UdpUp => iperf3(stage, &["-u", "-l", "1400", "-b", "0"]),
-        Work::UdpDown => iperf3(stage, &["-u", "-l", "1400", "-b", "0", "-R"]),
-        Work::Published => published(stage),
-        Work::Requests(verb) => requests(stage, verb),
-        Work::Start => start(stage),
-        Work::Idle => {
-            std::thread::sleep(Duration::from_millis(300));
-            stage.resident().map(|kib| kib * 1024.0 / 1e6)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_a_part_of_their_names() {
+        let count = |words: &[&str]| {
+            let wanted: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            TESTS.iter().filter(|test| test.is_among(&wanted)).count()
+        };
+        assert_eq!(count(&[]), TESTS.len());
+        assert_eq!(count(&["latency"]), 4);
+        assert_eq!(count(&["latency", "four streams"]), 6);
+        assert_eq!(count(&["no such row"]), 0);
+    }
+
+    #[test]
+    fn names_are_told_apart_and_goals_name_rows_that_are() {
+        let mut names: Vec<&str> = TESTS.iter().flat_map(|test| test.rows).map(|row| row.name).collect();
+        for row in TESTS.iter().flat_map(|test| test.rows) {
+            if let Goal::OfOurs(_, other) = row.goal {
+                assert!(names.contains(&other), "{}", row.name);
+            }
         }
-        Work::Connections(count) => connections(stage, count),
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
-}
-
-fn server(command: Cmd, port: u16) -> Done<Running> {
-    Running::server(command, "tcp", port).map_err(said)
-}
-
-fn iperf3(stage: &Stage<'_>, words: &[&str]) -> Done<f64> {
-    let _server = server(stage.lab.world(["iperf3", "-s", "-1"]), 5201)?;
-    let client = stage.guest(&["iperf3", "-J", "-t", SECONDS, "-c", WORLD4]).args(words);
-    gigabits(&client.run(LIMIT).map_err(said)?.out())
-}
-
-fn published(stage: &Stage<'_>) -> Done<f64> {
-    let port = PUBLISHED.to_string();
-    let _server = server(stage.guest(&["iperf3", "-s", "-1", "-p", &port]), PUBLISHED)?;
-    let client = stage.lab.world(["iperf3", "-J", "-t", SECONDS, "-c", HOST4, "-p", &port]);
-    gigabits(&client.run(LIMIT).map_err(said)?.out())
-}
-
-fn requests(stage: &Stage<'_>, verb: &str) -> Done<f64> {
-    let peer = stage.lab.program("slipway-lab-peer");
-    let at = format!("{WORLD4}:9000");
-    let _server = server(stage.lab.world([&peer, "serve", &at]), 9000)?;
-    let rate = stage.guest(&[&peer, verb, &at, SECONDS]).ok(LIMIT).map_err(said)?;
-    rate.out().trim().parse().map_err(said)
-}
-
-fn start(stage: &Stage<'_>) -> Done<f64> {
-    // Another start in a container of its own, timed from exec to the ready byte; the middle one of seven.
-    let container = stage.lab.container().map_err(said)?;
-    let mut times = Vec::new();
-    for number in 0..7 {
-        let took = stage
-            .lab
-            .host([stage.lab.program("slipway-lab-peer"), "start-up".to_owned()])
-            .args(words(stage.lab, stage.subject))
-            .args(["-c", "-e", "0", "-r", "3", &format!("--mtu={}", stage.variation.mtu)])
-            .args([container.pid().to_string(), format!("tap{number}")])
-            .ok(LIMIT)
-            .map_err(said)?;
-        times.push(took.out().trim().parse::<f64>().map_err(said)?);
-    }
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().ok_or_else(|| "no start was timed".to_owned())
-}
-
-fn connections(stage: &Stage<'_>, count: u32) -> Done<f64> {
-    let peer = stage.lab.program("slipway-lab-peer");
-    let at = format!("{WORLD4}:9000");
-    let raise = r#"ulimit -n $(ulimit -Hn); exec "$@""#;
-    let _server = server(stage.lab.world(["sh", "-c", raise, "sh", &peer, "serve", &at]), 9000)?;
-    let idle = stage.resident()?;
-    let mut client = stage
-        .guest(&["sh", "-c", raise, "sh", &peer, "hold", &at, &count.to_string()])
-        .start()
-        .map_err(said)?;
-    client.until(LIMIT, |running| running.stdout().contains("held")).map_err(said)?;
-    if let Some(stdin) = &mut client.stdin {
-        std::io::Write::write_all(stdin, b"again\n").map_err(said)?;
-    }
-    client.until(LIMIT, |running| running.stdout().contains("answered")).map_err(said)?;
-    Ok((stage.resident()? - idle) / f64::from(count))
-}
-
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

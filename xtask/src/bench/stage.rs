@@ -1,23 +1,27 @@
 //! A subject on stage: a fresh container with the subject's network, or the host itself.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use slipway_lab::{Cmd, Container, Lab, Running};
+use slipway_lab::{Cmd, Container, Lab, LabOptions, Running};
 
 use crate::tool::Done;
 
+use super::peers::Peer;
 use super::rows::Variation;
 
 const START: Duration = Duration::from_secs(10);
 
 /// Who does the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Subject {
     /// Ours, in its slirp4netns role.
     Slipway,
-    /// The original from Debian.
+    /// Another build of ours, to compare with.
+    Before,
+    /// The original.
     Slirp4netns,
-    /// passt's namespace mode, from Debian.
+    /// passt's namespace mode.
     Pasta,
     /// No container: the kernel's own path between host and world.
     Host,
@@ -28,6 +32,7 @@ impl Subject {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Slipway => "slipway",
+            Self::Before => "before",
             Self::Slirp4netns => "slirp4netns",
             Self::Pasta => "pasta",
             Self::Host => "host itself",
@@ -38,21 +43,46 @@ impl Subject {
     pub(crate) fn is_peer(self) -> bool {
         matches!(self, Self::Slirp4netns | Self::Pasta)
     }
+}
 
-    /// The program's name in the lab.
-    pub(crate) fn program(self) -> Option<&'static str> {
-        match self {
-            Self::Slipway => Some("slirp4netns-ours"),
-            Self::Slirp4netns => Some("slirp4netns"),
-            Self::Pasta => Some("pasta"),
-            Self::Host => None,
-        }
+/// Where the subjects appear: the namespaces, and the words that start each of them there.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) lab: Lab,
+    words: Vec<(Subject, Vec<String>)>,
+}
+
+impl Ground {
+    /// Makes the namespaces, with builds of ours, the peers, and the lab's own client and server in them.
+    pub(crate) fn new(ours: &[(Subject, PathBuf)], peers: &[(Subject, Peer)], client: &Path) -> Done<Self> {
+        let mut programs = vec![("slipway-lab-peer".to_owned(), client.to_owned())];
+        programs.extend(ours.iter().map(|(subject, path)| (subject.name().to_owned(), path.clone())));
+        programs.extend(peers.iter().map(|(_, peer)| peer.shown()));
+        let options = LabOptions { programs, congestion: Some("cubic".to_owned()), tree: None };
+        let lab =
+            Lab::new(&options).or_else(|_| Lab::new(&LabOptions { congestion: None, ..options.clone() }));
+        let lab = lab.map_err(|error| format!("cannot make the bench's namespaces: {error}"))?;
+        // One binary: the sub-command chooses the role.
+        let ours = ours.iter().map(|(subject, _)| {
+            (*subject, vec![lab.program(subject.name()), Subject::Slirp4netns.name().to_owned()])
+        });
+        let peers = peers
+            .iter()
+            .map(|(subject, peer)| (*subject, peer.words(Path::new(&lab.program(peer.shown().0.as_str())))));
+        let words = ours.chain(peers).collect();
+        Ok(Self { lab, words })
+    }
+
+    /// What starts a subject; nothing does the host itself.
+    pub(crate) fn words(&self, subject: Subject) -> Option<&[String]> {
+        self.words.iter().find(|(of, _)| *of == subject).map(|(_, words)| words.as_slice())
     }
 }
 
 /// A subject that is ready to work; everything goes when this does.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
+    pub(crate) ground: &'a Ground,
     pub(crate) lab: &'a Lab,
     pub(crate) subject: Subject,
     pub(crate) variation: Variation,
@@ -63,19 +93,20 @@ pub(crate) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Sets a subject up.
-    pub(crate) fn new(lab: &'a Lab, subject: Subject, variation: Variation) -> Done<Self> {
+    pub(crate) fn new(ground: &'a Ground, subject: Subject, variation: Variation) -> Done<Self> {
+        let lab = &ground.lab;
         let wmem = if variation.tuned { "4096 262144 33554432" } else { "4096 16384 4194304" };
         let tune = format!("echo {wmem} > /proc/sys/net/ipv4/tcp_wmem");
         lab.host_root(["sh", "-c", &tune]).ok(START).map_err(said)?;
-        let mut stage = Self { lab, subject, variation, process: None, container: None };
-        let Some(program) = subject.program() else { return Ok(stage) };
+        let mut stage = Self { ground, lab, subject, variation, process: None, container: None };
+        let Some(words) = ground.words(subject) else { return Ok(stage) };
         let container = lab.container().map_err(said)?;
         let guest = if variation.bbr { "bbr" } else { "cubic" };
         let choose = format!("echo {guest} > /proc/sys/net/ipv4/tcp_congestion_control; {tune}");
         container.sh(&choose).map_err(said)?;
         let process = match subject {
-            Subject::Pasta => pasta(lab, &container, program, variation)?,
-            _ => slirp(lab, &container, program, variation)?,
+            Subject::Pasta => pasta(lab, &container, words, variation)?,
+            _ => slirp(lab, &container, words, variation)?,
         };
         stage.process = Some(process);
         stage.container = Some(container);
@@ -100,57 +131,38 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The container port that every subject publishes.
+/// The container port that every subject publishes, for TCP and UDP.
 pub(crate) const PUBLISHED: u16 = 9001;
 
-fn slirp(lab: &Lab, container: &Container, program: &str, variation: Variation) -> Done<Running> {
+fn slirp(lab: &Lab, container: &Container, words: &[String], variation: Variation) -> Done<Running> {
     let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; rm -f api.sock; exec "$@""#;
     let mut process = lab
         .host(["sh", "-c", script, "sh"])
-        .args(named(lab, program))
+        .args(words)
         .args(["-c", "-e", "0", "-r", "1", "--api-socket=api.sock"])
         .args([format!("--mtu={}", variation.mtu), container.pid().to_string(), "tap0".to_owned()])
         .start()
         .map_err(said)?;
     process.until(START, |running| running.stdout().ends_with('1')).map_err(said)?;
-    let request = format!(
-        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"0.0.0.0","host_port":{PUBLISHED},"guest_addr":"10.0.2.100","guest_port":{PUBLISHED}}}}}"#
-    );
-    let reply = slipway_lab::api(&lab.home().join("api.sock"), request.as_bytes()).map_err(said)?;
-    if reply.contains("\"id\"") { Ok(process) } else { Err(format!("add_hostfwd: {reply}")) }
-}
-
-/// The program under the name that gives it its role.
-fn named(lab: &Lab, program: &str) -> Vec<String> {
-    match program {
-        // One binary: the sub-command chooses the role.
-        "slirp4netns-ours" => vec![lab.program(program), "slirp4netns".to_owned()],
-        _ => vec![lab.program(program)],
+    for proto in ["tcp", "udp"] {
+        let request = format!(
+            r#"{{"execute":"add_hostfwd","arguments":{{"proto":"{proto}","host_addr":"0.0.0.0","host_port":{PUBLISHED},"guest_addr":"10.0.2.100","guest_port":{PUBLISHED}}}}}"#
+        );
+        let reply = slipway_lab::api(&lab.home().join("api.sock"), request.as_bytes()).map_err(said)?;
+        if !reply.contains("\"id\"") {
+            return Err(format!("add_hostfwd: {reply}"));
+        }
     }
+    Ok(process)
 }
 
-/// Words that start a subject of the slirp4netns kind.
-pub(crate) fn words(lab: &Lab, subject: Subject) -> Vec<String> {
-    subject.program().map(|program| named(lab, program)).unwrap_or_default()
-}
-
-fn pasta(lab: &Lab, container: &Container, program: &str, variation: Variation) -> Done<Running> {
+fn pasta(lab: &Lab, container: &Container, words: &[String], variation: Variation) -> Done<Running> {
     let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; exec "$@""#;
-    let mtu = variation.mtu.to_string();
-    let published = PUBLISHED.to_string();
+    let (mtu, published) = (variation.mtu.to_string(), PUBLISHED.to_string());
     let mut process = lab
         .host(["sh", "-c", script, "sh"])
-        .args([
-            &lab.program(program),
-            "-f",
-            "-q",
-            "--config-net",
-            "--no-map-gw",
-            "-m",
-            &mtu,
-            "-t",
-            &published,
-        ])
+        .args(words)
+        .args(["-f", "-q", "--config-net", "--no-map-gw", "-m", &mtu, "-t", &published, "-u", &published])
         .args([container.pid().to_string()])
         .start()
         .map_err(said)?;

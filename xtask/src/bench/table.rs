@@ -38,8 +38,9 @@ impl Result {
         self.values.iter().find(|(of, _)| *of == subject).map_or(&[], |(_, values)| values)
     }
 
+    /// The middle of a subject's rounds, if he did all of them.
     fn median(&self, subject: Subject) -> Option<f64> {
-        median(self.values(subject))
+        if self.failures.contains(&subject) { None } else { median(self.values(subject)) }
     }
 
     /// The worst of a subject's rounds.
@@ -49,26 +50,36 @@ impl Result {
     }
 
     fn best_peer(&self) -> Option<f64> {
-        let peers = self.values.iter().filter(|(subject, _)| subject.is_peer());
-        let medians = peers.filter_map(|(_, values)| median(values));
+        let peers = self.values.iter().map(|(subject, _)| *subject).filter(|subject| subject.is_peer());
+        let medians = peers.filter_map(|subject| self.median(subject));
         if self.row.less_is_better() { medians.reduce(f64::min) } else { medians.reduce(f64::max) }
     }
 
     fn cell(&self, subject: Subject) -> String {
-        let failed = self.failures.iter().filter(|of| **of == subject).count();
-        let Some(middle) = self.median(subject) else {
-            return if failed > 0 { "fails".to_owned() } else { String::new() };
-        };
-        let mut cell = number(middle);
-        if let Some(worst) = self.worst(subject).filter(|_| self.values(subject).len() > 1) {
-            let _ = write!(cell, " ({})", number(worst));
+        if self.failures.contains(&subject) {
+            return "failed".to_owned();
         }
-        if failed > 0 {
-            let _ = write!(cell, ", fails {failed}x");
+        let Some(middle) = self.median(subject) else { return String::new() };
+        match self.worst(subject).filter(|_| self.values(subject).len() > 1) {
+            Some(worst) => format!("{} ({})", number(middle), number(worst)),
+            None => number(middle),
         }
-        cell
     }
 }
+
+/// A column that says how many times somebody else's figure ours is.
+struct Ratio {
+    name: &'static str,
+    /// It is there when one of these is.
+    of: &'static [Subject],
+    figure: fn(&Result) -> Option<f64>,
+}
+
+const RATIOS: [Ratio; 3] = [
+    Ratio { name: "x before", of: &[Subject::Before], figure: |result| result.median(Subject::Before) },
+    Ratio { name: "x best peer", of: &[Subject::Slirp4netns, Subject::Pasta], figure: Result::best_peer },
+    Ratio { name: "x host", of: &[Subject::Host], figure: |result| result.median(Subject::Host) },
+];
 
 /// All rows so far.
 #[derive(Debug)]
@@ -88,6 +99,20 @@ impl Table {
         self.results.push(result);
     }
 
+    /// The rows in which somebody failed.
+    pub(crate) fn refused(&self) -> Vec<&'static str> {
+        self.results
+            .iter()
+            .filter(|result| !result.failures.is_empty())
+            .map(|result| result.row.name)
+            .collect()
+    }
+
+    /// What ours is divided by.
+    fn ratios(&self) -> impl Iterator<Item = &'static Ratio> {
+        RATIOS.iter().filter(|ratio| ratio.of.iter().any(|subject| self.subjects.contains(subject)))
+    }
+
     /// One row, as Markdown.
     pub(crate) fn line(&self, result: &Result) -> String {
         let mut line = format!("| {}, {} |", result.row.name, result.row.unit);
@@ -95,8 +120,8 @@ impl Table {
             let _ = write!(line, " {} |", result.cell(*subject));
         }
         let ours = result.median(Subject::Slipway);
-        for other in [result.best_peer(), result.median(Subject::Host)] {
-            let _ = match ours.zip(other) {
+        for ratio in self.ratios() {
+            let _ = match ours.zip((ratio.figure)(result)) {
                 Some((ours, other)) => write!(line, " {:.2} |", ours / other),
                 None => write!(line, " |"),
             };
@@ -113,7 +138,11 @@ impl Table {
             let _ = write!(text, " {} |", subject.name());
             rule.push_str("---|");
         }
-        let _ = writeln!(text, " x best peer | x host | goal |\n{rule}---|---|---|");
+        for ratio in self.ratios() {
+            let _ = write!(text, " {} |", ratio.name);
+            rule.push_str("---|");
+        }
+        let _ = writeln!(text, " goal |\n{rule}---|");
         for result in &self.results {
             let _ = writeln!(text, "{}", self.line(result));
         }
@@ -137,7 +166,11 @@ impl Table {
                 (format!(">= {share} x ours at MTU 65520"), bound)
             }
             Goal::AtMost(most) => (format!("<= {most}"), Some(most)),
+            Goal::Shown => (String::new(), None),
         };
+        if let Some(who) = result.failures.first() {
+            return format!("{text}: refused, {} failed", who.name()).trim_start_matches(": ").to_owned();
+        }
         let met = ours
             .zip(bound)
             .map(|(ours, bound)| if result.row.less_is_better() { ours <= bound } else { ours >= bound });
@@ -164,14 +197,9 @@ pub(super) fn number(value: f64) -> String {
         large if large >= 1000.0 => format!("{:.1} k", value / 1000.0),
         middle if middle >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
+        tiny if tiny > 0.0 && tiny < 0.1 => format!("{value:.3}"),
         _ => format!("{value:.2}"),
     }
-}
-
-/// Puts the table, with the machine it was taken on, into docs/performance.md.
-pub(crate) fn write(table: &Table, rounds: usize, load: &str) -> Done {
-    let peers = ["slirp4netns", "pasta"].map(|program| first_line(program.as_ref())).join("; ");
-    put("table", &machine(&peers, rounds, load), &table.markdown())
 }
 
 /// Puts a table between its two marks in docs/performance.md.
@@ -206,13 +234,19 @@ pub(super) fn machine(peers: &str, rounds: usize, load: &str) -> String {
         String::from_utf8_lossy(&day).trim(),
         model.trim_start_matches([' ', '\t', ':']),
         kib.div_ceil(1 << 20),
-        read("/proc/sys/kernel/osrelease").trim(),
+        kernel(&read("/proc/sys/kernel/osrelease")),
     )
 }
 
+/// The version of a kernel without what its builder put behind it.
+fn kernel(release: &str) -> String {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let first = numbers.next().unwrap_or_default();
+    numbers.next().map_or_else(|| first.to_owned(), |second| format!("{first}.{second}"))
+}
+
 /// What a program says of its version.
-pub(super) fn first_line(program: &std::path::Path) -> String {
-    let mut command = std::process::Command::new(program);
+pub(super) fn first_line(command: &mut std::process::Command) -> String {
     let text = command.arg("--version").output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }
@@ -220,7 +254,11 @@ pub(super) fn first_line(program: &std::path::Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::ROWS;
+    use crate::bench::rows::{Row, TESTS};
+
+    fn row() -> &'static Row {
+        TESTS.first().unwrap().rows.first().unwrap()
+    }
 
     #[test]
     fn medians_and_verdicts() {
@@ -228,7 +266,7 @@ mod tests {
         assert_eq!(median(&[1.0, 2.0]), Some(1.5));
         assert_eq!(median(&[]), None);
         let table = Table::new(&[Subject::Slipway, Subject::Slirp4netns, Subject::Host]);
-        let mut result = Result::new(ROWS.first().unwrap());
+        let mut result = Result::new(row());
         for (subject, value) in
             [(Subject::Slipway, 30.0), (Subject::Slirp4netns, 10.0), (Subject::Host, 60.0)]
         {
@@ -239,11 +277,47 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_shown() {
-        let mut result = Result::new(ROWS.first().unwrap());
+    fn a_row_in_which_somebody_failed_is_refused() {
+        let mut table = Table::new(&[Subject::Slipway, Subject::Pasta, Subject::Host]);
+        let mut result = Result::new(row());
+        for subject in [Subject::Slipway, Subject::Pasta, Subject::Host] {
+            result.add(subject, 2.0);
+        }
+        assert!(table.line(&result).ends_with(": met |"), "{}", table.line(&result));
+        // Once is enough: the rounds that went well are those that a figure must not be made of.
         result.fail(Subject::Pasta);
-        assert_eq!(result.cell(Subject::Pasta), "fails");
-        result.add(Subject::Pasta, 2.0);
-        assert_eq!(result.cell(Subject::Pasta), "2.00, fails 1x");
+        let line = table.line(&result);
+        assert!(line.contains("| 2.00 | failed | 2.00 | | 1.00 |"), "{line}");
+        assert!(line.ends_with(": refused, pasta failed |"), "{line}");
+        table.add(result);
+        assert_eq!(table.refused(), [row().name]);
+    }
+
+    #[test]
+    fn another_build_has_a_column_and_a_ratio() {
+        let mut table = Table::new(&[Subject::Slipway, Subject::Before]);
+        let mut result = Result::new(row());
+        result.add(Subject::Slipway, 3.0);
+        result.add(Subject::Before, 2.0);
+        table.add(result);
+        let text = table.markdown();
+        assert!(
+            text.starts_with("| work | slipway | before | x before | goal |\n|---|---|---|---|---|\n"),
+            "{text}"
+        );
+        assert!(text.contains("| 3.00 | 2.00 | 1.50 |"), "{text}");
+    }
+
+    #[test]
+    fn figures_have_as_many_digits_as_they_are_worth() {
+        let shown = [0.0, 0.034, 0.5, 12.34, 123.4, 12_345.0].map(number);
+        assert_eq!(shown, ["0.00", "0.034", "0.50", "12.3", "123", "12.3 k"]);
+    }
+
+    #[test]
+    fn of_the_kernel_two_numbers_are_told() {
+        assert_eq!(kernel("6.18.44-builder-1\n"), "6.18");
+        assert_eq!(kernel("7.0"), "7.0");
+        assert_eq!(kernel("7"), "7");
     }
 }
