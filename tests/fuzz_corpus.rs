@@ -71,7 +71,10 @@ fn write_seeds() {
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let named = |list: Vec<(&str, Vec<u8>)>| list.into_iter().map(|(n, d)| (n.to_owned(), d)).collect();
     match target {
-        "frame" => named(frames().into_iter().map(|(name, frame)| (name, with_header(&frame))).collect()),
+        "frame" => {
+            let frames = frames().into_iter().map(|(name, frames)| (name, with_header(&frames)));
+            named(frames.chain(checksums_left()).collect())
+        }
         "vnet" => named(vec![
             ("tcp4-train", vec![1, 1, 66, 0, 180, 5, 34, 0, 16, 0, 0, 64, 0]),
             ("udp-train", vec![1, 5, 42, 0, 180, 5, 34, 0, 6, 0, 0, 64, 0]),
@@ -249,6 +252,28 @@ fn with_header(frames: &[Vec<u8>]) -> Vec<u8> {
         [&len[..], &[0; 10], frame].concat()
     };
     frames.iter().flat_map(one).collect()
+}
+
+/// Datagrams with a checksum left undone: further in, as a tunnel's; at an odd place; outside; in the first fragment.
+fn checksums_left() -> Vec<(&'static str, Vec<u8>)> {
+    let own = SocketAddr::new(GUEST4.into(), 4000);
+    let long = Udp::packet(own, "192.0.2.1:4789".parse().unwrap(), &[7; 3000]);
+    let undone = |packets: &[testkit::packet::Ip], start: u16, offset: u16| {
+        let frames = packets.iter().map(|packet| ethernet(ENGINE_MAC, GUEST_MAC, &packet.emit()));
+        let mut data = with_header(&frames.collect::<Vec<_>>());
+        // The first frame's virtio-net header: "needs checksum", where from, where to.
+        data[2] = 1;
+        data[8..10].copy_from_slice(&start.to_le_bytes());
+        data[10..12].copy_from_slice(&offset.to_le_bytes());
+        data
+    };
+    let pieces = long.cut(1, 1480);
+    vec![
+        ("tunnel", undone(core::slice::from_ref(&long), 84, 16)),
+        ("tunnel-odd", undone(core::slice::from_ref(&long), 85, 7)),
+        ("tunnel-outside", undone(core::slice::from_ref(&long), 84, u16::MAX)),
+        ("tunnel-fragments", undone(&pieces, 84, 16)),
+    ]
 }
 
 fn dhcp4(kind: u8, options: &[u8]) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `upload`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand
+//! `traffic`, `tunnels`, `upload`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand
 //! in for ours to prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
 //! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands.
 
@@ -16,6 +16,7 @@ mod publish;
 mod rootless;
 mod run;
 mod traffic;
+mod tunnels;
 mod uplink;
 mod upload;
 mod upstreams;

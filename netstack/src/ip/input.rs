@@ -3,11 +3,11 @@
 use crate::addr::MacAddr;
 use crate::checksum;
 use crate::clock::Instant;
-use crate::device::Offload;
 use crate::device::vnet::Checksum;
+use crate::device::{Gso, Offload, segment};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
-use crate::frame::{IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
+use crate::frame::{ETHERNET_LEN, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
 use crate::ip::Packet;
 use crate::ip::fragment::{Expired, Reassembled};
 use crate::ip::icmp_error::Problem;
@@ -38,9 +38,17 @@ impl Engine {
         if !enabled {
             return Err(DropReason::FamilyOff);
         }
+        if let Checksum::Partial { start, offset } = offload.checksum
+            && !packet.owns_checksum(start, offset)
+        {
+            return self.on_unfinished(now, mac, offload.gso, (start, offset), bytes, up);
+        }
         self.notice(now, mac, packet.src);
         if !packet.fragment {
             return self.on_packet(now, mac, &packet, offload, up);
+        }
+        if offload.gso.is_some() {
+            return Err(DropReason::Malformed);
         }
         self.counters.fragments_in += 1;
         let outcome = self.reassembler.insert(now, packet.whole);
@@ -48,12 +56,34 @@ impl Engine {
         match outcome {
             Reassembled::Complete(whole) => {
                 let packet = Packet::parse(&whole)?;
-                // A checksum left to us covers one frame, so that of a fragmented datagram is complete.
+                // A checksum left to us covers one frame: it was completed before.
                 self.on_packet(now, mac, &packet, Offload::NONE, up)
             }
             Reassembled::Waiting => Ok(()),
             Reassembled::Dropped(reason) => Err(reason),
         }
+    }
+
+    /// A packet that carries another one (a tunnel's) with the checksum of *that* left to us: it is completed, or the far end of
+    /// the tunnel would find it wrong.
+    fn on_unfinished<U: Upstream>(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        gso: Option<Gso>,
+        (start, offset): (u16, u16),
+        bytes: &[u8],
+        up: &mut U,
+    ) -> Result<(), DropReason> {
+        // virtio 1.2 §5.1.6.2.1: the checksum of a train is that of the header that is to be repeated. A train inside a tunnel
+        // has a kind of its own, which we do not announce.
+        if gso.is_some() {
+            return Err(DropReason::Malformed);
+        }
+        let start = usize::from(start).checked_sub(ETHERNET_LEN).ok_or(DropReason::Malformed)?;
+        let mut bytes = bytes.to_vec();
+        segment::complete(&mut bytes, start, offset.into()).ok_or(DropReason::Malformed)?;
+        self.on_ip(now, mac, Offload::NONE, &bytes, up)
     }
 
     /// Gives up datagrams whose missing fragments never came, and says so (RFC 1122 §3.3.2, RFC 8200 §4.5).

@@ -13,7 +13,7 @@ pub mod ndp;
 pub(crate) mod rewrite;
 
 use crate::drop_reason::DropReason;
-use crate::frame::{IPV4_LEN, IPV6_LEN};
+use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 use core::net::{IpAddr, Ipv4Addr};
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
@@ -43,6 +43,19 @@ impl<'a> Packet<'a> {
             _ => return Err(DropReason::Malformed),
         };
         if is_martian(packet.src) { Err(DropReason::Martian) } else { Ok(packet) }
+    }
+
+    /// Whether a partial checksum is that of the packet's own transport header. If so, there is nothing to verify and nothing
+    /// to complete, for that header goes no further. A fragment has none: what was left undone in it is not the whole's.
+    pub(crate) fn owns_checksum(&self, start: u16, offset: u16) -> bool {
+        let field = match self.protocol {
+            PROTO_TCP => 16,
+            PROTO_UDP => 6,
+            PROTO_ICMP | PROTO_ICMPV6 => 2,
+            _ => return false,
+        };
+        let at = ETHERNET_LEN + self.whole.len() - self.payload.len();
+        (usize::from(start), offset) == (at, field) && !self.fragment
     }
 
     fn parse_v4(bytes: &'a [u8]) -> Result<Self, DropReason> {

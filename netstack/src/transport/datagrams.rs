@@ -6,6 +6,7 @@ use super::table::{Key, Kind};
 use super::udp::{self, Datagram, Failure, Role, Train, Udp};
 use crate::addr::{MacAddr, any_endpoint};
 use crate::clock::Instant;
+use crate::device::vnet::GsoKind;
 use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Inbound};
@@ -48,7 +49,8 @@ impl Engine {
             return Err(DropReason::Martian);
         }
         let segment = match offload.gso {
-            Some(gso) => usize::from(gso.size).min(datagram.payload.len()),
+            Some(gso) if gso.kind == GsoKind::Udp => usize::from(gso.size).min(datagram.payload.len()),
+            Some(_) => return Err(DropReason::Malformed),
             None => datagram.payload.len(),
         };
         if datagram.payload.len() > segment * MAX_SEGMENTS {

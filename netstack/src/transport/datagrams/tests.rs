@@ -1,9 +1,13 @@
 //! Datagrams by hand: sockets, trains, errors, the DNS address.
 
 use crate::addr::MacAddr;
+use crate::bytes::len16;
+use crate::checksum;
 use crate::device::Offload;
-use crate::device::vnet::{Gso, GsoKind};
-use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
+use crate::device::vnet::{Checksum, Gso, GsoKind};
+use crate::drop_reason::DropReason;
+use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, PROTO_UDP, Transport, assemble, wrap};
+use crate::ip::fragment::{fragment, permit};
 use crate::ip::rewrite::tests::config;
 use crate::transport::lab::{GUEST_MAC, Lab};
 use crate::transport::udp;
@@ -198,4 +202,123 @@ fn a_ping_from_nowhere_opens_no_socket() {
     let frame = assemble(GUEST_MAC, &env, &transport, b"ping");
     lab.engine.on_frame(lab.now, Offload::NONE, &frame, &mut lab.host);
     assert_eq!(lab.engine.flow_count(), 0);
+}
+
+/// A frame as a kernel hands it out whose device has a tunnel: a UDP datagram around another packet, whose TCP checksum is
+/// left to us. Gives the frame, the offload, and the datagram's payload as it must leave.
+fn tunnelled(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> (Vec<u8>, Offload, Vec<u8>) {
+    let inner = Envelope {
+        to_mac: GUEST_MAC,
+        src: "10.99.0.1:1".parse().unwrap(),
+        dst: "10.99.0.2:2".parse().unwrap(),
+        hops: 64,
+        traffic_class: 0,
+    };
+    let header = [0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 0, 99, 0, 0, 0, 0];
+    let segment = assemble(
+        GUEST_MAC,
+        &inner,
+        &Transport { protocol: PROTO_TCP, header: &header, checksum_at: 16 },
+        payload,
+    );
+    let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
+    let finished = [&vxlan[..], &segment].concat();
+    let outer = Envelope { to_mac: Lab::new().engine.config().mac, src, dst, ..inner };
+    let header = udp::header(&outer, finished.len());
+    // The outer checksum is right for the finished bytes, as the kernel's is.
+    let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+    let mut frame = assemble(GUEST_MAC, &outer, &transport, &finished);
+    let start = frame.len() - 20 - payload.len();
+    let pseudo = checksum::pseudo_header(
+        inner.src.ip(),
+        inner.dst.ip(),
+        PROTO_TCP,
+        u32::try_from(segment.len() - 34).unwrap(),
+    );
+    frame[start + 16..start + 18].copy_from_slice(&pseudo.to_be_bytes());
+    let checksum = Checksum::Partial { start: u16::try_from(start).unwrap(), offset: 16 };
+    (frame, Offload { checksum, gso: None }, finished)
+}
+
+const TUNNELS: [(&str, &str); 2] =
+    [("10.0.2.100:4000", "192.0.2.1:4789"), ("[fd00::64]:4000", "[2001:db8::1]:4789")];
+
+#[test]
+fn the_checksum_inside_a_tunnel_is_completed() {
+    for (src, dst) in TUNNELS {
+        let mut lab = Lab::new();
+        let (mut frame, offload, finished) = tunnelled(src.parse().unwrap(), dst.parse().unwrap(), b"odd");
+        if src.starts_with("10.") {
+            assert_eq!(offload.checksum, Checksum::Partial { start: 84, offset: 16 });
+        }
+        lab.engine.on_frame(lab.now, offload, &frame, &mut lab.host);
+        lab.step();
+        assert!(lab.host.datagrams.pop().unwrap().2 == finished, "{src}");
+        // What is around it is verified as ever.
+        frame[60] ^= 1;
+        lab.engine.on_frame(lab.now, offload, &frame, &mut lab.host);
+        lab.step();
+        assert!(lab.host.datagrams.is_empty() && lab.engine.counters().dropped(DropReason::Checksum) == 1);
+    }
+}
+
+#[test]
+fn a_checksum_to_complete_in_a_fragment_is_completed_in_the_fragment() {
+    for (src, dst) in TUNNELS {
+        let mut lab = Lab::new();
+        let (frame, offload, finished) = tunnelled(src.parse().unwrap(), dst.parse().unwrap(), &[7; 100]);
+        let Checksum::Partial { start, offset } = offload.checksum else { panic!() };
+        let to = lab.engine.config().mac;
+        // The inner packet ends in the first fragment, and something follows.
+        let longer = [&frame[..], &[0; 64]].concat();
+        let mut packet = longer[ETHERNET_LEN..].to_vec();
+        let v6 = src.starts_with('[');
+        let ip = if v6 { 40 } else { 20 };
+        let (at, total) = if v6 { (4, packet.len() - 40) } else { (2, packet.len()) };
+        packet[at..at + 2].copy_from_slice(&len16(total).to_be_bytes());
+        let udp_len = len16(packet.len() - ip);
+        packet[ip + 4..ip + 6].copy_from_slice(&udp_len.to_be_bytes());
+        let mut pieces = Vec::new();
+        permit(&mut packet);
+        // Header checksums are made anew by the cut; that of the datagram says "none", or covers the finished bytes.
+        let room = frame.len() - ETHERNET_LEN + 16;
+        packet[ip + 6..ip + 8].fill(0);
+        if v6 {
+            let mut whole = packet.clone();
+            whole[ip + 8..ip + 8 + finished.len()].copy_from_slice(&finished);
+            let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
+            let sum = checksum::transport(src.ip(), dst.ip(), PROTO_UDP, &whole[ip..]);
+            packet[ip + 6..ip + 8].copy_from_slice(&sum.to_be_bytes());
+        }
+        fragment(&packet, room, 9, |piece| pieces.push(wrap(GUEST_MAC, to, piece))).unwrap();
+        let (first, rest) = pieces.split_first().unwrap();
+        let start = start + if v6 { 8 } else { 0 };
+        let offload = Offload { checksum: Checksum::Partial { start, offset }, gso: None };
+        lab.engine.on_frame(lab.now, offload, first, &mut lab.host);
+        for piece in rest {
+            lab.engine.on_frame(lab.now, Offload::NONE, piece, &mut lab.host);
+        }
+        lab.step();
+        let sent = lab.host.datagrams.pop().unwrap().2;
+        assert!(sent[..finished.len()] == finished && sent.len() == finished.len() + 64, "{src}");
+    }
+}
+
+#[test]
+fn a_train_whose_checksum_is_elsewhere_makes_no_sense() {
+    let mut lab = Lab::new();
+    let (src, dst) = TUNNELS[0];
+    let (frame, offload, _) = tunnelled(src.parse().unwrap(), dst.parse().unwrap(), &[7; 100]);
+    for kind in [GsoKind::Udp, GsoKind::Tcp4] {
+        let gso = Some(Gso { kind, size: 50, header_len: 42 });
+        lab.engine.on_frame(lab.now, Offload { gso, ..offload }, &frame, &mut lab.host);
+        let own = Checksum::Partial { start: 34, offset: 6 };
+        lab.engine.on_frame(lab.now, Offload { gso, checksum: own }, &frame, &mut lab.host);
+    }
+    let outside = Checksum::Partial { start: 34, offset: 60_000 };
+    lab.engine.on_frame(lab.now, Offload { checksum: outside, gso: None }, &frame, &mut lab.host);
+    lab.step();
+    // The one train that says of itself what it is.
+    assert_eq!(lab.host.datagrams.len(), 1);
+    assert_eq!(lab.engine.counters().dropped(DropReason::Malformed), 4);
 }
