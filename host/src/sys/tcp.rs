@@ -70,8 +70,8 @@ pub fn discard(fd: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
     /// A connection whose first end has `data` in its receive queue.
     fn holding(data: &[u8]) -> (TcpStream, TcpStream) {
@@ -110,5 +110,67 @@ mod tests {
         assert_eq!(peek_behind(server.as_fd(), 99, &mut scratch, &mut into), Ok(12), "all of it skipped");
         assert_eq!(peek_behind(server.as_fd(), 1, &mut [], &mut into), Err(Errno::EMSGSIZE));
         assert_eq!(peek_behind(server.as_fd(), 3 * 1024, &mut scratch, &mut into), Err(Errno::EMSGSIZE));
+    }
+
+    /// Such sockets come from listeners that others opened: Go's are MPTCP, which has no peek offset.
+    #[test]
+    fn a_socket_that_refuses_an_offset_falls_back_for_itself() {
+        use crate::epoll::Events;
+        use crate::sys::sockopt::{self, Opt};
+        use crate::upstream::{Peeking, Sockets, Ways};
+        use nix::sys::epoll::EpollFlags;
+        use nix::sys::socket::{Backlog, SockaddrStorage, bind, connect, listen};
+        use slipway_netstack::FlowId;
+        use slipway_netstack::upstream::{Peek, Upstream};
+        for (family, address) in [(libc::AF_INET, "127.0.0.1:0"), (libc::AF_INET6, "[::1]:0")] {
+            // SAFETY: socket(2) takes no pointers; what it returns is ours alone.
+            let Ok(fd) =
+                Errno::result(unsafe { libc::socket(family, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) })
+            else {
+                println!(
+                    "SKIP a_socket_that_refuses_an_offset_falls_back_for_itself: this kernel has no MPTCP"
+                );
+                return;
+            };
+            // SAFETY: it was just opened and nobody else knows it.
+            let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
+            let address: SocketAddr = address.parse().unwrap();
+            bind(listener.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
+            listen(&listener, Backlog::new(1).unwrap()).unwrap();
+            // SAFETY: as above, both times.
+            let peer = unsafe { libc::socket(family, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) };
+            // SAFETY: as above.
+            let mut peer = TcpStream::from(unsafe { OwnedFd::from_raw_fd(peer) });
+            connect(peer.as_raw_fd(), &SockaddrStorage::from(listener.local_addr().unwrap())).unwrap();
+            let accepted = OwnedFd::from(listener.accept().unwrap().0);
+            assert!(sockopt::set(accepted.as_fd(), Opt::PEEK_OFFSET, 0).is_err(), "it has an offset by now");
+
+            let mut sockets = Sockets::with_peeking(Ways::both(Peeking::Offset)).unwrap();
+            let flow = FlowId::new(1, 1);
+            sockets.attach_tcp(flow, accepted).unwrap();
+            let (mut events, mut into) = (Events::default(), [0; 4]);
+            let patience = Some(std::time::Duration::from_secs(5));
+            // What happens next, and what a peek finds then.
+            let mut look = |sockets: &mut Sockets, offset: usize| {
+                sockets.events().wait(&mut events, patience).unwrap();
+                let (_, flags) = events.get(0).expect("something happens");
+                sockets.decode(flow, flags).for_each(drop);
+                (flags, sockets.tcp_peek(flow, offset, &mut into), into)
+            };
+            peer.write_all(b"01234567").unwrap();
+            let (_, found, bytes) = look(&mut sockets, 0);
+            assert_eq!((found, &bytes), (Peek::Data(4), b"0123"));
+            assert_eq!(sockets.tcp_peek(flow, 4, &mut [0; 9]), Peek::Data(4));
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            let (mut flags, mut end, _) = look(&mut sockets, 8);
+            if !flags.contains(EpollFlags::EPOLLRDHUP) {
+                (flags, end, _) = look(&mut sockets, 8);
+            }
+            assert!(flags.contains(EpollFlags::EPOLLRDHUP));
+            // The state of its first path does not tell that the stream is at its end, and no further event will.
+            assert!(matches!(end, Peek::Empty | Peek::End));
+            sockets.tcp_consume(flow, 8);
+            assert_eq!(look(&mut sockets, 0).1, Peek::End);
+        }
     }
 }

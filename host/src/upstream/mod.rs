@@ -19,7 +19,7 @@ mod udp;
 mod within;
 
 pub use errors::errno;
-pub use tcp::Peeking;
+pub use tcp::{Peeking, Ways};
 pub use within::Stream;
 
 use crate::epoll::EventSet;
@@ -41,8 +41,8 @@ use udp::UdpSocket;
 pub struct Sockets {
     events: EventSet,
     places: Vec<Place>,
-    peeking: Peeking,
-    /// Where bytes go that are peeked only to get behind them; empty if the kernel can do without.
+    ways: Ways,
+    /// Where bytes go that are peeked only to get behind them; empty as long as no socket has to.
     scratch: Vec<u8>,
     receiver: batch::Receiver,
     /// The flows that lead to the resolver.
@@ -81,9 +81,6 @@ impl Socket {
     }
 }
 
-/// Length of [`Sockets::scratch`]: with 1023 parts in a system call, offsets up to 64 MiB.
-const SCRATCH: usize = 64 * 1024;
-
 /// Connections to the DNS address that nobody has taken yet. They are taken after every round of the event loop.
 const MAX_FRESH: usize = 128;
 
@@ -93,19 +90,19 @@ impl Sockets {
     /// # Errors
     /// The kernel's: out of descriptors or memory.
     pub fn new() -> io::Result<Self> {
-        Self::with_peeking(Peeking::probe())
+        Self::with_peeking(Ways::probe())
     }
 
-    /// No sockets yet, peeking in the given way.
+    /// No sockets yet, peeking in the given ways.
     ///
     /// # Errors
     /// The kernel's: out of descriptors or memory.
-    pub fn with_peeking(peeking: Peeking) -> io::Result<Self> {
+    pub fn with_peeking(ways: Ways) -> io::Result<Self> {
         Ok(Self {
             events: EventSet::new()?,
             places: Vec::new(),
-            peeking,
-            scratch: if peeking == Peeking::Skip { vec![0; SCRATCH] } else { Vec::new() },
+            ways,
+            scratch: Vec::new(),
             receiver: batch::Receiver::default(),
             within: Vec::new(),
             fresh: VecDeque::new(),
@@ -140,7 +137,7 @@ impl Sockets {
     /// # Errors
     /// The kernel's: out of watches or memory. The socket is then closed.
     pub fn attach_tcp(&mut self, flow: FlowId, socket: OwnedFd) -> io::Result<()> {
-        let socket = TcpSocket::attach(socket);
+        let socket = TcpSocket::attach(socket, self.ways);
         self.events.add(socket.as_fd(), Token::Flow(flow), tcp::INTEREST)?;
         self.put(flow, Socket::Tcp(socket));
         Ok(())
@@ -230,7 +227,7 @@ impl Sockets {
 
 impl Upstream for Sockets {
     fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
-        let socket = TcpSocket::connect(to, from)?;
+        let socket = TcpSocket::connect(to, from, self.ways)?;
         self.open(flow, Socket::Tcp(socket), tcp::INTEREST)
     }
 
@@ -254,9 +251,9 @@ impl Upstream for Sockets {
     }
 
     fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {
-        let (peeking, mut scratch) = (self.peeking, std::mem::take(&mut self.scratch));
+        let mut scratch = std::mem::take(&mut self.scratch);
         let found = match self.get(flow) {
-            Some(Socket::Tcp(socket)) => socket.peek(peeking, &mut scratch, offset, into),
+            Some(Socket::Tcp(socket)) => socket.peek(&mut scratch, offset, into),
             Some(Socket::Within(shared)) => shared.peek(offset, into),
             _ => Peek::Failed(Errno::BadSocket),
         };
@@ -265,15 +262,18 @@ impl Upstream for Sockets {
     }
 
     fn tcp_consume(&mut self, flow: FlowId, count: usize) {
-        let (peeking, place) = (self.peeking, self.places.get_mut(flow.index()));
-        let Some(place) = place.filter(|place| place.generation == flow.generation()) else { return };
+        let Some(place) =
+            self.places.get_mut(flow.index()).filter(|place| place.generation == flow.generation())
+        else {
+            return;
+        };
         let socket = match &mut place.socket {
             Some(Socket::Tcp(socket)) => socket,
             Some(Socket::Within(shared)) => return shared.consume(count),
             _ => return,
         };
         socket.consume(count);
-        if socket.wants_news(peeking) {
+        if socket.wants_news() {
             // Setting the same interest again makes epoll look again. It can fail only for want of memory.
             let _ = self.events.modify(socket.as_fd(), Token::Flow(flow), tcp::INTEREST);
         }

@@ -7,13 +7,15 @@
 //! **Peek offset.** From Linux 6.9 on, SO_PEEK_OFF makes MSG_PEEK start behind bytes already seen, and the kernel moves
 //! the offset by itself: forward when peeking, back when bytes are taken. We keep count, so that only a jump (a
 //! retransmission) costs a setsockopt. It stays off as long as every peek is from the front, which is all that short
-//! exchanges ever do. Older kernels copy the seen bytes into a scratch buffer first ([`Peeking::Skip`]).
+//! exchanges ever do. Otherwise the seen bytes are copied into a scratch buffer first ([`Peeking::Skip`]): on older kernels, for
+//! IPv6 before Linux 6.12, and on a socket that says no when it is asked for the first time (one that was opened by others
+//! may be MPTCP, which has no offset).
 //!
 //! **Known ends.** A peek that filled less than its buffer has seen the end of the queue; what arrives later raises a
 //! new event. So until that event a peek from there on is answered without a system call. Two things would break the
 //! reasoning, an end-of-file that was announced before the peek and urgent data (at which reading stops short), so a
 //! socket that has seen either asks the kernel each time. Without a kernel's peek offset, nothing behind urgent data can
-//! be peeked at all before what is in front of it has been taken ([`TcpSocket::wants_news`]).
+//! be peeked at all before what is in front of it has been taken, nor the end of an MPTCP stream ([`TcpSocket::wants_news`]).
 //!
 //! The kernel behaviour that all this leans on is tested in `tests/platform/tcp.rs`.
 
@@ -41,16 +43,42 @@ pub enum Peeking {
     Skip,
 }
 
-impl Peeking {
-    /// What this kernel can.
+/// How to peek, by the address family of the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ways {
+    /// IPv4.
+    pub v4: Peeking,
+    /// IPv6, also when it carries IPv4.
+    pub v6: Peeking,
+}
+
+impl Ways {
+    /// The same for both.
+    #[must_use]
+    pub const fn both(peeking: Peeking) -> Self {
+        Self { v4: peeking, v6: peeking }
+    }
+
+    /// What this kernel can. Each family is asked, for the option came to them years apart.
     #[must_use]
     pub fn probe() -> Self {
-        let can = new_socket(AddressFamily::Inet)
-            .or_else(|_| new_socket(AddressFamily::Inet6))
-            .and_then(|fd| sockopt::set(fd.as_fd(), Opt::PEEK_OFFSET, 0));
-        if can.is_ok() { Self::Offset } else { Self::Skip }
+        let of = |family| {
+            let can = new_socket(family).and_then(|fd| sockopt::set(fd.as_fd(), Opt::PEEK_OFFSET, 0));
+            if can.is_ok() { Peeking::Offset } else { Peeking::Skip }
+        };
+        Self { v4: of(AddressFamily::Inet), v6: of(AddressFamily::Inet6) }
+    }
+
+    const fn of(self, address: IpAddr) -> Peeking {
+        match address {
+            IpAddr::V4(_) => self.v4,
+            IpAddr::V6(_) => self.v6,
+        }
     }
 }
+
+/// Room for bytes that are skipped: with 1023 parts in a system call, offsets up to 64 MiB.
+const SCRATCH: usize = 64 * 1024;
 
 /// What a flow's TCP socket is waited for, edge-triggered.
 pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN
@@ -63,6 +91,7 @@ pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN
 #[derive(Debug)]
 pub(super) struct TcpSocket {
     fd: OwnedFd,
+    peeking: Peeking,
     /// The kernel's peek offset; `None` while it is off.
     peek_at: Option<u32>,
     /// There is nothing from this offset on, until the next event.
@@ -77,7 +106,7 @@ pub(super) struct TcpSocket {
 
 impl TcpSocket {
     /// Starts to connect.
-    pub(super) fn connect(to: SocketAddr, from: Option<IpAddr>) -> Result<Self, Errno> {
+    pub(super) fn connect(to: SocketAddr, from: Option<IpAddr>, ways: Ways) -> Result<Self, Errno> {
         refuse_disguised(to.ip())?;
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = new_socket(family).map_err(errno)?;
@@ -91,19 +120,30 @@ impl TcpSocket {
             Ok(()) | Err(Code::EINPROGRESS | Code::EINTR) => {}
             Err(code) => return Err(errno(code)),
         }
-        Ok(Self::new(fd, true))
+        Ok(Self::new(fd, ways.of(to.ip()), true))
     }
 
     /// Takes over an accepted connection.
     ///
-    /// Whether it blocks does not matter: every call on it says MSG_DONTWAIT.
-    pub(super) fn attach(fd: OwnedFd) -> Self {
+    /// Whether it blocks does not matter: every call on it says MSG_DONTWAIT. Its family is not asked for: what any socket of
+    /// this kernel can is tried.
+    pub(super) fn attach(fd: OwnedFd, ways: Ways) -> Self {
         prepare(fd.as_fd());
-        Self::new(fd, false)
+        let peeking = if ways.v4 == Peeking::Offset { ways.v4 } else { ways.v6 };
+        Self::new(fd, peeking, false)
     }
 
-    fn new(fd: OwnedFd, connecting: bool) -> Self {
-        Self { fd, peek_at: None, dry_at: None, connecting, short: false, ask_always: false, urgent: false }
+    fn new(fd: OwnedFd, peeking: Peeking, connecting: bool) -> Self {
+        Self {
+            fd,
+            peeking,
+            peek_at: None,
+            dry_at: None,
+            connecting,
+            short: false,
+            ask_always: false,
+            urgent: false,
+        }
     }
 
     /// What an epoll event means.
@@ -169,19 +209,19 @@ impl TcpSocket {
     }
 
     /// Copies from `offset` behind the front of the receive queue.
-    pub(super) fn peek(
-        &mut self,
-        peeking: Peeking,
-        scratch: &mut [u8],
-        offset: usize,
-        into: &mut [u8],
-    ) -> Peek {
+    pub(super) fn peek(&mut self, scratch: &mut Vec<u8>, offset: usize, into: &mut [u8]) -> Peek {
         let Ok(at) = u32::try_from(offset) else { return Peek::Empty };
         if into.is_empty() || self.dry_at.is_some_and(|end| at >= end) {
             return Peek::Empty;
         }
-        let found = match peeking {
-            Peeking::Offset => self.peek_from(at, into),
+        let found = match self.peeking {
+            Peeking::Offset => match self.peek_from(at, into) {
+                Err(Code::EOPNOTSUPP | Code::ENOPROTOOPT) => {
+                    self.peeking = Peeking::Skip;
+                    self.peek_behind(offset, scratch, into)
+                }
+                found => found,
+            },
             Peeking::Skip => self.peek_behind(offset, scratch, into),
         };
         match found {
@@ -219,8 +259,11 @@ impl TcpSocket {
     }
 
     /// Peeks by skipping.
-    fn peek_behind(&self, offset: usize, scratch: &mut [u8], into: &mut [u8]) -> Result<usize, Code> {
+    fn peek_behind(&self, offset: usize, scratch: &mut Vec<u8>, into: &mut [u8]) -> Result<usize, Code> {
         let fd = self.fd.as_fd();
+        if offset > 0 && scratch.is_empty() {
+            scratch.resize(SCRATCH, 0);
+        }
         let mut closed = false;
         loop {
             let len = retry(|| tcp::peek_behind(fd, offset, scratch, into))?;
@@ -256,8 +299,8 @@ impl TcpSocket {
     }
 
     /// Whether taking bytes may have laid open others that no event has told of or will tell of.
-    pub(super) fn wants_news(&self, peeking: Peeking) -> bool {
-        self.urgent && peeking == Peeking::Skip
+    pub(super) fn wants_news(&self) -> bool {
+        self.ask_always && self.peeking == Peeking::Skip
     }
 
     /// Closes our half.

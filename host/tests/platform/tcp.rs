@@ -6,14 +6,18 @@ use nix::sys::socket::{MsgFlags, send};
 use slipway_host::clock;
 use slipway_host::sys::sockopt::{self, Opt};
 use slipway_host::sys::tcp::{discard, peek};
-use slipway_host::upstream::Peeking;
+use slipway_host::upstream::{Peeking, Ways};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    pair_at("127.0.0.1:0")
+}
+
+fn pair_at(address: &str) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(address).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (listener.accept().unwrap().0, client)
 }
@@ -33,68 +37,70 @@ fn offset(fd: &TcpStream) -> i32 {
     sockopt::get(fd.as_fd(), Opt::PEEK_OFFSET).unwrap()
 }
 
-fn has_offset(name: &str) -> bool {
-    let can = Peeking::probe() == Peeking::Offset;
-    if !can {
-        println!("SKIP {name}: this kernel has no SO_PEEK_OFF for TCP (Linux 6.9)");
+/// A pair over each family whose sockets have a peek offset.
+fn with_offset(name: &str) -> Vec<(TcpStream, TcpStream)> {
+    let Ways { v4, v6 } = Ways::probe();
+    let families = [(v4, "127.0.0.1:0", "IPv4 (Linux 6.9)"), (v6, "[::1]:0", "IPv6 (Linux 6.12)")];
+    let mut pairs = Vec::new();
+    for (way, address, family) in families {
+        match way {
+            Peeking::Offset => pairs.push(pair_at(address)),
+            Peeking::Skip => println!("SKIP {name}: this kernel has no SO_PEEK_OFF for TCP over {family}"),
+        }
     }
-    can
+    pairs
 }
 
 #[test]
 fn peek_offset_moves_forward_when_peeking_and_back_when_taking() {
-    if !has_offset("peek_offset_moves_forward_when_peeking_and_back_when_taking") {
-        return;
-    }
-    let (here, mut there) = pair();
-    assert_eq!(offset(&here), -1, "off at first");
-    there.write_all(b"0123456789").unwrap();
-    let mut into = [0; 4];
-    assert_eq!(peek_soon(&here, &mut into), Ok(4));
-    assert_eq!(offset(&here), -1, "a peek does not switch it on");
+    for (here, mut there) in with_offset("peek_offset_moves_forward_when_peeking_and_back_when_taking") {
+        assert_eq!(offset(&here), -1, "off at first");
+        there.write_all(b"0123456789").unwrap();
+        let mut into = [0; 4];
+        assert_eq!(peek_soon(&here, &mut into), Ok(4));
+        assert_eq!(offset(&here), -1, "a peek does not switch it on");
 
-    sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 0).unwrap();
-    for (expected, after) in [(&b"0123"[..], 4), (b"4567", 8), (b"89", 10)] {
-        let len = peek(here.as_fd(), &mut into).unwrap();
-        assert_eq!((&into[..len], offset(&here)), (expected, after));
-    }
-    assert_eq!(peek(here.as_fd(), &mut into), Err(Errno::EAGAIN), "all seen");
-    assert_eq!(discard(here.as_fd(), 3), Ok(3));
-    assert_eq!(offset(&here), 7, "taking moves it back");
-    assert_eq!(peek(here.as_fd(), &mut into), Err(Errno::EAGAIN));
+        sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 0).unwrap();
+        for (expected, after) in [(&b"0123"[..], 4), (b"4567", 8), (b"89", 10)] {
+            let len = peek(here.as_fd(), &mut into).unwrap();
+            assert_eq!((&into[..len], offset(&here)), (expected, after));
+        }
+        assert_eq!(peek(here.as_fd(), &mut into), Err(Errno::EAGAIN), "all seen");
+        assert_eq!(discard(here.as_fd(), 3), Ok(3));
+        assert_eq!(offset(&here), 7, "taking moves it back");
+        assert_eq!(peek(here.as_fd(), &mut into), Err(Errno::EAGAIN));
 
-    // A retransmission peeks again from the front.
-    sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 0).unwrap();
-    assert_eq!(peek(here.as_fd(), &mut into), Ok(4));
-    assert_eq!((&into, offset(&here)), (b"3456", 4));
-    assert_eq!(discard(here.as_fd(), 7), Ok(7));
-    assert_eq!(offset(&here), 0, "it never goes below zero");
-    there.write_all(b"abc").unwrap();
-    assert_eq!(peek_soon(&here, &mut into), Ok(3));
-    assert_eq!(offset(&here), 3);
+        // A retransmission peeks again from the front.
+        sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 0).unwrap();
+        assert_eq!(peek(here.as_fd(), &mut into), Ok(4));
+        assert_eq!((&into, offset(&here)), (b"3456", 4));
+        assert_eq!(discard(here.as_fd(), 7), Ok(7));
+        assert_eq!(offset(&here), 0, "it never goes below zero");
+        there.write_all(b"abc").unwrap();
+        assert_eq!(peek_soon(&here, &mut into), Ok(3));
+        assert_eq!(offset(&here), 3);
+    }
 }
 
 #[test]
 fn peeking_past_the_last_byte_tells_end_only_after_fin() {
-    if !has_offset("peeking_past_the_last_byte_tells_end_only_after_fin") {
-        return;
+    for (here, mut there) in with_offset("peeking_past_the_last_byte_tells_end_only_after_fin") {
+        there.write_all(b"abc").unwrap();
+        sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 0).unwrap();
+        let mut into = [0; 8];
+        assert_eq!(peek_soon(&here, &mut into), Ok(3));
+        assert_eq!(peek(here.as_fd(), &mut into), Err(Errno::EAGAIN));
+        there.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(peek_soon(&here, &mut into), Ok(0));
+        assert_eq!(peek(here.as_fd(), &mut into), Ok(0), "again and again");
+        // The bytes are still there.
+        sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 1).unwrap();
+        assert_eq!(peek(here.as_fd(), &mut into), Ok(2));
+        assert_eq!(peek(here.as_fd(), &mut into), Ok(0));
+        assert_eq!(discard(here.as_fd(), 3), Ok(3));
+        assert_eq!(peek(here.as_fd(), &mut into), Ok(0));
+        assert_eq!(discard(here.as_fd(), 1), Ok(0));
     }
-    let (here, mut there) = pair();
-    there.write_all(b"abc").unwrap();
-    sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 0).unwrap();
-    let mut into = [0; 8];
-    assert_eq!(peek_soon(&here, &mut into), Ok(3));
-    assert_eq!(peek(here.as_fd(), &mut into), Err(Errno::EAGAIN));
-    there.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(peek_soon(&here, &mut into), Ok(0));
-    assert_eq!(peek(here.as_fd(), &mut into), Ok(0), "again and again");
-    // The bytes are still there.
-    sockopt::set(here.as_fd(), Opt::PEEK_OFFSET, 1).unwrap();
-    assert_eq!(peek(here.as_fd(), &mut into), Ok(2));
-    assert_eq!(peek(here.as_fd(), &mut into), Ok(0));
-    assert_eq!(discard(here.as_fd(), 3), Ok(3));
-    assert_eq!(peek(here.as_fd(), &mut into), Ok(0));
-    assert_eq!(discard(here.as_fd(), 1), Ok(0));
 }
 
 #[test]

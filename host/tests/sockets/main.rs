@@ -8,7 +8,7 @@ mod udp;
 
 use slipway_host::epoll::Events;
 use slipway_host::token::Token;
-use slipway_host::upstream::{Peeking, Sockets};
+use slipway_host::upstream::{Peeking, Sockets, Ways};
 use slipway_netstack::FlowId;
 use slipway_netstack::upstream::Event;
 use std::time::Duration;
@@ -22,11 +22,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self::with_peeking(Peeking::probe())
+        Self::with_ways(Ways::probe())
     }
 
     fn with_peeking(peeking: Peeking) -> Self {
-        Self { sockets: Sockets::with_peeking(peeking).unwrap(), events: Events::default() }
+        Self::with_ways(Ways::both(peeking))
+    }
+
+    fn with_ways(ways: Ways) -> Self {
+        Self { sockets: Sockets::with_peeking(ways).unwrap(), events: Events::default() }
     }
 
     /// The events of one round, after at most `millis`.

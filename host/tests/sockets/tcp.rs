@@ -1,5 +1,5 @@
 use crate::{FLOW, World};
-use slipway_host::upstream::{Peeking, Sockets};
+use slipway_host::upstream::{Peeking, Sockets, Ways};
 use slipway_netstack::FlowId;
 use slipway_netstack::upstream::{Errno, Event, Peek, Sent, Upstream};
 use std::io::{ErrorKind, Read, Write};
@@ -16,11 +16,13 @@ fn connected(mut world: World, address: &str) -> (World, TcpStream) {
     (world, peer)
 }
 
-fn peekings() -> Vec<Peeking> {
-    match Peeking::probe() {
-        Peeking::Offset => vec![Peeking::Offset, Peeking::Skip],
-        Peeking::Skip => vec![Peeking::Skip],
-    }
+/// Each way of peeking, over each family that has it.
+fn peekings() -> Vec<(Peeking, &'static str)> {
+    let Ways { v4, v6 } = Ways::probe();
+    let mut all = vec![(Peeking::Skip, "127.0.0.1:0"), (Peeking::Skip, "[::1]:0")];
+    all.extend((v4 == Peeking::Offset).then_some((v4, "127.0.0.1:0")));
+    all.extend((v6 == Peeking::Offset).then_some((v6, "[::1]:0")));
+    all
 }
 
 fn peek(world: &mut World, offset: usize, room: usize) -> Result<Vec<u8>, Peek> {
@@ -75,8 +77,8 @@ fn a_refusal_is_told_and_an_ipv4_address_in_disguise_is_refused_here() {
 
 #[test]
 fn peeks_jump_back_and_forth_and_bytes_stay_until_consumed() {
-    for peeking in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), "127.0.0.1:0");
+    for (peeking, address) in peekings() {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
         peer.write_all(b"0123456789").unwrap();
         world.until(|event| event == Event::Readable);
         assert_eq!(peek(&mut world, 0, 4), Ok(b"0123".to_vec()));
@@ -100,8 +102,8 @@ fn peeks_jump_back_and_forth_and_bytes_stay_until_consumed() {
 
 #[test]
 fn the_end_is_told_behind_the_last_byte_only() {
-    for peeking in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), "127.0.0.1:0");
+    for (peeking, address) in peekings() {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
         peer.write_all(b"abc").unwrap();
         world.until(|event| event == Event::Readable);
         assert_eq!(peek(&mut world, 0, 9), Ok(b"abc".to_vec()));
@@ -125,8 +127,8 @@ fn the_end_is_told_behind_the_last_byte_only() {
 /// Data and end-of-file that arrive together are announced by one event.
 #[test]
 fn an_end_announced_with_the_last_bytes_is_found_without_another_event() {
-    for peeking in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), "127.0.0.1:0");
+    for (peeking, address) in peekings() {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
         peer.write_all(b"abc").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -140,8 +142,8 @@ fn an_end_announced_with_the_last_bytes_is_found_without_another_event() {
 fn urgent_data_and_what_is_behind_it_are_ordinary_bytes() {
     use nix::sys::socket::{MsgFlags, send};
     use std::os::fd::AsRawFd;
-    for peeking in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), "127.0.0.1:0");
+    for (peeking, address) in peekings() {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
         peer.write_all(b"ab").unwrap();
         send(peer.as_raw_fd(), b"U", MsgFlags::MSG_OOB).unwrap();
         peer.write_all(b"cd").unwrap();
@@ -239,8 +241,8 @@ fn stale_and_foreign_ids_find_nothing() {
 
 #[test]
 fn megabytes_cross_by_peeking_and_consuming_in_odd_steps() {
-    for peeking in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), "127.0.0.1:0");
+    for (peeking, address) in peekings() {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
         const TOTAL: usize = 3 << 20;
         let writer = std::thread::spawn(move || {
             let data: Vec<u8> = (0..TOTAL).map(pattern).collect();
