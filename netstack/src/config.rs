@@ -139,8 +139,8 @@ pub struct TcpConfig {
     pub max_window: u32,
     /// What all flows together may hold or have advertised beyond their first window, in bytes.
     pub window_pool: u64,
-    /// What all flows together may hold, in bytes of memory: first windows are not taken from the pool. A flow that
-    /// wants more is reset.
+    /// What all flows together may hold, in bytes of memory: first windows are not taken from the pool. A guest address may
+    /// hold as much as is still free, one alone half of it. Nobody is reset: what finds no room is not acknowledged.
     pub max_held: u64,
     /// After this much silence both ends are probed.
     pub keepalive_idle: Duration,

@@ -415,10 +415,10 @@ impl Engine {
     /// Removes a flow whose socket is closed already.
     pub(crate) fn forget(&mut self, id: FlowId) {
         // A stale id must not touch the timer of the place's next tenant.
-        let Some(entry) = self.flows.remove(id) else { return };
+        let Some((key, entry)) = self.flows.remove(id) else { return };
         self.timers.set(id, None);
         if let Body::Tcp(tcp) = entry.body {
-            tcp.release(&mut self.tcp);
+            tcp.release(key.guest.ip(), id, &mut self.tcp);
         }
     }
 
@@ -430,7 +430,9 @@ impl Engine {
 
     /// What a new TCP flow starts from.
     pub(crate) fn opening(&self, now: Instant, key: &Key, mac: Option<MacAddr>) -> Opening {
-        Opening { now, isn: self.isn(now, key), mss: self.mss(key.guest.ip()), mac }
+        let guest = key.guest.ip();
+        let mss = self.mss(guest);
+        Opening { now, isn: self.isn(now, key), mss, window: self.tcp.first_window(guest, mss), mac }
     }
 
     /// The largest TCP payload that the guest's link carries (RFC 6691: options do not count).
@@ -466,7 +468,8 @@ impl Engine {
             mac: self.config.mac,
             caps: self.config.device,
         };
-        let mut ctx = tcp::Ctx { now, id, up, shared: &mut self.tcp, counters: &mut self.counters };
+        let guest = key.guest.ip();
+        let mut ctx = tcp::Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
         let result = tcp.flush(key, &mut ctx, &mut out, FLOW_BUDGET);
         let tally = out.tally;
         self.counters.add(tally);

@@ -207,9 +207,10 @@ impl Engine {
         up: &mut U,
         step: impl FnOnce(&mut Tcp, &mut Ctx<'_, U>) -> Step,
     ) {
-        let Some((_, entry)) = self.flows.get_mut(id) else { return };
+        let Some((key, entry)) = self.flows.get_mut(id) else { return };
         let Body::Tcp(tcp) = &mut entry.body else { return };
-        let mut ctx = Ctx { now, id, up, shared: &mut self.tcp, counters: &mut self.counters };
+        let guest = key.guest.ip();
+        let mut ctx = Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
         match step(tcp, &mut ctx) {
             // The flush of the coming drain sets the timer.
             Step::Continue => self.enqueue(id),
@@ -218,6 +219,17 @@ impl Engine {
                 self.post_reset(id, seq, false);
             }
             over => self.conclude(id, over),
+        }
+        self.make_room();
+    }
+
+    /// Flows forget what came ahead of a gap, if bytes in order need the memory.
+    fn make_room(&mut self) {
+        for id in self.tcp.losers() {
+            let Some((key, entry)) = self.flows.get_mut(id) else { continue };
+            let Body::Tcp(tcp) = &mut entry.body else { continue };
+            tcp.forget_early(key.guest.ip(), id, &mut self.tcp);
+            self.counters.drop(DropReason::NoRoom);
         }
     }
 

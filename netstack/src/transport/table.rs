@@ -126,9 +126,9 @@ impl<T> Table<T> {
     }
 
     /// Removes the flow `id`. Its id never matches again (until the generation wraps after 2^24 tenants).
-    pub(crate) fn remove(&mut self, id: FlowId) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: FlowId) -> Option<(Key, T)> {
         let slot = self.slots.get_mut(id.index()).filter(|s| s.generation == id.generation())?;
-        let (_, flow) = slot.tenant.take()?;
+        let tenant = slot.tenant.take()?;
         slot.generation = (slot.generation + 1) & FlowId::GENERATION_MASK;
         let hash = slot.hash;
         let place = u32::try_from(id.index()).ok()?;
@@ -136,7 +136,7 @@ impl<T> Table<T> {
             entry.remove();
         }
         self.free.push(place);
-        Some(flow)
+        Some(tenant)
     }
 
     /// The flows in `count` places from place `from` on, round the end; empty places count.
@@ -179,7 +179,7 @@ mod tests {
             assert_eq!(table.find(&key(port)), Some(ids[usize::from(port)]));
         }
         assert_eq!(table.find(&Key { kind: Kind::UdpPair, ..key(3) }), None);
-        assert_eq!(table.remove(ids[3]), Some(3));
+        assert_eq!(table.remove(ids[3]), Some((key(3), 3)));
         assert_eq!(table.find(&key(3)), None);
         assert!(table.get_mut(ids[3]).is_none());
         assert_eq!(table.remove(ids[3]), None);

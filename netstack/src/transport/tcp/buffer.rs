@@ -3,9 +3,7 @@
 //! A chain of chunks that has none at first, grows by one at a time, and gives each back as soon as it is read, so that
 //! nothing is ever moved and an idle flow costs nothing. A busy flow fills and empties its chain many times a second, so the
 //! chunks go round through a reserve for all flows ([`Spare`]): memory fresh from the system costs a page fault
-//! for each 4 KiB, more than the copy itself. Beside the contiguous bytes at its front the chain can hold bytes further
-//! ahead, received out of order: the caller knows where they lie and says so with [`Buffer::extend`] when the gap
-//! before them closes.
+//! for each 4 KiB, more than the copy itself. What comes ahead of a gap is not here but in [`super::early`].
 
 use crate::upstream::MAX_PIECES;
 
@@ -50,12 +48,12 @@ pub(crate) struct Buffer {
     chunks: VecDeque<Chunk>,
     /// Where in the first chunk the first byte lies.
     head: usize,
-    /// Contiguous bytes from there.
+    /// Bytes from there.
     len: usize,
 }
 
 impl Buffer {
-    /// Contiguous bytes held.
+    /// Bytes held.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -65,30 +63,34 @@ impl Buffer {
         self.chunks.len() * CHUNK
     }
 
-    /// Writes `bytes` at `offset` bytes from the front, which may lie ahead of the contiguous part.
-    pub(crate) fn write_at(&mut self, offset: usize, mut bytes: &[u8], spare: &mut Spare) {
-        let mut place = self.head + offset;
+    /// Bytes that fit without more memory.
+    pub(crate) fn slack(&self) -> usize {
+        self.capacity().saturating_sub(self.head + self.len)
+    }
+
+    /// Memory that `count` more bytes take beyond what is held.
+    pub(crate) fn growth(&self, count: usize) -> usize {
+        count.saturating_sub(self.slack()).next_multiple_of(CHUNK)
+    }
+
+    /// Adds `bytes` behind the last one.
+    pub(crate) fn append(&mut self, mut bytes: &[u8], spare: &mut Spare) {
         while !bytes.is_empty() {
-            let (number, start) = (place / CHUNK, place % CHUNK);
-            while self.chunks.len() <= number {
+            if self.slack() == 0 {
                 self.chunks.push_back(spare.take());
             }
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - start));
-            let chunk = self.chunks.get_mut(number);
-            if let Some(to) = chunk.and_then(|chunk| chunk.get_mut(start..start + now.len())) {
+            let room = self.slack();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            let to = self.chunks.back_mut().and_then(|chunk| chunk.get_mut(CHUNK - room..));
+            if let Some(to) = to.and_then(|to| to.get_mut(..now.len())) {
                 to.copy_from_slice(now);
             }
-            place += now.len();
+            self.len += now.len();
             bytes = later;
         }
     }
 
-    /// Says that `count` more bytes behind the contiguous part are in place.
-    pub(crate) fn extend(&mut self, count: usize) {
-        self.len = (self.len + count).min(self.capacity() - self.head);
-    }
-
-    /// The contiguous bytes from the front on, or as many as `room` has pieces for, and how many they are.
+    /// The bytes from the front on, or as many as `room` has pieces for, and how many they are.
     pub(crate) fn pieces<'a, 'b>(&'a self, room: &'b mut [&'a [u8]; MAX_PIECES]) -> (&'b [&'a [u8]], usize) {
         let (mut skip, mut offered, mut count) = (self.head, 0, 0);
         for (piece, chunk) in room.iter_mut().zip(&self.chunks) {
@@ -102,13 +104,12 @@ impl Buffer {
         (room.get(..count).unwrap_or_default(), offered)
     }
 
-    /// Removes `count` bytes from the front. `ahead` says whether bytes beyond the contiguous part are held:
-    /// their memory then stays.
-    pub(crate) fn consume(&mut self, count: usize, ahead: bool, spare: &mut Spare) {
+    /// Removes `count` bytes from the front.
+    pub(crate) fn consume(&mut self, count: usize, spare: &mut Spare) {
         let count = count.min(self.len);
         self.len -= count;
         self.head += count;
-        if self.len == 0 && !ahead {
+        if self.len == 0 {
             core::mem::take(self).chunks.into_iter().for_each(|chunk| spare.keep(chunk));
         }
         while self.head >= CHUNK {
@@ -134,11 +135,10 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let n = (seed >> 18) as usize % 3000;
             let bytes: Vec<u8> = (0..n).map(|i| told(written + i)).collect();
-            // The second half first: out of order.
-            let half = n / 2;
-            buffer.write_at(buffer.len() + half, &bytes[half..], &mut spare);
-            buffer.write_at(buffer.len(), &bytes[..half], &mut spare);
-            buffer.extend(n);
+            let before = buffer.capacity();
+            let growth = buffer.growth(n);
+            buffer.append(&bytes, &mut spare);
+            assert_eq!(buffer.capacity(), before + growth);
             written += n;
             let take = (seed >> 8) as usize % (buffer.len() + 1);
             let mut room = [[].as_slice(); MAX_PIECES];
@@ -147,38 +147,24 @@ mod tests {
                 assert_eq!(*byte, told(read));
                 read += 1;
             }
-            buffer.consume(take, false, &mut spare);
+            buffer.consume(take, &mut spare);
         }
         let rest = buffer.len();
         assert!(buffer.capacity() < rest + 2 * CHUNK, "what is read is given back");
-        buffer.consume(rest, false, &mut spare);
+        buffer.consume(rest, &mut spare);
         assert_eq!(buffer.capacity(), 0, "an empty buffer holds no memory");
-    }
-
-    #[test]
-    fn bytes_ahead_survive_the_emptying_of_the_front() {
-        let (mut buffer, mut spare) = (Buffer::default(), Spare::default());
-        buffer.write_at(0, b"ab", &mut spare);
-        buffer.extend(2);
-        buffer.write_at(4, b"ef", &mut spare);
-        buffer.consume(2, true, &mut spare);
-        buffer.write_at(0, b"cd", &mut spare);
-        buffer.extend(4);
-        let mut room = [[].as_slice(); MAX_PIECES];
-        assert_eq!(buffer.pieces(&mut room), (&[b"cdef".as_slice()][..], 4));
     }
 
     #[test]
     fn more_than_fits_one_offer_is_offered_in_turn() {
         let (mut buffer, mut spare) = (Buffer::default(), Spare::default());
         let all = MAX_PIECES * CHUNK + 100;
-        buffer.write_at(0, &vec![7; all + 10], &mut spare);
-        buffer.extend(all + 10);
-        buffer.consume(10, false, &mut spare);
+        buffer.append(&vec![7; all + 10], &mut spare);
+        buffer.consume(10, &mut spare);
         let mut room = [[].as_slice(); MAX_PIECES];
         let (pieces, offered) = buffer.pieces(&mut room);
         assert_eq!((pieces.len(), offered), (MAX_PIECES, MAX_PIECES * CHUNK - 10));
-        buffer.consume(offered, false, &mut spare);
+        buffer.consume(offered, &mut spare);
         let mut room = [[].as_slice(); MAX_PIECES];
         assert_eq!(buffer.pieces(&mut room).1, 110);
     }
@@ -187,9 +173,8 @@ mod tests {
     fn the_reserve_has_bounds() {
         let (mut buffer, mut spare) = (Buffer::default(), Spare::default());
         let much = (Spare::MOST + 5) * CHUNK;
-        buffer.write_at(0, &vec![1; much], &mut spare);
-        buffer.extend(much);
-        buffer.consume(much, false, &mut spare);
+        buffer.append(&vec![1; much], &mut spare);
+        buffer.consume(much, &mut spare);
         assert_eq!(spare.0.len(), Spare::MOST);
         spare.shrink();
         assert_eq!(spare.0.len(), Spare::AT_REST);

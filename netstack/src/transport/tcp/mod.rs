@@ -7,7 +7,8 @@
 //!
 //! **Guest to host** (`to_upstream`). Payload in order goes straight from the device's buffer into the socket. What the
 //! socket does not take is kept in a bounded buffer, and the window that we advertise is exactly the room that is left, so
-//! nothing inside the advertised window is ever thrown away. Bytes in that buffer are acknowledged: they are in order,
+//! nothing inside the advertised window is thrown away, with one exception: when all flows together hold more than they
+//! may (`memory`). Bytes in that buffer are acknowledged: they are in order,
 //! in memory, and the socket is always kept full from it. If they cannot be delivered in the end the flow is reset, never
 //! closed politely. Acknowledging only what the kernel took would make a guest repeat data whenever a
 //! slow upstream pauses for longer than the guest's retransmission timeout.
@@ -30,6 +31,8 @@
 //! batch, and it rides on data where there is any.
 
 pub(crate) mod buffer;
+mod early;
+mod memory;
 mod open;
 pub(crate) mod options;
 pub(crate) mod rtt;
@@ -52,12 +55,14 @@ use crate::transport::flow::FlowId;
 use crate::transport::table::Key;
 use crate::transport::{LONG, SHORT};
 use crate::upstream::{Errno, Event, Upstream};
+use core::net::IpAddr;
 use core::time::Duration;
+use memory::{Held, Memory};
 pub(crate) use open::{Opening, Refusal, refusal};
 pub(crate) use segment::{Flags, Segment};
 use seq::SeqNum;
 use to_guest::ToGuest;
-use to_upstream::ToUpstream;
+use to_upstream::{FIRST_WINDOW, ToUpstream};
 
 /// Our window scale: with it a window reaches 8 MiB, twice the default bound.
 const WINDOW_SHIFT: u8 = 7;
@@ -102,8 +107,8 @@ pub(crate) struct Shared {
     pub(crate) config: TcpConfig,
     /// Bytes of window that may still be promised.
     pool: u64,
-    /// Bytes of memory that all buffers have.
-    held: u64,
+    /// What all buffers hold, and for whom.
+    memory: Memory,
     /// Memory that buffers have given back, for the next one.
     spare: buffer::Spare,
     challenge_second: u64,
@@ -115,18 +120,31 @@ impl Shared {
         Self {
             config,
             pool: config.window_pool,
-            held: 0,
+            memory: Memory::new(config.max_held),
             spare: buffer::Spare::default(),
             challenge_second: 0,
             challenges: 0,
         }
     }
 
-    /// A buffer has changed its size. False when all together have too much: first windows are not taken from the
-    /// pool, and a guest may have many.
-    fn account(&mut self, before: usize, after: usize) -> bool {
-        self.held = (self.held + after as u64).saturating_sub(before as u64);
-        after <= before || self.held <= self.config.max_held
+    /// Whether windows of `guest` must not grow, and new ones are small: there is not even room for a first one.
+    fn is_crowded(&self, guest: IpAddr) -> bool {
+        !self.memory.has_room(guest, FIRST_WINDOW as usize)
+    }
+
+    /// The first window of a new flow of `guest`: one segment when memory is short, so that it gets on all the same.
+    pub(crate) fn first_window(&self, guest: IpAddr, mss: u16) -> u16 {
+        if self.is_crowded(guest) { mss } else { u16::try_from(FIRST_WINDOW).unwrap_or(u16::MAX) }
+    }
+
+    /// The flows that must forget what came ahead of a gap, for there is no memory left.
+    pub(crate) fn losers(&self) -> Vec<FlowId> {
+        if self.memory.is_over() { self.memory.losers() } else { Vec::new() }
+    }
+
+    /// Bytes of memory that all buffers hold.
+    pub(crate) const fn held(&self) -> usize {
+        self.memory.held()
     }
 
     /// RFC 5961 §7: whether one more challenge may be sent.
@@ -145,9 +163,18 @@ impl Shared {
 pub(crate) struct Ctx<'a, U> {
     pub(crate) now: Instant,
     pub(crate) id: FlowId,
+    /// The guest's address.
+    pub(crate) guest: IpAddr,
     pub(crate) up: &'a mut U,
     pub(crate) shared: &'a mut Shared,
     pub(crate) counters: &'a mut Counters,
+}
+
+impl<U> Ctx<'_, U> {
+    /// The flow's buffers held `before`, and hold `after` now.
+    fn account(&mut self, before: Held, after: Held) {
+        self.shared.memory.account(self.guest, self.id, before, after);
+    }
 }
 
 /// One TCP connection.
@@ -278,7 +305,7 @@ impl Tcp {
         if matches!(self.stage, Stage::Connecting) {
             return Step::Continue;
         }
-        self.rx.on_timeout(ctx.now);
+        self.rx.on_timeout(ctx);
         let gone = !self.tx.on_timeout(ctx) || self.silence_is_over(ctx);
         if gone {
             ctx.counters.tcp_timeouts += 1;
@@ -358,17 +385,24 @@ impl Tcp {
     }
 
     /// The flow ends: gives back what it had of the shared pool.
-    pub(crate) fn release(&self, shared: &mut Shared) {
+    pub(crate) fn release(&self, guest: IpAddr, id: FlowId, shared: &mut Shared) {
         shared.pool += self.rx.promised();
-        shared.account(self.rx.held(), 0);
-        if shared.held == 0 {
+        shared.memory.account(guest, id, self.rx.held(), Held::default());
+        if shared.held() == 0 {
             shared.spare.shrink();
         }
     }
 
+    /// What came ahead of a gap is forgotten.
+    pub(crate) fn forget_early(&mut self, guest: IpAddr, id: FlowId, shared: &mut Shared) {
+        let before = self.rx.held();
+        self.rx.forget_early();
+        shared.memory.account(guest, id, before, self.rx.held());
+    }
+
     /// Bytes of memory held for this flow beyond its place in the table.
     pub(crate) fn held(&self) -> usize {
-        size_of::<Self>() + self.rx.held()
+        size_of::<Self>() + self.rx.held().total()
     }
 
     /// The name of the state, in the words of RFC 9293 as far as they fit a translator.
@@ -462,7 +496,7 @@ impl Tcp {
             Stage::Connecting | Stage::SynSent => self.abort(ctx),
             Stage::SynReceived | Stage::Open => {
                 self.tx.break_off();
-                self.rx.break_off(ctx.shared);
+                self.rx.break_off(ctx);
                 Step::Continue
             }
         }

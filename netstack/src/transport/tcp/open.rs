@@ -25,6 +25,8 @@ pub(crate) struct Opening {
     pub(crate) isn: u32,
     /// The largest segment that fits the guest's link.
     pub(crate) mss: u16,
+    /// The window of its first segment, in bytes.
+    pub(crate) window: u16,
     pub(crate) mac: Option<MacAddr>,
 }
 
@@ -51,7 +53,7 @@ impl Tcp {
         let mut tcp = Self {
             stage: Stage::Connecting,
             mac: opening.mac,
-            rx: ToUpstream::new(seg.seq),
+            rx: ToUpstream::new(seg.seq, opening.window),
             tx: ToGuest::new(SeqNum(opening.isn)),
             ts_recent: None,
             sack: false,
@@ -71,7 +73,7 @@ impl Tcp {
         Self {
             stage: Stage::SynSent,
             mac: opening.mac,
-            rx: ToUpstream::new(SeqNum(0)),
+            rx: ToUpstream::new(SeqNum(0), opening.window),
             tx,
             ts_recent: None,
             sack: false,
@@ -135,7 +137,7 @@ impl Tcp {
             ctx.counters.drop(DropReason::OutOfWindow);
         } else if seg.flags.syn() && seg.seq.plus(1) != self.rx.next() {
             // The guest has begun anew from the same port; the connect() serves the new attempt as well.
-            self.rx = ToUpstream::new(seg.seq);
+            self.rx = ToUpstream::new(seg.seq, self.rx.first_window());
             self.take_syn(seg);
         }
         Step::Continue
@@ -160,7 +162,7 @@ impl Tcp {
             ctx.counters.drop(DropReason::OutOfWindow);
             return Step::Continue;
         }
-        self.rx = ToUpstream::new(seg.seq);
+        self.rx = ToUpstream::new(seg.seq, self.rx.first_window());
         self.take_syn(seg);
         self.stage = Stage::Open;
         self.hear(ctx.now);
@@ -190,7 +192,7 @@ impl Tcp {
         } else {
             (Flags::SYN, SeqNum(0))
         };
-        let window = u16::MAX; // RFC 7323 §2.2: never scaled in a SYN
+        let window = self.rx.first_window(); // RFC 7323 §2.2: never scaled in a SYN
         let segment = Out { seq: self.tx.isn(), ack, flags, window };
         wire.send_with(&segment, options.bytes(), 0, 0, None);
         self.tx.syn_sent(now);

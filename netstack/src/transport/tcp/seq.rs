@@ -46,7 +46,7 @@ impl SeqNum {
 
 /// How many separate ranges are remembered. More holes than this at once means that the link loses most of what it
 /// carries; the ranges farthest ahead are then forgotten, which is allowed (RFC 2018 §8) and only costs a repeat.
-const MAX_RANGES: usize = 64;
+pub(super) const MAX_RANGES: usize = 64;
 
 /// A half-open range of sequence space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,16 +100,6 @@ impl Ranges {
         }
     }
 
-    /// If the first range begins at or before `seq`, removes it and returns its end.
-    pub(crate) fn take_adjacent(&mut self, seq: SeqNum) -> Option<SeqNum> {
-        let first = *self.list.first()?;
-        if !first.start.before_or_at(seq) {
-            return None;
-        }
-        self.list.remove(0);
-        Some(first.end)
-    }
-
     /// The first part of `[from, to)` that is not in the set.
     pub(crate) fn first_gap(&self, from: SeqNum, to: SeqNum) -> Option<Range> {
         let mut start = from;
@@ -137,11 +127,6 @@ impl Ranges {
     /// Forgets everything, and gives the memory back.
     pub(crate) fn clear(&mut self) {
         self.list = Vec::new();
-    }
-
-    /// All ranges, in ascending order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Range> + '_ {
-        self.list.iter().copied()
     }
 
     /// Bytes in the set.
@@ -173,15 +158,15 @@ mod tests {
         for (s, e) in [(10, 20), (30, 40), (20, 25), (50, 60)] {
             assert!(set.insert(range(s, e)));
         }
-        assert_eq!(set.iter().collect::<Vec<_>>(), [range(10, 25), range(30, 40), range(50, 60)]);
+        assert_eq!(set.list, [range(10, 25), range(30, 40), range(50, 60)]);
         assert_eq!(set.first_gap(SeqNum(0), SeqNum(100)), Some(range(0, 10)));
         assert_eq!(set.first_gap(SeqNum(12), SeqNum(100)), Some(range(25, 30)));
         assert_eq!(set.first_gap(SeqNum(30), SeqNum(40)), None);
         set.insert(range(5, 55));
-        assert_eq!(set.iter().collect::<Vec<_>>(), [range(5, 60)]);
+        assert_eq!(set.list, [range(5, 60)]);
         set.advance(SeqNum(50));
         assert_eq!(set.total(), 10);
-        assert_eq!(set.take_adjacent(SeqNum(50)), Some(SeqNum(60)));
+        set.advance(SeqNum(60));
         assert!(set.is_empty());
     }
 

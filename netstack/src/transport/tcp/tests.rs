@@ -3,13 +3,16 @@
 //! Each test plays the guest and the host's socket by hand (see [`crate::transport::lab`]) and looks at every segment.
 
 mod closing;
+mod memory;
 mod opening;
 mod to_guest;
 mod to_upstream;
 mod weather;
 
+use crate::transport::flow::FlowId;
 use crate::transport::lab::{ACK, FIN, Got, Lab, RST, SYN, bytes, ms};
 use crate::upstream::{Errno, Event};
+use core::net::SocketAddr;
 
 /// An acknowledgement without data, of everything before the guest's byte `n`.
 fn acknowledges(got: &Got, n: i64) -> bool {

@@ -1,20 +1,24 @@
 //! Guest to host: what arrives in segments leaves into the socket, in order, each byte once.
 //!
 //! Invariants. `next` is the first byte not yet taken; everything before it is in the socket or in `buffer`. `edge` is the
-//! right edge of the window as last advertised and never moves back. Every byte before `edge` has a place in
-//! `buffer`, so it is kept when it arrives early, and told by SACK.
+//! right edge of the window as last advertised and never moves back. What comes before `edge` is kept, ahead of a gap in
+//! `early` and told by SACK; only when all flows together hold too much (see [`super::memory`]) it may find no room. It is
+//! then as if the link had lost it: not acknowledged, and taken when the guest repeats it. Until then the edge stands still.
 
 use super::buffer::Buffer;
+use super::early::Early;
+use super::memory::Held;
 use super::options::MAX_SACK_BLOCKS;
 use super::segment::{Segment, len32};
-use super::seq::{Range, Ranges, SeqNum};
+use super::seq::{Range, SeqNum};
 use super::{Ctx, DELAYED_ACK, Shared, WINDOW_SHIFT, earlier};
 use crate::clock::Instant;
+use crate::drop_reason::DropReason;
 use crate::upstream::{Errno, MAX_PIECES, Sent, Upstream};
 use core::time::Duration;
 
 /// The first window: what a SYN-ACK can say without scaling.
-const FIRST_WINDOW: u32 = 65_535;
+pub(super) const FIRST_WINDOW: u32 = 65_535;
 /// In-order data up to this many bytes may have its acknowledgement delayed.
 const SMALL: u32 = 4096;
 
@@ -22,6 +26,10 @@ const SMALL: u32 = 4096;
 const ROUNDING_SLACK: u32 = 64 << 10;
 /// A guest that sends a whole window within this time may be held up by it rather than by us: its way here may be long.
 const BRISK: Duration = Duration::from_secs(1);
+
+/// A flow that found no room for bytes looks again after this time: no guest's next attempt is far away then, and thousands of
+/// such flows cost little.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// Whether the guest is owed an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +49,7 @@ pub(super) struct ToUpstream {
     /// What `edge` was when it was last told, for window updates.
     told_edge: SeqNum,
     /// Received ahead of `next`.
-    ahead: Ranges,
+    early: Early,
     /// The range that was received last out of order: the first SACK block (RFC 2018 §4).
     latest: Option<Range>,
     /// What came although it was here already, until it is told (RFC 2883).
@@ -51,6 +59,8 @@ pub(super) struct ToUpstream {
     blocked: bool,
     /// The most that `buffer` may hold.
     capacity: u32,
+    /// There was no memory for bytes inside the window: when to look again.
+    held_up: Option<Instant>,
     shift: u8,
     /// Where and when the window's worth of data began that is being timed.
     brisk: Option<(SeqNum, Instant)>,
@@ -63,20 +73,22 @@ pub(super) struct ToUpstream {
 }
 
 impl ToUpstream {
-    /// Begins behind the guest's SYN, whose number is `isn`.
-    pub(super) fn new(isn: SeqNum) -> Self {
+    /// Begins behind the guest's SYN, whose number is `isn`, with a window of `window` bytes.
+    pub(super) fn new(isn: SeqNum, window: u16) -> Self {
         let next = isn.plus(1);
+        let capacity = u32::from(window);
         Self {
             next,
-            edge: next.plus(FIRST_WINDOW),
+            edge: next.plus(capacity),
             last_acked: next,
-            told_edge: next.plus(FIRST_WINDOW),
-            ahead: Ranges::default(),
+            told_edge: next.plus(capacity),
+            early: Early::default(),
             latest: None,
             repeat: None,
             buffer: Buffer::default(),
             blocked: false,
-            capacity: FIRST_WINDOW,
+            capacity,
+            held_up: None,
             shift: 0,
             brisk: None,
             ack: Ack::None,
@@ -116,13 +128,18 @@ impl ToUpstream {
         self.shut
     }
 
-    /// What this half took from the shared pool.
-    pub(super) fn promised(&self) -> u64 {
-        u64::from(self.capacity - FIRST_WINDOW)
+    /// The first window: what a SYN-ACK tells.
+    pub(super) fn first_window(&self) -> u16 {
+        u16::try_from(self.capacity).unwrap_or(u16::MAX)
     }
 
-    pub(super) fn held(&self) -> usize {
-        self.buffer.capacity()
+    /// What this half took from the shared pool.
+    pub(super) const fn promised(&self) -> u64 {
+        self.capacity.saturating_sub(FIRST_WINDOW) as u64
+    }
+
+    pub(super) fn held(&self) -> Held {
+        Held { firm: self.buffer.capacity(), early: self.early.held() }
     }
 
     /// RFC 9293 §3.10.7.4, table 6: whether any part of the segment lies in the window. What arrives right at a closed
@@ -164,9 +181,7 @@ impl ToUpstream {
     ) -> Result<(), Errno> {
         let before = self.held();
         let taken = self.take(seg, ctx);
-        if !ctx.shared.account(before, self.held()) {
-            return taken.and(Err(Errno::Exhausted));
-        }
+        ctx.account(before, self.held());
         taken
     }
 
@@ -195,7 +210,7 @@ impl ToUpstream {
             if seq == self.next {
                 self.in_order(payload, ctx)?;
             } else {
-                self.out_of_order(seq, payload, ctx.shared);
+                self.out_of_order(seq, payload, ctx);
             }
         }
         if seg.flags.fin() && (self.fin_reached || self.fin != Some(self.next)) {
@@ -205,42 +220,74 @@ impl ToUpstream {
     }
 
     fn in_order<U: Upstream>(&mut self, payload: &[u8], ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
-        let direct = self.ahead.is_empty() && self.buffer.len() == 0 && !self.blocked;
-        let taken = if direct { self.offer(payload, ctx)? } else { 0 };
-        if let Some(rest) = payload.get(taken..).filter(|rest| !rest.is_empty()) {
-            self.buffer.write_at(self.buffer.len(), rest, &mut ctx.shared.spare);
-            self.buffer.extend(rest.len());
-        }
-        self.next = self.next.plus(len32(payload));
-        if !self.ahead.is_empty() {
+        let mut taken = self.pass_on(payload, ctx)?;
+        self.next = self.next.plus(taken);
+        let mut complete = taken == len32(payload);
+        if !self.early.is_empty() {
             self.ack = Ack::Now; // RFC 5681 §4.2: at once when a gap closes
-            while let Some(end) = self.ahead.take_adjacent(self.next) {
-                self.buffer.extend(end.since(self.next) as usize);
-                self.next = self.next.max(end);
-            }
-            if self.ahead.is_empty() {
-                self.latest = None;
+            while complete && let Some(piece) = self.early.take(self.next) {
+                let bytes = piece.from(self.next);
+                taken = self.pass_on(bytes, ctx)?;
+                self.next = self.next.plus(taken);
+                complete = taken == len32(bytes);
             }
         }
-        if !direct && !self.blocked {
-            self.fill(ctx)?;
+        self.note_room(complete, ctx);
+        if !ctx.shared.is_crowded(ctx.guest) {
+            self.capacity = self.capacity.max(FIRST_WINDOW);
+            self.grow(ctx.now, ctx.shared);
         }
-        self.grow(ctx.now, ctx.shared);
         self.owe(ctx.now);
         Ok(())
     }
 
-    fn out_of_order(&mut self, seq: SeqNum, payload: &[u8], shared: &mut Shared) {
-        let range = Range { start: seq, end: seq.plus(len32(payload)) };
-        if self.ahead.iter().any(|held| held.holds(range)) {
-            self.repeat = Some(range);
+    /// Passes bytes on to the socket, or keeps them for it. Says how many: fewer than these if memory has run out.
+    fn pass_on<U: Upstream>(&mut self, bytes: &[u8], ctx: &mut Ctx<'_, U>) -> Result<u32, Errno> {
+        let direct = self.buffer.len() == 0 && !self.blocked;
+        let mut taken = if direct { self.offer(bytes, ctx)? } else { 0 };
+        if let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            let fits = if ctx.shared.memory.has_room(ctx.guest, self.buffer.growth(rest.len())) {
+                rest.len()
+            } else {
+                self.buffer.slack().min(rest.len())
+            };
+            self.buffer.append(rest.get(..fits).unwrap_or_default(), &mut ctx.shared.spare);
+            taken += fits;
         }
-        if self.ahead.insert(range) {
-            let place = self.buffer.len() + seq.since(self.next) as usize;
-            self.buffer.write_at(place, payload, &mut shared.spare);
+        Ok(u32::try_from(taken).unwrap_or(0))
+    }
+
+    /// Whether there was memory for everything that came in order. If not, nothing behind the last byte that there was
+    /// room for is known any more, and the edge stands still until there is room again.
+    fn note_room<U>(&mut self, complete: bool, ctx: &mut Ctx<'_, U>) {
+        if complete {
+            self.held_up = None;
+        } else {
+            ctx.counters.drop(DropReason::NoRoom);
+            self.early.clear();
+            self.held_up = Some(ctx.now + NO_ROOM_RETRY);
+        }
+        if self.early.is_empty() {
+            self.latest = None;
+        }
+    }
+
+    fn out_of_order<U>(&mut self, seq: SeqNum, payload: &[u8], ctx: &mut Ctx<'_, U>) {
+        self.ack = Ack::Now; // RFC 5681 §4.2: a duplicate acknowledgement at once
+        let range = Range { start: seq, end: seq.plus(len32(payload)) };
+        if self.early.ranges().any(|held| held.holds(range)) {
+            self.repeat = Some(range);
+        } else if !ctx.shared.memory.has_room_early(ctx.guest, Early::cost(payload.len())) {
+            ctx.counters.drop(DropReason::NoRoom);
+        } else if self.early.insert(seq, payload) {
             self.latest = Some(range);
         }
-        self.ack = Ack::Now; // RFC 5681 §4.2: a duplicate acknowledgement at once
+    }
+
+    /// Others need the memory of what came ahead of a gap: it is forgotten, and SACK tells of it no more.
+    pub(super) fn forget_early(&mut self) {
+        self.early.clear();
+        self.latest = None;
     }
 
     /// Whether the guest's FIN is next: acknowledged now, passed on behind the last byte.
@@ -275,7 +322,7 @@ impl ToUpstream {
     pub(super) fn push<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         let before = self.held();
         let filled = self.fill(ctx);
-        ctx.shared.account(before, self.held());
+        ctx.account(before, self.held());
         filled
     }
 
@@ -288,7 +335,7 @@ impl ToUpstream {
             match ctx.up.tcp_send(ctx.id, pieces) {
                 Sent::Taken(n) => {
                     self.blocked = n < offered;
-                    self.buffer.consume(n, !self.ahead.is_empty(), &mut ctx.shared.spare);
+                    self.buffer.consume(n, &mut ctx.shared.spare);
                 }
                 Sent::Failed(errno) => return Err(errno),
             }
@@ -301,10 +348,11 @@ impl ToUpstream {
     }
 
     /// The socket is dead: nothing more goes there.
-    pub(super) fn break_off(&mut self, shared: &mut Shared) {
-        shared.account(self.held(), 0);
+    pub(super) fn break_off<U>(&mut self, ctx: &mut Ctx<'_, U>) {
+        let before = self.held();
         self.buffer = Buffer::default();
-        self.ahead.clear();
+        self.forget_early();
+        ctx.account(before, self.held());
     }
 
     /// Doubles the window when the guest comes near its edge, or fills one quickly: it could send faster if it might.
@@ -337,16 +385,23 @@ impl ToUpstream {
         };
     }
 
-    pub(super) fn on_timeout(&mut self, now: Instant) {
-        if matches!(self.ack, Ack::By(at) if at <= now) {
+    pub(super) fn on_timeout<U>(&mut self, ctx: &Ctx<'_, U>) {
+        if matches!(self.ack, Ack::By(at) if at <= ctx.now) {
             self.ack = Ack::Now;
+        }
+        if self.held_up.is_some_and(|at| at <= ctx.now) {
+            self.held_up = ctx.shared.is_crowded(ctx.guest).then(|| ctx.now + NO_ROOM_RETRY);
+            if self.held_up.is_none() {
+                self.capacity = self.capacity.max(FIRST_WINDOW);
+                self.ack = Ack::Now; // its window opens
+            }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.ack {
-            Ack::By(at) => earlier(None, at),
-            Ack::None | Ack::Now => None,
+            Ack::By(at) => earlier(self.held_up, at),
+            Ack::None | Ack::Now => self.held_up,
         }
     }
 
@@ -368,7 +423,9 @@ impl ToUpstream {
     /// The window field of a segment that leaves now; moves the edge.
     pub(super) fn advertise(&mut self) -> u16 {
         let front = self.next.minus(u32::try_from(self.buffer.len()).unwrap_or(0));
-        self.edge = self.edge.max(front.plus(self.capacity));
+        if self.held_up.is_none() {
+            self.edge = self.edge.max(front.plus(self.capacity));
+        }
         let (exact, grain) = (self.edge.since(self.next), 1 << self.shift);
         // Rounded up, so that scaling never takes back what was promised. But each rounding moves the edge, so a guest
         // that sends byte by byte would never see the window close: beyond the slack it is rounded down, which takes
@@ -393,13 +450,13 @@ impl ToUpstream {
     /// (RFC 2883 §4).
     pub(super) fn blocks(&self, repeat: Option<Range>) -> [Option<Range>; MAX_SACK_BLOCKS] {
         let mut blocks = [None; MAX_SACK_BLOCKS];
-        if self.ahead.is_empty() && repeat.is_none() {
+        if self.early.is_empty() && repeat.is_none() {
             return blocks;
         }
         let news = repeat.or(self.latest);
         let holds = |range: &Range| news.is_some_and(|news| range.holds(news));
-        let first = self.ahead.iter().filter(&holds).take(1);
-        let others = self.ahead.iter().filter(|r| !holds(r));
+        let first = self.early.ranges().filter(&holds).take(1);
+        let others = self.early.ranges().filter(|r| !holds(r));
         for (slot, range) in blocks.iter_mut().zip(repeat.into_iter().chain(first).chain(others)) {
             *slot = Some(range);
         }

@@ -94,7 +94,7 @@ fn churn(seed: u64) {
     assert_eq!(lab.engine.flow_count(), 0, "seed {seed}: {:?}", lab.engine.flows().collect::<Vec<_>>());
     assert!(lab.host.sockets.is_empty(), "seed {seed}");
     assert_eq!(lab.engine.next_timeout(), None, "seed {seed}");
-    assert_eq!((lab.engine.tcp.pool, lab.engine.tcp.held), (1 << 20, 0), "seed {seed}");
+    assert_eq!((lab.engine.tcp.pool, lab.engine.tcp.held()), (1 << 20, 0), "seed {seed}");
 }
 
 #[test]
