@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::interrupt::interrupted;
+
 /// The wall clock of the lab: the one place that asks the operating system.
 #[expect(clippy::disallowed_methods, reason = "test tool: deadlines of real processes need the real clock")]
 #[must_use]
@@ -135,7 +137,7 @@ impl Cmd {
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{line}: {error}")))?;
         let stdin = child.stdin.take();
-        Ok(Running { child, stdin, out, err, line, status: None })
+        Ok(Running { child, stdin, out, err, line, status: None, tidies: interrupted() })
     }
 }
 
@@ -149,6 +151,8 @@ pub struct Running {
     err: File,
     line: String,
     status: Option<ExitStatus>,
+    /// Whether it was started after this program was asked to end: then it is part of the end.
+    tidies: bool,
 }
 
 impl Running {
@@ -178,7 +182,8 @@ impl Running {
         Ok(self.status)
     }
 
-    /// Waits until it ends by itself; `None` (and it is killed) when that takes longer than `limit`.
+    /// Waits until it ends by itself; `None` (and it is killed) when that takes longer than `limit`. An error when this
+    /// program is asked to end meanwhile.
     pub fn finish(&mut self, limit: Duration) -> io::Result<Option<Output>> {
         let end = now() + limit;
         let mut pause = Duration::from_micros(200);
@@ -190,6 +195,7 @@ impl Running {
                 self.kill();
                 return Ok(None);
             }
+            self.go_on()?;
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
@@ -202,6 +208,7 @@ impl Running {
             if probe(self) {
                 return Ok(());
             }
+            self.go_on()?;
             let ended = self.ended()?;
             if ended.is_some() || now() >= end {
                 let why =
@@ -211,6 +218,14 @@ impl Running {
             }
             sleep(Duration::from_millis(2));
         }
+    }
+
+    /// An error when it is no longer worth waiting for.
+    fn go_on(&self) -> io::Result<()> {
+        if self.tidies || !interrupted() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, format!("interrupted: {}", self.line)))
     }
 
     /// Sends a signal to its process group.

@@ -19,6 +19,7 @@
 
 mod command;
 mod fixture;
+mod interrupt;
 mod machine;
 mod nameserver;
 mod namespaces;
@@ -27,6 +28,7 @@ mod subject;
 
 pub use command::{Cmd, Output, Running, now, starved};
 pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject, tree};
+pub use interrupt::{interrupted, watch};
 pub use machine::{Machine, Namespace};
 pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};

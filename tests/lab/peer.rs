@@ -8,6 +8,7 @@
 //! Limits: a client runs for the seconds it is told, 60 at most; no answer within two seconds, and no progress of
 //! an upload within ten, is an error.
 
+mod datagrams;
 mod samples;
 
 use std::collections::HashMap;
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A stream that does not move for so long will not.
 const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
-                     latency ADDR SECONDS | upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS | timed PROGRAM WORDS";
+                     latency ADDR SECONDS PAUSE_MS | sink ADDR | \
+                     flood ADDR SECONDS SIZE TRAIN | upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS | timed PROGRAM WORDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -47,7 +49,14 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["rr", to, seconds] => print_rate(rr(address(to)?, span(seconds)?)?),
         ["crr", to, seconds] => print_rate(crr(address(to)?, span(seconds)?)?),
         ["udp-rr", to, seconds] => print_rate(udp_rr(address(to)?, span(seconds)?)?),
-        ["latency", to, seconds] => latency(address(to)?, span(seconds)?),
+        ["latency", to, seconds, pause] => {
+            latency(address(to)?, span(seconds)?, Duration::from_millis(pause.parse().map_err(invalid)?))
+        }
+        ["sink", at] => datagrams::sink(address(at)?),
+        ["flood", to, seconds, size, train] => {
+            let (size, train) = (size.parse().map_err(invalid)?, train.parse().map_err(invalid)?);
+            datagrams::flood(address(to)?, span(seconds)?, size, train)
+        }
         ["upload", to, seconds] => upload(address(to)?, span(seconds)?),
         ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
         ["half-close", to] => half_close(address(to)?),
@@ -175,15 +184,22 @@ fn rr(to: SocketAddr, span: Duration) -> io::Result<(u32, Duration)> {
     repeat(span, || exchange(&mut stream, b'r'))
 }
 
-/// Asks on one connection, the next byte when the answer to the last has come, and prints of the times that took the
-/// middle, the 99th percentile and the worst, in milliseconds, and how many there were.
-fn latency(to: SocketAddr, span: Duration) -> io::Result<()> {
-    let mut stream = connect(to)?;
+/// Asks on one connection once in every `pause`, or when the answer to the last came if that is later, and prints of
+/// the times that took the middle, the 99th percentile and the worst, in milliseconds, and how many there were.
+///
+/// Without the pause, thousands of quick answers between two slow ones would make the slow ones look rare, however much
+/// of the time they take.
+fn latency(to: SocketAddr, span: Duration, pause: Duration) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, STALLED)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(STALLED))?;
     let mut samples = Samples::default();
     repeat(span, || {
         let asked = now();
         exchange(&mut stream, b'r')?;
-        samples.add(asked.elapsed());
+        let took = asked.elapsed();
+        samples.add(took);
+        std::thread::sleep(pause.saturating_sub(took));
         Ok(())
     })?;
     let count = samples.count();

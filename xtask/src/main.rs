@@ -70,6 +70,9 @@ enum Chore {
         /// Count the engine's instructions instead, which needs valgrind and no quiet machine: fails when they have grown.
         #[arg(long, conflicts_with_all = ["parts", "only", "subject", "binary", "before"])]
         instructions: bool,
+        /// What was built: for the child that measures.
+        #[arg(long, hide = true)]
+        prepared: Option<String>,
     },
     /// Release build into DIR: programs, the names they answer to, man pages, completions, systemd units.
     Install {
@@ -94,9 +97,26 @@ fn main() -> ExitCode {
         Chore::Test { no_lint } => test::run(!no_lint),
         Chore::Lint => lint::run(),
         Chore::Bench { instructions: true, write, .. } => instructions::run(write),
-        Chore::Bench { parts, rounds, only, subject, binary, before, write, instructions: false } => {
-            bench::run(&bench::Wish { parts, rounds, only, subjects: subject, binary, before, write })
-        }
+        Chore::Bench {
+            parts,
+            rounds,
+            only,
+            subject,
+            binary,
+            before,
+            write,
+            instructions: false,
+            prepared,
+        } => bench::run(&bench::Wish {
+            parts,
+            rounds,
+            only,
+            subjects: subject,
+            binary,
+            before,
+            write,
+            prepared,
+        }),
         Chore::Install { prefix } => install::run(&prefix),
         Chore::Proto { check } => proto::run(check),
         Chore::Man => install::man_pages(&tool::target().join("man")),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use slipway_lab::{Cmd, Machine, which};
+use slipway_lab::{Cmd, Machine, interrupted, which};
 
 use crate::tool::Done;
 
@@ -65,6 +65,9 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
             stages.push((*side, Stage::new(program, peer)?));
         }
         for step in STEPS {
+            if interrupted() {
+                return Err("interrupted".to_owned());
+            }
             stages.retain(|(side, stage)| {
                 let done = step(stage, *side, &mut duel);
                 if let Err(error) = &done {

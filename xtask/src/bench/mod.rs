@@ -8,14 +8,18 @@
 //! A row in which a subject failed, or a transfer of his ended early, is refused: what is left of it is no comparison.
 //! A table with such a row is printed, but not written into the page.
 //!
+//! A bench that is interrupted leaves nothing behind; `prepared` says how.
+//!
 //! `rows` says what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up, `table` does the
 //! arithmetic and the page. `dns` and `netavark` are duels of ours with the one program each stands in for, on
 //! machines of their own.
 
+mod busy;
 mod dns;
 mod duel;
 mod netavark;
 mod peers;
+mod prepared;
 mod rows;
 mod stage;
 mod table;
@@ -23,12 +27,12 @@ mod work;
 
 use std::path::{Path, PathBuf};
 
-use slipway_lab::peer;
+use slipway_lab::interrupted;
 
-use crate::tool::{self, Done, cargo};
-use crate::{deps, install, trees};
+use crate::tool::Done;
 
 use peers::Peer;
+use prepared::Prepared;
 use rows::Test;
 pub(crate) use stage::Subject;
 use stage::{Ground, Stage};
@@ -62,42 +66,38 @@ pub(crate) struct Wish {
     pub(crate) before: Option<PathBuf>,
     /// Whether docs/performance.md gets the table.
     pub(crate) write: bool,
+    /// What is there to measure, in the child that does it.
+    pub(crate) prepared: Option<String>,
+}
+
+impl Wish {
+    /// Whether a part is to be measured.
+    fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
 }
 
 /// Measures and prints.
 pub(crate) fn run(wish: &Wish) -> Done {
-    if let Err(error) = deps::ensure(deps::BENCH) {
-        println!("{error}\nxtask: rows that need what is missing fail");
+    let Some(prepared) = &wish.prepared else { return Prepared::new(wish)?.measure_in_child() };
+    let prepared = Prepared::read(prepared)?;
+    slipway_lab::watch(std::io::stdin()).map_err(|error| error.to_string())?;
+    if wish.wants(Part::Stack) {
+        stack(wish, &prepared)?;
     }
-    tool::run(&mut cargo(&["build", "--release", "--quiet", "--package", "slipway-lab"]))?;
-    let peer =
-        Some(tool::target().join("release/slipway-lab-peer")).filter(|path| path.is_file()).or_else(peer);
-    let peer = peer.ok_or("slipway-lab-peer was not built")?;
-    let wanted = |part| wish.parts.is_empty() || wish.parts.contains(&part);
-    if wanted(Part::Stack) {
-        stack(wish, &peer)?;
-    }
-    if wanted(Part::Dns) || wanted(Part::Netavark) {
-        duels(wish, &peer, &wanted)?;
-    }
-    Ok(())
+    duels(wish, &prepared)
 }
 
 /// Ours against the program it stands in for, one part after the other.
-fn duels(wish: &Wish, peer: &Path, wanted: &dyn Fn(Part) -> bool) -> Done {
-    let built = |package, program, variable: &str| match std::env::var_os(variable) {
-        Some(path) => Ok(PathBuf::from(path)),
-        None => install::release(package, program),
-    };
-    let resolver = built("slipway-dns", "aardvark-dns", "SLIPWAY_AARDVARK_BINARY")?;
+fn duels(wish: &Wish, prepared: &Prepared) -> Done {
     let load = load();
-    if wanted(Part::Dns) {
-        let duel = dns::run(wish.rounds, &resolver, peer)?;
+    let Prepared { client, dns, netavark, .. } = prepared;
+    if wish.wants(Part::Dns) {
+        let duel = dns::run(wish.rounds, dns, client)?;
         duel_done("dns", &duel, wish, &load)?;
     }
-    if wanted(Part::Netavark) {
-        let plumber = built("slipway-netavark", "netavark", "SLIPWAY_NETAVARK_BINARY")?;
-        let duel = netavark::run(wish.rounds, (&plumber, &resolver), peer)?;
+    if wish.wants(Part::Netavark) {
+        let duel = netavark::run(wish.rounds, (netavark, dns), client)?;
         duel_done("netavark", &duel, wish, &load)?;
     }
     Ok(())
@@ -117,19 +117,14 @@ fn load() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
-fn stack(wish: &Wish, client: &Path) -> Done {
+fn stack(wish: &Wish, prepared: &Prepared) -> Done {
     let real = |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
-    let binary = match &wish.binary {
-        Some(path) => real(path)?,
-        None => install::release("slirp-compat", "slipway")?,
-    };
-    let mut ours = vec![(Subject::Slipway, binary)];
+    let mut ours = vec![(Subject::Slipway, real(&prepared.stack)?)];
     if let Some(path) = &wish.before {
         ours.push((Subject::Before, real(path)?));
     }
-    let tree = trees::peers().inspect_err(|error| println!("{error}\nxtask: the peers of this machine do"));
     let peers = [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")]
-        .map(|(subject, name)| Peer::find(name, tree.as_deref().ok()).map(|peer| (subject, peer)));
+        .map(|(subject, name)| Peer::find(name, prepared.peers.as_deref()).map(|peer| (subject, peer)));
     let peers: Vec<(Subject, Peer)> = peers.into_iter().flatten().collect();
     let wanted = |subject: &Subject| wish.subjects.is_empty() || wish.subjects.contains(subject);
     let subjects = ours.iter().map(|(subject, _)| *subject).chain(peers.iter().map(|(subject, _)| *subject));
@@ -137,9 +132,9 @@ fn stack(wish: &Wish, client: &Path) -> Done {
     let versions = peers.iter().map(|(_, peer)| peer.version()).collect::<Vec<_>>().join("; ");
     let machine = table::machine(&versions, wish.rounds, &load());
     let _allowed = Allowed::cubic();
-    let ground = Ground::new(&ours, &peers, client)?;
+    let ground = Ground::new(&ours, &peers, &prepared.client)?;
     println!("\n{machine}\n");
-    let table = measure(&ground, wish, &subjects);
+    let table = measure(&ground, wish, &subjects)?;
     println!("\n{machine}\n\n{}", table.markdown());
     let refused = table.refused();
     if !refused.is_empty() {
@@ -148,7 +143,7 @@ fn stack(wish: &Wish, client: &Path) -> Done {
     if wish.write { table::put("table", &machine, &table.markdown()) } else { Ok(()) }
 }
 
-fn measure(ground: &Ground, wish: &Wish, subjects: &[Subject]) -> Table {
+fn measure(ground: &Ground, wish: &Wish, subjects: &[Subject]) -> Done<Table> {
     let mut table = Table::new(subjects);
     for test in rows::TESTS.iter().filter(|test| test.is_among(&wish.only)) {
         let mut results: Vec<Result> = test.rows.iter().map(Result::new).collect();
@@ -157,7 +152,7 @@ fn measure(ground: &Ground, wish: &Wish, subjects: &[Subject]) -> Table {
             for turn in 0..subjects.len() {
                 let Some(subject) = subjects.get((round + turn) % subjects.len()).copied() else { continue };
                 if test.does(subject) {
-                    once(ground, subject, test, &mut results);
+                    once(ground, subject, test, &mut results)?;
                 }
             }
         }
@@ -166,12 +161,16 @@ fn measure(ground: &Ground, wish: &Wish, subjects: &[Subject]) -> Table {
             table.add(result);
         }
     }
-    table
+    Ok(table)
 }
 
-/// One subject's turn at one test.
-fn once(ground: &Ground, subject: Subject, test: &Test, results: &mut [Result]) {
-    match Stage::new(ground, subject, test.variation).and_then(|stage| work::measure(&stage, test.work)) {
+/// One subject's turn at one test. An error is the end of the bench.
+fn once(ground: &Ground, subject: Subject, test: &Test, results: &mut [Result]) -> Done {
+    let done = Stage::new(ground, subject, test.variation).and_then(|stage| work::measure(&stage, test.work));
+    if interrupted() {
+        return Err("interrupted".to_owned());
+    }
+    match done {
         Ok(figures) => {
             results.iter_mut().zip(figures).for_each(|(result, figure)| result.add(subject, figure));
         }
@@ -182,6 +181,7 @@ fn once(ground: &Ground, subject: Subject, test: &Test, results: &mut [Result]) 
             results.iter_mut().for_each(|result| result.fail(subject));
         }
     }
+    Ok(())
 }
 
 /// Network namespaces may use only those congestion controls that the machine allows to everybody; the figures are

@@ -4,12 +4,13 @@
 //! beside it. A measurement is one process, from fork to end, as a container engine waits for it; namespaces are made
 //! beforehand. Sides take turns within a round.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slipway_lab::{Machine, Namespace};
+use slipway_lab::{Machine, Namespace, interrupted};
 
 use crate::tool::Done;
 
@@ -26,6 +27,7 @@ const HUNDREDTH: &str = "setup of the hundredth container";
 const ONE_PORT: &str = "setup with one port, no DNS";
 const RANGE: &str = "setup with a range of 1000 ports, no DNS";
 const RANGE_DOWN: &str = "teardown of the range";
+const TRACKED: &str = "setup with a UDP port, 1000 entries in the connection table";
 const MEMORY: &str = "peak resident memory of a setup";
 
 /// The two programs of a side.
@@ -52,6 +54,7 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
             Row::new(ONE_PORT, "ms", Goal::AtMost(1.0)),
             Row::new(RANGE, "ms", Goal::OfOurs(2.0, ONE_PORT)),
             Row::new(RANGE_DOWN, "ms", Goal::AtMost(1.0)),
+            Row::new(TRACKED, "ms", Goal::AtMost(1.0)),
             Row::new(MEMORY, "MB", Goal::AtMost(1.0)),
         ],
     };
@@ -67,12 +70,19 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
         for repeat in 0..EACH {
             for turn in 0..stages.len() {
                 let Some(stage) = stages.get((round + repeat + turn) % stages.len()) else { continue };
+                if interrupted() {
+                    return Err("interrupted".to_owned());
+                }
                 report(stage, stage.small(&mut duel));
+                report(stage, stage.tracked(&mut duel));
             }
         }
     }
     for _ in 0..2 {
         for stage in &stages {
+            if interrupted() {
+                return Err("interrupted".to_owned());
+            }
             report(stage, stage.hundred(&mut duel));
         }
     }
@@ -121,6 +131,37 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// A UDP port where the kernel knows a thousand connections, among which stale ones are looked for. A container that
+    /// is there already has them tracked.
+    fn tracked(&self, duel: &mut Duel) -> Done {
+        let first = (self.machine.namespace().map_err(said)?, container(2, false, &[(8080, 80, 1)]));
+        self.call("setup", &first.0, &first.1)?;
+        let done = self.fill_table().and_then(|()| {
+            let namespace = self.machine.namespace().map_err(said)?;
+            let input = published(3, false, "udp", &[(8081, 80, 1)]);
+            duel.add(TRACKED, self.pair.side, self.call("setup", &namespace, &input)?.0);
+            self.call("teardown", &namespace, &input)
+        });
+        self.call("teardown", &first.0, &first.1)?;
+        done.map(|_| ())
+    }
+
+    /// A datagram to each of a thousand ports of the machine.
+    fn fill_table(&self) -> Done {
+        let send = || {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            // That nobody listens there is told to a connected socket only.
+            (20_000..21_000_u16).try_for_each(|port| socket.send_to(b"?", ("127.0.0.1", port)).map(|_| ()))
+        };
+        self.machine.within(send).map_err(said)?;
+        let count = self.machine.cmd(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]).ok(LIMIT);
+        let count = count.map_err(said)?.out();
+        match count.trim().parse::<u32>() {
+            Ok(1000..) => Ok(()),
+            _ => Err(format!("the kernel does not track a thousand connections: {}", count.trim())),
+        }
+    }
+
     /// A hundred containers on one network; only the last setup counts.
     fn hundred(&self, duel: &mut Duel) -> Done {
         let mut kept: Vec<(Namespace, Value)> = Vec::new();
@@ -139,7 +180,8 @@ impl<'a> Stage<'a> {
             }
             kept.push((namespace, input));
         }
-        for (namespace, input) in kept {
+        // An interrupted bench leaves that to the machine's end.
+        for (namespace, input) in kept.into_iter().filter(|_| !interrupted()) {
             self.call("teardown", &namespace, &input)?;
         }
         outcome
@@ -181,12 +223,17 @@ impl Drop for Stage<'_> {
     }
 }
 
-/// What an engine asks for: one container on one bridge. Ports are (host, container, how many).
+/// What an engine asks for: one container on one bridge. Ports are (host, container, how many), of TCP.
 fn container(number: u16, dns: bool, ports: &[(u16, u16, u16)]) -> Value {
+    published(number, dns, "tcp", ports)
+}
+
+/// The same for another protocol.
+fn published(number: u16, dns: bool, protocol: &str, ports: &[(u16, u16, u16)]) -> Value {
     let mappings: Vec<Value> = ports
         .iter()
         .map(|(host, container, range)| {
-            json!({"container_port": container, "host_ip": "", "host_port": host, "protocol": "tcp", "range": range})
+            json!({"container_port": container, "host_ip": "", "host_port": host, "protocol": protocol, "range": range})
         })
         .collect();
     let address = format!("10.89.{}.{}", number / 250, 1 + number % 250);

@@ -28,6 +28,12 @@ pub(crate) enum Work {
     Requests(&'static str),
     /// One flow of requests beside four streams: the middle, the 99th percentile, and what the streams carry.
     Latency(Way),
+    /// Busy seconds of all cores for a gigabyte.
+    Busy(Way),
+    /// Datagrams that the sender hands over in trains.
+    Train,
+    /// Datagrams of 64 bytes.
+    Small,
     Start,
     Idle,
     Connections(u32),
@@ -44,6 +50,8 @@ pub(crate) enum Goal {
     LikeSlirp,
     /// At most the best peer.
     LikeBest,
+    /// At most this share of what the best peer needs.
+    UnderBest(f64),
     /// At least this share of another row of ours.
     OfOurs(f64, &'static str),
     /// At most this much.
@@ -84,7 +92,9 @@ impl Test {
     pub(crate) fn does(&self, subject: Subject) -> bool {
         match self.work {
             Work::Start => !matches!(subject, Subject::Pasta | Subject::Host),
-            Work::Idle | Work::Connections(_) => subject != Subject::Host,
+            Work::Idle => subject != Subject::Host,
+            // slirp4netns does not open them in half a minute.
+            Work::Connections(_) => !matches!(subject, Subject::Slirp4netns | Subject::Host),
             _ => true,
         }
     }
@@ -165,6 +175,26 @@ pub(crate) const TESTS: &[Test] = &[
         work: Work::PublishedUdp,
         variation: LARGE,
         rows: &[Row::new("UDP 1400 B through a published port, received", "Gbit/s", Goal::OverBest(1.4))],
+    },
+    Test {
+        work: Work::Train,
+        variation: SMALL,
+        rows: &[Row::new("UDP trains of 32 x 1200 B up, MTU 1500, received", "Gbit/s", Goal::OfHost(0.8))],
+    },
+    Test {
+        work: Work::Small,
+        variation: LARGE,
+        rows: &[Row::new("UDP 64 B up, received", "1/s", Goal::OverBest(1.4))],
+    },
+    Test {
+        work: Work::Busy(Way::Up),
+        variation: SMALL,
+        rows: &[Row::new("busy seconds of all cores up, MTU 1500", "s/GB", Goal::UnderBest(0.6))],
+    },
+    Test {
+        work: Work::Busy(Way::Down),
+        variation: SMALL,
+        rows: &[Row::new("busy seconds of all cores down, MTU 1500", "s/GB", Goal::UnderBest(0.6))],
     },
     Test {
         work: Work::Requests("rr"),

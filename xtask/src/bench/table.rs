@@ -158,6 +158,9 @@ impl Table {
             Goal::OverBest(times) => {
                 (format!(">= {times} x best peer"), result.best_peer().map(|best| best * times))
             }
+            Goal::UnderBest(share) => {
+                (format!("<= {share} x best peer"), result.best_peer().map(|best| best * share))
+            }
             Goal::LikeSlirp => ("<= slirp4netns".to_owned(), result.median(Subject::Slirp4netns)),
             Goal::LikeBest => ("<= best peer".to_owned(), result.best_peer()),
             Goal::OfOurs(share, name) => {

@@ -9,12 +9,15 @@ use slipway_lab::{Cmd, HOST4, Running, WORLD4};
 use crate::iperf;
 use crate::tool::Done;
 
+use super::busy;
 use super::rows::{Way, Work};
 use super::stage::{PUBLISHED, Stage};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long a transfer and a series of requests last.
 const SECONDS: u16 = 2;
+/// Long enough that the clock ticks in which the kernel counts processor time do not matter.
+const BUSY_SECONDS: u16 = 4;
 const DATAGRAMS: [&str; 5] = ["-u", "-l", "1400", "-b", "0"];
 
 /// Does the work once; one figure for each row of its test.
@@ -26,6 +29,9 @@ pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<Vec<f64>> {
         Work::PublishedUdp => published(stage, &DATAGRAMS),
         Work::Requests(verb) => requests(stage, verb),
         Work::Latency(way) => return latency(stage, way),
+        Work::Busy(way) => busy::per_gigabyte(|| whole_transfer(stage, way, BUSY_SECONDS)),
+        Work::Train => flood(stage, 1200, 32).map(|bytes| bytes * 8.0 / 1e9),
+        Work::Small => flood(stage, 64, 1).map(|bytes| bytes / 64.0),
         Work::Start => start(stage),
         Work::Idle => {
             std::thread::sleep(Duration::from_millis(300));
@@ -54,6 +60,28 @@ fn transfer(stage: &Stage<'_>, way: Way, words: &[&str]) -> Done<f64> {
     iperf::received(&client.run(LIMIT).map_err(said)?.out(), SECONDS)
 }
 
+/// The gigabytes of one stream.
+fn whole_transfer(stage: &Stage<'_>, way: Way, seconds: u16) -> Done<f64> {
+    let _server = server(stage.lab.world(["iperf3", "-s", "-1"]), 5201)?;
+    let client = stage.guest(&["iperf3", "-J", "-t", &seconds.to_string(), "-c", WORLD4]);
+    let report = client.args(direction(way)).run(LIMIT).map_err(said)?.out();
+    iperf::received_bytes(&report, seconds).map(|(bytes, _)| bytes / 1e9)
+}
+
+/// The bytes a second that arrive of datagrams sent as fast as one program can, so many with each call.
+fn flood(stage: &Stage<'_>, size: u16, train: u16) -> Done<f64> {
+    let peer = stage.lab.program("slipway-lab-peer");
+    let at = format!("{WORLD4}:9000");
+    let _sink = Running::server(stage.lab.world([&peer, "sink", &at]), "udp", 9000).map_err(said)?;
+    let words = [&peer, "flood", &at, &SECONDS.to_string(), &size.to_string(), &train.to_string()];
+    let shown = stage.guest(&words).ok(LIMIT).map_err(said)?.out();
+    let mut words = shown.split_whitespace().filter_map(|word| word.parse::<f64>().ok());
+    match (words.next(), words.next()) {
+        (Some(bytes), Some(took)) if took >= f64::from(SECONDS) * 0.9 => Ok(bytes / took),
+        _ => Err(format!("not a whole flood (bytes, seconds): {shown}")),
+    }
+}
+
 fn published(stage: &Stage<'_>, words: &[&str]) -> Done<f64> {
     let port = PUBLISHED.to_string();
     let _server = server(stage.guest(&["iperf3", "-s", "-1", "-p", &port]), PUBLISHED)?;
@@ -71,7 +99,7 @@ fn requests(stage: &Stage<'_>, verb: &str) -> Done<f64> {
 }
 
 /// Requests for three seconds in the middle of a transfer of five: the streams are at their pace when the first one is
-/// sent, and still at work when the last one is answered.
+/// sent, and still at work when the last one is.
 fn latency(stage: &Stage<'_>, way: Way) -> Done<Vec<f64>> {
     const BULK: u16 = 5;
     const PACE: Duration = Duration::from_secs(1);
@@ -82,10 +110,10 @@ fn latency(stage: &Stage<'_>, way: Way) -> Done<Vec<f64>> {
     let bulk = stage.guest(&["iperf3", "-J", "-P", "4", "-t", &BULK.to_string(), "-c", WORLD4]);
     let mut bulk = bulk.args(direction(way)).start().map_err(said)?;
     std::thread::sleep(PACE);
-    let asked = stage.guest(&[&peer, "latency", &at, "3"]).ok(LIMIT).map_err(said)?;
     if bulk.ended().map_err(said)?.is_some() {
-        return Err("the streams ended before the requests".to_owned());
+        return Err(format!("the streams ended at once: {}", bulk.stdout()));
     }
+    let asked = stage.guest(&[&peer, "latency", &at, "3", "1"]).ok(LIMIT).map_err(said)?;
     let report = bulk.finish(LIMIT).map_err(said)?.ok_or("iperf3 did not end")?;
     let carried = iperf::received(&report.out(), BULK)?;
     let shown = asked.out();
