@@ -191,6 +191,26 @@ mod tests {
         assert_eq!(table.iter().count(), 500);
     }
 
+    /// Whoever knew one secret, and chose ports that meet in one place under it, has nothing of that under another.
+    #[test]
+    fn ports_that_meet_under_one_secret_are_spread_under_another() {
+        const PLACES: u64 = 1024;
+        let meet = |port: &u16| key(*port).hash(&[1; 16]) % PLACES == 0;
+        let chosen: Vec<u16> = (0..=u16::MAX).filter(meet).collect();
+        assert!(chosen.len() > 30, "{}", chosen.len());
+        let places = |secret: u8| {
+            let mut table = Table::new([secret; 16], 1000);
+            for port in &chosen {
+                table.insert(key(*port), ()).unwrap();
+            }
+            let places: std::collections::BTreeSet<_> =
+                table.slots.iter().map(|slot| slot.hash % PLACES).collect();
+            places.len()
+        };
+        assert_eq!(places(1), 1, "the table hashes with the secret that it was given");
+        assert!(places(2) * 10 > chosen.len() * 9, "{} places for {}", places(2), chosen.len());
+    }
+
     #[test]
     fn mapped_addresses_are_not_ipv4() {
         let v4 = Key { kind: Kind::Tcp, guest: ([10, 0, 2, 1], 1).into(), peer: ([10, 0, 2, 2], 2).into() };

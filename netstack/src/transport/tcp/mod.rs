@@ -70,8 +70,10 @@ const WINDOW_SHIFT: u8 = 7;
 const MAX_UNHEARD: u8 = 15;
 /// Repeats of a SYN or SYN-ACK before the guest is given up: two minutes, as Linux's tcp_syn_retries has it.
 const SYN_RETRIES: u8 = 6;
-/// Challenge acknowledgements per second, all flows together (RFC 5961 §7).
-const CHALLENGES_PER_SECOND: u8 = 100;
+/// Challenge acknowledgements of a flow in so many seconds: the numbers of RFC 5961 §7. The count is each flow's own: of one that
+/// they shared, a station could read what another one's segments met with (CVE-2016-5696).
+const CHALLENGES: u8 = 10;
+const CHALLENGE_SECONDS: u64 = 5;
 
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +113,6 @@ pub(crate) struct Shared {
     memory: Memory,
     /// Memory that buffers have given back, for the next one.
     spare: buffer::Spare,
-    challenge_second: u64,
-    challenges: u8,
 }
 
 impl Shared {
@@ -122,8 +122,6 @@ impl Shared {
             pool: config.window_pool,
             memory: Memory::new(config.max_held),
             spare: buffer::Spare::default(),
-            challenge_second: 0,
-            challenges: 0,
         }
     }
 
@@ -145,17 +143,6 @@ impl Shared {
     /// Bytes of memory that all buffers hold.
     pub(crate) const fn held(&self) -> usize {
         self.memory.held()
-    }
-
-    /// RFC 5961 §7: whether one more challenge may be sent.
-    fn may_challenge(&mut self, now: Instant) -> bool {
-        let second = now.as_micros() / 1_000_000;
-        if second != self.challenge_second {
-            self.challenge_second = second;
-            self.challenges = 0;
-        }
-        self.challenges = self.challenges.saturating_add(1);
-        self.challenges <= CHALLENGES_PER_SECOND
     }
 }
 
@@ -197,6 +184,8 @@ pub(crate) struct Tcp {
     probes: u8,
     /// The largest segment that fits the guest's link.
     own_mss: u16,
+    /// Challenges sent, and the stretch of time in which they were, by number.
+    challenges: (u8, u32),
 }
 
 impl Tcp {
@@ -448,8 +437,14 @@ impl Tcp {
         self.tx.heard();
     }
 
+    /// RFC 5961 §7: an acknowledgement, if there were not too many lately.
     fn challenge<U>(&mut self, ctx: &mut Ctx<'_, U>) {
-        if ctx.shared.may_challenge(ctx.now) {
+        let stretch = ctx.now.as_micros() / (1_000_000 * CHALLENGE_SECONDS);
+        // Its low half, in which neighbours differ.
+        let stretch = u32::try_from(stretch & u64::from(u32::MAX)).unwrap_or(0);
+        let sent = if self.challenges.1 == stretch { self.challenges.0 } else { 0 };
+        if sent < CHALLENGES {
+            self.challenges = (sent + 1, stretch);
             self.rx.ack_now();
         } else {
             ctx.counters.drop(DropReason::RateLimited);

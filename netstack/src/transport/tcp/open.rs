@@ -61,6 +61,7 @@ impl Tcp {
             carried: opening.now,
             probes: 0,
             own_mss: opening.mss,
+            challenges: (0, 0),
         };
         tcp.take_syn(seg);
         tcp
@@ -81,6 +82,7 @@ impl Tcp {
             carried: opening.now,
             probes: 0,
             own_mss: opening.mss,
+            challenges: (0, 0),
         }
     }
 
