@@ -342,14 +342,12 @@ fn lenient<'a>(request: &Request<'a>) -> Result<Wanted<'a>> {
     if name.is_empty() {
         return Err(Error::msg("no bridge interface name given"));
     }
-    // The name becomes part of a path.
-    if name.contains('/') || Path::new(name).file_name().is_none() {
-        return Err(Error::msg(format!("invalid bridge interface name \"{name}\"")));
-    }
+    validate::interface("bridge", name)?;
     let inside = request.options.interface_name.as_str();
     if inside.is_empty() {
         return Err(Error::msg("no container interface name given"));
     }
+    validate::interface("container", inside)?;
     let plan = Plan {
         name,
         managed: network.option("mode") != Some("unmanaged"),
@@ -359,7 +357,7 @@ fn lenient<'a>(request: &Request<'a>) -> Result<Wanted<'a>> {
         vrf: None,
         metric: METRIC,
         default_route: false,
-        port: request.options.option("host_interface_name").unwrap_or_default(),
+        port: validate::interface("host", request.options.option("host_interface_name").unwrap_or_default())?,
         inside,
         mac: None,
         ipam: Ipam {

@@ -29,6 +29,7 @@ impl<'a> Common<'a> {
         if inside.is_empty() {
             return Err(Error::msg("no container interface name given"));
         }
+        validate::interface("container", inside)?;
         let no_default_route = validate::option(options, "no_default_route")?.unwrap_or(false);
         Ok(Self {
             inside,

@@ -60,7 +60,7 @@ impl Call {
             addresses: ipam.addresses.iter().map(|address| address.ipnet.addr()).collect(),
         };
         let served = !ipam.gateways.is_empty();
-        let port = options.option("host_interface_name").unwrap_or_default();
+        let port = validate::interface("host", options.option("host_interface_name").unwrap_or_default())?;
         let internal = network.internal;
         let plan = Switch { name, internal, mtu, metric, default_route, port, inside, mac, ipam };
         Ok(Wanted { plan, network: served.then(|| told(network, mtu)), container })
@@ -90,11 +90,7 @@ pub(super) fn bridge_name(network: &Network) -> Result<&str> {
     if name.is_empty() {
         return Err(Error::msg("no bridge interface name given"));
     }
-    // The name becomes part of a path.
-    if name.contains('/') || [".", ".."].contains(&name) {
-        return Err(Error::msg(format!("invalid bridge interface name \"{name}\"")));
-    }
-    Ok(name)
+    validate::interface("bridge", name)
 }
 
 pub(super) fn dhcp() -> Error {

@@ -34,6 +34,18 @@ pub fn vlan(options: Option<&Map<String>>) -> Result<Option<u16>> {
     }
 }
 
+/// A name of an interface; `what` says whose. The kernel refuses most that is wrong with it, but not this: a `/` or dots make
+/// another path of it, and in the place of a `%d` the kernel puts a number, under which nobody would find the interface again.
+///
+/// # Errors
+/// `invalid ... interface name "..."`
+pub fn interface<'a>(what: &str, name: &'a str) -> Result<&'a str> {
+    if name.contains(['/', '%']) || [".", ".."].contains(&name) {
+        return Err(Error::msg(format!("invalid {what} interface name \"{name}\"")));
+    }
+    Ok(name)
+}
+
 /// A MAC address: six bytes in hexadecimal, with colons or hyphens between them.
 ///
 /// # Errors
@@ -122,6 +134,17 @@ mod tests {
         assert_eq!(error.to_string(), "unable to parse \"metric\": invalid digit found in string");
         assert_eq!(vlan(Some(&map)).unwrap_err().to_string(), "vlan must be between 0 and 4094");
         assert_eq!(vlan(Some(&options(&[("vlan", "4094")]))).unwrap(), Some(4094));
+    }
+
+    #[test]
+    fn names_of_interfaces_are_what_they_say() {
+        for name in ["eth0", "", "br-lan.10@x", "sixteen-bytes-xx"] {
+            assert_eq!(interface("bridge", name).unwrap(), name);
+        }
+        for name in ["eth%d", "%", "a%b", "../x", "/", ".", ".."] {
+            let error = interface("bridge", name).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid bridge interface name \"{name}\""));
+        }
     }
 
     #[test]
