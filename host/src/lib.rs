@@ -15,6 +15,7 @@ pub mod busy_poll;
 pub mod clock;
 pub mod device;
 pub mod driver;
+pub mod environment;
 pub mod epoll;
 pub mod logging;
 mod moderation;

@@ -17,7 +17,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::str::FromStr;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt::BindToDevice};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::os::fd::AsFd as _;
 
 /// IFNAMSIZ, less the NUL at the end.
@@ -73,7 +73,7 @@ impl fmt::Display for Zone {
 
 fn index_of(name: &str) -> Result<u32, Errno> {
     let probe = socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&probe, BindToDevice, &name.into())?;
+    sockopt::bind_to_device(probe.as_fd(), name)?;
     u32::try_from(sockopt::get(probe.as_fd(), Opt::BOUND_INTERFACE)?).map_err(|_| Errno::ENODEV)
 }
 

@@ -12,7 +12,8 @@
 //! socket stays with the first, as sockets do whose address goes away: remove the rule and add it again.
 
 use crate::rule::{Proto, Rule};
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage};
+use slipway_host::sys::sockopt::{self, Opt};
 use slipway_host::upstream::batch::{self, Hint};
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::canonical;
@@ -99,10 +100,10 @@ impl Listener {
         };
         let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
         if address.is_ipv6() {
-            socket::setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+            sockopt::set(fd.as_fd(), Opt::V6_ONLY, v6_only.into())?;
         }
         if proto == Proto::Tcp {
-            socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+            sockopt::set(fd.as_fd(), Opt::REUSE_ADDRESS, 1)?;
         }
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(endpoint))?;
         match proto {
@@ -190,8 +191,7 @@ fn passing(error: &io::Error) -> bool {
 
 /// Closes a connection so that the client sees a refusal (RST), not an empty answer.
 pub(crate) fn reset(stream: TcpStream) {
-    let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     // If it fails the client gets FIN instead of RST; there is nobody to tell.
-    let _ = socket::setsockopt(&stream, sockopt::Linger, &now);
+    let _ = sockopt::reset_on_close(stream.as_fd());
     drop(stream);
 }

@@ -1,6 +1,7 @@
 //! The only unsafe code of the project: thin wrappers of system calls for which neither `std` nor `nix` has a
 //! safe form. Each block says why it is sound; each wrapper has a test that really calls it.
 
+pub(crate) mod auxv;
 pub mod disposition;
 pub(crate) mod epoll;
 pub mod fdpass;
@@ -14,4 +15,6 @@ pub(crate) mod random;
 pub mod sockopt;
 pub mod tcp;
 pub mod tcp_info;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tun;

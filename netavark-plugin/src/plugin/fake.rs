@@ -4,13 +4,11 @@
 //! everything (as an uplink that was started anew has), or say nothing at all. The end-to-end tests have the real one.
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, setsockopt, shutdown,
-    socket, sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, shutdown, socket,
 };
-use nix::sys::time::TimeVal;
 use serde_json::{Map, Value, json};
 use slipway_host::device::tap::Tap;
-use slipway_host::sys::fdpass;
+use slipway_host::sys::{fdpass, sockopt};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -130,7 +128,7 @@ fn serve(listener: OwnedFd, books: &Mutex<Books>) {
     loop {
         let Ok((client, _)) = listener.accept() else { return };
         let client = OwnedFd::from(client);
-        setsockopt(&client, sockopt::ReceiveTimeout, &TimeVal::new(20, 0)).unwrap();
+        sockopt::set_patience(client.as_fd(), Duration::from_secs(20)).unwrap();
         converse(&client, books);
     }
 }

@@ -8,18 +8,18 @@ use crate::error::{Error, Result};
 use crate::spec::PortMapping;
 use ipnet::IpNet;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use slipway_host::sys::fdpass;
+use slipway_host::sys::{fdpass, sockopt};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// How long the uplink may take, in seconds.
-const PATIENCE: i64 = 10;
+/// How long the uplink may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest message in either direction.
 const MESSAGE_MAX: usize = 64 * 1024;
@@ -122,8 +122,7 @@ impl Uplink {
         let open = || -> nix::Result<OwnedFd> {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-            setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(PATIENCE, 0))?;
-            setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
+            sockopt::set_patience(socket.as_fd(), PATIENCE)?;
             connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
             Ok(socket)
         };
@@ -188,7 +187,7 @@ impl Uplink {
         let path = self.path.display();
         Error::msg(match error.kind() {
             io::ErrorKind::WouldBlock => {
-                format!("the uplink at {path} did not answer for {PATIENCE} seconds")
+                format!("the uplink at {path} did not answer for {} seconds", PATIENCE.as_secs())
             }
             _ => format!("the connection to the uplink at {path} was lost: {error}"),
         })

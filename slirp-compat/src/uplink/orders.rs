@@ -5,11 +5,9 @@
 
 use super::protocol::{Container, Network, Refusal, granted, read_reply};
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use slipway_host::sys::fdpass;
+use slipway_host::sys::{fdpass, sockopt};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -74,9 +72,7 @@ impl Line {
     /// # Errors
     /// The kernel's.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        let patience = TimeVal::milliseconds(i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX));
-        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-        setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+        sockopt::set_patience(socket.as_fd(), PATIENCE)?;
         Ok(Self(socket))
     }
 

@@ -5,14 +5,14 @@
 
 use super::super::socket::Error;
 use super::Attributes;
+use crate::sys::sockopt::{self, Opt};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
-use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg, setsockopt};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg};
 use std::io::{self, IoSliceMut};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// Netlink's header and netfilter's (family, version, resource).
 pub(super) const HEADER: usize = 16 + 4;
@@ -186,8 +186,10 @@ impl Netfilter {
     pub(super) fn send_batch(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         if bytes.len() > USUAL_BATCH {
             // Force needs CAP_NET_ADMIN in the namespace's own user namespace; else as much as net.core.wmem_max allows.
-            if setsockopt(&self.socket, SndBufForce, &(bytes.len() * 2)).is_err() {
-                setsockopt(&self.socket, SndBuf, &(bytes.len() * 2))?;
+            let room = i32::try_from(bytes.len() * 2).map_err(|_| Errno::EMSGSIZE)?;
+            let fd = self.socket.as_fd();
+            if sockopt::set(fd, Opt::SEND_BUFFER_FORCED, room).is_err() {
+                sockopt::set(fd, Opt::SEND_BUFFER, room)?;
             }
         }
         self.socket.send(bytes, 0).map_err(|error| errno(&error))?;
