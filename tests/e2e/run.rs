@@ -30,6 +30,28 @@ fn the_commands_status_is_ours() {
     }
 }
 
+/// Its keeper lives in its user namespace, where it may be root.
+#[test]
+fn a_command_does_not_trace_those_who_serve_it() {
+    let (lab, _) = lab!(ours "a_command_does_not_trace_those_who_serve_it", ["strace"]);
+    let script = "trace() { timeout 2 strace -e trace=none -p $1 2>&1; }
+        sleep 60 & echo itself: $(trace $!); kill $!
+        echo keeper: $(trace $PPID)
+        read -r _ _ _ slipway _ < /proc/$PPID/stat
+        echo network: $(trace $slipway)";
+    for options in [&["-q"][..], &["-q", "-r"]] {
+        let output = done(&lab, options, script);
+        let shown = output.out();
+        if !shown.contains("itself: strace: Process") {
+            println!(
+                "SKIP a_command_does_not_trace_those_who_serve_it: nobody traces anybody here: {output}"
+            );
+            return;
+        }
+        assert_eq!(shown.matches("Operation not permitted").count(), 2, "{output}");
+    }
+}
+
 #[test]
 fn without_a_command_it_is_the_shell() {
     let (lab, _) = lab!(ours "without_a_command_it_is_the_shell", []);

@@ -25,6 +25,7 @@ mod nameserver;
 mod namespaces;
 mod servers;
 mod subject;
+mod traces;
 
 pub use command::{Cmd, Output, Running, now, starved};
 pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject, tree};
@@ -33,6 +34,7 @@ pub use machine::{Machine, Namespace};
 pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
+pub use traces::{hold, traced, traced_alone, under_filter};
 
 /// Finds a program on the search path, also in the `sbin` directories that an ordinary user's path lacks.
 #[must_use]

@@ -4,9 +4,10 @@
 //! then the network namespace. That the user namespace cannot be joined is no error yet: container engines run us inside
 //! of it already, where the kernel answers EINVAL. It is mentioned if the network namespace cannot be joined either.
 
-use super::NetnsError;
 use super::configure::{self, Configure};
+use super::{NetnsError, Watch};
 use crate::device::Tap;
+use crate::sandbox::tracers;
 use crate::sys::fdpass;
 use crate::sys::proc::{fork_child, wait_for};
 use crate::words::{strerror, words};
@@ -55,9 +56,15 @@ impl Target {
     }
 
     /// Joins both. Only for a process with one thread.
-    fn join(&self) -> Result<(), String> {
-        let user = self.userns.as_ref().map(|path| (path, join(path, CloneFlags::CLONE_NEWUSER)));
-        let Err(error) = join(&self.netns, CloneFlags::CLONE_NEWNET) else { return Ok(()) };
+    fn join(&self, watch: Option<&Watch>) -> Result<(), String> {
+        let user = self.userns.as_ref().map(|path| (path, find(path).and_then(|file| enter_user(&file))));
+        let opened = find(&self.netns);
+        // A number may have been passed on before its namespace was opened by it; but not while its process lived.
+        if watch.is_some_and(Watch::process_is_gone) {
+            return Err(format!("whoever had {} is gone", self.netns.display()));
+        }
+        let joined = opened.and_then(|file| setns(&file, CloneFlags::CLONE_NEWNET).map_err(strerror));
+        let Err(error) = joined else { return Ok(()) };
         let mut line = format!("cannot join the network namespace {}: {error}", self.netns.display());
         if let Some((path, Err(error))) = user {
             line += &format!(" (nor its user namespace {}: {error})", path.display());
@@ -66,11 +73,14 @@ impl Target {
     }
 }
 
-fn join(path: &Path, kind: CloneFlags) -> Result<(), String> {
+fn find(path: &Path) -> Result<File, String> {
     // A FIFO in its place would have us wait for a writer.
     let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-    let file = opened.map_err(|error| words(&error))?;
-    setns(&file, kind).map_err(strerror)
+    opened.map_err(|error| words(&error))
+}
+
+fn enter_user(file: &File) -> Result<(), String> {
+    setns(file, CloneFlags::CLONE_NEWUSER).map_err(strerror)
 }
 
 /// A TAP that came out of a namespace.
@@ -96,10 +106,35 @@ impl Opened {
 /// # Errors
 /// [`NetnsError::Child`] with one line for the user in all ordinary cases.
 pub fn open_tap(target: &Target, name: &str, wanted: Option<&Configure>) -> Result<Opened, NetnsError> {
+    open(target, None, name, wanted)
+}
+
+/// The same for a process that was watched before its namespaces were named: when it has ended meanwhile, its number may be
+/// another's, and nothing is touched.
+///
+/// # Errors
+/// As [`open_tap`].
+pub fn open_tap_of(
+    watch: &Watch,
+    target: &Target,
+    name: &str,
+    wanted: Option<&Configure>,
+) -> Result<Opened, NetnsError> {
+    open(target, Some(watch), name, wanted)
+}
+
+fn open(
+    target: &Target,
+    watch: Option<&Watch>,
+    name: &str,
+    wanted: Option<&Configure>,
+) -> Result<Opened, NetnsError> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| NetnsError::system("make a socket pair", error))?;
     let child = fork_child(|| {
-        let result = target.join().and_then(|()| open_here(name, wanted));
+        // Root of the guest's user namespace must not get hold of a process that is a copy of ours.
+        let kept_out = tracers::keep_out().map_err(|error| error.to_string());
+        let result = kept_out.and_then(|()| target.join(watch)).and_then(|()| open_here(name, wanted));
         u8::from(report_tap(theirs.as_fd(), result).is_err())
     })
     .map_err(|error| NetnsError::system("fork", error))?;

@@ -22,7 +22,7 @@ mod watch;
 pub(crate) mod testing;
 
 pub use configure::{Configure, Side};
-pub use enter::{Opened, Target, open_tap};
+pub use enter::{Opened, Target, open_tap, open_tap_of};
 pub use spawn::{Command, Identity, Outcome, Running, StartError, spawn};
 pub use watch::Watch;
 

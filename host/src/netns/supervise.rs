@@ -20,6 +20,7 @@
 //! A process that sleeps in the kernel beyond [`PATIENCE`] is left to its SIGKILL.
 
 use crate::clock;
+use crate::sandbox::tracers;
 use crate::sys::disposition;
 use crate::sys::proc::reap;
 use nix::errno::Errno;
@@ -58,6 +59,10 @@ impl Keeper {
         disposition::set_default(Signal::SIGCHLD)?;
         set_child_subreaper(true)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        // It is in the command's user namespace, where the command may be root. What it starts is not concerned.
+        if let Err(error) = tracers::keep_out() {
+            log::debug!("{error}");
+        }
         let children_ended = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)?;
         let children = File::open("/proc/thread-self/children")
             .inspect_err(|error| log::debug!("cannot tell who will be left behind: {error}"))

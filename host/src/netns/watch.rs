@@ -8,6 +8,7 @@
 
 use crate::sys::proc::pidfd_open;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
@@ -61,6 +62,13 @@ impl Watch {
         // Last, or its end could be missed.
         std::fs::metadata(&path)?;
         Ok(Self { kind: Kind::File { inotify, name: name.to_owned() } })
+    }
+
+    /// Whether a watched process has ended already.
+    pub(super) fn process_is_gone(&self) -> bool {
+        let Kind::Process(pidfd) = &self.kind else { return false };
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// To be asked once when the descriptor is readable: what has happened is read away.

@@ -1,9 +1,10 @@
-//! Stage: capabilities. Only CAP_NET_BIND_SERVICE may be left, and nothing brings others back.
+//! Stage: capabilities. Only those that are named are left, CAP_NET_BIND_SERVICE as a rule, and nothing brings others back.
 //!
 //! Source: capabilities(7). No-new-privileges comes first: from then on exec grants nothing, set-uid or not.
 
 use super::SandboxError;
-use caps::{CapSet, Capability, CapsHashSet};
+pub use caps::Capability;
+use caps::{CapSet, CapsHashSet};
 use std::io;
 
 /// Drops everything but CAP_NET_BIND_SERVICE, as far as that is held.
@@ -11,6 +12,14 @@ use std::io;
 /// # Errors
 /// When a set cannot be written.
 pub fn drop_all() -> Result<(), SandboxError> {
+    drop_all_but(&[Capability::CAP_NET_BIND_SERVICE])
+}
+
+/// Drops everything but these, as far as they are held.
+///
+/// # Errors
+/// When a set cannot be written.
+pub fn drop_all_but(wanted: &[Capability]) -> Result<(), SandboxError> {
     nix::sys::prctl::set_no_new_privs().map_err(|e| SandboxError::new("forbid new privileges", e))?;
     let failed = |set: &'static str| {
         move |error: caps::errors::CapsError| {
@@ -23,16 +32,13 @@ pub fn drop_all() -> Result<(), SandboxError> {
     // nothing any more.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
         for cap in caps::runtime::thread_all_supported() {
-            if cap != Capability::CAP_NET_BIND_SERVICE {
+            if !wanted.contains(&cap) {
                 caps::drop(None, CapSet::Bounding, cap).map_err(failed("bounding"))?;
             }
         }
     }
     let held = caps::read(None, CapSet::Permitted).map_err(failed("permitted"))?;
-    let mut kept = CapsHashSet::new();
-    if held.contains(&Capability::CAP_NET_BIND_SERVICE) {
-        kept.insert(Capability::CAP_NET_BIND_SERVICE);
-    }
+    let kept: CapsHashSet = wanted.iter().copied().filter(|cap| held.contains(cap)).collect();
     // The effective set must be within the permitted one at every moment, and only shrinks here.
     caps::set(None, CapSet::Effective, &kept).map_err(failed("effective"))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(failed("permitted"))?;

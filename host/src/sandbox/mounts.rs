@@ -6,7 +6,7 @@
 //! (nodev, noexec, ...) may not be cleared when it is mounted again, so they are read and kept. Source:
 //! mount_namespaces(7), pivot_root(2); contract slirp4netns §6.
 
-use super::SandboxError;
+use super::{SandboxError, tracers};
 use crate::resolver::trail::{Hop, Trail};
 use crate::sys::mount_attr::restrict_tree;
 use nix::errno::Errno;
@@ -92,7 +92,8 @@ fn become_root_of(userns: Option<&Path>) -> Result<(), SandboxError> {
         let _ = setegid(Gid::from_raw(0));
         let _ = seteuid(Uid::from_raw(0));
     }
-    Ok(())
+    // Another user, or more capabilities than before: the kernel may have taken it back.
+    tracers::keep_out()
 }
 
 fn remount(at: &str, flags: MsFlags, doing: &str) -> Result<(), SandboxError> {

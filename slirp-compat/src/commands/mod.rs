@@ -22,8 +22,8 @@ use slipway_host::driver::Driver;
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{Configure, Side};
 use slipway_host::random;
-use slipway_host::sandbox::caps;
 use slipway_host::sandbox::seccomp::{self, Mode, Profile};
+use slipway_host::sandbox::{caps, tracers};
 use slipway_host::words::words;
 use slipway_netstack::Engine;
 use std::ffi::OsString;
@@ -126,10 +126,11 @@ fn session(args: &NetworkArgs, network: &Network, link: Link) -> Result<Session,
     Ok(session)
 }
 
-/// Gives up what is not needed any more: capabilities but the one for low ports, and system calls. Only this process is
+/// Gives up what is not needed any more: tracers, capabilities but the one for low ports, and system calls. Only this process is
 /// meant; a command that it started before keeps what it has.
 fn drop_privileges(profile: Profile) -> Result<(), String> {
-    caps::drop_all()
+    tracers::keep_out()
+        .and_then(|()| caps::drop_all())
         .and_then(|()| seccomp::install(profile, Mode::Enforce))
         .map_err(|error| error.to_string())
 }

@@ -1,8 +1,8 @@
 //! `slirp4netns` at work: the start sequence, the ready byte, the loop, the end.
 //!
 //! ```text
-//! parse ─▶ take over -e and -r ─▶ TAP through a helper in the namespace ─▶ engine and event loop ─▶ API socket
-//!       ─▶ sandbox ─▶ host's nameservers ─▶ seccomp ─▶ ready byte ─▶ serve until exit-fd or a signal
+//! parse ─▶ keep tracers out ─▶ take over -e and -r ─▶ TAP through a helper in the namespace ─▶ engine and event loop
+//!       ─▶ API socket ─▶ sandbox ─▶ host's nameservers ─▶ seccomp ─▶ ready byte ─▶ serve until exit-fd or a signal
 //! ```
 //! Invariants: nothing is opened before the caller's descriptors are taken over; the API accepts connections and the
 //! privileges are gone before the ready byte is written; there is one thread and no runtime, for the time from start
@@ -120,6 +120,10 @@ fn parent(doing: &'static str) -> impl Fn(std::io::Error) -> Failure {
 
 fn start(config: &Config) -> Result<End, Failure> {
     logging::init(LevelFilter::Warn);
+    // Whoever starts us may have put us into the guest's user namespace.
+    if let Err(error) = sandbox::tracers::keep_out() {
+        log::debug!("{error}");
+    }
     let exit = config.exit_fd.map(ExitFd::take);
     let ready = config.ready_fd.map(ReadyFd::take).transpose().unwrap_or_else(|error| {
         // Whoever waits for the byte notices our life or death too.

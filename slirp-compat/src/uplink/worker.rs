@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use slipway_host::device::{Link, Tap};
 use slipway_host::driver::Driver;
+use slipway_host::environment;
 use slipway_host::random;
 use slipway_host::sandbox::{self, seccomp};
 use slipway_host::sys::fdpass::take_inherited;
@@ -60,7 +61,7 @@ struct Worker {
 pub fn main(_args: &[OsString]) -> ExitCode {
     // It was executed by way of /proc, so it would be called "exe".
     let _ = nix::sys::prctl::set_name(c"slipway-uplink");
-    let level = std::env::var(LEVEL).ok().and_then(|text| text.parse().ok());
+    let level = environment::text(LEVEL).and_then(|text| text.parse().ok());
     logging::init(level.unwrap_or(log::LevelFilter::Warn));
     let served = take_inherited(0).map_err(|error| words(&error)).and_then(|control| serve(&control));
     match served {
@@ -117,6 +118,7 @@ fn start(network: Network, host_loopback: bool, tap: OwnedFd, control: &OwnedFd)
     session.catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(doing("catch signals"))?;
     let listened = control.try_clone().and_then(|control| session.attend(control));
     listened.map_err(doing("listen to the uplink"))?;
+    sandbox::tracers::keep_out().map_err(|error| Refusal::new(error.to_string()))?;
     // Without user namespaces the other stages have to do, as for every other command.
     if let Err(error) = sandbox::enter_own() {
         log::info!("the network's process keeps sight of the host's files: {error}");

@@ -152,6 +152,33 @@ fn the_sandbox_shows_etc_and_run_only() {
     assert!(container.cmd(["ping", "-c1", "-W5", GATEWAY4]).run(LIMIT).unwrap().success());
 }
 
+/// The sandbox joins the container's user namespace, whose root may trace what is in it.
+#[test]
+fn root_of_the_container_does_not_trace_us() {
+    let (lab, _) = lab!(ours "root_of_the_container_does_not_trace_us", ["strace"]);
+    let container = lab.container().unwrap();
+    let tracing = |pid: u32| {
+        let tracer =
+            ["timeout", "2", "strace", "-e", "trace=none", "-p", &pid.to_string()].map(str::to_owned);
+        container.cmd(tracer).run(LIMIT).unwrap()
+    };
+    // It is able to, and allowed to.
+    let other = container.cmd(["sleep", "60"]).start().unwrap();
+    let attached = tracing(other.pid());
+    if !attached.err().contains("attached") {
+        println!("SKIP root_of_the_container_does_not_trace_us: nobody traces anybody here: {attached}");
+        return;
+    }
+    for options in [&["-c"][..], &["-c", "--enable-sandbox"], &["-c", "--enable-sandbox", "--enable-seccomp"]]
+    {
+        let slirp = lab.slirp(&container, options).unwrap();
+        let refused = tracing(slirp.process.pid());
+        assert!(refused.err().contains("Operation not permitted"), "{options:?}: {refused}");
+        assert!(container.cmd(["ping", "-c1", "-W5", GATEWAY4]).run(LIMIT).unwrap().success());
+        assert_eq!(slirp.exit().unwrap(), 0);
+    }
+}
+
 #[test]
 fn the_sandbox_leaves_mounts_of_the_host_alone() {
     let (lab, _) = lab!("the_sandbox_leaves_mounts_of_the_host_alone", []);

@@ -58,7 +58,7 @@ impl Inhabitant {
     /// Runs `work` in its network namespace.
     fn within(&self, work: impl FnOnce()) {
         let child = fork_child(|| {
-            Target::path(format!("/proc/{}/ns/net", self.pid)).join().unwrap();
+            Target::path(format!("/proc/{}/ns/net", self.pid)).join(None).unwrap();
             work();
             0
         })
@@ -210,6 +210,22 @@ fn what_is_no_namespace_is_told() {
     assert!(line(open_tap(&Target::pid(child), "tap0", None)).contains("No such file or directory"));
 }
 
+/// As if its number had passed to somebody else: the namespaces are there, but it is not.
+#[test]
+fn a_process_that_ended_before_it_was_entered_is_nobody() {
+    let Some(there) = Inhabitant::in_net("a_process_that_ended_before_it_was_entered_is_nobody") else {
+        return;
+    };
+    let ended = fork_child(|| 0).unwrap();
+    let watch = Watch::process(ended).unwrap();
+    wait_for(ended).unwrap();
+    let told = line(open_tap_of(&watch, &Target::pid(there.pid), "tap0", None));
+    assert!(told.contains("is gone"), "{told}");
+    there.within(|| assert!(Netlink::open().unwrap().interface("tap0").is_err(), "nothing was made"));
+    let watch = Watch::process(there.pid).unwrap();
+    open_tap_of(&watch, &Target::pid(there.pid), "tap0", None).unwrap();
+}
+
 #[test]
 fn a_bad_interface_name_is_told() {
     let Some(there) = Inhabitant::in_net("a_bad_interface_name_is_told") else { return };
@@ -272,5 +288,6 @@ fn a_fifo_in_the_place_of_a_namespace_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_eq!(join(&path, CloneFlags::CLONE_NEWNET).unwrap_err(), "Invalid argument");
+    let told = line(open_tap(&Target::path(&path), "tap0", None));
+    assert!(told.ends_with(": Invalid argument"), "{told}");
 }
