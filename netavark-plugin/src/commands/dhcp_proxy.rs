@@ -3,14 +3,19 @@
 //! The socket comes from systemd, or is made here; one that was made here is removed at the end. Leases are not released
 //! then: the containers live on with their addresses.
 
-use crate::dhcp::ready;
 use crate::dhcp::service::Service;
+use crate::dhcp::{opener, ready};
 use crate::error::{Context as _, Error, Result};
 use crate::proto::NetavarkProxyServer;
 use clap::Args;
 use nix::sys::signal::Signal;
 use nix::sys::socket::SockType;
 use slipway_host::driver::raise_descriptor_limit;
+use slipway_host::environment;
+use slipway_host::sandbox::caps::Capability;
+use slipway_host::sandbox::files::Place;
+use slipway_host::sandbox::seccomp::Profile;
+use slipway_host::sandbox::{self, Needs};
 use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
 use std::ffi::OsString;
@@ -57,17 +62,19 @@ pub struct DhcpProxy {
 /// # Errors
 /// What keeps it from serving.
 pub(super) fn run(options: &DhcpProxy) -> Result<()> {
-    let given = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+    let given = environment::variable(DIR_VARIABLE).map(PathBuf::from);
     let dir = given.or_else(|| options.dir.clone()).unwrap_or_else(|| DIR.into());
     // Before the socket exists, so that no signal finds it and leaves it behind.
     let signals = Signals::catch(&[Signal::SIGTERM, Signal::SIGINT]).context("catch signals")?;
+    opener::start().context("start the process that opens namespaces")?;
     let (listener, made) = listener(&dir)?;
     // Each lease has a timer.
     if let Err(error) = raise_descriptor_limit() {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
     let service = Service::new(&dir, Duration::from_secs(options.timeout.into()));
-    let served = service.and_then(|service| serve(&service, listener, &signals, options.activity_timeout));
+    let served =
+        service.and_then(|service| serve(&service, listener, &signals, (&dir, options.activity_timeout)));
     if let Some(path) = made
         && let Err(error) = fs::remove_file(&path)
     {
@@ -76,8 +83,14 @@ pub(super) fn run(options: &DhcpProxy) -> Result<()> {
     served
 }
 
-fn serve(service: &Service, listener: UnixListener, signals: &Signals, patience: u64) -> Result<()> {
+fn serve(
+    service: &Service,
+    listener: UnixListener,
+    signals: &Signals,
+    (dir, patience): (&Path, u64),
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    settle(dir);
     runtime.block_on(async {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::UnixListener::from_std(listener)?;
@@ -104,9 +117,19 @@ fn serve(service: &Service, listener: UnixListener, signals: &Signals, patience:
     })
 }
 
+/// Gives up what leases do not take: packet sockets on the host's interfaces, netlink sockets in the containers' namespaces, and
+/// the run directory.
+fn settle(dir: &Path) {
+    sandbox::settle(&Needs {
+        files: &[Place::write(dir), Place::read("/proc/sys/net")],
+        capabilities: &[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_SYS_ADMIN],
+        calls: Profile::Leases,
+    });
+}
+
 /// The socket to listen on, and its path when it was made here.
 fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
-    match std::env::var_os(ACTIVATION_VARIABLE) {
+    match environment::variable(ACTIVATION_VARIABLE) {
         Some(count) if count == "1" => {
             let listener = handed_over().context("take the socket from systemd")?;
             Ok((listener, None))

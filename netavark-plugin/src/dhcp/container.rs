@@ -1,11 +1,13 @@
 //! The container's side of a lease: address and default route, set in its network namespace.
 //!
 //! The namespace is entered for the moment in which a netlink socket is opened in it; the proxy has one thread and awaits
-//! nothing meanwhile. Nothing keeps the namespace open between calls: the proxy must not be what keeps it alive.
+//! nothing meanwhile. Nothing keeps the namespace open between calls: the proxy must not be what keeps it alive. It cannot open
+//! one either: that is for the [`opener`].
 
 use super::lease::Lease;
+use super::opener;
 use crate::error::{Context as _, Errors, Result};
-use crate::namespaces::{self, Place};
+use crate::namespaces::Place;
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use slipway_host::netlink::{Interface, NewRoute, Request, RouteKind};
@@ -27,7 +29,7 @@ pub(super) struct Target {
 impl Target {
     /// Whether the namespace is still there.
     pub(super) fn exists(&self) -> bool {
-        self.netns.exists()
+        opener::open(&self.netns).is_ok()
     }
 
     /// Looks whether the interface is there.
@@ -86,7 +88,7 @@ impl Target {
 
     /// Its namespace, and the interface as it is now.
     pub(super) fn open(&self) -> Result<(Place, Interface)> {
-        let mut place = Place::at(namespaces::open(&self.netns).context("open the container's netns")?)?;
+        let mut place = Place::at(opener::open(&self.netns).context("open the container's netns")?)?;
         let interface = match self.interface.as_str() {
             // The kernel finds a name of no letters merely invalid.
             "" => return Err(crate::Error::Netlink(Errno::ENODEV)).context("get container interface"),

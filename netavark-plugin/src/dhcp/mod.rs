@@ -7,7 +7,7 @@
 //!   setup, teardown ── client ──gRPC──▶ service ──▶ keeper, one for each MAC address ──▶ container
 //!                                          │           │                                  address, route
 //!                                          ▼           ├── machine   pure: DORA, renewal, release
-//!                                        cache         │     └── message, frame, lease
+//!                                        cache         │     └── message, frame, lease                  opener
 //!                                        (file)        └── drive     runs a machine
 //!                                                            ├── link    packet socket on the host's interface
 //!                                                            └── timer   a clock that goes on in suspend
@@ -26,6 +26,7 @@ mod lease;
 mod link;
 mod machine;
 mod message;
+pub(crate) mod opener;
 pub(crate) mod ready;
 pub(crate) mod service;
 mod timer;

@@ -14,6 +14,7 @@ mod t05_ipv6;
 mod t06_networks;
 mod t07_systemd;
 mod t08_turns;
+mod t09_sandbox;
 
 use std::time::Duration;
 
