@@ -5,6 +5,7 @@
 use crate::spec::Compat;
 use crate::spec::options::COMPAT_VARIABLE;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use slipway_host::environment;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -41,7 +42,7 @@ impl Cli {
     /// # Errors
     /// The complaint, or the help or version that was asked for.
     pub fn read(argv: &[OsString]) -> Result<Self, clap::Error> {
-        let compat = std::env::var_os(COMPAT_VARIABLE);
+        let compat = environment::variable(COMPAT_VARIABLE);
         let matches = Self::command().version(version(compat.as_deref())).try_get_matches_from(argv)?;
         Self::from_arg_matches(&matches)
     }

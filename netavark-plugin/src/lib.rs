@@ -38,6 +38,7 @@ mod whole_file;
 
 pub use error::{Context, Error, Errors, Result};
 
+use slipway_host::environment;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -59,7 +60,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    logging::init(std::env::var_os("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
+    logging::init(environment::variable("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -18,6 +18,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Deserialize;
 use serde_json::json;
+use slipway_host::environment;
 use slipway_host::sys::fdpass::take_inherited;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -163,7 +164,7 @@ fn real() -> Option<PathBuf> {
         (Ok(its), Ok(ours)) => (its.dev(), its.ino()) == (ours.dev(), ours.ino()),
         _ => true,
     };
-    if let Some(path) = std::env::var_os(REAL).filter(|path| !path.is_empty()) {
+    if let Some(path) = environment::variable(REAL).filter(|path| !path.is_empty()) {
         return Some(path.into());
     }
     DIRECTORIES.iter().map(|dir| Path::new(dir).join(NAME)).find(|path| path.is_file() && !same(path))

@@ -4,6 +4,7 @@
 use log::warn;
 use slipway_host::busy_poll::LONGEST;
 use slipway_host::driver::Driver;
+use slipway_host::environment;
 use std::ffi::OsStr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ pub const BUSY_POLL: &str = "SLIPWAY_BUSY_POLL";
 /// Does what the environment asks. What it cannot read it tells and leaves alone: no container goes without a network
 /// for the sake of tuning.
 pub(crate) fn apply(driver: &mut Driver) {
-    let Some(text) = std::env::var_os(BUSY_POLL) else { return };
+    let Some(text) = environment::variable(BUSY_POLL) else { return };
     match microseconds(&text) {
         Some(window) => driver.set_busy_poll(window),
         None => warn!(

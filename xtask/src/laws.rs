@@ -23,12 +23,20 @@ const IMPURE: &[&str] = &["tokio", "nix", "libc", "mio", "rustix", "socket2"];
 /// The one directory with unsafe code.
 const UNSAFE: &str = "host/src/sys/";
 
+/// Who sets options of sockets: the table of them there is what the filter of system calls is made from.
+const OPTIONS: &[&str] = &[UNSAFE, "tests/"];
+
 /// Who may ask the operating system for the time; a build script, to date what it builds.
 const CLOCKS: &[&str] = &["host/", "tests/", "benches/", "xtask/", "netavark-plugin/build.rs"];
 
+/// Who may ask for variables of the environment, beside tests and build scripts: whoever looks first whether they may be
+/// believed, and `run`, for its command.
+const ENVIRONMENT: &[&str] =
+    &["host/src/environment.rs", "slirp-compat/src/commands/run.rs", "tests/", "benches/", "xtask/", "fuzz/"];
+
 /// Checks all laws and reports every breach.
 pub(crate) fn check() -> Done {
-    println!("$ laws: crate arrows, pure engine, unsafe in {UNSAFE} only, clocks");
+    println!("$ laws: crate arrows, pure engine, unsafe and setsockopt in {UNSAFE} only, variables, clocks");
     let mut breaches = purity()?;
     breaches.extend(arrows()?);
     for path in tool::files(".rs")? {
@@ -89,6 +97,16 @@ fn file(path: &str, text: &str) -> Vec<String> {
         let has = |word: &str| words(line).any(|found| found == word);
         if has("unsafe") && !path.starts_with(UNSAFE) {
             breaches.push(format!("{path}:{}: unsafe outside {UNSAFE}", number + 1));
+        }
+        if has("setsockopt") && !OPTIONS.iter().any(|allowed| path.starts_with(allowed)) {
+            breaches.push(format!("{path}:{}: sets an option of a socket outside {UNSAFE}", number + 1));
+        }
+        let variable = line.contains("env::var(") || line.contains("env::var_os(");
+        let free = path.ends_with("build.rs")
+            || path.contains("/tests")
+            || ENVIRONMENT.iter().any(|allowed| path.starts_with(allowed));
+        if variable && !free {
+            breaches.push(format!("{path}:{}: asks for a variable past host::environment", number + 1));
         }
         let clock = line.contains("Instant::now(") || line.contains("SystemTime::now(");
         if clock && !CLOCKS.iter().any(|allowed| path.starts_with(allowed)) {
@@ -191,6 +209,20 @@ mod tests {
         assert_eq!(file("netstack/src/lib.rs", text).len(), 1);
         assert!(file("host/src/sys/tun.rs", text).is_empty());
         assert!(file("netstack/src/lib.rs", "#![forbid(unsafe_code)]").is_empty());
+    }
+
+    #[test]
+    fn options_of_sockets_are_set_in_one_place() {
+        let text = "nix::sys::socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;";
+        assert_eq!(file("portfwd/src/listen.rs", text).len(), 1);
+        assert!(file("host/src/sys/sockopt.rs", text).is_empty());
+    }
+
+    #[test]
+    fn variables_are_asked_for_in_one_place() {
+        let text = "std::env::var_os(NAME)";
+        assert_eq!(file("netavark-plugin/src/cli.rs", text).len(), 1);
+        assert!(file("host/src/environment.rs", text).is_empty());
     }
 
     #[test]

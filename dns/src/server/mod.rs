@@ -33,6 +33,7 @@ mod upstream;
 mod world;
 
 use args::Invocation;
+use slipway_host::environment;
 use slipway_host::sys::proc;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -42,12 +43,12 @@ use std::time::Duration;
 pub fn main(words: &[OsString]) -> u8 {
     // Engines leak descriptors into us, and we live long. On a system where this cannot be done they stay.
     let _ = proc::close_inherited();
-    let (level, complaint) = logging::level(std::env::var("RUST_LOG").ok().as_deref());
+    let (level, complaint) = logging::level(environment::text("RUST_LOG").as_deref());
     if let Some(complaint) = complaint {
         say(std::io::stderr(), &format!("{complaint}\n"));
     }
     logging::init(level, texts::NAME);
-    match args::parse(words, |name| std::env::var_os(name)) {
+    match args::parse(words, environment::variable) {
         Ok(Invocation::Run(options)) => launch::start(&options),
         Ok(Invocation::Version) => say(std::io::stdout(), &texts::version()),
         Ok(Invocation::ShortVersion) => say(std::io::stdout(), &texts::short_version()),

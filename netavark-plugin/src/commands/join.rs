@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::spec::options::COMPAT_VARIABLE;
 use crate::spec::{Compat, NetworkOptions, PerNetworkOptions};
 use nix::fcntl::{Flock, FlockArg};
+use slipway_host::environment;
 use std::fs::File;
 use std::path::Path;
 
@@ -72,6 +73,6 @@ fn file_name(what: &str, id: &str) -> Result<()> {
 /// Whose defaults are meant: what the environment says, or else the shape of the request. And whose firewall rules: what
 /// the environment says, or else the newer ones.
 pub(super) fn compat(options: &NetworkOptions) -> Result<(Compat, Compat)> {
-    let forced = Compat::from_override(std::env::var_os(COMPAT_VARIABLE).as_deref())?;
+    let forced = Compat::from_override(environment::variable(COMPAT_VARIABLE).as_deref())?;
     Ok((forced.unwrap_or(options.networks.shape), forced.unwrap_or(Compat::Two)))
 }

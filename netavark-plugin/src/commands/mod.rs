@@ -15,6 +15,7 @@ mod version;
 
 use crate::cli::{Cli, Command, Global};
 use crate::error::{Error, Result};
+use slipway_host::environment;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -47,7 +48,7 @@ pub(crate) fn print(line: &str) {
 }
 
 fn firewall_of_environment() -> Option<String> {
-    let value = std::env::var_os("NETAVARK_FW").filter(|value| !value.is_empty())?;
+    let value = environment::variable("NETAVARK_FW").filter(|value| !value.is_empty())?;
     Some(value.to_string_lossy().into_owned())
 }
 
@@ -59,6 +60,6 @@ fn config_dir(global: &Global, command: &str) -> Result<PathBuf> {
 
 /// The port of the DNS server, from the environment.
 fn dns_port() -> Result<u16> {
-    let value: Option<OsString> = std::env::var_os(crate::dns_handover::PORT_VARIABLE);
+    let value: Option<OsString> = environment::variable(crate::dns_handover::PORT_VARIABLE);
     crate::dns_handover::port(value.as_deref())
 }

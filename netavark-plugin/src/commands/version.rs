@@ -5,6 +5,7 @@ use crate::cli;
 use crate::error::Result;
 use crate::spec::options::COMPAT_VARIABLE;
 use serde::Serialize;
+use slipway_host::environment;
 
 #[derive(Serialize)]
 struct Version {
@@ -20,7 +21,7 @@ struct Version {
 
 pub(super) fn run() -> Result<()> {
     let version = Version {
-        version: cli::version(std::env::var_os(COMPAT_VARIABLE).as_deref()),
+        version: cli::version(environment::variable(COMPAT_VARIABLE).as_deref()),
         commit: env!("NETAVARK_COMMIT"),
         build_time: env!("NETAVARK_BUILD_TIME"),
         target: env!("NETAVARK_TARGET"),

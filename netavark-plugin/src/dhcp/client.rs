@@ -10,6 +10,7 @@
 use crate::error::{Context as _, Error, Result};
 use crate::proto::{Lease, NetavarkProxyClient, NetworkConfig, Version};
 use ipnet::IpNet;
+use slipway_host::environment;
 use slipway_netstack::addr::MacAddr;
 use std::error::Error as _;
 use std::io::{self, ErrorKind};
@@ -142,7 +143,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 fn socket() -> PathBuf {
-    std::env::var_os(SOCKET_VARIABLE).map_or_else(|| SOCKET.into(), PathBuf::from)
+    environment::variable(SOCKET_VARIABLE).map_or_else(|| SOCKET.into(), PathBuf::from)
 }
 
 async fn connect(socket: &Path) -> Result<Channel> {

@@ -6,7 +6,8 @@
 //! file, not a pipe: a server that keeps its stderr open must not hold up a container.
 //!
 //! A process ID on disk may be stale and belong to somebody else by now; a process whose command line names neither
-//! the server nor its directory is left in peace.
+//! the server nor its directory is left in peace, and so is one that does not let us see its command line, or has none: ours is
+//! of our user, and alive.
 
 use super::files::PID_FILE;
 use crate::error::{Context, Error, Result};
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use slipway_host::environment;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _};
@@ -74,11 +76,10 @@ impl Server {
     }
 
     fn is_server(&self, pid: Pid) -> bool {
-        // Unreadable is not stale: /proc may be mounted so that others' processes are hidden.
-        let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) else { return true };
-        if words.is_empty() {
-            return true;
-        }
+        let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) else {
+            // Without /proc nobody's can be seen, and the number has to do.
+            return fs::read("/proc/self/cmdline").is_err();
+        };
         let name = self.binary.file_name();
         words.split(|byte| *byte == 0).enumerate().any(|(number, word)| {
             let word = Path::new(OsStr::from_bytes(word));
@@ -141,6 +142,6 @@ impl Server {
 }
 
 fn in_path(program: &str) -> bool {
-    std::env::var_os("PATH")
+    environment::variable("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
 }

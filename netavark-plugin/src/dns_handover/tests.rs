@@ -168,6 +168,22 @@ fn a_stale_process_id_is_nobodys() {
     lab.handover.remove("c1", ["net"]).unwrap();
 }
 
+/// A process that has ended shows none; one of another user may not let us look.
+#[test]
+fn a_process_that_hides_its_command_line_is_not_the_server() {
+    let lab = Lab::new("exit 0");
+    let pid_file = lab.dir.path().join("config/aardvark-dns/aardvark.pid");
+    fs::create_dir_all(pid_file.parent().unwrap()).unwrap();
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    let shown = || fs::read(format!("/proc/{}/cmdline", ended.id())).unwrap();
+    while !shown().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    fs::write(&pid_file, ended.id().to_string()).unwrap();
+    assert!(lab.handover.server.notify().unwrap().is_none(), "it has not been waited for");
+    ended.wait().unwrap();
+}
+
 #[test]
 fn a_running_server_is_told() {
     let lab = Lab::new("exit 0");

@@ -30,6 +30,7 @@ use crate::logging;
 use crate::namespaces::is_root_of_the_machine;
 use clap::Parser as _;
 use cli::{Cli, Command};
+use slipway_host::environment;
 use state::Records;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -53,7 +54,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    logging::init(std::env::var_os("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
+    logging::init(environment::variable("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -103,6 +104,6 @@ fn dns_server() -> OsString {
 }
 
 fn directory(rootless: bool) -> PathBuf {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| rootless && !dir.is_empty());
+    let runtime = environment::variable("XDG_RUNTIME_DIR").filter(|dir| rootless && !dir.is_empty());
     runtime.map_or_else(|| DIRECTORY.into(), |dir| Path::new(&dir).join("slipway/net"))
 }

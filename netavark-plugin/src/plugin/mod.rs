@@ -40,6 +40,7 @@ use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::logging;
 use serde::Serialize;
+use slipway_host::environment;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,7 +58,7 @@ struct Info {
 /// Plays the driver, and returns the exit status.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
-    logging::init(std::env::var_os("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
+    logging::init(environment::variable("RUST_LOG").as_ref().and_then(|filter| filter.to_str()));
     match run(argv.get(1..).unwrap_or_default()) {
         Ok(answer) => {
             if let Some(line) = answer {

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::namespaces::is_root_of_the_machine;
+use slipway_host::environment;
 use std::path::PathBuf;
 
 /// The variable that names the socket.
@@ -28,7 +29,7 @@ impl Surroundings {
     /// Those of this process.
     pub(super) fn here() -> Result<Self> {
         let variable =
-            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            |name: &str| environment::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let root = is_root_of_the_machine();
         let directory = if root {
             PathBuf::from(DIRECTORY)

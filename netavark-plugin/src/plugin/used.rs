@@ -5,6 +5,7 @@ use crate::commands::create::Used;
 use crate::error::{Context, Result};
 use crate::namespaces::is_root_of_the_machine;
 use crate::spec::Network;
+use slipway_host::environment;
 use slipway_host::netlink::Netlink;
 use std::ffi::OsString;
 use std::fs;
@@ -24,7 +25,7 @@ pub(super) fn find() -> Result<Used> {
     let directory = if is_root_of_the_machine() {
         Some(PathBuf::from(DIRECTORY))
     } else {
-        data_home(|name| std::env::var_os(name)).map(|data| data.join(DIRECTORY_OF_USER))
+        data_home(environment::variable).map(|data| data.join(DIRECTORY_OF_USER))
     };
     for network in directory.iter().flat_map(|directory| definitions(directory)) {
         used.subnets.extend(network.subnets().iter().map(|subnet| subnet.subnet));

@@ -14,6 +14,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, geteuid};
 use serde_json::Value;
+use slipway_host::environment;
 use slipway_host::sys::fdpass;
 use std::ffi::OsString;
 use std::io;
@@ -44,7 +45,7 @@ pub fn path() -> Option<PathBuf> {
         map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
     };
     let root = geteuid().is_root() && whole_machine();
-    path_from(std::env::var_os(VARIABLE), std::env::var_os("XDG_RUNTIME_DIR"), root)
+    path_from(environment::variable(VARIABLE), environment::variable("XDG_RUNTIME_DIR"), root)
 }
 
 fn path_from(variable: Option<OsString>, runtime: Option<OsString>, root: bool) -> Option<PathBuf> {
@@ -119,7 +120,7 @@ impl Drop for Door {
 
 /// What systemd has opened for this process.
 fn handed_over() -> Result<Option<UnixListener>, String> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let number = |name| environment::text(name).and_then(|text| text.parse::<u32>().ok());
     if number(ACTIVATION_PID).is_none_or(|pid| pid != std::process::id()) {
         return Ok(None);
     }

@@ -15,6 +15,7 @@ use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
+use slipway_host::environment;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
@@ -111,7 +112,7 @@ impl Bus {
     /// # Errors
     /// When there is a socket and nobody answers.
     pub(super) fn system() -> Result<Option<Self>> {
-        let address = std::env::var_os(VARIABLE);
+        let address = environment::variable(VARIABLE);
         let address = address.as_deref().unwrap_or_else(|| OsStr::new(USUAL));
         match connect(&address.to_string_lossy()) {
             Ok(None) => Ok(None),
