@@ -6,7 +6,8 @@
 //!
 //! Trains are written as they cross the link, up to 64 KiB long and with checksums left undone, just as tcpdump
 //! shows them on an interface with offloads. Each frame is one write, so the file is complete when we are killed.
-//! A capture must not hurt what it watches: if the file cannot be written any more, it ends with one log line.
+//! A capture must not hurt what it watches: if the file cannot be written any more, it ends with one log line, behind the last
+//! frame that is whole. The line is an error, for somebody asked for what is not there now: it is said under `--quiet` too.
 
 use super::Link;
 use slipway_netstack::device::{Device, Full, Offload};
@@ -23,7 +24,14 @@ const LINKTYPE_ETHERNET: u32 = 1;
 pub struct Capture<L> {
     inner: L,
     /// `None` after a write has failed.
-    file: Option<File>,
+    records: Option<Records>,
+}
+
+/// The file, and how much of it is whole.
+#[derive(Debug)]
+struct Records {
+    file: File,
+    whole: u64,
 }
 
 impl<L> Capture<L> {
@@ -40,7 +48,8 @@ impl<L> Capture<L> {
         header.extend(SNAPLEN.to_ne_bytes());
         header.extend(LINKTYPE_ETHERNET.to_ne_bytes());
         file.write_all(&header)?;
-        Ok(Self { inner, file: Some(file) })
+        let whole = u64::try_from(header.len()).map_err(io::Error::other)?;
+        Ok(Self { inner, records: Some(Records { file, whole }) })
     }
 
     /// The link itself.
@@ -49,10 +58,10 @@ impl<L> Capture<L> {
     }
 
     fn record(&mut self, frame: &[u8]) {
-        let Some(file) = &mut self.file else { return };
-        if let Err(error) = write_record(file, now(), frame) {
-            log::warn!("the packet capture ends here: {error}");
-            self.file = None;
+        let Some(records) = &mut self.records else { return };
+        if let Err(error) = records.add(now(), frame) {
+            log::error!("the packet capture ends here: {error}");
+            self.records = None;
         }
     }
 }
@@ -87,7 +96,32 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-fn write_record(file: &mut File, at: SystemTime, frame: &[u8]) -> io::Result<()> {
+impl Records {
+    /// Adds a record, or leaves the file as it was.
+    fn add(&mut self, at: SystemTime, frame: &[u8]) -> io::Result<()> {
+        let header = header(at, frame)?;
+        let len = self.write(&header, frame).inspect_err(|_| {
+            // What is no file, such as a pipe, cannot be cut, and takes all or nothing of this length as a rule.
+            let _ = self.file.set_len(self.whole);
+        })?;
+        self.whole += u64::try_from(len).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn write(&self, header: &[u8], frame: &[u8]) -> io::Result<usize> {
+        let len = header.len() + frame.len();
+        let mut file = &self.file;
+        let written = file.write_vectored(&[IoSlice::new(header), IoSlice::new(frame)])?;
+        if written < len {
+            // The disk is full: the next write says so, or finds room again.
+            file.write_all([header, frame].concat().get(written..).unwrap_or_default())?;
+        }
+        Ok(len)
+    }
+}
+
+/// What stands before a frame.
+fn header(at: SystemTime, frame: &[u8]) -> io::Result<[u8; 16]> {
     let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     // The format's clock wraps in 2106; its lengths are far above MAX_FRAME.
     let seconds = u32::try_from(at.as_secs() & u64::from(u32::MAX)).unwrap_or_default();
@@ -96,8 +130,7 @@ fn write_record(file: &mut File, at: SystemTime, frame: &[u8]) -> io::Result<()>
     for (to, from) in header.chunks_exact_mut(4).zip([seconds, at.subsec_micros(), len, len]) {
         to.copy_from_slice(&from.to_ne_bytes());
     }
-    let written = file.write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)])?;
-    if written == header.len() + frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -162,10 +195,45 @@ mod tests {
         let (socket, _guest) = pair();
         assert!(Link::from(socket).captured(File::open(&path).unwrap()).is_err(), "told at the start");
         let (socket, _guest) = pair();
-        let file = Some(File::open(&path).unwrap());
-        let mut capture = Capture { inner: Link::from(socket), file };
+        let records = Some(Records { file: File::open(&path).unwrap(), whole: 0 });
+        let mut capture = Capture { inner: Link::from(socket), records };
         assert_eq!(capture.transmit(Offload::NONE, &[0; 60]), Ok(()));
-        assert!(capture.file.is_none(), "it has ended");
+        assert!(capture.records.is_none(), "it has ended");
         assert_eq!(capture.transmit(Offload::NONE, &[0; 60]), Ok(()));
+    }
+
+    #[test]
+    fn on_a_full_disk_the_last_record_is_whole() {
+        use nix::mount::{MsFlags, mount};
+        use nix::sched::{CloneFlags, unshare};
+        let name = "on_a_full_disk_the_last_record_is_whole";
+        let dir = tempfile::tempdir().unwrap();
+        let child = crate::sys::proc::fork_child(|| {
+            let nothing = None::<&str>;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            let full = unshare(CloneFlags::CLONE_NEWNS)
+                .and_then(|()| mount(nothing, "/", nothing, private, nothing))
+                .and_then(|()| {
+                    mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+                });
+            if full.is_err() {
+                return 77;
+            }
+            let path = dir.path().join("pcap");
+            let (socket, _guest) = pair();
+            let mut link = Link::from(socket).captured(File::create(&path).unwrap()).unwrap();
+            for _ in 0..100 {
+                // The guest's queue may be full; what has not left is not recorded either.
+                let _ = link.transmit(Offload::NONE, &[7; 1500]);
+            }
+            let frames = parse(&std::fs::read(&path).unwrap());
+            assert!((40..44).contains(&frames.len()), "{} frames of 1516 bytes in 64 KiB", frames.len());
+            0
+        });
+        match crate::sys::proc::wait_for(child.unwrap()).unwrap() {
+            nix::sys::wait::WaitStatus::Exited(_, 0) => {}
+            nix::sys::wait::WaitStatus::Exited(_, 77) => println!("SKIP {name}: nothing may be mounted here"),
+            status => panic!("{status:?}"),
+        }
     }
 }
