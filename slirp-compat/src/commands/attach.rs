@@ -1,7 +1,7 @@
 //! `slipway attach`: gives a namespace that is already there a network, until it ends.
 //!
-//! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed), open
-//! and configure the TAP in it, publish ports, drop privileges, tell that we are ready, serve.
+//! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed, which is
+//! looked at again when its namespaces are open), open and configure the TAP in it, publish ports, drop privileges, tell that we are ready, serve.
 
 use super::{complain, configuration, drop_privileges, log_level, nameservers, network, report, session};
 use crate::cli::AttachArgs;
@@ -41,7 +41,7 @@ fn start(args: &AttachArgs) -> Result<(), String> {
     let network = network(&args.network).map_err(|error| error.to_string())?;
     let (target, watch) = target(&args.target)?;
     let target = target.with_userns(args.userns.clone());
-    let opened = netns::open_tap(&target, &args.network.ifname, Some(&configuration(&network)))
+    let opened = netns::open_tap_of(&watch, &target, &args.network.ifname, Some(&configuration(&network)))
         .map_err(|error| advise(error.to_string(), target.userns.is_some()))?;
 
     let mut session = session(&args.network, &network, opened.tap.into())?;
