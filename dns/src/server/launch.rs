@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   parent   pipe, fork ─────────────── read one byte ──▶ exit 0;  end of the pipe without a byte ──▶ exit 1
-//!   child          └─▶ signals blocked, pid file, configuration, sockets, new session, stdio to /dev/null, "1", loop
+//!   child          └─▶ signals blocked, pid file, configuration, sockets, new session, stdio to /dev/null, sandbox, "1", loop
 //! ```
 //! netavark waits for the parent's end *and* for the end of standard error, so both must come with readiness, and what
 //! fails before that reaches the user verbatim. The pid stands in its file before anything can fail: that is where
@@ -17,6 +17,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
+use slipway_host::sandbox::caps::Capability;
+use slipway_host::sandbox::files::{self, Place};
+use slipway_host::sandbox::seccomp::Profile;
+use slipway_host::sandbox::{self, Needs};
 use slipway_host::signals::Signals;
 use slipway_host::sys::{disposition, proc};
 use std::fs::File;
@@ -74,6 +78,11 @@ fn child(options: &Options, ready: Option<OwnedFd>) -> u8 {
     if let Err(error) = detach() {
         return failed(format_args!("Error starting server /dev/null: {error}"));
     }
+    sandbox::settle(&Needs {
+        files: &places(options),
+        capabilities: &[Capability::CAP_NET_BIND_SERVICE],
+        calls: Profile::Names { report: options.stats.is_some() },
+    });
     if let Some(ready) = ready {
         // The parent may be gone already; the server is wanted all the same.
         let _ = File::from(ready).write_all(b"1");
@@ -92,6 +101,18 @@ fn catch() -> io::Result<Signals> {
         disposition::set_default(signal)?;
     }
     Signals::catch(&SIGNALS)
+}
+
+/// Where files are opened from now on: the configuration, whose pid file is removed at the end; the host's servers; and
+/// the counters.
+fn places(options: &Options) -> Vec<Place> {
+    let mut places = files::of_the_resolver(&options.resolv_conf);
+    places.push(Place::write(&options.config));
+    if let Some(directory) = options.stats.as_deref().and_then(Path::parent) {
+        let here = directory.as_os_str().is_empty();
+        places.push(Place::write(if here { Path::new(".") } else { directory }));
+    }
+    places
 }
 
 /// A session of our own, and nothing left of the standard streams.

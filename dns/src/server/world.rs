@@ -10,8 +10,9 @@ use crate::config::resolv_conf;
 use crate::forward;
 use crate::message::{Query, Rcode};
 use crate::zone::{NetworkId, Order, Settings, Snapshot, Upstreams};
-use nix::net::if_::if_nametoindex;
+use nix::errno::Errno;
 use slipway_host::resolver::read_bounded;
+use slipway_host::zone::Zone;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -166,12 +167,17 @@ pub(super) enum HostError {
     Parse(#[from] resolv_conf::Error),
 }
 
+/// The number of an interface; by a way that the sandbox leaves open.
+fn interface(name: &str) -> Result<u32, Errno> {
+    Zone::new(name).ok_or(Errno::ENODEV)?.index()
+}
+
 /// The host's servers. One whose interface is not here (the file was written for another network namespace) is told and left
 /// out: it could not be reached, and the others can.
 pub(super) fn host_servers(path: &Path) -> Result<Vec<SocketAddr>, HostError> {
     let text = read_bounded(path).map_err(HostError::Open)?;
     let servers = resolv_conf::parse(&String::from_utf8_lossy(&text))?;
-    let resolved = servers.iter().filter_map(|server| match server.resolve(if_nametoindex) {
+    let resolved = servers.iter().filter_map(|server| match server.resolve(interface) {
         Ok(address) => Some(address),
         Err(errno) => {
             let zone = server.zone.as_deref().unwrap_or_default();

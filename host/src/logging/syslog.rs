@@ -9,6 +9,9 @@
 //! A system without a log is an ordinary one (containers, early boot): then lines go nowhere and nobody is told. The
 //! socket never blocks, so a log that does not read costs lines, not service. After a restart of the log the next line
 //! finds the new socket.
+//!
+//! The socket and the calendar of this place are opened at once: a program that gives up its privileges can open neither any
+//! more. To find a log that was restarted takes no new socket.
 
 use crate::clock::LocalTime;
 use std::fmt::{self, Write as _};
@@ -54,6 +57,8 @@ pub struct Syslog {
     path: PathBuf,
     tag: &'static str,
     socket: Option<UnixDatagram>,
+    /// Whether it leads to somebody.
+    connected: bool,
 }
 
 impl Syslog {
@@ -66,33 +71,35 @@ impl Syslog {
     /// A log that listens elsewhere.
     #[must_use]
     pub fn at(path: &Path, tag: &'static str) -> Self {
-        Self { path: path.to_owned(), tag, socket: connect(path) }
+        // The C library reads the rules of the time zone once, with the first time that it splits.
+        let _ = LocalTime::now();
+        let socket = UnixDatagram::unbound().ok().filter(|socket| socket.set_nonblocking(true).is_ok());
+        let mut log = Self { path: path.to_owned(), tag, socket, connected: false };
+        log.connect();
+        log
+    }
+
+    fn connect(&mut self) {
+        self.connected = self.socket.as_ref().is_some_and(|socket| socket.connect(&self.path).is_ok());
     }
 
     /// Writes one line; if that cannot be done now, it is lost.
     pub fn write(&mut self, severity: Severity, text: fmt::Arguments<'_>) {
-        if self.socket.is_none() {
-            self.socket = connect(&self.path);
+        if !self.connected {
+            self.connect();
         }
-        let Some(socket) = &self.socket else { return };
+        let Some(socket) = self.socket.as_ref().filter(|_| self.connected) else { return };
         let line = line(severity, LocalTime::now(), self.tag, std::process::id(), text);
         let Err(error) = socket.send(line.as_bytes()) else { return };
         if error.kind() == std::io::ErrorKind::WouldBlock {
             return;
         }
         // The log was restarted: its old socket is gone.
-        self.socket = connect(&self.path);
-        if let Some(socket) = &self.socket {
+        self.connect();
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.connected) {
             let _ = socket.send(line.as_bytes());
         }
     }
-}
-
-fn connect(path: &Path) -> Option<UnixDatagram> {
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.set_nonblocking(true).ok()?;
-    socket.connect(path).ok()?;
-    Some(socket)
 }
 
 /// A line as it is sent. Control characters become spaces, so that one line stays one.
