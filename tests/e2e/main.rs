@@ -9,6 +9,7 @@ mod bridges;
 mod engines;
 mod filter;
 mod image;
+mod limits;
 mod names;
 mod plugin;
 mod podman;

@@ -4,12 +4,17 @@ use super::{complain, log_level};
 use crate::cli::UplinkArgs;
 use crate::logging;
 use crate::uplink::socket::{self, Client, Door};
+use crate::uplink::starter::Starter;
 use crate::uplink::supervisor::Supervisor;
 use crate::words::words;
 use serde_json::{Value, json};
+use slipway_host::environment;
+use slipway_host::sandbox::files::Place;
+use slipway_host::sandbox::seccomp::Profile;
+use slipway_host::sandbox::{self, Needs};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Runs `slipway uplink`.
@@ -28,9 +33,24 @@ pub fn main(args: &UplinkArgs) -> ExitCode {
 
 fn serve(args: &UplinkArgs, path: Option<&Path>) -> Result<(), String> {
     logging::init(log_level(args.quiet, args.verbose));
+    let started =
+        |error: std::io::Error| format!("cannot start the process that starts others: {}", words(&error));
+    let starter = Starter::new().map_err(started)?;
     let door = Door::open(path)?;
     let ended = |error: std::io::Error| format!("the uplink has ended: {}", words(&error));
-    Supervisor::new(door, args.host_loopback).map_err(ended)?.run().map_err(ended)
+    let mut supervisor = Supervisor::new(door, starter, args.host_loopback).map_err(ended)?;
+    settle(path);
+    supervisor.run().map_err(ended)
+}
+
+/// Gives up what the supervisor does not need: it removes sockets, its own and those at which engines told of new addresses,
+/// and opens one file, to have a descriptor in reserve.
+fn settle(path: Option<&Path>) {
+    let mut files = vec![Place::read("/dev/null"), Place::removal("/run")];
+    let runtime = environment::variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let own = path.and_then(Path::parent).map(Path::to_owned);
+    files.extend(runtime.into_iter().chain(own).map(Place::removal));
+    sandbox::settle(&Needs { files: &files, capabilities: &[], calls: Profile::Uplink });
 }
 
 fn show(path: Option<&Path>) -> Result<(), String> {

@@ -11,10 +11,12 @@ use super::processes::{Fate, Process};
 use super::protocol::{Container, Network, Port, Refusal};
 use super::publications::{Live, Planned, Publication, Strings, plan};
 use super::records::Records;
+use super::starter::Starter;
 use nix::errno::Errno;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 /// Everything that the uplink serves.
 #[derive(Debug)]
@@ -24,18 +26,20 @@ pub struct Networks {
     publications: BTreeMap<String, Publication>,
     last_id: u64,
     host_loopback: bool,
+    starter: Rc<Starter>,
 }
 
 impl Networks {
     /// None. With `host_loopback` the gateways to come lead to the host's loopback.
     #[must_use]
-    pub fn new(host_loopback: bool) -> Self {
+    pub fn new(starter: Starter, host_loopback: bool) -> Self {
         Self {
             records: Records::default(),
             processes: BTreeMap::new(),
             publications: BTreeMap::new(),
             last_id: 0,
             host_loopback,
+            starter: Rc::new(starter),
         }
     }
 
@@ -79,7 +83,7 @@ impl Networks {
                 errno: Some(Errno::ENOENT as i32),
             });
         };
-        let process = Process::start(&entry.network, tap, self.host_loopback)?;
+        let process = Process::start(&self.starter, &entry.network, tap, self.host_loopback)?;
         // All names, its own and those that its containers see through other networks.
         let networks = self.records.networks();
         let mut members: Vec<_> =

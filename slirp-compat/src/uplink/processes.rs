@@ -2,27 +2,27 @@
 
 use super::orders::{BROKEN, Line, Order};
 use super::protocol::{Network, Refusal};
-use super::worker::{LEVEL, LINK_LOST, NAME};
-use nix::sys::signal::{Signal, kill};
+use super::starter::Starter;
+use super::worker::LINK_LOST;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::Pid;
 use serde_json::Value;
 use slipway_host::clock;
 use slipway_netstack::Instant;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
-/// The running program, also when its file has been replaced since.
-const SELF: &str = "/proc/self/exe";
 /// A worker that died sooner is not started again: it would die again.
 const GROWN_UP: Duration = Duration::from_secs(5);
 
 /// A running worker. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    pid: i32,
+    /// Whose child it is.
+    starter: Rc<Starter>,
+    /// It has been waited for: its number may be another's.
+    reaped: bool,
     line: Line,
     /// For the next worker, if this one dies.
     tap: OwnedFd,
@@ -45,22 +45,22 @@ impl Process {
     ///
     /// # Errors
     /// Why it does not.
-    pub fn start(network: &Network, tap: OwnedFd, host_loopback: bool) -> Result<Self, Refusal> {
+    pub fn start(
+        starter: &Rc<Starter>,
+        network: &Network,
+        tap: OwnedFd,
+        host_loopback: bool,
+    ) -> Result<Self, Refusal> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|errno| Refusal::system("make a socket pair", &errno.into()))?;
         let line = Line::new(ours).map_err(|error| Refusal::system("set up a socket", &error))?;
-        let child = Command::new(SELF)
-            .arg0(NAME)
-            .arg(&network.name)
-            .env(LEVEL, log::max_level().as_str())
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            // The terminal's signals are for the supervisor.
-            .process_group(0)
-            .spawn()
+        let pid = starter
+            .start(&network.name, theirs.as_fd())
             .map_err(|error| Refusal::system("start a process for the network", &error))?;
-        let process = Self { child, line, tap, began: clock::now() };
+        drop(theirs);
+        let starter = Rc::clone(starter);
+        let process = Self { pid, starter, reaped: false, line, tap, began: clock::now() };
         let start = Order::Start { network: network.clone(), host_loopback };
         process.line.call(&start, Some(process.tap.as_fd()))?;
         Ok(process)
@@ -68,8 +68,8 @@ impl Process {
 
     /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub const fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Gives it an order.
@@ -79,8 +79,8 @@ impl Process {
     pub fn call(&self, order: &Order) -> Result<Value, Refusal> {
         self.line.call(order, None).inspect_err(|refusal| {
             if refusal.errno == Some(BROKEN) {
-                // What it says later would be taken for the answer to something else. Not waited for yet, so the number is its own.
-                let _ = i32::try_from(self.child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+                // What it says later would be taken for the answer to something else.
+                self.starter.kill(self.pid);
             }
         })
     }
@@ -88,9 +88,10 @@ impl Process {
     /// It has hung up: what became of it.
     #[must_use]
     pub fn bury(mut self) -> Fate {
-        let status = self.child.wait().ok();
+        let status = self.starter.wait(self.pid);
+        self.reaped = true;
         let grown_up = clock::now() - self.began >= GROWN_UP;
-        match status.and_then(|status| status.code()) {
+        match status {
             Some(code) if code == i32::from(LINK_LOST) => Fate::LinkLost,
             _ if grown_up => {
                 log::warn!("the process of a network has died ({status:?}) and is replaced");
@@ -109,8 +110,9 @@ impl AsFd for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both are without effect on one that is waited for already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.reaped {
+            self.starter.kill(self.pid);
+            let _ = self.starter.wait(self.pid);
+        }
     }
 }

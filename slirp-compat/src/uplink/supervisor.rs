@@ -9,6 +9,7 @@ use super::networks::Networks;
 use super::protocol::{MAX_REQUEST, Refusal, Request, granted};
 use super::publications::Strings;
 use super::socket::Door;
+use super::starter::Starter;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
@@ -73,7 +74,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(door: Door, host_loopback: bool) -> io::Result<Self> {
+    pub fn new(door: Door, starter: Starter, host_loopback: bool) -> io::Result<Self> {
         let signals = Signals::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         let mut watched = Watched { events: EventSet::new()?, sources: BTreeMap::new(), next: 0 };
         watched.add(door.as_fd(), Source::Door, EpollFlags::EPOLLIN)?;
@@ -81,7 +82,7 @@ impl Supervisor {
         if let Err(error) = raise_descriptor_limit() {
             log::info!("the limit of open descriptors stays as it is: {error}");
         }
-        let networks = Networks::new(host_loopback);
+        let networks = Networks::new(starter, host_loopback);
         Ok(Self { watched, door, signals, networks, clients: BTreeMap::new(), spare: spare() })
     }
 

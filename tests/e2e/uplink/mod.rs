@@ -7,6 +7,7 @@
 mod life;
 mod names;
 mod port_helper;
+mod sandbox;
 mod traffic;
 
 use serde_json::{Value, json};
@@ -65,6 +66,11 @@ fn port(proto: &str, host: u16, container: u16) -> Value {
 
 impl Stage {
     fn new(lab: Lab, options: &[&str]) -> Self {
+        Self::under(lab, Vec::new(), options)
+    }
+
+    /// The same with words in front of the uplink's command.
+    fn under(lab: Lab, prefix: Vec<String>, options: &[&str]) -> Self {
         let socket = lab.dir().join("run/slipway/uplink.sock");
         // Where the lab's user finds them, whatever the rights of the directories above.
         for (name, program) in [
@@ -78,7 +84,8 @@ impl Stage {
         }
         let netns = lab.container().unwrap();
         netns.sh("ip link add br0 type bridge; ip link set br0 up").unwrap();
-        let uplink = start(&lab, options);
+        let uplink = lab.host(prefix).args([lab.program("slipway"), "uplink".into(), "-v".into()]);
+        let uplink = uplink.args(options.to_vec()).start().unwrap();
         let mut stage = Self { uplink, netns, lab, socket };
         stage.until_it_answers();
         stage

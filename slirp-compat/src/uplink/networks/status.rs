@@ -107,11 +107,12 @@ fn rule(
 #[cfg(test)]
 mod tests {
     use super::super::super::records::tests::{container, network};
+    use super::super::super::starter::Starter;
     use super::*;
 
     #[test]
     fn a_reply_never_grows_beyond_a_packet() {
-        let mut networks = Networks::new(false);
+        let mut networks = Networks::new(Starter::new().unwrap(), false);
         for n in 0..3000_u32 {
             let id = format!("n{}", n % 100);
             let name = format!("c{n}-{}", "x".repeat(200));
