@@ -202,6 +202,17 @@ impl Driver {
         self.sockets.take_stream()
     }
 
+    /// The next connection to the DNS address of which there is something to hear: see [`Stream::heard`].
+    pub fn dns_news(&mut self) -> Option<FlowId> {
+        self.sockets.news_for_resolver()
+    }
+
+    /// Ends a connection by a reset on both sides.
+    pub fn reset(&mut self, flow: FlowId) {
+        self.busy = true;
+        self.engine.reset(clock::now(), flow, &mut self.sockets);
+    }
+
     /// The guest's link.
     #[must_use]
     pub fn link(&self) -> &Link {

@@ -72,6 +72,8 @@ pub struct Engine {
     pub(crate) buffer: TxBuffer,
     /// The global IPv6 address that the guest was last seen to use.
     pub(crate) guest_v6: Option<Ipv6Addr>,
+    /// Flows that lead to the DNS address, and some that did.
+    pub(crate) conversations: Vec<FlowId>,
     /// Flows from the host's side that wait for the guest's MAC address.
     unresolved: Vec<FlowId>,
     /// Identification of the datagrams that we fragment.
@@ -142,6 +144,7 @@ impl Engine {
             outbox: VecDeque::new(),
             buffer: TxBuffer::default(),
             guest_v6: config.v6.and_then(|v6| v6.guest),
+            conversations: Vec::new(),
             unresolved: Vec::new(),
             next_ident: u32::from_ne_bytes(config.keys.isn.first_chunk().copied().unwrap_or_default()),
             crowded: false,
@@ -310,6 +313,11 @@ impl Engine {
         {
             self.finish(flow, up);
         }
+    }
+
+    /// Ends a TCP flow by RST on both sides, whatever it still has to carry.
+    pub fn reset<U: Upstream>(&mut self, now: Instant, flow: FlowId, up: &mut U) {
+        self.tcp_step(now, flow, up, |tcp, ctx| tcp.abort(ctx));
     }
 
     /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may come

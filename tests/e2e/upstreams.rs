@@ -5,6 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use slipway_lab::{
@@ -33,7 +34,7 @@ fn servers(lab: &Lab) -> Place {
 /// Someone who asks.
 struct Guest {
     container: Container,
-    _slirp: Slirp,
+    slirp: Slirp,
 }
 
 /// What dig said: the last word of each answer, the whole, and how long it says that it took.
@@ -47,7 +48,7 @@ impl Guest {
     fn new(lab: &Lab) -> Self {
         let container = lab.container().unwrap();
         let slirp = lab.slirp(&container, &["-c"]).unwrap();
-        Self { container, _slirp: slirp }
+        Self { container, slirp }
     }
 
     fn dig(&self, words: &[&str]) -> Answer {
@@ -349,4 +350,71 @@ fn odd_connections_harm_nobody() {
     };
     assert_eq!(guest.container.within(check).unwrap(), 3);
     guest.finds(true, "b.test", BY_FIRST, 0);
+}
+
+/// Memory of a process that is not in files, in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A connection to the DNS address from `from`, with little room for what comes.
+fn narrow(from: [u8; 4]) -> std::io::Result<TcpStream> {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt::RcvBuf,
+    };
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, RcvBuf, &4096)?;
+    let [a, b, c, d] = from;
+    bind(fd.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
+    connect(fd.as_raw_fd(), &SockaddrIn::new(10, 0, 2, 3, 53))?;
+    Ok(TcpStream::from(fd))
+}
+
+#[test]
+fn conversations_in_which_nobody_reads_cost_little_and_harm_nobody() {
+    let (lab, _) =
+        lab!(ours "conversations_in_which_nobody_reads_cost_little_and_harm_nobody", ["dig", "dnsmasq"]);
+    if !lab.by_root() {
+        println!(
+            "SKIP conversations_in_which_nobody_reads_cost_little_and_harm_nobody: needs root to enter the container by thread"
+        );
+        return;
+    }
+    let place = servers(&lab);
+    // An answer of more than 60 KB, which is kept after the first time.
+    let text = "x".repeat(240);
+    let lines: String = (0..250).map(|number| format!("txt-record=big.test,{number:03}{text}\n")).collect();
+    let _first = Dnsmasq::start(&place, FIRST, &format!("{lines}{FIRST_SAYS}")).unwrap();
+    let guest = Guest::new(&lab);
+    guest.container.sh("ip address add 10.0.2.101/24 dev tap0").unwrap();
+    assert_eq!(guest.dig(&["+tcp", "+nocookie", "big.test", "TXT"]).words.len(), 250);
+    let pid = guest.slirp.process.pid();
+    let before = resident(pid);
+    let attack = || {
+        let mut query = vec![0, 26, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend_from_slice(b"\x03big\x04test\0\0\x10\0\x01");
+        let queries = query.repeat(17);
+        let mut all = Vec::new();
+        for _ in 0..1000 {
+            let mut one = narrow([10, 0, 2, 100])?;
+            // It may have been reset already.
+            let _ = one.write_all(&queries);
+            all.push(one);
+        }
+        let mut neighbour = narrow([10, 0, 2, 101])?;
+        neighbour.set_read_timeout(Some(Duration::from_secs(8)))?;
+        neighbour.write_all(&framed(5))?;
+        assert_eq!(answer(&mut neighbour)?, 5, "a neighbour is answered");
+        let alive = all.iter().filter(|one| one.take_error().is_ok_and(|error| error.is_none())).count();
+        Ok((alive, resident(pid), all))
+    };
+    let (alive, during, all) = guest.container.within(attack).unwrap();
+    assert!(alive <= 64, "{alive} connections live");
+    // What pipes, conversations and the forwarder may hold, and as much again for the allocator.
+    assert!(during < before + (32 << 10), "{before} KiB, then {during}");
+    guest.finds(false, "a.test", BY_FIRST, 0);
+    guest.finds(true, "b.test", BY_FIRST, 0);
+    drop(all);
 }

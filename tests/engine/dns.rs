@@ -3,8 +3,8 @@
 use crate::raw;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use testkit::packet::Udp;
-use testkit::raw_guest::{RawGuest, RawTcp};
+use testkit::packet::{Tcp, Udp, flag};
+use testkit::raw_guest::{RawGuest, RawTcp, usual_options};
 use testkit::upstream::RESOLVER;
 use testkit::upstream::tcp::{Script, Service};
 use testkit::world::{World, WorldConfig};
@@ -59,6 +59,69 @@ fn connections_lead_to_the_resolver() {
     let data: Vec<u8> = world.take_tcp().into_iter().flat_map(|s| s.payload).collect();
     assert_eq!(data, b"\0\x02hi");
     assert_eq!(world.host.opened().iter().map(|o| o.to).collect::<Vec<_>>(), [RESOLVER]);
+}
+
+/// A connection to the DNS address from `own`, with a query on it; what comes back beside its own segments is passed over.
+fn converse(world: &mut World<RawGuest>, own: SocketAddr, complete: bool) -> RawTcp {
+    let mut conn = RawTcp::new(own, "10.0.2.3:53".parse().unwrap());
+    conn.send(world, &conn.syn(usual_options()));
+    world.run_for(Duration::from_millis(1));
+    let to_us = |segment: &Tcp| segment.dst == own.port() && segment.has(flag::SYN | flag::ACK);
+    let answer = world.take_tcp().into_iter().find(to_us).expect("an answer");
+    conn.ack = answer.seq.wrapping_add(1);
+    conn.seq = conn.seq.wrapping_add(1);
+    if complete {
+        conn.send_data(world, b"\0\x02hi");
+    }
+    conn
+}
+
+/// What `conn` is told in answer to its query, now or before.
+fn answered(world: &mut World<RawGuest>, conn: &RawTcp) -> bool {
+    let data = world.take_tcp().into_iter().filter(|s| s.dst == conn.local.port() && !s.payload.is_empty());
+    data.map(|segment| segment.payload).eq([b"\0\x02hi".to_vec()])
+}
+
+#[test]
+fn conversations_have_64_places_and_others_get_theirs() {
+    for complete in [true, false] {
+        let mut world = raw();
+        world.host.serve(&RESOLVER.to_string(), Script::echo());
+        let neighbour = SocketAddr::new(ip("10.0.2.101"), 5000);
+        let early = converse(&mut world, neighbour, true);
+        assert!(answered(&mut world, &early));
+        // None of them acknowledges what it gets.
+        for port in 0..1000 {
+            converse(&mut world, SocketAddr::new(ip("10.0.2.100"), 20_000 + port), complete);
+            assert!(world.engine.flow_count() <= 64, "{port}");
+        }
+        assert_eq!(world.host.open_sockets(), world.engine.flow_count());
+        world.take();
+        let late = converse(&mut world, SocketAddr::new(ip("10.0.2.101"), 5001), true);
+        assert!(answered(&mut world, &late), "a neighbour finds room");
+        let mut early = early;
+        (early.seq, early.ack) = (early.seq, early.ack.wrapping_add(4));
+        early.send_data(&mut world, b"\0\x02hi");
+        assert!(answered(&mut world, &early), "and keeps what it had");
+        // Those who had to go were told.
+        let gone = world.host.peers().filter(|peer| peer.reset).count();
+        assert!(gone >= 1000 - 64, "{gone}");
+    }
+}
+
+#[test]
+fn a_guest_alone_may_have_all_places() {
+    let mut world = raw();
+    world.host.serve(&RESOLVER.to_string(), Script::echo());
+    for port in 0..65 {
+        converse(&mut world, SocketAddr::new(ip("10.0.2.100"), 20_000 + port), true);
+    }
+    world.run_for(Duration::from_millis(10));
+    let reset: Vec<usize> = world.host.peers().enumerate().filter(|(_, p)| p.reset).map(|(n, _)| n).collect();
+    assert_eq!(reset, [0], "the one that has stood still longest");
+    // Places of those that have ended are free.
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.engine.flow_count(), 64);
 }
 
 #[test]

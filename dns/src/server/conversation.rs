@@ -115,6 +115,11 @@ impl<S: Read + Write> Conversation<S> {
         !self.output.is_empty()
     }
 
+    /// Bytes that it holds: of an unfinished message, and of answers that wait for room in the stream.
+    pub fn held(&self) -> usize {
+        self.input.len() + self.output.len()
+    }
+
     /// When it has stood still too long, unless it waits for us.
     pub fn deadline(&self) -> Option<Duration> {
         (self.in_flight == 0).then_some(self.deadline)
@@ -190,6 +195,11 @@ impl<S: Read + Write> Conversation<S> {
     /// Puts an answer behind those that wait. `false`: it is too long for TCP.
     fn queue(&mut self, reply: &[u8]) -> bool {
         let Ok(len) = u16::try_from(reply.len()) else { return false };
+        // A client that reads, but never all, does not make it grow.
+        if self.sent >= self.output.len() / 2 {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
         self.output.extend_from_slice(&len.to_be_bytes());
         self.output.extend_from_slice(reply);
         true

@@ -45,9 +45,9 @@ pub struct Sockets {
     /// Where bytes go that are peeked only to get behind them; empty as long as no socket has to.
     scratch: Vec<u8>,
     receiver: batch::Receiver,
-    /// The flows that lead to the resolver.
-    within: Vec<FlowId>,
-    /// Of these, streams that nobody has taken yet.
+    /// Which of the flows that lead to the resolver have news.
+    bell: within::Bell,
+    /// Their streams that nobody has taken yet.
     fresh: VecDeque<(FlowId, Stream)>,
     /// Datagrams received since the last [`Sockets::take_datagrams`].
     datagrams: usize,
@@ -81,7 +81,8 @@ impl Socket {
     }
 }
 
-/// Connections to the DNS address that nobody has taken yet. They are taken after every round of the event loop.
+/// Connections to the DNS address that nobody has taken yet: twice what the engine lets be. They are taken after every
+/// round of the event loop.
 const MAX_FRESH: usize = 128;
 
 impl Sockets {
@@ -104,7 +105,7 @@ impl Sockets {
             ways,
             scratch: Vec::new(),
             receiver: batch::Receiver::default(),
-            within: Vec::new(),
+            bell: within::Bell::default(),
             fresh: VecDeque::new(),
             datagrams: 0,
         })
@@ -166,13 +167,18 @@ impl Sockets {
         self.fresh.pop_front()
     }
 
+    /// A flow that leads to the resolver, of which the resolver has something to hear: see [`Stream::heard`]. It may be gone
+    /// already.
+    pub fn news_for_resolver(&mut self) -> Option<FlowId> {
+        self.bell.next_for_resolver()
+    }
+
     /// What has happened at the other ends of the flows that lead to the resolver.
     #[must_use]
     pub fn news_from_within(&mut self) -> Vec<(FlowId, Event)> {
         let mut news = Vec::new();
-        for &flow in &self.within {
-            let place = self.places.get(flow.index()).filter(|place| place.generation == flow.generation());
-            if let Some(Socket::Within(shared)) = place.and_then(|place| place.socket.as_ref()) {
+        while let Some(flow) = self.bell.next_for_engine() {
+            if let Some(Socket::Within(shared)) = self.get(flow) {
                 news.extend(shared.take_events().map(|event| (flow, event)));
             }
         }
@@ -219,7 +225,6 @@ impl Sockets {
         let socket = if place.generation == flow.generation() { place.socket.take() } else { None };
         if let Some(Socket::Within(shared)) = &socket {
             shared.close();
-            self.within.retain(|other| *other != flow);
         }
         socket
     }
@@ -233,11 +238,13 @@ impl Upstream for Sockets {
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
         if self.fresh.len() >= MAX_FRESH {
-            return Err(Errno::Refused);
+            self.fresh.retain(|(_, stream)| !stream.is_gone());
         }
-        let (shared, stream) = within::stream();
+        if self.fresh.len() >= MAX_FRESH {
+            return Err(Errno::Exhausted);
+        }
+        let (shared, stream) = self.bell.stream(flow);
         self.put(flow, Socket::Within(shared));
-        self.within.push(flow);
         self.fresh.push_back((flow, stream));
         Ok(())
     }

@@ -8,6 +8,7 @@ pub(crate) mod echo;
 pub mod flow;
 #[cfg(test)]
 pub(crate) mod lab;
+pub(crate) mod places;
 pub(crate) mod table;
 pub(crate) mod tcp;
 pub(crate) mod timer;
@@ -23,9 +24,10 @@ use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, route};
 use crate::upstream::{Errno, Event, Upstream};
 use crate::within::dns;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use flow::FlowId;
+use places::Tenant;
 use table::{Key, Kind};
 use tcp::{Ctx, Segment, Step, Tcp};
 
@@ -98,8 +100,14 @@ impl Engine {
             Route::Group => return Err(DropReason::Multicast),
             Route::Nobody => return Err(DropReason::NoSuchHost),
         };
+        if to.is_none() {
+            self.make_place(now, key.guest.ip(), up);
+        }
         let opening = self.opening(now, &key, Some(mac));
         let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_guest(seg, &opening))))?;
+        if to.is_none() {
+            self.conversations.push(id);
+        }
         self.counters.tcp_opened += 1;
         let started = match to {
             Some(to) => up.tcp_connect(id, to, self.config.outbound.toward(to.ip())),
@@ -110,6 +118,24 @@ impl Engine {
             self.refuse(now, id, errno);
         }
         Ok(())
+    }
+
+    /// A guest at `newcomer` is about to begin a conversation with the DNS address: another one is reset if it must make
+    /// room.
+    fn make_place<U: Upstream>(&mut self, now: Instant, newcomer: IpAddr, up: &mut U) {
+        let mut tenants = Vec::with_capacity(places::PLACES);
+        self.conversations.retain(|&flow| match self.flows.get_mut(flow) {
+            Some((key, Entry { body: Body::Tcp(tcp), .. })) => {
+                let (opened, since) = (tcp.is_open(), tcp.carried());
+                tenants.push(Tenant { flow, guest: key.guest.ip(), opened, since });
+                true
+            }
+            _ => false,
+        });
+        if let Some(flow) = places::victim(&tenants, newcomer) {
+            self.counters.drop(DropReason::NoRoom);
+            self.tcp_step(now, flow, up, |tcp, ctx| tcp.abort(ctx));
+        }
     }
 
     /// News for a flow whose connect() is under way.

@@ -134,9 +134,15 @@ impl Names {
         if let Some(at_work) = &mut self.at_work {
             let AtWork { streams, forwarder, .. } = &mut **at_work;
             let since = since_start(now);
-            streams
-                .serve(since, |peer, message, out| ask(forwarder, peer, message, out, &self.sources, since));
+            while let Some(flow) = driver.dns_news() {
+                streams.serve(flow, since, |peer, message, out| {
+                    ask(forwarder, peer, message, out, &self.sources, since)
+                });
+            }
             at_work.act(now, &self.sources, driver);
+            while let Some(flow) = at_work.streams.excess() {
+                driver.reset(flow);
+            }
         }
     }
 

@@ -1,15 +1,20 @@
 //! Connections that the guest made to the DNS address: a conversation on each, within bounds.
 //!
-//! There are [`PLACES`]; whoever opens one more loses the connection that has been idle longest.
+//! How many there are, and whose gives way, the engine decides (`netstack/src/transport/places.rs`); what all of them hold, answers
+//! that nobody reads above all, [`HELD`] bounds. Whoever holds most when that is reached is reset, which concerns a client
+//! that asked for answers of at least [`HELD`] divided by the number of places and reads none of them.
+//!
+//! A turn costs the conversations with news, not all.
 
 use slipway_dns::server::conversation::{Conversation, Scratch, Verdict};
 use slipway_host::upstream::Stream;
 use slipway_netstack::FlowId;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Connections.
-const PLACES: usize = 64;
+/// Bytes that all conversations together may hold.
+const HELD: usize = 8 << 20;
 
 /// Who asks on a connection.
 #[derive(Debug, Clone, Copy)]
@@ -23,28 +28,38 @@ pub(super) struct Peer {
 /// All connections.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    all: Vec<(Peer, Conversation<Stream>)>,
+    all: BTreeMap<FlowId, Client>,
+    /// Bytes that all hold.
+    held: usize,
     scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct Client {
+    peer: Peer,
+    conversation: Conversation<Stream>,
+    /// What it held when it was last looked at.
+    held: usize,
 }
 
 impl Streams {
     /// Takes a connection in.
     pub(super) fn accept(&mut self, peer: Peer, stream: Stream, now: Duration) {
-        if self.all.len() >= PLACES {
-            let all = self.all.iter().enumerate();
-            if let Some((oldest, _)) = all.min_by_key(|(_, (_, c))| c.dispensable()) {
-                self.all.swap_remove(oldest);
-            }
-        }
-        self.all.push((peer, Conversation::new(stream, now)));
+        let client = Client { peer, conversation: Conversation::new(stream, now), held: 0 };
+        self.all.insert(peer.flow, client);
     }
 
-    /// Reads what has come on all of them since the last time, and hands each query to `ask`.
-    pub(super) fn serve(&mut self, now: Duration, mut ask: impl FnMut(Peer, &[u8], &mut Vec<u8>) -> Verdict) {
-        let Self { all, scratch } = self;
-        all.retain_mut(|(peer, conversation)| {
-            !conversation.stream_mut().has_news() || read(*peer, conversation, scratch, now, &mut ask)
-        });
+    /// There is news of a connection: reads what has come on it, and hands each query to `ask`.
+    pub(super) fn serve(
+        &mut self,
+        flow: FlowId,
+        now: Duration,
+        ask: impl FnMut(Peer, &[u8], &mut Vec<u8>) -> Verdict,
+    ) {
+        let Some(client) = self.all.get_mut(&flow) else { return };
+        client.conversation.stream_mut().heard();
+        let alive = !client.conversation.stream().is_gone() && client.read(&mut self.scratch, now, ask);
+        self.settle(flow, alive);
     }
 
     /// The answer to a query of a connection; `None`: there is none. Queries that had too many before them go to `ask`.
@@ -53,39 +68,65 @@ impl Streams {
         flow: FlowId,
         reply: Option<&[u8]>,
         now: Duration,
-        mut ask: impl FnMut(Peer, &[u8], &mut Vec<u8>) -> Verdict,
+        ask: impl FnMut(Peer, &[u8], &mut Vec<u8>) -> Verdict,
     ) {
-        let Self { all, scratch } = self;
-        let Some(place) = all.iter().position(|(peer, _)| peer.flow == flow) else { return };
-        let Some((peer, conversation)) = all.get_mut(place) else { return };
-        if !(conversation.answer(reply, now) && read(*peer, conversation, scratch, now, &mut ask)) {
-            all.swap_remove(place);
+        let Some(client) = self.all.get_mut(&flow) else { return };
+        let alive = client.conversation.answer(reply, now) && client.read(&mut self.scratch, now, ask);
+        self.settle(flow, alive);
+    }
+
+    /// The connection to be reset because all together hold too much. It is forgotten.
+    pub(super) fn excess(&mut self) -> Option<FlowId> {
+        if self.held <= HELD {
+            return None;
         }
+        let flow = *self.all.iter().max_by_key(|(_, client)| client.held)?.0;
+        self.settle(flow, false);
+        Some(flow)
     }
 
     /// When the first connection has stood still too long.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.all.iter().filter_map(|(_, conversation)| conversation.deadline()).min()
+        self.all.values().filter_map(|client| client.conversation.deadline()).min()
     }
 
     /// Time has passed.
     pub(super) fn on_deadline(&mut self, now: Duration) {
-        self.all.retain(|(_, conversation)| conversation.deadline().is_none_or(|deadline| deadline > now));
+        let late = |client: &Client| client.conversation.deadline().is_some_and(|deadline| deadline <= now);
+        let gone: Vec<_> =
+            self.all.iter().filter(|(_, client)| late(client)).map(|(flow, _)| *flow).collect();
+        for flow in gone {
+            self.settle(flow, false);
+        }
+    }
+
+    /// After a look at a connection: counts what it holds, or closes it.
+    fn settle(&mut self, flow: FlowId, alive: bool) {
+        let Some(client) = self.all.get_mut(&flow) else { return };
+        let before = client.held;
+        client.held =
+            if alive { client.conversation.held() + client.conversation.stream().held() } else { 0 };
+        self.held = (self.held + client.held).saturating_sub(before);
+        if !alive {
+            self.all.remove(&flow);
+        }
     }
 }
 
-/// Reads all that there is. `false`: the connection is to be closed.
-fn read(
-    peer: Peer,
-    conversation: &mut Conversation<Stream>,
-    scratch: &mut Scratch,
-    now: Duration,
-    ask: &mut impl FnMut(Peer, &[u8], &mut Vec<u8>) -> Verdict,
-) -> bool {
-    loop {
-        let alive = conversation.go_on(scratch, now, |message, out| ask(peer, message, out));
-        if !alive || !conversation.wants_read() || !conversation.stream().has_unread() {
-            return alive;
+impl Client {
+    /// Reads all that there is. `false`: the connection is to be closed.
+    fn read(
+        &mut self,
+        scratch: &mut Scratch,
+        now: Duration,
+        mut ask: impl FnMut(Peer, &[u8], &mut Vec<u8>) -> Verdict,
+    ) -> bool {
+        let Self { peer, conversation, .. } = self;
+        loop {
+            let alive = conversation.go_on(scratch, now, |message, out| ask(*peer, message, out));
+            if !alive || !conversation.wants_read() || !conversation.stream().has_unread() {
+                return alive;
+            }
         }
     }
 }

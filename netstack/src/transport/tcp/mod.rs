@@ -412,6 +412,16 @@ impl Tcp {
         self.heard
     }
 
+    /// When something last got on: a byte or an end taken, or acknowledged.
+    pub(crate) const fn carried(&self) -> Instant {
+        self.carried
+    }
+
+    /// Whether both sides are connected.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
     /// How long the flow must have been silent to be ended for want of room; `None`: it is not.
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self.stage {
@@ -498,7 +508,7 @@ impl Tcp {
     }
 
     /// Ends the flow on both sides by RST.
-    fn abort<U: Upstream>(&self, ctx: &mut Ctx<'_, U>) -> Step {
+    pub(crate) fn abort<U: Upstream>(&self, ctx: &mut Ctx<'_, U>) -> Step {
         ctx.counters.tcp_reset += 1;
         ctx.up.tcp_reset(ctx.id);
         Step::Abort(self.tx.reset_at())
