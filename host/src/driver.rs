@@ -225,7 +225,8 @@ impl Driver {
         self.loss.take()
     }
 
-    /// Goes on with another link of the same kind in the place of one that has ended.
+    /// Goes on with another link of the same kind in the place of one that has ended. Whoever is behind it is somebody else: of
+    /// the guest that was there before nothing is left.
     ///
     /// # Errors
     /// The kernel's: out of watches or memory. The old link stays.
@@ -235,6 +236,7 @@ impl Driver {
         // A link that ended was taken out of the set, any other one leaves it by being closed.
         self.link = link;
         self.loss = None;
+        self.forget_guests();
         Ok(())
     }
 
@@ -245,6 +247,7 @@ impl Driver {
     /// Those of epoll_wait(2).
     pub fn turn(&mut self, deadline: Option<Instant>) -> io::Result<&[Ready]> {
         self.ready.clear();
+        self.sockets.begin_round(clock::now());
         for (flow, event) in self.sockets.news_from_within() {
             self.engine.on_upstream(clock::now(), flow, event, &mut self.sockets);
             self.busy = true;
@@ -404,6 +407,12 @@ impl Driver {
     pub fn forget_guest(&mut self, guest: IpAddr) {
         self.busy = true;
         self.engine.forget_guest(guest, &mut self.sockets);
+    }
+
+    /// Nobody is on the link any more: all connections are reset, all other flows end.
+    pub fn forget_guests(&mut self) {
+        self.busy = true;
+        self.engine.forget_guests(clock::now(), &mut self.sockets);
     }
 
     /// The guest's end of a flow.

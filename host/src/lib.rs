@@ -21,6 +21,7 @@ pub mod logging;
 mod moderation;
 pub mod netlink;
 pub mod netns;
+pub mod ports;
 pub mod random;
 pub mod resolver;
 pub mod sandbox;

@@ -9,7 +9,7 @@ use std::io;
 /// # Errors
 /// When the kernel has no generator (before Linux 3.17), which no supported system meets.
 pub fn keys() -> io::Result<Keys> {
-    Ok(Keys { flow_hash: bytes()?, isn: bytes()? })
+    Ok(Keys { flow_hash: bytes()?, isn: bytes()?, others: bytes()? })
 }
 
 /// `N` random bytes.

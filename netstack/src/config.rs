@@ -60,6 +60,8 @@ pub struct Config {
     pub tcp: TcpConfig,
     /// UDP limits.
     pub udp: UdpConfig,
+    /// The host's ports.
+    pub ports: PortConfig,
     /// Secrets, drawn at random by the caller.
     pub keys: Keys,
     /// How many flows may exist at once.
@@ -185,6 +187,37 @@ impl Default for UdpConfig {
     }
 }
 
+/// How many ports the host has for those who ask for none in particular, of which flows may use a part. The rest is for the host's other
+/// programs: without a port they cannot even ask for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortConfig {
+    /// The host's ephemeral ports: net.ipv4.ip_local_port_range, less the reserved ones.
+    pub ephemeral: u16,
+    /// Echo flows. Each takes one of the host's 65 536 identifiers.
+    pub echo: u16,
+}
+
+impl PortConfig {
+    /// UDP flows with a socket of their own. Each takes a port of the whole host.
+    #[must_use]
+    pub fn udp(self) -> usize {
+        usize::from(self.ephemeral / 4).max(1)
+    }
+
+    /// TCP connections to one destination. Each takes a port for that destination.
+    #[must_use]
+    pub fn tcp_to_one(self) -> u32 {
+        u32::from(self.ephemeral - self.ephemeral / 4)
+    }
+}
+
+impl Default for PortConfig {
+    fn default() -> Self {
+        // The kernel's default: 32768 to 60999.
+        Self { ephemeral: 28_232, echo: 1 << 14 }
+    }
+}
+
 /// Secrets, drawn at random by the caller; fixed in tests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
@@ -192,6 +225,9 @@ pub struct Keys {
     pub flow_hash: [u8; 16],
     /// Key of initial sequence numbers (RFC 6528).
     pub isn: [u8; 16],
+    /// Key of what else must not be guessed, or chosen for its hash: where the identification of fragments begins, the
+    /// neighbour cache.
+    pub others: [u8; 16],
 }
 
 impl core::fmt::Debug for Keys {

@@ -17,20 +17,25 @@
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
-use crate::config::Config;
+use crate::config::{Config, Keys};
 use crate::counters::Counters;
 use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
 use crate::ethernet::neighbour::Neighbours;
+use crate::ethernet::unresolved::Unresolved;
 use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
 use crate::ip::icmp_error::IcmpErrors;
 use crate::ip::rewrite::guest_view;
+use crate::ip::rewrite::{Route, route};
+use crate::transport::destinations::Destinations;
 use crate::transport::echo::Echo;
 use crate::transport::flow::FlowId;
+use crate::transport::silence::Silence;
 use crate::transport::table::{Key, Kind, Table};
 use crate::transport::tcp::{self, Opening, Tcp};
 use crate::transport::timer::Timers;
+use crate::transport::turns::Turns;
 use crate::transport::udp::{self, Role, Udp};
 use crate::upstream::{Event, Forwarded, Upstream};
 use crate::within::Within;
@@ -72,14 +77,20 @@ pub struct Engine {
     pub(crate) buffer: TxBuffer,
     /// The global IPv6 address that the guest was last seen to use.
     pub(crate) guest_v6: Option<Ipv6Addr>,
+    /// UDP and echo flows, by how long they have been silent.
+    pub(crate) silence: Silence,
+    /// Connections from the guest, by where they lead.
+    pub(crate) destinations: Destinations,
+    /// Of these, those that wait for their turn to be made.
+    pub(crate) turns: Turns,
     /// Flows that lead to the DNS address, and some that did.
     pub(crate) conversations: Vec<FlowId>,
     /// Flows from the host's side that wait for the guest's MAC address.
-    unresolved: Vec<FlowId>,
+    unresolved: Unresolved,
     /// Identification of the datagrams that we fragment.
     pub(crate) next_ident: u32,
     /// The table was found full: the next drain looks for flows that it can do without.
-    crowded: bool,
+    pub(crate) crowded: bool,
     /// Where in the table that search goes on.
     pub(crate) thinned: usize,
 }
@@ -137,16 +148,19 @@ impl Engine {
             tcp: tcp::Shared::new(config.tcp),
             udp_batch: udp::Batch::default(),
             queries: Queries::default(),
-            neighbours: Neighbours::default(),
+            neighbours: Neighbours::new(config.keys.others),
             reassembler: Reassembler::default(),
             icmp_errors: IcmpErrors::new(config.v4.map(|v4| v4.network)),
             within: Within::new(&config),
             outbox: VecDeque::new(),
             buffer: TxBuffer::default(),
             guest_v6: config.v6.and_then(|v6| v6.guest),
+            silence: Silence::default(),
+            destinations: Destinations::default(),
+            turns: Turns::default(),
             conversations: Vec::new(),
-            unresolved: Vec::new(),
-            next_ident: u32::from_ne_bytes(config.keys.isn.first_chunk().copied().unwrap_or_default()),
+            unresolved: Unresolved::default(),
+            next_ident: first_ident(&config.keys),
             crowded: false,
             thinned: 0,
             config,
@@ -200,7 +214,9 @@ impl Engine {
                     up.tcp_reset(id);
                     self.forget(id);
                 }
-                Body::Tcp(tcp) if tcp.needs_neighbour() => self.await_neighbour(now, id),
+                Body::Tcp(tcp) if tcp.needs_neighbour() => {
+                    self.await_neighbour(now, id);
+                }
                 Body::Tcp(_) => self.tcp_step(now, id, up, Tcp::on_timeout),
                 Body::Udp(udp) if udp.expiry(&self.config.udp) <= now => self.finish(id, up),
                 Body::Udp(udp) => {
@@ -232,6 +248,7 @@ impl Engine {
     /// sleeping and calls again.
     pub fn drain<U: Upstream, D: Device>(&mut self, now: Instant, up: &mut U, dev: &mut D) -> bool {
         self.flush_udp_batch(now, up);
+        self.connect_waiting(now, up);
         if core::mem::take(&mut self.crowded) {
             self.thin_out(now, up);
         }
@@ -253,7 +270,7 @@ impl Engine {
                 self.counters.drop(DropReason::Device);
             }
         }
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.turns.is_empty()
     }
 
     // ── doors for the host's side ──────────────────────────────────────────────────────────────────────
@@ -290,7 +307,10 @@ impl Engine {
         let opening = self.opening(now, &key, None);
         let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_host(&opening))))?;
         self.counters.tcp_accepted += 1;
-        self.await_neighbour(now, id);
+        if !self.await_neighbour(now, id) {
+            let Self { unresolved, flows, .. } = self;
+            unresolved.add(guest.ip(), id, |id| flows.get_mut(id).is_some());
+        }
         Ok(id)
     }
 
@@ -326,16 +346,25 @@ impl Engine {
         let gone = |key: &Key| key.guest.ip() == guest;
         let flows: Vec<_> = self.flows.iter().filter(|(_, key, _)| gone(key)).map(|(id, ..)| id).collect();
         for id in flows {
-            match self.flows.get_mut(id) {
-                // A reset, for whoever is at the other end need not wait for what will not come.
-                Some((_, Entry { body: Body::Tcp(_), .. })) => {
-                    up.tcp_reset(id);
-                    self.forget(id);
-                }
-                _ => self.finish(id, up),
-            }
+            self.abandon(id, up);
         }
         self.forget_neighbour(guest);
+    }
+
+    /// The link has ended, or leads to another guest from now on: all flows end, as by [`Engine::forget_guest`], and nothing is
+    /// known of anybody any more.
+    pub fn forget_guests<U: Upstream>(&mut self, now: Instant, up: &mut U) {
+        self.flush_udp_batch(now, up);
+        let flows: Vec<_> = self.flows.iter().map(|(id, ..)| id).collect();
+        for id in flows {
+            self.abandon(id, up);
+        }
+        self.neighbours.clear();
+        self.within = Within::new(&self.config);
+        self.queries = Queries::default();
+        self.reassembler = Reassembler::default();
+        self.outbox.clear();
+        self.guest_v6 = self.config.v6.and_then(|v6| v6.guest);
     }
 
     /// Another station may have `guest` now: whoever wants to reach it asks the link.
@@ -425,8 +454,30 @@ impl Engine {
         // A stale id must not touch the timer of the place's next tenant.
         let Some((key, entry)) = self.flows.remove(id) else { return };
         self.timers.set(id, None);
-        if let Body::Tcp(tcp) = entry.body {
-            tcp.release(key.guest.ip(), id, &mut self.tcp);
+        match entry.body {
+            Body::Tcp(tcp) => {
+                tcp.release(key.guest.ip(), id, &mut self.tcp);
+                if tcp.is_outbound()
+                    && let Route::Upstream(ip) = route(&self.config, key.peer)
+                {
+                    self.destinations.remove(SocketAddr::new(ip, key.peer.port()), key.guest.ip());
+                }
+            }
+            Body::Udp(_) | Body::Echo(_) => self.silence.remove(id),
+        }
+    }
+
+    /// Ends a flow whose guest is not told: TCP by a reset, for whoever is at the other end need not wait for what will not
+    /// come.
+    pub(crate) fn abandon<U: Upstream>(&mut self, id: FlowId, up: &mut U) {
+        match self.flows.get_mut(id) {
+            Some((_, Entry { body: Body::Tcp(tcp), .. })) => {
+                if tcp.has_socket() {
+                    up.tcp_reset(id);
+                }
+                self.forget(id);
+            }
+            _ => self.finish(id, up),
         }
     }
 
@@ -493,31 +544,55 @@ impl Engine {
         }
     }
 
-    /// A flow from the host's side wants to reach the guest: finds its MAC address, or asks for it.
-    fn await_neighbour(&mut self, now: Instant, id: FlowId) {
-        let Some((key, _)) = self.flows.get_mut(id) else { return };
+    /// A flow from the host's side wants to reach the guest: finds its MAC address, or asks for it. Whether it goes on.
+    fn await_neighbour(&mut self, now: Instant, id: FlowId) -> bool {
+        let Some((key, _)) = self.flows.get_mut(id) else { return true };
         let guest = key.guest.ip();
         let mac = self.resolve(now, guest);
-        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
+        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return true };
         match mac {
             Some(mac) => {
                 tcp.mac = Some(mac);
                 self.enqueue(id);
             }
             None => {
-                tcp.await_neighbour(now + NEIGHBOUR_RETRY);
-                self.timers.set(id, Some(now + NEIGHBOUR_RETRY));
-                if !self.unresolved.contains(&id) && self.unresolved.len() < OUTBOX {
-                    self.unresolved.push(id);
-                }
+                // Whatever is heard meanwhile, the client's patience began with it.
+                let at = (now + NEIGHBOUR_RETRY).min(tcp.heard() + NEIGHBOUR_PATIENCE);
+                tcp.await_neighbour(at);
+                self.timers.set(id, Some(at));
+            }
+        }
+        mac.is_some()
+    }
+
+    /// The MAC address of `ip` became known: what waited for it goes on.
+    pub(crate) fn resolved(&mut self, now: Instant, ip: IpAddr) {
+        for id in self.unresolved.take(ip) {
+            if let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id)
+                && tcp.needs_neighbour()
+            {
+                self.await_neighbour(now, id);
             }
         }
     }
+}
 
-    /// The guest's MAC address became known: what waited for it goes on.
-    pub(crate) fn resolved(&mut self, now: Instant) {
-        for id in core::mem::take(&mut self.unresolved) {
-            self.await_neighbour(now, id);
-        }
+/// Where the identification of our fragments begins. It goes out in clear, so it is a hash and no part of a key.
+#[expect(clippy::cast_possible_truncation, reason = "an identification is the low 32 bits")]
+fn first_ident(keys: &Keys) -> u32 {
+    SipHasher13::new_with_key(&keys.others).hash(b"identification of fragments") as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_identification_is_part_of_no_key() {
+        let keys = Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] };
+        let first = first_ident(&keys).to_ne_bytes();
+        let part_of = |key: &[u8; 16]| key.windows(4).any(|part| part == first);
+        assert!(![keys.flow_hash, keys.isn, keys.others].iter().any(part_of));
+        assert_ne!(first_ident(&Keys { others: [4; 16], ..keys }).to_ne_bytes(), first);
     }
 }

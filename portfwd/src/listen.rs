@@ -14,7 +14,10 @@
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage};
 use slipway_host::sys::sockopt::{self, Opt};
-use slipway_host::upstream::batch::{self, Hint};
+use slipway_host::upstream::{
+    self,
+    batch::{self, Hint},
+};
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::canonical;
 use std::io;
@@ -108,6 +111,7 @@ impl Listener {
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(endpoint))?;
         match proto {
             Proto::Tcp => {
+                upstream::prepare_listener(fd.as_fd());
                 socket::listen(&fd, Backlog::MAXALLOWABLE)?;
                 let listener = TcpListener::from(fd);
                 let local = listener.local_addr()?;
@@ -152,13 +156,10 @@ pub(crate) enum Accepted {
     Exhausted(io::Error),
 }
 
-/// Accepts one connection.
+/// Accepts one connection. Whether it blocks is nobody's concern: whoever carries its bytes says so in each call.
 pub(crate) fn accept(listener: &TcpListener) -> Accepted {
     match listener.accept() {
-        Ok((stream, client)) => match stream.set_nonblocking(true) {
-            Ok(()) => Accepted::Client(stream, canonical(client)),
-            Err(_) => Accepted::Lost,
-        },
+        Ok((stream, client)) => Accepted::Client(stream, canonical(client)),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock => Accepted::Nobody,
             _ if passing(&error) => Accepted::Lost,

@@ -7,7 +7,7 @@ use slipway_host::driver::Driver;
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::clock::Instant;
-use slipway_netstack::config::{Config, Ipv4Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv4Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
 use slipway_netstack::device::Capabilities;
 use slipway_portfwd::api::slirp::Server;
 use slipway_portfwd::{Rule, Table};
@@ -41,7 +41,8 @@ fn config() -> Config {
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
-        keys: Keys { flow_hash: [1; 16], isn: [2; 16] },
+        ports: PortConfig::default(),
+        keys: Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] },
         max_flows: 100,
     }
 }

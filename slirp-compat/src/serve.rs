@@ -21,7 +21,7 @@ use slipway_host::zone::ZonedAddr;
 use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::{BindError, Notice, Server};
 use slipway_portfwd::{AddError, Rule, RuleId, Table};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ const API: u32 = 0x100;
 const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
 const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
 
+/// After the host could not let a guest in, for want of descriptors say, the door stays shut for so long.
+const DOOR_REST: Duration = Duration::from_millis(100);
 /// How often a resolv.conf is looked at that cannot be watched.
 const RESOLVER_POLL: Duration = Duration::from_secs(5);
 
@@ -80,6 +82,8 @@ pub struct Session {
     target: Option<Watch>,
     /// Where the next guest comes in when this one has hung up.
     door: Option<seqpacket::Listener>,
+    /// The door is shut until then.
+    door_opens: Option<Instant>,
     /// Whoever may interrupt.
     control: Option<OwnedFd>,
     /// What the last round found; kept for its room.
@@ -138,6 +142,7 @@ impl Session {
             exit: None,
             target: None,
             door: None,
+            door_opens: None,
             control: None,
             ready: Vec::new(),
         }
@@ -327,7 +332,7 @@ impl Session {
                     self.use_nameservers(&servers);
                 }
             }
-            DOOR => self.admit()?,
+            DOOR => self.admit(now)?,
             CONTROL => return Ok(Some(End::Asked)),
             token if self.names.owns(token) => self.names.on_ready(token, now, &mut self.driver),
             token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
@@ -341,23 +346,41 @@ impl Session {
     }
 
     /// A guest is at the door. The door stays, and is watched again when this one has hung up.
-    fn admit(&mut self) -> io::Result<()> {
+    fn admit(&mut self, now: Instant) -> io::Result<()> {
         let Some(door) = &self.door else { return Ok(()) };
-        // One that has gone away again is no reason to stop.
-        if let Ok(guest) = door.accept() {
-            self.driver.unwatch(door.as_fd());
-            self.driver.replace_link(Link::from(guest))?;
+        match door.accept() {
+            Ok(guest) => {
+                self.driver.unwatch(door.as_fd());
+                self.driver.replace_link(Link::from(guest))
+            }
+            // One that has gone away again is no reason to stop.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+                Ok(())
+            }
+            Err(error) => {
+                log::warn!("a guest has to wait: {error}");
+                self.door_opens = Some(now + DOOR_REST);
+                self.driver.modify(door.as_fd(), Interest::NONE, DOOR)
+            }
         }
-        Ok(())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let api = self.api.as_ref().and_then(|api| api.server.next_deadline());
         let host = self.host_servers.as_ref().and_then(|host| host.poll_at);
-        [self.table.next_deadline(), api, host, self.names.next_deadline()].into_iter().flatten().min()
+        [self.table.next_deadline(), api, host, self.names.next_deadline(), self.door_opens]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_deadline(&mut self, now: Instant) {
+        if let Some(door) = self.door.as_ref().filter(|_| self.door_opens.is_some_and(|at| at <= now)) {
+            self.door_opens = None;
+            if let Err(error) = self.driver.modify(door.as_fd(), Interest::READ, DOOR) {
+                log::warn!("no guest is let in any more: {error}");
+            }
+        }
         self.table.on_deadline(now, &mut self.driver);
         if let Some(api) = &mut self.api {
             api.server.on_deadline(now, &mut self.table, &mut self.driver);
@@ -373,3 +396,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod limits;
 mod names;
 mod plugin;
 mod podman;
+mod ports;
 mod publish;
 mod rootless;
 mod run;

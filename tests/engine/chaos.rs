@@ -37,6 +37,7 @@ fn config(rng: &mut Rng, seed: u64) -> (WorldConfig, usize) {
         peer_buffer: pick(rng, &[8 << 10, 1 << 20]),
         eager: rng.chance(500),
         gro: true,
+        connects: pick(rng, &[None, Some(1)]),
     };
     let mut config = WorldConfig { host, link, seed, ..WorldConfig::default() };
     config.engine.mtu = Mtu::new(mtu).unwrap();

@@ -7,6 +7,7 @@ mod fragments;
 mod icmp;
 mod idle;
 mod neighbours;
+mod ports;
 mod rewriting;
 mod tcp_close;
 mod tcp_data;

@@ -1,13 +1,17 @@
 //! ARP and neighbour discovery through the engine.
 
 use crate::raw;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::addr::MacAddr;
-use testkit::packet::{Arp, Body, ETHERTYPE_ARP, Icmp, ethernet, ethernet_of};
-use testkit::raw_guest::RawGuest;
+use testkit::packet::{Arp, Body, ETHERTYPE_ARP, Frame, Icmp, Ip, Tcp, Udp, ethernet, ethernet_of, flag};
+use testkit::raw_guest::{RawGuest, RawTcp, usual_options};
+use testkit::upstream::HostConfig;
+use testkit::upstream::datagram::{EchoService, UdpService};
 use testkit::upstream::tcp::Script;
-use testkit::world::{DNS4, DNS6, ENGINE_MAC, GATEWAY4, GATEWAY6, GUEST_MAC, GUEST4, GUEST6, World};
+use testkit::world::{
+    DNS4, DNS6, ENGINE_MAC, GATEWAY4, GATEWAY6, GUEST_MAC, GUEST4, GUEST6, World, WorldConfig,
+};
 
 fn ask(world: &mut World<RawGuest>, wanted: Ipv4Addr) {
     let arp = Arp::request((GUEST_MAC, GUEST4), wanted).emit();
@@ -158,4 +162,200 @@ fn who_leaves_takes_his_flows_along_and_nobody_elses() {
     world.accept_tcp("192.0.2.7:5002", "10.0.2.100:80", Script::manual()).unwrap();
     world.run_for(Duration::from_millis(1));
     assert!(world.take().iter().any(|frame| matches!(&frame.body, Body::Arp(arp) if arp.operation == 1)));
+}
+
+const FORGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x66]);
+
+/// A neighbour of the guest sends `packet`, whatever addresses it bears.
+fn forge(world: &mut World<RawGuest>, packet: &Ip) {
+    let frame = ethernet(ENGINE_MAC, FORGER, &packet.emit());
+    world.guest.send_frame(slipway_netstack::device::Offload::NONE, frame);
+    world.run_for(Duration::from_millis(1));
+}
+
+/// Frames have arrived, and none of them for the forger.
+#[track_caller]
+fn nothing_for_the_forger(world: &mut World<RawGuest>) -> Vec<Body> {
+    let frames = world.take();
+    assert!(frames.iter().all(|frame| frame.dst != FORGER), "{frames:#?}");
+    frames.into_iter().map(|frame| frame.body).collect()
+}
+
+#[test]
+fn a_forged_segment_does_not_move_a_connection() {
+    // One of an address on the link, and one behind the guest, of which no neighbour cache knows.
+    for own in ["10.0.2.100:40000", "172.16.0.9:40000"] {
+        let mut world = raw();
+        world.host.serve_otherwise(Script::manual());
+        let end = RawTcp::new(own.parse().unwrap(), "192.0.2.7:80".parse().unwrap());
+        let mut conn = RawTcp::open_with(&mut world, end, usual_options());
+        let far = |n: u32| Tcp { seq: conn.seq.wrapping_add(n), ..conn.segment() };
+        let forged = [
+            far(1 << 30).data(b"x"),
+            far(1 << 30),
+            conn.segment().acking(conn.ack.wrapping_add(1000)),
+            conn.segment().acking(conn.ack.wrapping_sub(1000)),
+            far(10).with(flag::RST),
+            far(0).with(flag::SYN),
+        ];
+        for segment in forged {
+            forge(&mut world, &segment.packet(conn.local, conn.remote));
+            nothing_for_the_forger(&mut world);
+            world.host.peer_send(0, b"secret", false);
+            world.run_for(Duration::from_millis(1));
+            let sent = nothing_for_the_forger(&mut world);
+            let segment = sent.iter().find_map(|body| match body {
+                Body::Tcp(_, tcp) if tcp.payload == b"secret" => Some(tcp),
+                _ => None,
+            });
+            conn.take_in(segment.unwrap_or_else(|| panic!("{sent:#?}")));
+            conn.send_ack(&mut world);
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_is_being_made_is_not_taken_over() {
+    let mut world = World::raw(WorldConfig {
+        host: HostConfig { delay: Duration::from_millis(50), ..HostConfig::default() },
+        ..WorldConfig::default()
+    });
+    world.host.serve_otherwise(Script::manual());
+    let conn = RawTcp::new("172.16.0.9:40000".parse().unwrap(), "192.0.2.7:80".parse().unwrap());
+    conn.send(&mut world, &conn.syn(usual_options()));
+    let other = RawTcp { seq: 77, ..conn.clone() };
+    forge(&mut world, &other.syn(usual_options()).packet(conn.local, conn.remote));
+    world.run_for(Duration::from_millis(200));
+    let bodies = nothing_for_the_forger(&mut world);
+    let Some(Body::Tcp(_, answer)) = bodies.first() else { panic!("{bodies:#?}") };
+    assert_eq!(answer.ack, conn.seq.wrapping_add(1));
+}
+
+#[test]
+fn a_forged_source_gets_none_of_its_neighbours_answers() {
+    let mut world = raw();
+    world.host.serve_udp_otherwise(UdpService::Echo);
+    world.host.serve_echo_otherwise(EchoService::Reply);
+    let own = |port| SocketAddr::new(GUEST4.into(), port);
+    let server: SocketAddr = "192.0.2.7:53".parse().unwrap();
+    let (dns, gateway) = (SocketAddr::new(DNS4.into(), 53), IpAddr::from(GATEWAY4));
+    world.send(&Udp::packet(own(4000), server, b"mine"));
+    world.take();
+    // Into a flow that the guest has, into one that it has not, to the servers that the stack plays.
+    let ping =
+        |to| Icmp { kind: 8, code: 0, word: 7 << 16 | 1, body: b"ping".to_vec() }.packet(GUEST4.into(), to);
+    let forged = [
+        Udp::packet(own(4000), server, b"forged"),
+        Udp::packet(own(4001), server, b"forged"),
+        Udp::packet(own(4002), dns, &[0; 12]),
+        Udp::packet(own(4003), SocketAddr::new(DNS4.into(), 54), b"x"),
+        ping(server.ip()),
+        ping(gateway),
+    ];
+    for packet in &forged {
+        forge(&mut world, packet);
+        while let Some(query) = world.engine.dns_query() {
+            world.engine.dns_answer(&query.asker, b"answer");
+        }
+        world.run_for(Duration::from_millis(10));
+        let bodies = nothing_for_the_forger(&mut world);
+        let answers = bodies.iter().filter(|body| !matches!(body, Body::Arp(_))).count();
+        assert_eq!(answers, 1, "{packet:?}: {bodies:#?}");
+    }
+    // A client of a forwarded port is not led there either.
+    world.accept_tcp("192.0.2.7:5000", "10.0.2.100:80", Script::manual()).unwrap();
+    world.run_for(Duration::from_millis(10));
+    assert!(matches!(nothing_for_the_forger(&mut world)[..], [Body::Tcp(..)]));
+}
+
+#[test]
+fn a_guest_that_has_moved_is_found_again() {
+    let mut world = raw();
+    world.host.serve_udp_otherwise(UdpService::Echo);
+    let packet = Udp::packet(SocketAddr::new(GUEST4.into(), 4000), "192.0.2.7:53".parse().unwrap(), b"x");
+    world.send(&packet);
+    world.take();
+    world.guest.answers = false;
+    // Whoever had the address is silent. The packets of the one who has it now are enough.
+    for _ in 0..5 {
+        forge(&mut world, &packet);
+        world.run_for(Duration::from_secs(1));
+    }
+    let last = world.take().pop().expect("an answer");
+    assert!(last.dst == FORGER && matches!(last.body, Body::Udp(..)), "{last:?}");
+}
+
+#[test]
+fn clients_of_a_silent_guest_are_not_kept_waiting_by_what_others_say() {
+    let mut world = raw();
+    world.guest.answers = false;
+    for port in 0..200 {
+        let client = format!("192.0.2.7:{}", 5000 + port);
+        world.accept_tcp(&client, "10.0.2.100:80", Script::manual()).unwrap();
+    }
+    world.run_for(Duration::from_millis(1));
+    let asked = |frames: &[Frame]| {
+        frames.iter().filter(|f| matches!(&f.body, Body::Arp(arp) if arp.operation == 1)).count()
+    };
+    for round in 0..30_u8 {
+        let station = (MacAddr([2, 0, 0, 0, 1, round]), Ipv4Addr::new(10, 0, 2, 200));
+        let arp = Arp::request(station, station.1).emit();
+        let frame = ethernet_of(MacAddr::BROADCAST, station.0, ETHERTYPE_ARP, &arp);
+        world.guest.send_frame(slipway_netstack::device::Offload::NONE, frame);
+        world.run_for(Duration::from_millis(200));
+    }
+    assert!(world.host.peers().all(|peer| peer.reset), "after five seconds, whoever spoke meanwhile");
+    assert_eq!(world.engine.flow_count(), 0);
+    let requests = asked(&world.take());
+    assert!(requests <= 8, "{requests} requests");
+}
+
+#[test]
+fn addresses_beyond_the_network_teach_nothing() {
+    let mut world = raw();
+    // The guest is known, by its own word.
+    ask(&mut world, GATEWAY4);
+    solicit(&mut world, GATEWAY6, GUEST6);
+    world.take();
+    for n in 0..1000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let station = (FORGER, Ipv4Addr::new(172, 16, high, low));
+        let arp = Arp::request(station, GATEWAY4).emit();
+        let frame = ethernet_of(MacAddr::BROADCAST, FORGER, ETHERTYPE_ARP, &arp);
+        world.guest.send_frame(slipway_netstack::device::Offload::NONE, frame);
+        solicit(&mut world, GATEWAY6, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n + 1));
+    }
+    world.take();
+    world.guest.answers = false;
+    for (client, guest) in [("192.0.2.7:5000", "10.0.2.100:80"), ("[2001:db8::7]:5000", "[fd00::64]:80")] {
+        world.accept_tcp(client, guest, Script::manual()).unwrap();
+        world.expect_tcp();
+    }
+}
+
+#[test]
+fn an_address_beyond_the_network_that_was_asked_for_is_reached() {
+    let mut world = raw();
+    world.guest.addresses.push("172.16.0.9".parse().unwrap());
+    world.accept_tcp("192.0.2.7:5000", "172.16.0.9:80", Script::manual()).unwrap();
+    world.expect_tcp();
+}
+
+#[test]
+fn a_guest_that_only_listens_loses_nothing_when_it_was_not_heard_of_for_long() {
+    let mut world = raw();
+    world.accept_udp("192.0.2.7:5000", "10.0.2.100:514", b"x", 1).unwrap();
+    world.run_for(Duration::from_millis(10));
+    world.take();
+    world.run_for(Duration::from_secs(700));
+    world.guest.answers = false;
+    let train = [b'x'; 64 * 100];
+    world.accept_udp("192.0.2.7:5000", "10.0.2.100:514", &train, 100).unwrap();
+    let frames = world.take();
+    let datagrams = frames.iter().filter(|frame| matches!(frame.body, Body::Udp(..))).count();
+    assert_eq!(datagrams, 64);
+    assert!(
+        frames.iter().any(|frame| matches!(&frame.body, Body::Arp(arp) if arp.operation == 1)),
+        "it is asked"
+    );
 }

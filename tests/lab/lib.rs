@@ -30,7 +30,7 @@ mod traces;
 pub use command::{Cmd, Output, Running, now, starved};
 pub use fixture::{LIMIT, built, fixture, machine, peer, skip, subject, tree};
 pub use interrupt::{interrupted, watch};
-pub use machine::{Machine, Namespace};
+pub use machine::{Machine, Namespace, within};
 pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};

@@ -149,7 +149,8 @@ where
     Cmd::new(argv).under(["nsenter", "--target", &pid.to_string(), "--net", "--mount"])
 }
 
-pub(crate) fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+/// Runs a function on a thread inside the network namespace of process `pid`.
+pub fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let net = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || {

@@ -14,7 +14,9 @@ use crate::upstream::{Host, HostConfig};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::config::{
+    DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig,
+};
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Client, Forwarded, Meta};
@@ -71,7 +73,8 @@ pub fn engine_config() -> Config {
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
-        keys: Keys { flow_hash: [7; 16], isn: [9; 16] },
+        ports: PortConfig::default(),
+        keys: Keys { flow_hash: [7; 16], isn: [9; 16], others: [11; 16] },
         max_flows: 1024,
     }
 }

@@ -11,6 +11,7 @@
 //! When the host runs out of descriptors, opening says so ([`Errno::Exhausted`]) and nothing else changes; nothing is
 //! retried here.
 
+mod allowance;
 pub mod batch;
 mod errors;
 mod ping;
@@ -22,16 +23,18 @@ pub use errors::errno;
 pub use tcp::{Peeking, Ways};
 pub use within::Stream;
 
+use crate::clock;
 use crate::epoll::EventSet;
 use crate::token::Token;
+use allowance::Allowance;
 use nix::sys::epoll::EpollFlags;
 use ping::PingSocket;
-use slipway_netstack::FlowId;
 use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
-use std::collections::VecDeque;
+use slipway_netstack::{FlowId, Instant};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use tcp::TcpSocket;
 use udp::UdpSocket;
@@ -45,12 +48,16 @@ pub struct Sockets {
     /// Where bytes go that are peeked only to get behind them; empty as long as no socket has to.
     scratch: Vec<u8>,
     receiver: batch::Receiver,
+    /// Flows that send through a socket of somebody else's, by its number: it is open as long as they are here.
+    sharing: BTreeSet<(RawFd, FlowId)>,
     /// Which of the flows that lead to the resolver have news.
     bell: within::Bell,
     /// Their streams that nobody has taken yet.
     fresh: VecDeque<(FlowId, Stream)>,
     /// Datagrams received since the last [`Sockets::take_datagrams`].
     datagrams: usize,
+    /// Time for connect().
+    connecting: Allowance,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +92,11 @@ impl Socket {
 /// round of the event loop.
 const MAX_FRESH: usize = 128;
 
+/// Sets on a listening TCP socket what the connections that are accepted from it are to have: once, instead of on each.
+pub fn prepare_listener(listener: BorrowedFd<'_>) {
+    tcp::prepare(listener);
+}
+
 impl Sockets {
     /// No sockets yet.
     ///
@@ -105,9 +117,11 @@ impl Sockets {
             ways,
             scratch: Vec::new(),
             receiver: batch::Receiver::default(),
+            sharing: BTreeSet::new(),
             bell: within::Bell::default(),
             fresh: VecDeque::new(),
             datagrams: 0,
+            connecting: Allowance::default(),
         })
     }
 
@@ -133,7 +147,7 @@ impl Sockets {
         tcp::reset(socket);
     }
 
-    /// Makes an accepted connection the socket of `flow`.
+    /// Makes an accepted connection the socket of `flow`. Its listener was prepared by [`prepare_listener`].
     ///
     /// # Errors
     /// The kernel's: out of watches or memory. The socket is then closed.
@@ -147,19 +161,16 @@ impl Sockets {
     /// Lets `flow` send through a socket that it shares with others, from the address `at` unless that is unspecified.
     /// Its owner alone reads from it and watches it.
     pub fn attach_udp_shared(&mut self, flow: FlowId, socket: Rc<OwnedFd>, at: SocketAddr) {
+        self.sharing.insert((socket.as_raw_fd(), flow));
         self.put(flow, Socket::Udp(UdpSocket::shared(socket, at)));
     }
 
-    /// The flows that send through this socket of somebody else's. Looks at all.
+    /// The flows that send through this socket of somebody else's.
     #[must_use]
     pub fn sharing(&self, shared: &Rc<OwnedFd>) -> Vec<FlowId> {
-        let at_place = |(index, place): (usize, &Place)| match &place.socket {
-            Some(Socket::Udp(socket)) if socket.shares(shared) => {
-                Some(FlowId::new(u32::try_from(index).ok()?, place.generation))
-            }
-            _ => None,
-        };
-        self.places.iter().enumerate().filter_map(at_place).collect()
+        let fd = shared.as_raw_fd();
+        let (first, last) = (FlowId::from_bits(0), FlowId::new(u32::MAX, u32::MAX));
+        self.sharing.range((fd, first)..=(fd, last)).map(|(_, flow)| *flow).collect()
     }
 
     /// The next connection to the DNS address that nobody has taken yet.
@@ -189,6 +200,11 @@ impl Sockets {
     #[must_use]
     pub fn count(&self) -> usize {
         self.places.iter().filter(|place| place.socket.is_some()).count()
+    }
+
+    /// A round of the event loop begins.
+    pub fn begin_round(&mut self, now: Instant) {
+        self.connecting.begin_round(now);
     }
 
     /// How many datagrams flows have received since this was asked last.
@@ -223,17 +239,27 @@ impl Sockets {
     fn take(&mut self, flow: FlowId) -> Option<Socket> {
         let place = self.places.get_mut(flow.index())?;
         let socket = if place.generation == flow.generation() { place.socket.take() } else { None };
-        if let Some(Socket::Within(shared)) = &socket {
-            shared.close();
+        match &socket {
+            Some(Socket::Within(shared)) => shared.close(),
+            Some(Socket::Udp(shared)) if shared.is_shared() => {
+                self.sharing.remove(&(shared.as_fd().as_raw_fd(), flow));
+            }
+            _ => {}
         }
         socket
     }
 }
 
 impl Upstream for Sockets {
+    fn may_connect(&mut self) -> bool {
+        self.connecting.is_left()
+    }
+
     fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
-        let socket = TcpSocket::connect(to, from, self.ways)?;
-        self.open(flow, Socket::Tcp(socket), tcp::INTEREST)
+        let began = clock::now();
+        let connected = TcpSocket::connect(to, from, self.ways);
+        self.connecting.spend(clock::now() - began);
+        self.open(flow, Socket::Tcp(connected?), tcp::INTEREST)
     }
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {

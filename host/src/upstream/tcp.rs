@@ -118,17 +118,17 @@ impl TcpSocket {
         prepare(fd.as_fd());
         match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
             Ok(()) | Err(Code::EINPROGRESS | Code::EINTR) => {}
+            Err(Code::EADDRNOTAVAIL) => return Err(no_port_or_address(to, from)),
             Err(code) => return Err(errno(code)),
         }
         Ok(Self::new(fd, ways.of(to.ip()), true))
     }
 
-    /// Takes over an accepted connection.
+    /// Takes over an accepted connection, whose listener was prepared ([`prepare`]).
     ///
     /// Whether it blocks does not matter: every call on it says MSG_DONTWAIT. Its family is not asked for: what any socket of
     /// this kernel can is tried.
     pub(super) fn attach(fd: OwnedFd, ways: Ways) -> Self {
-        prepare(fd.as_fd());
         let peeking = if ways.v4 == Peeking::Offset { ways.v4 } else { ways.v6 };
         Self::new(fd, peeking, false)
     }
@@ -321,6 +321,22 @@ impl AsFd for TcpSocket {
     }
 }
 
+/// What EADDRNOTAVAIL of connect() was about. It has two meanings: no port of ours is left for that destination, or, with
+/// IPv6 alone, there is no address to send from. A UDP socket needs such an address, too, and can share its port.
+fn no_port_or_address(to: SocketAddr, from: Option<IpAddr>) -> Errno {
+    if to.is_ipv4() {
+        return Errno::NoPort;
+    }
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let probe = socket(AddressFamily::Inet6, SockType::Datagram, flags, SockProtocol::Udp).and_then(|fd| {
+        if let Some(from) = from {
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+        }
+        connect(fd.as_raw_fd(), &SockaddrStorage::from(to))
+    });
+    if probe == Err(Code::EADDRNOTAVAIL) { Errno::NetUnreachable } else { Errno::NoPort }
+}
+
 /// Closes a connection with a reset.
 pub(super) fn reset(fd: OwnedFd) {
     // If it cannot be set, the socket is closed in the ordinary way.
@@ -342,8 +358,9 @@ fn new_socket(family: AddressFamily) -> Result<OwnedFd, Code> {
     socket(family, SockType::Stream, flags, SockProtocol::Tcp)
 }
 
-/// What every flow's socket gets. None of it can fail on a TCP socket, and none is worth a connection.
-fn prepare(fd: BorrowedFd<'_>) {
+/// What every flow's socket gets, from its listener if it has one: Linux lets accepted sockets inherit all of it. None of it can
+/// fail on a TCP socket, and none is worth a connection.
+pub(super) fn prepare(fd: BorrowedFd<'_>) {
     for opt in [Opt::NO_DELAY, Opt::KEEPALIVE, Opt::URGENT_INLINE] {
         let _ = sockopt::set(fd, opt, 1);
     }

@@ -77,9 +77,9 @@ impl UdpSocket {
         Self { fd: Descriptor::Shared(Box::new(Door { fd, at })), hint: Hint::default(), splits: true, dual }
     }
 
-    /// Whether it is this one that is shared.
-    pub(super) fn shares(&self, other: &Rc<OwnedFd>) -> bool {
-        matches!(&self.fd, Descriptor::Shared(door) if Rc::ptr_eq(&door.fd, other))
+    /// Whether somebody else owns it.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self.fd, Descriptor::Shared(_))
     }
 
     /// What an epoll event means.

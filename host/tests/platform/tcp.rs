@@ -181,6 +181,22 @@ fn after_a_short_send_one_edge_tells_of_room() {
 }
 
 #[test]
+fn an_accepted_connection_inherits_what_its_listener_was_set_to() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else {
+            println!("SKIP an_accepted_connection_inherits_what_its_listener_was_set_to: no {address}");
+            continue;
+        };
+        slipway_host::upstream::prepare_listener(listener.as_fd());
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        for opt in [Opt::NO_DELAY, Opt::KEEPALIVE, Opt::URGENT_INLINE] {
+            assert_ne!(sockopt::get(accepted.as_fd(), opt), Ok(0), "{opt:?} over {address}");
+        }
+    }
+}
+
+#[test]
 fn acknowledgements_alone_wake_nobody() {
     let (here, mut there) = pair();
     let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();

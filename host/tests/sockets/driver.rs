@@ -4,7 +4,7 @@ use slipway_host::device::{Link, Seqpacket};
 use slipway_host::driver::{Driver, Interest, raise_descriptor_limit};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Ipv4Config, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv4Config, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
 use slipway_netstack::device::Capabilities;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -33,6 +33,7 @@ fn config() -> Config {
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
+        ports: PortConfig::default(),
         keys: slipway_host::random::keys().unwrap(),
         max_flows: 100,
     }
@@ -159,6 +160,19 @@ fn the_end_of_the_link_is_told_once_and_the_loop_goes_on_without_it() {
     guest.send(&[0xff; 60]).unwrap();
     driver.turn(soon()).unwrap();
     assert_eq!(driver.peek_engine().counters().frames_in, 1, "the next guest is heard");
+}
+
+#[test]
+fn the_next_guest_inherits_no_connection() {
+    let (mut driver, _guest) = driver();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, from) = listener.accept().unwrap();
+    driver.accept_tcp(OwnedFd::from(socket), from, "10.0.2.100:80".parse().unwrap()).unwrap();
+    let (link, _next) = link();
+    driver.replace_link(link).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(driver.peek_engine().flow_count(), 0);
 }
 
 #[test]

@@ -236,6 +236,25 @@ fn a_shared_socket_sends_but_does_not_read_and_outlives_its_listener() {
 }
 
 #[test]
+fn flows_that_share_a_socket_are_found_by_it() {
+    let mut world = World::new();
+    let at = "127.0.0.1:0".parse().unwrap();
+    let listeners = [0; 2].map(|_| Rc::new(OwnedFd::from(UdpSocket::bind(at).unwrap())));
+    for n in 0..1000 {
+        let listener = &listeners[usize::from(n % 10 != 0)];
+        world.sockets.attach_udp_shared(FlowId::new(n, 1), Rc::clone(listener), at);
+    }
+    let few = world.sockets.sharing(&listeners[0]);
+    assert_eq!(few, (0..100).map(|n| FlowId::new(n * 10, 1)).collect::<Vec<_>>());
+    for flow in few {
+        world.sockets.close(flow);
+    }
+    assert_eq!(world.sockets.sharing(&listeners[0]), []);
+    assert_eq!(Rc::strong_count(&listeners[0]), 1);
+    assert_eq!(world.sockets.sharing(&listeners[1]).len(), 900);
+}
+
+#[test]
 fn answers_leave_from_the_address_that_was_asked() {
     let mut world = World::new();
     let (mut receiver, mut hint, mut into) = (Receiver::default(), Hint::default(), vec![0; 65536]);

@@ -6,7 +6,8 @@
 //! the guest reaches them through the gateway.
 //!
 //! Whatever a guest says about itself, asked or not, teaches the neighbour cache (RFC 826, "merge flag"; gratuitous
-//! ARP, RFC 5227 §3), but never about our own addresses.
+//! ARP, RFC 5227 §3), but never about our own addresses, and about addresses outside of the network only while we ask for
+//! one (a forwarding rule may lead there): else a guest could fill the cache with addresses that nobody reaches.
 
 use crate::addr::MacAddr;
 use crate::bytes;
@@ -82,14 +83,20 @@ impl Arp {
     }
 }
 
-/// Handles the payload of an ARP frame.
+/// Handles the payload of an ARP frame. `wanted` tells whether we are asking for an address.
 ///
 /// # Errors
 /// As [`Arp::parse`]; [`DropReason::Unsolicited`] when it neither teaches nor asks anything of us.
-pub fn on_message(our_mac: MacAddr, v4: &Ipv4Config, payload: &[u8]) -> Result<Heard, DropReason> {
+pub fn on_message(
+    our_mac: MacAddr,
+    v4: &Ipv4Config,
+    payload: &[u8],
+    wanted: impl Fn(Ipv4Addr) -> bool,
+) -> Result<Heard, DropReason> {
     let arp = Arp::parse(payload)?;
     let (Arp::Request { sender, .. } | Arp::Reply { sender, .. }) = arp;
-    let mut heard = Heard { learnt: may_teach(our_mac, v4, sender).then_some(sender), answer: None };
+    let teaches = may_teach(our_mac, v4, sender) && (v4.network.contains(&sender.ip) || wanted(sender.ip));
+    let mut heard = Heard { learnt: teaches.then_some(sender), answer: None };
     if let Arp::Request { sender, target } = arp {
         // A sender that asks for what it claims to be announces itself (RFC 5227 §3); that needs no answer.
         if is_ours(v4, target) && target != sender.ip && sender.mac.is_unicast() {
@@ -164,7 +171,7 @@ mod tests {
 
     fn ask(sender: Station, target: [u8; 4]) -> Result<Heard, DropReason> {
         let frame = request(sender.mac, sender.ip, target.into());
-        on_message(OURS, &config(), &frame[14..])
+        on_message(OURS, &config(), &frame[14..], |_| false)
     }
 
     #[test]
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn without_a_dns_address_nobody_is_there() {
         let frame = request(GUEST.mac, GUEST.ip, Ipv4Addr::new(10, 0, 2, 3));
-        let heard = on_message(OURS, &Ipv4Config { dns: None, ..config() }, &frame[14..]).unwrap();
+        let heard = on_message(OURS, &Ipv4Config { dns: None, ..config() }, &frame[14..], |_| false).unwrap();
         assert_eq!(heard.answer, None);
     }
 
@@ -215,7 +222,7 @@ mod tests {
         let thief = Station { ip: Ipv4Addr::new(10, 0, 2, 2), ..GUEST };
         assert_eq!(ask(thief, [10, 0, 2, 2]), Err(DropReason::Unsolicited));
         let announced = reply(GUEST.mac, GUEST.ip, Station { mac: MacAddr::BROADCAST, ip: GUEST.ip });
-        assert_eq!(on_message(OURS, &config(), &announced[14..]).unwrap().learnt, Some(GUEST));
+        assert_eq!(on_message(OURS, &config(), &announced[14..], |_| false).unwrap().learnt, Some(GUEST));
         for mac in [MacAddr::BROADCAST, MacAddr([0; 6]), OURS] {
             assert_eq!(ask(Station { mac, ..GUEST }, [10, 0, 2, 9]), Err(DropReason::Unsolicited), "{mac}");
         }
@@ -260,7 +267,7 @@ mod tests {
                 (Err(_), None) => {}
                 (ours, theirs) => prop_assert!(false, "{:?} {:?}", ours, theirs),
             }
-            let _ = on_message(OURS, &config(), &payload);
+            let _ = on_message(OURS, &config(), &payload, |_| false);
         }
     }
 }

@@ -6,11 +6,11 @@ use crate::device::Offload;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::ethernet::arp;
-use crate::ethernet::neighbour::{Due, Lookup};
+use crate::ethernet::neighbour::{Due, Lookup, Seen};
 use crate::frame::ETHERNET_LEN;
 use crate::ip::ndp;
 use crate::upstream::Upstream;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -39,7 +39,8 @@ impl Engine {
             IPV6 if self.config.v6.is_some() => self.on_ip(now, from, offload, payload, up),
             ARP => {
                 let v4 = self.config.v4.ok_or(DropReason::FamilyOff)?;
-                let heard = arp::on_message(self.config.mac, &v4, payload)?;
+                let wanted = |ip: Ipv4Addr| self.neighbours.is_wanted(ip.into());
+                let heard = arp::on_message(self.config.mac, &v4, payload, wanted)?;
                 if let Some(station) = heard.learnt {
                     self.learn(now, station.ip.into(), station.mac);
                 }
@@ -55,17 +56,38 @@ impl Engine {
 
     /// `ip` was seen to be at `mac`: frames and flows that waited for it go on.
     pub(crate) fn learn(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) {
-        let known = self.neighbours.peek(ip) == Some(mac);
         if self.neighbours.learn(now, ip, mac) {
-            for mut waiting in self.neighbours.take_waiting(ip) {
-                if let Some(place) = waiting.frame.first_chunk_mut::<6>() {
-                    *place = mac.0;
+            self.release(ip, mac);
+        }
+        self.resolved(now, ip);
+    }
+
+    /// A packet of `ip`, an address on the link, came from `mac`. Returns where its answers go: there, unless another
+    /// station is known to have the address.
+    pub(crate) fn seen(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> MacAddr {
+        match self.neighbours.seen(now, ip, mac) {
+            Seen::There => mac,
+            Seen::New => {
+                self.release(ip, mac);
+                self.resolved(now, ip);
+                mac
+            }
+            Seen::Elsewhere { at, ask } => {
+                if ask {
+                    self.ask_for(ip);
                 }
-                self.post(waiting.frame);
+                at
             }
         }
-        if !known {
-            self.resolved(now);
+    }
+
+    /// `ip` was found at `mac`: frames that waited for that leave.
+    fn release(&mut self, ip: IpAddr, mac: MacAddr) {
+        for mut waiting in self.neighbours.take_waiting(ip) {
+            if let Some(place) = waiting.frame.first_chunk_mut::<6>() {
+                *place = mac.0;
+            }
+            self.post(waiting.frame);
         }
     }
 
@@ -73,6 +95,10 @@ impl Engine {
     pub(crate) fn resolve(&mut self, now: Instant, ip: IpAddr) -> Option<MacAddr> {
         match self.neighbours.lookup(now, ip) {
             Lookup::Known(mac) => Some(mac),
+            Lookup::Stale(mac) => {
+                self.ask_for(ip);
+                Some(mac)
+            }
             Lookup::Resolve { ask } => {
                 if ask {
                     self.ask_for(ip);

@@ -3,3 +3,4 @@
 pub mod arp;
 mod input;
 pub mod neighbour;
+pub(crate) mod unresolved;

@@ -4,12 +4,21 @@
 //! guest has a handful of addresses, the bridge of a container network a hundred, and whatever it invents beyond [`CAPACITY`] pushes out only what
 //! was used least recently, entries with waiting frames last.
 //!
-//! A lookup of an unknown address starts a resolution: up to [`ATTEMPTS`] requests, [`RETRY`] apart (RFC 1122 §2.3.2.1
+//! **Whom we believe.** What a station says of itself by ARP or neighbour discovery counts at once ([`Neighbours::learn`]), as on any
+//! link. The source of a packet counts less ([`Neighbours::seen`]): it fills an empty place and confirms what is known, but
+//! where another station is known to be, that one is asked first. Only if it stays silent has the address moved. So a
+//! station that writes a neighbour's address into its packets gets none of the neighbour's answers.
+//!
+//! **Not known.** A lookup of an unknown address starts a resolution: up to [`ATTEMPTS`] requests, [`RETRY`] apart (RFC 1122 §2.3.2.1
 //! allows one per second), then the address is *unreachable* for another [`RETRY`], after which a lookup begins afresh.
 //! Meanwhile frames wait: at most [`WAITING_PER_NEIGHBOUR`] for one address, the oldest of them making room for
 //! the newest (RFC 4861 §7.2.2), and at most [`WAITING_TOTAL`] in all.
 //!
-//! An entry that nobody confirmed for [`LIFETIME`] is resolved anew. No timer runs for that, only for resolutions.
+//! **Not confirmed.** An entry that nobody confirmed for [`LIFETIME`] is stale (RFC 4861 §7.3.3): it is used as before, and whoever
+//! uses it asks beside. After [`ATTEMPTS`] requests without an answer it is forgotten.
+//!
+//! No timer runs but for resolutions that frames wait for. Every packet of the guest comes by here, so an entry is found by
+//! hash, the last one without it.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -17,6 +26,8 @@ use crate::device::Offload;
 use crate::drop_reason::DropReason;
 use core::net::IpAddr;
 use core::time::Duration;
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
 
 /// Addresses that the cache holds: those of a container network's bridge, both families.
@@ -46,6 +57,8 @@ pub struct Waiting {
 pub enum Lookup {
     /// It is at this MAC address.
     Known(MacAddr),
+    /// It was at this MAC address when it was last heard of, and most likely is: send a request now, and the frame as well.
+    Stale(MacAddr),
     /// Not known yet: let the frame wait, and send a request now if `ask`.
     Resolve {
         /// Whether a request is due.
@@ -53,6 +66,22 @@ pub enum Lookup {
     },
     /// Nobody answered.
     Unreachable,
+}
+
+/// What a packet's source has told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// What was known already.
+    There,
+    /// Where the address is: frames and flows may wait for it.
+    New,
+    /// Nothing, for another station has that address as far as we know.
+    Elsewhere {
+        /// Its MAC address.
+        at: MacAddr,
+        /// Whether a request is due.
+        ask: bool,
+    },
 }
 
 /// What [`Neighbours::on_timeout`] wants done.
@@ -66,9 +95,37 @@ pub enum Due {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Known { mac: MacAddr, confirmed: Instant },
-    Resolving { asked: u8, last: Instant },
-    Failed { since: Instant },
+    /// Asked `asked` times since it was confirmed; the last request of all was sent at `last`.
+    Known {
+        mac: MacAddr,
+        confirmed: Instant,
+        asked: u8,
+        last: Option<Instant>,
+    },
+    Resolving {
+        asked: u8,
+        last: Instant,
+    },
+    Failed {
+        since: Instant,
+    },
+}
+
+impl State {
+    /// The address is at `mac`, as of now.
+    const fn confirm(&mut self, mac: MacAddr, now: Instant) {
+        // A confirmation is no reason to ask again at once: somebody may see to it that there is need.
+        let last = match *self {
+            Self::Known { last, .. } => last,
+            Self::Resolving { .. } | Self::Failed { .. } => None,
+        };
+        *self = Self::Known { mac, confirmed: now, asked: 0, last };
+    }
+}
+
+/// Whether a request may be sent again.
+fn is_due(last: Option<Instant>, now: Instant) -> bool {
+    last.is_none_or(|last| now.since(last) >= RETRY)
 }
 
 #[derive(Debug)]
@@ -83,34 +140,78 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Neighbours {
     entries: Vec<Entry>,
+    /// By address: the place in `entries`.
+    index: HashTable<usize>,
+    /// Key of its hash: stations choose their addresses.
+    secret: [u8; 16],
+    /// The place that was found last.
+    recent: usize,
+    /// Frames that wait, for all addresses together.
+    waiting: usize,
     lost: u64,
 }
 
 impl Neighbours {
-    /// An empty cache.
+    /// An empty cache, which hashes under `secret`.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { entries: Vec::new(), lost: 0 }
+    pub const fn new(secret: [u8; 16]) -> Self {
+        Self { entries: Vec::new(), index: HashTable::new(), secret, recent: 0, waiting: 0, lost: 0 }
     }
 
-    /// `ip` was seen to be at `mac`. Returns whether frames wait for it: then fetch them with
+    /// `ip` says that it is at `mac`. Returns whether frames wait for it: then fetch them with
     /// [`Neighbours::take_waiting`]. A MAC address that no station can have teaches nothing.
     pub fn learn(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> bool {
         if !mac.is_unicast() || ip.is_unspecified() || ip.is_multicast() {
             return false;
         }
         let entry = self.entry(now, ip);
-        entry.state = State::Known { mac, confirmed: now };
+        entry.state.confirm(mac, now);
         !entry.waiting.is_empty()
     }
 
-    /// What is known about `ip`. A lookup that says `ask` has counted the request as sent.
+    /// A packet of `ip` came from `mac`, the address of a station.
+    pub fn seen(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> Seen {
+        let entry = self.entry(now, ip);
+        entry.used = now;
+        match &mut entry.state {
+            State::Known { mac: at, asked, last, .. } if *at != mac => {
+                let ask = is_due(*last, now);
+                // Whoever had it answers no more.
+                if ask && *asked >= ATTEMPTS {
+                    entry.state.confirm(mac, now);
+                    return Seen::New;
+                }
+                if ask {
+                    *asked += 1;
+                    *last = Some(now);
+                }
+                Seen::Elsewhere { at: *at, ask }
+            }
+            State::Known { confirmed, asked, .. } => {
+                (*confirmed, *asked) = (now, 0);
+                Seen::There
+            }
+            State::Resolving { .. } | State::Failed { .. } => {
+                entry.state.confirm(mac, now);
+                Seen::New
+            }
+        }
+    }
+
+    /// What is known about `ip`. A lookup that says that a request is due has counted it as sent.
     pub fn lookup(&mut self, now: Instant, ip: IpAddr) -> Lookup {
         let entry = self.entry(now, ip);
         entry.used = now;
         match &mut entry.state {
-            State::Known { mac, confirmed } if now.since(*confirmed) < LIFETIME => {
-                return Lookup::Known(*mac);
+            State::Known { mac, confirmed, asked, last } => {
+                if now.since(*confirmed) < LIFETIME || !is_due(*last, now) {
+                    return Lookup::Known(*mac);
+                }
+                if *asked < ATTEMPTS {
+                    *asked += 1;
+                    *last = Some(now);
+                    return Lookup::Stale(*mac);
+                }
             }
             State::Resolving { asked, last }
                 if *asked == 0 || now.since(*last) >= RETRY && *asked < ATTEMPTS =>
@@ -127,7 +228,7 @@ impl Neighbours {
                 return Lookup::Unreachable;
             }
             State::Failed { since } if now.since(*since) < RETRY => return Lookup::Unreachable,
-            State::Known { .. } | State::Resolving { .. } | State::Failed { .. } => {}
+            State::Resolving { .. } | State::Failed { .. } => {}
         }
         entry.state = State::Resolving { asked: 1, last: now };
         Lookup::Resolve { ask: true }
@@ -138,17 +239,19 @@ impl Neighbours {
     /// # Errors
     /// [`DropReason::NoRoom`] when too many wait in all, [`DropReason::Unresolved`] when nobody resolves `ip`.
     pub fn wait(&mut self, ip: IpAddr, frame: Waiting) -> Result<(), DropReason> {
-        let total: usize = self.entries.iter().map(|entry| entry.waiting.len()).sum();
+        let total = self.waiting;
         let entry = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.ip == ip && matches!(entry.state, State::Resolving { .. }))
+            .find(ip)
+            .and_then(|at| self.entries.get_mut(at))
+            .filter(|entry| matches!(entry.state, State::Resolving { .. }))
             .ok_or(DropReason::Unresolved)?;
         if entry.waiting.len() >= WAITING_PER_NEIGHBOUR {
             entry.waiting.pop_front();
             self.lost += 1;
         } else if total >= WAITING_TOTAL {
             return Err(DropReason::NoRoom);
+        } else {
+            self.waiting += 1;
         }
         entry.waiting.push_back(frame);
         Ok(())
@@ -156,30 +259,41 @@ impl Neighbours {
 
     /// The frames that waited for `ip`, oldest first.
     pub fn take_waiting(&mut self, ip: IpAddr) -> Vec<Waiting> {
-        self.entries
-            .iter_mut()
-            .find(|entry| entry.ip == ip)
-            .map(|entry| core::mem::take(&mut entry.waiting).into())
-            .unwrap_or_default()
+        let Some(entry) = self.find(ip).and_then(|at| self.entries.get_mut(at)) else { return Vec::new() };
+        self.waiting -= entry.waiting.len();
+        core::mem::take(&mut entry.waiting).into()
     }
 
     /// The MAC address of `ip`, if it is known, without starting anything.
     #[must_use]
     pub fn peek(&self, ip: IpAddr) -> Option<MacAddr> {
-        self.entries.iter().find(|entry| entry.ip == ip).and_then(|entry| match entry.state {
+        match self.entries.get(self.find(ip)?)?.state {
             State::Known { mac, .. } => Some(mac),
             _ => None,
-        })
+        }
+    }
+
+    /// Whether `ip` is being asked for.
+    #[must_use]
+    pub fn is_wanted(&self, ip: IpAddr) -> bool {
+        let entry = self.find(ip).and_then(|at| self.entries.get(at));
+        entry.is_some_and(|entry| matches!(entry.state, State::Resolving { asked: 1.., .. }))
     }
 
     /// When the next request or surrender is due. Only resolutions that frames wait for need a timer.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
+        if self.waiting == 0 {
+            return None;
+        }
         self.entries.iter().filter(|entry| !entry.waiting.is_empty()).filter_map(due_at).min()
     }
 
     /// One thing that is due at `now`; call it until it says `None`.
     pub fn on_timeout(&mut self, now: Instant) -> Option<Due> {
+        if self.waiting == 0 {
+            return None;
+        }
         let entry = self
             .entries
             .iter_mut()
@@ -193,6 +307,7 @@ impl Neighbours {
             }
             state => {
                 *state = State::Failed { since: now };
+                self.waiting -= entry.waiting.len();
                 Some(Due::GaveUp(entry.ip, core::mem::take(&mut entry.waiting).into()))
             }
         }
@@ -200,7 +315,23 @@ impl Neighbours {
 
     /// `ip` has left the link: whoever has it next has another MAC address.
     pub fn forget(&mut self, ip: IpAddr) {
-        self.entries.retain(|entry| entry.ip != ip);
+        let Some(at) = self.find(ip) else { return };
+        self.vacate(at);
+        let last = self.entries.len() - 1;
+        self.entries.swap_remove(at);
+        if let Some(moved) = self.entries.get(at)
+            && let Ok(place) = self.index.find_entry(hash(&self.secret, moved.ip), |&place| place == last)
+        {
+            *place.into_mut() = at;
+        }
+    }
+
+    /// Everybody has left the link.
+    pub fn clear(&mut self) {
+        self.lost += self.waiting as u64;
+        self.waiting = 0;
+        self.entries.clear();
+        self.index.clear();
     }
 
     /// How many waiting frames were pushed out by newer ones since the last call.
@@ -208,12 +339,22 @@ impl Neighbours {
         core::mem::replace(&mut self.lost, 0)
     }
 
+    /// The place of `ip`.
+    fn find(&self, ip: IpAddr) -> Option<usize> {
+        let at = |place: usize| self.entries.get(place).is_some_and(|entry| entry.ip == ip);
+        if at(self.recent) {
+            return Some(self.recent);
+        }
+        self.index.find(hash(&self.secret, ip), |&place| at(place)).copied()
+    }
+
     /// The entry of `ip`, made if need be.
     fn entry(&mut self, now: Instant, ip: IpAddr) -> &mut Entry {
-        let at = match self.entries.iter().position(|entry| entry.ip == ip) {
+        let at = match self.find(ip) {
             Some(at) => at,
             None => self.insert(now, ip),
         };
+        self.recent = at;
         #[expect(clippy::indexing_slicing, reason = "the place was found or made on the line above")]
         &mut self.entries[at]
     }
@@ -226,17 +367,42 @@ impl Neighbours {
             used: now,
             waiting: VecDeque::new(),
         };
-        if self.entries.len() >= CAPACITY {
-            let victim = (0..self.entries.len())
-                .min_by_key(|&at| self.entries.get(at).map(|entry| (!entry.waiting.is_empty(), entry.used)));
-            if let Some((at, entry)) = victim.and_then(|at| Some((at, self.entries.get_mut(at)?))) {
-                self.lost += entry.waiting.len() as u64;
-                *entry = fresh;
-                return at;
-            }
+        let victim = if self.entries.len() < CAPACITY {
+            None
+        } else {
+            let precious = |entry: &Entry| (!entry.waiting.is_empty(), entry.used);
+            (0..self.entries.len()).min_by_key(|&at| self.entries.get(at).map(precious))
+        };
+        let at = victim.unwrap_or(self.entries.len());
+        if victim.is_some() {
+            self.vacate(at);
         }
-        self.entries.push(fresh);
-        self.entries.len() - 1
+        match self.entries.get_mut(at) {
+            Some(entry) => *entry = fresh,
+            None => self.entries.push(fresh),
+        }
+        let (entries, secret) = (&self.entries, &self.secret);
+        let rehash = |&place: &usize| entries.get(place).map_or(0, |entry| hash(secret, entry.ip));
+        self.index.insert_unique(hash(secret, ip), at, rehash);
+        at
+    }
+
+    /// The entry in this place is about to go: its frames are lost, and it is found no more.
+    fn vacate(&mut self, at: usize) {
+        let Some(entry) = self.entries.get(at) else { return };
+        self.lost += entry.waiting.len() as u64;
+        self.waiting -= entry.waiting.len();
+        if let Ok(found) = self.index.find_entry(hash(&self.secret, entry.ip), |&place| place == at) {
+            found.remove();
+        }
+    }
+}
+
+fn hash(secret: &[u8; 16], ip: IpAddr) -> u64 {
+    let hasher = SipHasher13::new_with_key(secret);
+    match ip {
+        IpAddr::V4(ip) => hasher.hash(&ip.octets()),
+        IpAddr::V6(ip) => hasher.hash(&ip.octets()),
     }
 }
 
@@ -248,132 +414,4 @@ fn due_at(entry: &Entry) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_micros(millis * 1000)
-    }
-
-    fn ip(n: u8) -> IpAddr {
-        IpAddr::from([10, 0, 2, n])
-    }
-
-    fn frame(n: u8) -> Waiting {
-        Waiting { offload: Offload::NONE, frame: vec![n] }
-    }
-
-    #[test]
-    fn a_reply_releases_the_waiting_frames_in_order() {
-        let mut cache = Neighbours::new();
-        assert_eq!(cache.lookup(at(0), ip(100)), Lookup::Resolve { ask: true });
-        cache.wait(ip(100), frame(1)).unwrap();
-        assert_eq!(cache.lookup(at(1), ip(100)), Lookup::Resolve { ask: false });
-        cache.wait(ip(100), frame(2)).unwrap();
-        assert!(cache.learn(at(2), ip(100), MAC));
-        assert_eq!(cache.take_waiting(ip(100)), [frame(1), frame(2)]);
-        assert_eq!(cache.lookup(at(3), ip(100)), Lookup::Known(MAC));
-        assert_eq!(cache.next_timeout(), None);
-        assert!(!cache.learn(at(4), ip(100), MAC), "nothing waits any more");
-    }
-
-    #[test]
-    fn three_requests_then_unreachable_then_anew() {
-        let mut cache = Neighbours::new();
-        cache.lookup(at(0), ip(9));
-        cache.wait(ip(9), frame(1)).unwrap();
-        assert_eq!(cache.next_timeout(), Some(at(1000)));
-        assert_eq!(cache.on_timeout(at(999)), None);
-        assert_eq!(cache.on_timeout(at(1000)), Some(Due::Ask(ip(9))));
-        assert_eq!(cache.on_timeout(at(1000)), None);
-        assert_eq!(cache.lookup(at(1500), ip(9)), Lookup::Resolve { ask: false });
-        assert_eq!(cache.on_timeout(at(2000)), Some(Due::Ask(ip(9))));
-        assert_eq!(cache.on_timeout(at(3000)), Some(Due::GaveUp(ip(9), vec![frame(1)])));
-        assert_eq!(cache.next_timeout(), None);
-        assert_eq!(cache.lookup(at(3500), ip(9)), Lookup::Unreachable);
-        assert_eq!(cache.wait(ip(9), frame(2)), Err(DropReason::Unresolved));
-        assert_eq!(cache.lookup(at(4000), ip(9)), Lookup::Resolve { ask: true });
-    }
-
-    #[test]
-    fn without_waiting_frames_lookups_alone_drive_the_resolution() {
-        let mut cache = Neighbours::new();
-        let seen: Vec<_> = (0..12).map(|half| cache.lookup(at(half * 500), ip(9))).collect();
-        let (ask, hold) = (Lookup::Resolve { ask: true }, Lookup::Resolve { ask: false });
-        let round = [ask, hold, ask, hold, ask, hold, Lookup::Unreachable, Lookup::Unreachable];
-        assert_eq!(seen[..8], round);
-        assert_eq!(seen[8..], round[..4]);
-        assert_eq!(cache.next_timeout(), None, "no timer for an address that nobody waits for");
-    }
-
-    #[test]
-    fn old_knowledge_is_asked_for_anew() {
-        let mut cache = Neighbours::new();
-        cache.learn(at(0), ip(1), MAC);
-        assert_eq!(cache.lookup(at(599_999), ip(1)), Lookup::Known(MAC));
-        assert_eq!(cache.lookup(at(600_000), ip(1)), Lookup::Resolve { ask: true });
-        assert_eq!(cache.peek(ip(1)), None);
-    }
-
-    #[test]
-    fn the_newest_frames_of_a_neighbour_are_kept() {
-        let mut cache = Neighbours::new();
-        cache.lookup(at(0), ip(1));
-        for n in 0..10 {
-            cache.wait(ip(1), frame(n)).unwrap();
-        }
-        assert_eq!(cache.take_waiting(ip(1)), (2..10).map(frame).collect::<Vec<_>>());
-        assert_eq!(cache.take_lost(), 2);
-    }
-
-    #[test]
-    fn the_total_is_bounded() {
-        let mut cache = Neighbours::new();
-        for n in 0..8 {
-            cache.lookup(at(0), ip(n));
-            for k in 0..8 {
-                cache.wait(ip(n), frame(k)).unwrap();
-            }
-        }
-        cache.lookup(at(0), ip(8));
-        assert_eq!(cache.wait(ip(8), frame(0)), Err(DropReason::NoRoom));
-    }
-
-    #[test]
-    fn a_flood_of_addresses_evicts_the_least_recently_used_and_spares_waiting_frames() {
-        let mut cache = Neighbours::new();
-        cache.lookup(at(0), ip(1));
-        cache.wait(ip(1), frame(1)).unwrap();
-        cache.learn(at(1), ip(2), MAC);
-        for n in 0..1000_u32 {
-            let flood = IpAddr::from((0x0a01_0000 + n).to_be_bytes());
-            cache.learn(at(u64::from(n) + 2), flood, MAC);
-            assert_eq!(cache.lookup(at(u64::from(n) + 2), ip(2)), Lookup::Known(MAC), "in use, so it stays");
-        }
-        assert_eq!(cache.entries.len(), CAPACITY);
-        assert_eq!(cache.take_waiting(ip(1)), [frame(1)]);
-        assert_eq!(cache.peek(IpAddr::from(0x0a01_0000_u32.to_be_bytes())), None);
-    }
-
-    #[test]
-    fn who_left_is_forgotten() {
-        let mut cache = Neighbours::new();
-        cache.learn(at(0), ip(1), MAC);
-        cache.learn(at(0), ip(2), MAC);
-        cache.forget(ip(1));
-        assert_eq!((cache.peek(ip(1)), cache.peek(ip(2))), (None, Some(MAC)));
-        assert_eq!(cache.lookup(at(1), ip(1)), Lookup::Resolve { ask: true });
-    }
-
-    #[test]
-    fn impossible_addresses_teach_nothing() {
-        let mut cache = Neighbours::new();
-        cache.learn(at(0), ip(1), MacAddr::BROADCAST);
-        cache.learn(at(0), ip(1), MacAddr([0; 6]));
-        cache.learn(at(0), IpAddr::from([0, 0, 0, 0]), MAC);
-        cache.learn(at(0), IpAddr::from([224, 0, 0, 1]), MAC);
-        assert!(cache.entries.is_empty());
-    }
-}
+mod tests;

@@ -82,7 +82,7 @@ impl Problem {
             Errno::NetUnreachable => Some(Self::NetUnreachable),
             Errno::Prohibited => Some(Self::Prohibited),
             Errno::TooBig { mtu } => Some(Self::TooBig { mtu }),
-            Errno::Reset | Errno::Exhausted | Errno::BadSocket | Errno::Other => None,
+            Errno::NoPort | Errno::Reset | Errno::Exhausted | Errno::BadSocket | Errno::Other => None,
         }
     }
 

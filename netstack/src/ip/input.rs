@@ -12,7 +12,7 @@ use crate::ip::Packet;
 use crate::ip::fragment::{Expired, Reassembled};
 use crate::ip::icmp_error::Problem;
 use crate::ip::ndp::Answer;
-use crate::ip::rewrite::guest_view;
+use crate::ip::rewrite::{guest_view, is_ours};
 use crate::ip::{extension, group, ndp};
 use crate::transport::echo;
 use crate::upstream::{DatagramError, Upstream};
@@ -43,7 +43,7 @@ impl Engine {
         {
             return self.on_unfinished(now, mac, offload.gso, (start, offset), bytes, up);
         }
-        self.notice(now, mac, packet.src);
+        let mac = self.notice(now, mac, &packet);
         if !packet.fragment {
             return self.on_packet(now, mac, &packet, offload, up);
         }
@@ -98,15 +98,17 @@ impl Engine {
         }
     }
 
-    /// Learns where the guest is from what it sends.
-    fn notice(&mut self, now: Instant, mac: MacAddr, src: IpAddr) {
+    /// Learns where the guest is from what it sends, and says where answers go.
+    fn notice(&mut self, now: Instant, mac: MacAddr, packet: &Packet<'_>) -> MacAddr {
+        let src = packet.src;
         let on_link = match src {
             IpAddr::V4(ip) => self.config.v4.is_some_and(|v4| v4.network.contains(&ip)),
             IpAddr::V6(ip) => self.notice_v6(ip) || ip.is_unicast_link_local(),
         };
-        if on_link && self.neighbours.peek(src) != Some(mac) {
-            self.learn(now, src, mac);
-        }
+        // Neighbour discovery teaches by rules of its own, and answers whoever asks.
+        let discovery =
+            packet.protocol == PROTO_ICMPV6 && packet.payload.first().is_some_and(|&kind| ndp::is_ndp(kind));
+        if on_link && !discovery && !is_ours(&self.config, src) { self.seen(now, src, mac) } else { mac }
     }
 
     /// Learns the guest's own IPv6 address from one that it uses, or is about to. Returns whether `ip` is in our network.
@@ -201,7 +203,8 @@ impl Engine {
 
     fn on_ndp(&mut self, now: Instant, mac: MacAddr, message: ndp::Message<'_>) -> Result<(), DropReason> {
         let v6 = self.config.v6.ok_or(DropReason::FamilyOff)?;
-        let heard = ndp::on_message(self.config.mac, &v6, mac, message)?;
+        let wanted = |ip: Ipv6Addr| self.neighbours.is_wanted(ip.into());
+        let heard = ndp::on_message(self.config.mac, &v6, mac, message, wanted)?;
         if let Some((ip, mac)) = heard.learnt {
             self.learn(now, ip.into(), mac);
         }

@@ -175,7 +175,8 @@ pub enum Answer {
     },
 }
 
-/// Handles a message that came in a frame from `frame_from`.
+/// Handles a message that came in a frame from `frame_from`. `wanted` tells whether we are asking for an address; one that is
+/// neither on the link nor asked for teaches nothing.
 ///
 /// # Errors
 /// As [`Ndp::parse`]; [`DropReason::Unsolicited`] when it neither teaches nor asks anything of us.
@@ -184,11 +185,14 @@ pub fn on_message(
     v6: &Ipv6Config,
     frame_from: MacAddr,
     message: Message<'_>,
+    wanted: impl Fn(Ipv6Addr) -> bool,
 ) -> Result<Heard, DropReason> {
     let mut heard = Heard::default();
     let may_teach = |ip: Ipv6Addr, mac: MacAddr| {
         let usable = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
-        (usable && mac.is_unicast() && mac != our_mac && !is_ours(our_mac, v6, ip)).then_some((ip, mac))
+        let near = v6.network.contains(&ip) || ip.is_unicast_link_local() || wanted(ip);
+        (usable && near && mac.is_unicast() && mac != our_mac && !is_ours(our_mac, v6, ip))
+            .then_some((ip, mac))
     };
     match Ndp::parse(message)? {
         Ndp::RouterSolicit { from, mac } => {
@@ -313,7 +317,7 @@ mod tests {
     }
 
     fn hear(frame: &[u8]) -> Result<Heard, DropReason> {
-        on_message(OURS, &config(), GUEST, message(frame))
+        on_message(OURS, &config(), GUEST, message(frame), |_| false)
     }
 
     /// A probe for a duplicate of `target`.
@@ -419,7 +423,10 @@ mod tests {
         let mut broken = good.clone();
         broken[60] ^= 1;
         assert_eq!(hear(&broken), Err(DropReason::Checksum));
-        assert!(on_message(OURS, &config(), GUEST, Message { verified: true, ..message(&good) }).is_ok());
+        assert!(
+            on_message(OURS, &config(), GUEST, Message { verified: true, ..message(&good) }, |_| false)
+                .is_ok()
+        );
         for (at, value) in [(1, 1), (8, 0xff), (25, 0), (25, 2)] {
             let mut changed = inner.clone();
             changed[at] = value;
@@ -464,7 +471,7 @@ mod tests {
             let mut data = data;
             if let Some(first) = data.first_mut() { *first = 130 + kind % 10; }
             let message = Message { src: src.into(), dst: dst.into(), hops: 255, verified: true, bytes: &data };
-            let _ = on_message(OURS, &config(), GUEST, message);
+            let _ = on_message(OURS, &config(), GUEST, message, |_| false);
         }
     }
 }

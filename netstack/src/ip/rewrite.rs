@@ -104,7 +104,9 @@ pub(crate) fn is_ours(config: &Config, addr: IpAddr) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::addr::MacAddr;
-    use crate::config::{DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+    use crate::config::{
+        DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig,
+    };
     use crate::device::Capabilities;
     use core::time::Duration;
 
@@ -141,7 +143,8 @@ pub(crate) mod tests {
             dns_search: Vec::new(),
             tcp: TcpConfig::default(),
             udp: UdpConfig::default(),
-            keys: Keys { flow_hash: [1; 16], isn: [2; 16] },
+            ports: PortConfig::default(),
+            keys: Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] },
             max_flows: 1000,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::echo::{self, Echo};
 use super::flow::FlowId;
+use super::silence::List;
 use super::table::{Key, Kind};
 use super::udp::{self, Datagram, Failure, Role, Train, Udp};
 use crate::addr::{MacAddr, any_endpoint};
@@ -9,7 +10,7 @@ use crate::clock::Instant;
 use crate::device::vnet::GsoKind;
 use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
-use crate::engine::{Body, Engine, Inbound};
+use crate::engine::{Body, Engine, Entry, Inbound};
 use crate::ethernet::neighbour::{Lookup, Waiting};
 use crate::frame::{
     ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Tally, Transport, Tx, assemble, wrap,
@@ -83,8 +84,8 @@ impl Engine {
         if let Some((_, entry)) = self.flows.get_mut(id)
             && let Body::Udp(udp) = &mut entry.body
         {
-            udp.last = now;
-            udp.mac = mac;
+            (udp.last, udp.mac) = (now, mac);
+            self.silence.heard(id, udp.list());
         }
         self.counters.udp_out += 1;
         let failure = self.udp_batch.add((id, to, meta), datagram.payload, segment, up);
@@ -103,6 +104,9 @@ impl Engine {
         let key = Key { kind: Kind::UdpAny, guest, peer: any_endpoint(guest.ip()) };
         if let Some(id) = self.flows.find(&key) {
             return Ok(id);
+        }
+        if self.silence.of_udp() >= self.config.ports.udp() {
+            self.end_longest(now, &[List::Unanswered, List::Answered], up);
         }
         let id = self.insert(key, Body::Udp(Box::new(Udp::new(Role::Any, mac, now))))?;
         if up.udp_open(id, guest.ip(), self.config.outbound.toward(guest.ip())).is_err() {
@@ -126,10 +130,10 @@ impl Engine {
         meta: Meta,
         up: &mut U,
     ) -> Result<(), DropReason> {
-        let Some((_, entry)) = self.flows.get_mut(id) else { return Err(DropReason::NoRoom) };
-        let Body::Udp(udp) = &mut entry.body else { return Err(DropReason::NoRoom) };
-        udp.last = now;
-        udp.mac = mac;
+        let Some((_, Entry { body: Body::Udp(udp), .. })) = self.flows.get_mut(id) else {
+            return Err(DropReason::NoRoom);
+        };
+        (udp.last, udp.mac) = (now, mac);
         self.counters.udp_out += 1;
         match &mut udp.role {
             Role::Inbound { client } => {
@@ -203,7 +207,7 @@ impl Engine {
         // Before a flow is made: one without a socket attached could never answer.
         let found = self.neighbours.lookup(now, guest.ip());
         let to_mac = match found {
-            Lookup::Known(mac) => Some(mac),
+            Lookup::Known(mac) | Lookup::Stale(mac) => Some(mac),
             Lookup::Resolve { .. } => self.config.guest_mac,
             Lookup::Unreachable => Some(self.config.guest_mac.ok_or(DropReason::Unresolved)?),
         };
@@ -248,7 +252,7 @@ impl Engine {
                 self.post(frame);
             }
         }
-        if matches!(found, Lookup::Resolve { ask: true }) {
+        if matches!(found, Lookup::Resolve { ask: true } | Lookup::Stale(_)) {
             self.ask_for(guest.ip());
         }
         self.counters.udp_in += 1;
@@ -351,6 +355,7 @@ impl Engine {
             src.set_ip(guest_view(&self.config, src.ip()));
             udp.last = now;
             udp.both_ways = true;
+            self.silence.heard(id, udp.list());
             let env = Envelope {
                 to_mac: udp.mac,
                 src,
@@ -445,6 +450,7 @@ impl Engine {
             echo.last = now;
             echo.mac = mac;
             echo.sequence = sequence;
+            self.silence.heard(id, List::Echo);
             self.timers.set(id, Some(now + echo::TIMEOUT));
         }
         let meta = Meta { hops: packet.hops, traffic_class: packet.traffic_class };
@@ -465,6 +471,9 @@ impl Engine {
         to: IpAddr,
         up: &mut U,
     ) -> Result<FlowId, DropReason> {
+        if self.silence.count(List::Echo) >= usize::from(self.config.ports.echo) {
+            self.end_longest(now, &[List::Echo], up);
+        }
         let echo = Echo { mac, last: now, readable: false, has_error: false, sequence: 0 };
         let id = self.insert(key, Body::Echo(echo))?;
         if let Err(errno) = up.ping_open(id, to, self.config.outbound.toward(to)) {
@@ -499,6 +508,7 @@ impl Engine {
             let Some((key, entry)) = self.flows.get_mut(id) else { return false };
             let Body::Echo(echo) = &mut entry.body else { return false };
             echo.last = now;
+            self.silence.heard(id, List::Echo);
             self.timers.set(id, Some(now + echo::TIMEOUT));
             let env = Envelope {
                 to_mac: echo.mac,

@@ -4,14 +4,17 @@
 //! out what a flow's step says. A flow is found by the two ends that the guest sees ([`table::Key`]).
 
 mod datagrams;
+pub(crate) mod destinations;
 pub(crate) mod echo;
 pub mod flow;
 #[cfg(test)]
 pub(crate) mod lab;
 pub(crate) mod places;
+pub(crate) mod silence;
 pub(crate) mod table;
 pub(crate) mod tcp;
 pub(crate) mod timer;
+pub(crate) mod turns;
 pub(crate) mod udp;
 
 use crate::addr::MacAddr;
@@ -28,6 +31,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use flow::FlowId;
 use places::Tenant;
+use silence::List;
 use table::{Key, Kind};
 use tcp::{Ctx, Segment, Step, Tcp};
 
@@ -54,12 +58,7 @@ impl Engine {
             peer: SocketAddr::new(packet.dst, seg.dst_port),
         };
         if let Some(id) = self.flows.find(&key) {
-            self.tcp_step(now, id, up, |tcp, ctx| {
-                if tcp.mac.is_some() {
-                    tcp.mac = Some(mac);
-                }
-                tcp.on_segment(&seg, ctx)
-            });
+            self.tcp_step(now, id, up, |tcp, ctx| tcp.on_segment(&seg, mac, ctx));
             return Ok(());
         }
         if seg.flags.rst() {
@@ -100,24 +99,81 @@ impl Engine {
             Route::Group => return Err(DropReason::Multicast),
             Route::Nobody => return Err(DropReason::NoSuchHost),
         };
-        if to.is_none() {
-            self.make_place(now, key.guest.ip(), up);
+        let guest = key.guest.ip();
+        match to {
+            Some(to) => self.find_port(now, to, guest)?,
+            None => self.make_place(now, guest, up),
         }
         let opening = self.opening(now, &key, Some(mac));
         let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_guest(seg, &opening))))?;
-        if to.is_none() {
-            self.conversations.push(id);
-        }
         self.counters.tcp_opened += 1;
-        let started = match to {
-            Some(to) => up.tcp_connect(id, to, self.config.outbound.toward(to.ip())),
-            None => up.tcp_connect_dns(id),
-        };
-        // A failure on the spot is told as a late one would be.
+        match to {
+            Some(to) => {
+                self.destinations.add(to, guest);
+                if self.turns.is_empty() && up.may_connect() {
+                    self.connect(now, id, to, up);
+                } else if let Some(forgotten) = self.turns.wait(guest, id) {
+                    self.counters.drop(DropReason::NoRoom);
+                    self.forget(forgotten);
+                }
+            }
+            None => {
+                self.conversations.push(id);
+                if let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) {
+                    tcp.connecting();
+                }
+                self.started(now, id, up.tcp_connect_dns(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there may be one more connection of `guest` to `to`. If not, its SYN stays unanswered, as if it had been lost:
+    /// it comes again, and by then there may be.
+    fn find_port(&mut self, now: Instant, to: SocketAddr, guest: IpAddr) -> Result<(), DropReason> {
+        if self.destinations.is_resting(now, to) {
+            return Err(DropReason::Upstream);
+        }
+        if !self.destinations.admits(to, guest, self.config.ports.tcp_to_one()) {
+            self.crowded = true;
+            return Err(DropReason::NoRoom);
+        }
+        Ok(())
+    }
+
+    /// Connections that wait for their turn are made, as many as the host has time for.
+    pub(crate) fn connect_waiting<U: Upstream>(&mut self, now: Instant, up: &mut U) {
+        while !self.turns.is_empty() && up.may_connect() {
+            let Some(id) = self.turns.next() else { break };
+            // It may have ended meanwhile.
+            let Some((key, _)) = self.flows.get_mut(id) else { continue };
+            let peer = key.peer;
+            if let Route::Upstream(ip) = route(&self.config, peer) {
+                self.connect(now, id, SocketAddr::new(ip, peer.port()), up);
+            }
+        }
+    }
+
+    fn connect<U: Upstream>(&mut self, now: Instant, id: FlowId, to: SocketAddr, up: &mut U) {
+        if let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) {
+            tcp.connecting();
+        }
+        let started = up.tcp_connect(id, to, self.config.outbound.toward(to.ip()));
+        if started == Err(Errno::NoPort) {
+            // Nobody out there has refused anything: the guest hears nothing, and tries again.
+            self.counters.drop(DropReason::Upstream);
+            self.destinations.rest(now, to);
+            self.forget(id);
+        } else {
+            self.started(now, id, started);
+        }
+    }
+
+    /// A failure on the spot is told as a late one would be.
+    fn started(&mut self, now: Instant, id: FlowId, started: Result<(), Errno>) {
         if let Err(errno) = started {
             self.refuse(now, id, errno);
         }
-        Ok(())
     }
 
     /// A guest at `newcomer` is about to begin a conversation with the DNS address: another one is reset if it must make
@@ -216,12 +272,17 @@ impl Engine {
         self.thinned = self.thinned.wrapping_add(THIN_OUT);
         for id in dispensable {
             self.counters.drop(DropReason::NoRoom);
-            if matches!(self.flows.get_mut(id), Some((_, Entry { body: Body::Tcp(_), .. }))) {
-                up.tcp_reset(id);
-                self.forget(id);
-            } else {
-                self.finish(id, up);
-            }
+            self.abandon(id, up);
+        }
+    }
+
+    /// The flow that has been silent longest ends, of the first of `lists` that has any.
+    pub(crate) fn end_longest<U: Upstream>(&mut self, now: Instant, lists: &[List], up: &mut U) {
+        if let Some(flow) = lists.iter().find_map(|&list| self.silence.longest(list)) {
+            // What was gathered may be its own.
+            self.flush_udp_batch(now, up);
+            self.counters.drop(DropReason::NoRoom);
+            self.finish(flow, up);
         }
     }
 

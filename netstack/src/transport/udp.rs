@@ -16,6 +16,7 @@ use crate::device::vnet::{Checksum, GsoKind};
 use crate::drop_reason::DropReason;
 use crate::frame::{Cut, Envelope, PROTO_UDP, Transport, Tx, ip_header_len};
 use crate::transport::flow::FlowId;
+use crate::transport::silence::List;
 use crate::upstream::{Client, Errno, Meta, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use smoltcp::wire::UdpPacket;
@@ -55,6 +56,11 @@ pub(crate) struct Udp {
 impl Udp {
     pub(crate) const fn new(role: Role, mac: MacAddr, now: Instant) -> Self {
         Self { role, mac, last: now, both_ways: false, readable: false, has_error: false }
+    }
+
+    /// Among which it is, if it has a socket of its own, as those with anybody have.
+    pub(crate) const fn list(&self) -> List {
+        if self.both_ways { List::Answered } else { List::Unanswered }
     }
 
     /// When the flow ends if nothing more is carried.

@@ -22,8 +22,10 @@ pub enum Errno {
     TimedOut,
     /// EHOSTUNREACH, EHOSTDOWN.
     HostUnreachable,
-    /// ENETUNREACH, ENETDOWN, EADDRNOTAVAIL, EAFNOSUPPORT: no way there from this host.
+    /// ENETUNREACH, ENETDOWN, EAFNOSUPPORT, EADDRNOTAVAIL of an address: no way there from this host.
     NetUnreachable,
+    /// EADDRNOTAVAIL of connect(): the host has no port left for a connection to there. Nobody out there has said anything.
+    NoPort,
     /// EACCES, EPERM: a local firewall or policy says no.
     Prohibited,
     /// EMSGSIZE: the datagram is larger than the path takes. The MTU is told where the kernel knows it.
@@ -157,6 +159,12 @@ pub const MAX_PIECES: usize = 64;
 /// wait was the guest's decision.
 pub trait Upstream {
     // ── TCP ────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Whether the host has time for another connect() just now. If not, ask again in a while: at the latest with the next
+    /// [`Engine::drain`](crate::Engine::drain).
+    fn may_connect(&mut self) -> bool {
+        true
+    }
 
     /// Opens a TCP socket for `flow` and starts to connect it; `from` is the local address if not the kernel's
     /// choice. [`Event::Connected`] or [`Event::Failed`] follows.

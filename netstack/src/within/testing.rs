@@ -1,7 +1,9 @@
 //! For tests: a configuration (what `slirp4netns --enable-ipv6` has, but for the keys), a link, and a host without sockets.
 
 use crate::addr::MacAddr;
-use crate::config::{Config, DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use crate::config::{
+    Config, DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig,
+};
 use crate::device::{Capabilities, Device, Full, Offload};
 use crate::transport::flow::FlowId;
 use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Upstream};
@@ -43,7 +45,8 @@ pub(crate) fn config() -> Config {
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
-        keys: Keys { flow_hash: [0; 16], isn: [0; 16] },
+        ports: PortConfig::default(),
+        keys: Keys { flow_hash: [0; 16], isn: [0; 16], others: [0; 16] },
         max_flows: 64,
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::cli::NetworkArgs;
 use ipnet::{Ipv4Net, Ipv6Net};
+use slipway_host::ports;
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{
@@ -104,6 +105,7 @@ impl Network {
             dns_search: self.search.clone().unwrap_or_default(),
             tcp: TcpConfig::default(),
             udp: UdpConfig::default(),
+            ports: ports::ephemeral(),
             keys,
             max_flows,
         }

@@ -24,10 +24,10 @@ use slipway_host::device::{Link, Tap, seqpacket};
 use slipway_host::driver::Driver;
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{self, NetnsError};
-use slipway_host::random;
 use slipway_host::sandbox::{self, SandboxError, seccomp};
 use slipway_host::sys::fdpass::take_inherited;
 use slipway_host::words::{strerror, words};
+use slipway_host::{ports, random};
 use slipway_netstack::Engine;
 use slipway_netstack::config::{Config as EngineConfig, TcpConfig, UdpConfig};
 use std::ffi::OsString;
@@ -197,6 +197,7 @@ fn session(config: &Config, link: Link) -> Result<Session, Failure> {
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
+        ports: ports::ephemeral(),
         keys: random::keys().map_err(parent("draw random keys"))?,
         max_flows: max_flows(),
     };

@@ -23,9 +23,9 @@ use serde_json::{Value, json};
 use slipway_host::device::{Link, Tap};
 use slipway_host::driver::Driver;
 use slipway_host::environment;
-use slipway_host::random;
 use slipway_host::sandbox::{self, seccomp};
 use slipway_host::sys::fdpass::take_inherited;
+use slipway_host::{ports, random};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
@@ -179,6 +179,7 @@ fn configuration(
         dns_search: Vec::new(),
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
+        ports: ports::ephemeral(),
         keys,
         max_flows,
     }
@@ -294,7 +295,7 @@ mod tests {
     use super::*;
 
     fn config(network: &Network) -> Config {
-        let keys = Keys { flow_hash: [1; 16], isn: [2; 16] };
+        let keys = Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] };
         configuration(network, false, Capabilities::default(), keys, 16)
     }
 

@@ -45,6 +45,8 @@ pub struct HostConfig {
     pub eager: bool,
     /// Datagrams of one size from one sender are received as a train.
     pub gro: bool,
+    /// Calls to connect() for which there is time in a round; `None`: any number.
+    pub connects: Option<usize>,
 }
 
 /// A buffer that grows with use, as the kernel's do.
@@ -67,6 +69,7 @@ impl Default for HostConfig {
             peer_buffer: 4 << 20,
             eager: false,
             gro: true,
+            connects: None,
         }
     }
 }
@@ -114,6 +117,7 @@ pub struct Host {
     echo_services: BTreeMap<IpAddr, EchoService>,
     echo_otherwise: EchoService,
     refuse_next: Option<Errno>,
+    connects_left: usize,
     sockets: BTreeMap<FlowId, Socket>,
     closed: BTreeSet<FlowId>,
     conns: Vec<Conn>,
@@ -150,6 +154,7 @@ impl Host {
             echo_services: BTreeMap::new(),
             echo_otherwise: EchoService::Lose,
             refuse_next: None,
+            connects_left: 0,
             sockets: BTreeMap::new(),
             closed: BTreeSet::new(),
             conns: Vec::new(),
@@ -307,6 +312,7 @@ impl Host {
     /// Lets everything happen that is due at `now`.
     pub fn advance(&mut self, now: Instant) {
         self.now = now;
+        self.connects_left = self.config.connects.unwrap_or(usize::MAX);
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((at, wake))) = self.wakes.pop() else { break };
             match wake {
@@ -402,7 +408,15 @@ impl Host {
 }
 
 impl Upstream for Host {
+    fn may_connect(&mut self) -> bool {
+        self.config.connects.is_none() || self.connects_left > 0
+    }
+
     fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+        if to != RESOLVER {
+            assert!(self.may_connect(), "{flow:?} connects although there is no time for it");
+            self.connects_left = self.connects_left.saturating_sub(1);
+        }
         self.open(flow, to, from)?;
         let service = self.services.get(&to).unwrap_or(&self.otherwise).clone();
         if let Service::FailAtOnce(errno) = service {

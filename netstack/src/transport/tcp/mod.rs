@@ -78,7 +78,9 @@ const CHALLENGE_SECONDS: u64 = 5;
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The guest's SYN is here; the host's connect() is under way.
+    /// The guest's SYN is here; the host has not begun to connect.
+    Waiting,
+    /// The host's connect() is under way.
     Connecting,
     /// A client is connected on the host's side; our SYN is on its way to the guest.
     SynSent,
@@ -176,6 +178,8 @@ pub(crate) struct Tcp {
     ts_recent: Option<u32>,
     /// Both sides permit SACK.
     sack: bool,
+    /// It began with the guest.
+    outbound: bool,
     /// When the guest last said something.
     heard: Instant,
     /// When something last got on: a byte or a FIN taken, or acknowledged.
@@ -189,11 +193,17 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    /// A segment of the guest arrived for this flow.
-    pub(crate) fn on_segment<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Step {
+    /// A segment of the guest arrived for this flow, whose station is at `mac`. What we send follows it there once the
+    /// segment has shown that it belongs to the connection: another station may have written the addresses into it.
+    pub(crate) fn on_segment<U: Upstream>(
+        &mut self,
+        seg: &Segment<'_>,
+        mac: MacAddr,
+        ctx: &mut Ctx<'_, U>,
+    ) -> Step {
         match self.stage {
-            Stage::Connecting => return self.while_connecting(seg, ctx),
-            Stage::SynSent => return self.answer_to_syn(seg, ctx),
+            Stage::Waiting | Stage::Connecting => return self.while_connecting(seg, mac, ctx),
+            Stage::SynSent => return self.answer_to_syn(seg, mac, ctx),
             Stage::SynReceived | Stage::Open => {}
         }
         // RFC 9293 §3.10.7.4, first: is it in the window?
@@ -252,6 +262,9 @@ impl Tcp {
             self.rx.ack_now(); // it acknowledges what was never sent
             return Step::Continue;
         }
+        if before.1.before_or_at(seg.ack) {
+            self.mac = Some(mac);
+        }
         if before.1 != self.tx.una() {
             self.carried = ctx.now;
         }
@@ -291,7 +304,7 @@ impl Tcp {
 
     /// The deadline has come.
     pub(crate) fn on_timeout<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Step {
-        if matches!(self.stage, Stage::Connecting) {
+        if self.is_before_syn() {
             return Step::Continue;
         }
         self.rx.on_timeout(ctx);
@@ -306,7 +319,7 @@ impl Tcp {
 
     /// When [`Tcp::on_timeout`] wants to be called.
     pub(crate) fn deadline(&self, config: &TcpConfig) -> Option<Instant> {
-        if self.stage == Stage::Connecting {
+        if self.is_before_syn() {
             return None; // the kernel's own timeout ends it
         }
         let silence = match self.probes {
@@ -330,7 +343,7 @@ impl Tcp {
         budget: usize,
     ) -> Result<bool, Step> {
         let Some(mac) = self.mac else { return Ok(false) };
-        if self.stage == Stage::Connecting {
+        if self.is_before_syn() {
             return Ok(false);
         }
         let mut wire = segment::Wire { key, mac, out, now: ctx.now };
@@ -397,7 +410,7 @@ impl Tcp {
     /// The name of the state, in the words of RFC 9293 as far as they fit a translator.
     pub(crate) fn state_name(&self) -> &'static str {
         match (self.stage, self.rx.guest_closed(), self.tx.upstream_closed()) {
-            (Stage::Connecting, ..) => "connecting",
+            (Stage::Waiting | Stage::Connecting, ..) => "connecting",
             (Stage::SynSent, ..) => "syn-sent",
             (Stage::SynReceived, ..) => "syn-received",
             (Stage::Open, false, false) => "established",
@@ -417,6 +430,21 @@ impl Tcp {
         self.carried
     }
 
+    /// Whether there is a socket on the host's side.
+    pub(crate) fn has_socket(&self) -> bool {
+        self.stage != Stage::Waiting
+    }
+
+    /// Whether neither we nor the host have said anything to the guest.
+    fn is_before_syn(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Connecting)
+    }
+
+    /// Whether it began with the guest.
+    pub(crate) const fn is_outbound(&self) -> bool {
+        self.outbound
+    }
+
     /// Whether both sides are connected.
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
@@ -425,7 +453,7 @@ impl Tcp {
     /// How long the flow must have been silent to be ended for want of room; `None`: it is not.
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self.stage {
-            Stage::Connecting | Stage::SynSent | Stage::SynReceived => Some(SHORT),
+            Stage::Waiting | Stage::Connecting | Stage::SynSent | Stage::SynReceived => Some(SHORT),
             Stage::Open if self.rx.guest_closed() && self.tx.upstream_closed() => Some(LONG),
             Stage::Open => None,
         }
@@ -498,7 +526,7 @@ impl Tcp {
     /// may say why: the guest gets it first, then RST.
     fn upstream_failed<U: Upstream>(&mut self, _errno: Errno, ctx: &mut Ctx<'_, U>) -> Step {
         match self.stage {
-            Stage::Connecting | Stage::SynSent => self.abort(ctx),
+            Stage::Waiting | Stage::Connecting | Stage::SynSent => self.abort(ctx),
             Stage::SynReceived | Stage::Open => {
                 self.tx.break_off();
                 self.rx.break_off(ctx);
@@ -510,7 +538,9 @@ impl Tcp {
     /// Ends the flow on both sides by RST.
     pub(crate) fn abort<U: Upstream>(&self, ctx: &mut Ctx<'_, U>) -> Step {
         ctx.counters.tcp_reset += 1;
-        ctx.up.tcp_reset(ctx.id);
+        if self.has_socket() {
+            ctx.up.tcp_reset(ctx.id);
+        }
         Step::Abort(self.tx.reset_at())
     }
 }

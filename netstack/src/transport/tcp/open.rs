@@ -51,12 +51,13 @@ impl Tcp {
     /// The guest's SYN; the caller starts the host's connect().
     pub(crate) fn from_guest(seg: &Segment<'_>, opening: &Opening) -> Self {
         let mut tcp = Self {
-            stage: Stage::Connecting,
+            stage: Stage::Waiting,
             mac: opening.mac,
             rx: ToUpstream::new(seg.seq, opening.window),
             tx: ToGuest::new(SeqNum(opening.isn)),
             ts_recent: None,
             sack: false,
+            outbound: true,
             heard: opening.now,
             carried: opening.now,
             probes: 0,
@@ -78,11 +79,19 @@ impl Tcp {
             tx,
             ts_recent: None,
             sack: false,
+            outbound: false,
             heard: opening.now,
             carried: opening.now,
             probes: 0,
             own_mss: opening.mss,
             challenges: (0, 0),
+        }
+    }
+
+    /// The host begins to connect.
+    pub(crate) fn connecting(&mut self) {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Connecting;
         }
     }
 
@@ -130,10 +139,20 @@ impl Tcp {
     }
 
     /// Segments while the host's connect() is under way: the guest may repeat its SYN, begin anew, or give up.
-    pub(super) fn while_connecting<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Step {
-        if seg.flags.rst() {
+    pub(super) fn while_connecting<U: Upstream>(
+        &mut self,
+        seg: &Segment<'_>,
+        mac: MacAddr,
+        ctx: &mut Ctx<'_, U>,
+    ) -> Step {
+        if self.mac != Some(mac) {
+            // Nothing but the first number says so far whose connection this is.
+            ctx.counters.drop(DropReason::OutOfWindow);
+        } else if seg.flags.rst() {
             if seg.seq == self.rx.next() {
-                ctx.up.tcp_reset(ctx.id);
+                if self.has_socket() {
+                    ctx.up.tcp_reset(ctx.id);
+                }
                 return Step::Finished;
             }
             ctx.counters.drop(DropReason::OutOfWindow);
@@ -146,7 +165,12 @@ impl Tcp {
     }
 
     /// RFC 9293 §3.10.7.3, SYN-SENT.
-    pub(super) fn answer_to_syn<U: Upstream>(&mut self, seg: &Segment<'_>, ctx: &mut Ctx<'_, U>) -> Step {
+    pub(super) fn answer_to_syn<U: Upstream>(
+        &mut self,
+        seg: &Segment<'_>,
+        mac: MacAddr,
+        ctx: &mut Ctx<'_, U>,
+    ) -> Step {
         if seg.flags.ack() && (seg.ack != self.tx.first() || self.tx.next() == self.tx.isn()) {
             // Of an earlier connection, which the guest may still believe in: reset it, so that our next SYN is heard.
             ctx.counters.drop(DropReason::OutOfWindow);
@@ -166,6 +190,7 @@ impl Tcp {
         }
         self.rx = ToUpstream::new(seg.seq, self.rx.first_window());
         self.take_syn(seg);
+        self.mac = Some(mac);
         self.stage = Stage::Open;
         self.hear(ctx.now);
         self.tx.opened(ctx.now);

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use slipway_netstack::config::{Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
 use slipway_netstack::device::Capabilities;
 use slipway_netstack::within::ra;
 use smoltcp::wire::{Icmpv6Packet, NdiscRepr};
@@ -58,7 +58,8 @@ fn what_our_own_router_says_is_read() {
         dns_search: vec!["example.org".into(), "lan".into()],
         tcp: TcpConfig::default(),
         udp: UdpConfig::default(),
-        keys: Keys { flow_hash: [0; 16], isn: [0; 16] },
+        ports: PortConfig::default(),
+        keys: Keys { flow_hash: [0; 16], isn: [0; 16], others: [0; 16] },
         max_flows: 1,
     };
     let frame = ra::advertisement(&config, MAC.link_local(), MAC).unwrap();

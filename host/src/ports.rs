@@ -1,0 +1,62 @@
+//! The host's ephemeral ports: how many there are for those who ask for none in particular.
+//!
+//! From `ip_local_port_range` and `ip_local_reserved_ports` of /proc/sys/net/ipv4, which count for IPv6 as well, of the network
+//! namespace that we are in. What cannot be read is taken to be the kernel's default. Read once, at the start: the sandbox
+//! hides /proc.
+
+use slipway_netstack::config::PortConfig;
+use std::fs::read_to_string;
+use std::ops::RangeInclusive;
+
+/// The ephemeral ports of this network namespace.
+#[must_use]
+pub fn ephemeral() -> PortConfig {
+    let read = |name: &str| read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+    parse(&read("ip_local_port_range"), &read("ip_local_reserved_ports")).unwrap_or_default()
+}
+
+/// What both files say; `None` if the first says nothing.
+fn parse(range: &str, reserved: &str) -> Option<PortConfig> {
+    let mut words = range.split_whitespace().map(|word| word.parse::<u16>().ok());
+    let (first, last) = (words.next()??, words.next()??);
+    let taken = |port: u16| reserved.split(',').filter_map(run).any(|run| run.contains(&port));
+    // The list is short or empty as a rule; without it there is nothing to look through.
+    let count = if reserved.trim().is_empty() {
+        usize::from(last.checked_sub(first)?) + 1
+    } else {
+        (first..=last).filter(|port| !taken(*port)).count()
+    };
+    u16::try_from(count).ok().map(|ephemeral| PortConfig { ephemeral, ..PortConfig::default() })
+}
+
+/// One entry of a list of ports: `80`, or `8000-8010`.
+fn run(entry: &str) -> Option<RangeInclusive<u16>> {
+    let entry = entry.trim();
+    let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(range: &str, reserved: &str) -> Option<u16> {
+        parse(range, reserved).map(|ports| ports.ephemeral)
+    }
+
+    #[test]
+    fn reserved_ports_do_not_count() {
+        assert_eq!(count("32768\t60999\n", "\n"), Some(28_232));
+        assert_eq!(count("40000\t40009\n", "80,40001,40003-40005,50000-60000\n"), Some(6));
+        assert_eq!(count("1 65535", ""), Some(65_535));
+        assert_eq!(count("40000 40009", "nonsense,,7-"), Some(10));
+        for odd in ["", "1", "9 x", "60999 32768", "0 70000"] {
+            assert_eq!(count(odd, ""), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn this_namespace_has_some() {
+        assert!(ephemeral().ephemeral > 0);
+    }
+}
