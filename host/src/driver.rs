@@ -27,7 +27,9 @@ use crate::clock;
 use crate::device::{Link, MAX_FRAME};
 use crate::epoll::{EventSet, Events};
 use crate::moderation::Moderation;
+use crate::sys::heap;
 use crate::token::Token;
+use crate::trim::Trim;
 use crate::upstream::{Sockets, Stream};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -117,6 +119,7 @@ pub struct Driver {
     frame: Box<[u8]>,
     polling: BusyPoll,
     moderation: Moderation,
+    trim: Trim,
     /// The guest's link and nothing else, for waits during which datagrams gather.
     link_alone: EventSet,
     /// Why the link ended, until the caller has asked.
@@ -145,6 +148,7 @@ impl Driver {
             loss: None,
             polling: BusyPoll::for_this_machine(),
             moderation: Moderation::default(),
+            trim: Trim::default(),
             link_alone,
             busy: true,
         })
@@ -264,6 +268,9 @@ impl Driver {
             self.engine.on_timeout(now, &mut self.sockets);
         }
         self.busy = self.engine.drain(now, &mut self.sockets, &mut self.link);
+        if self.trim.is_due(now, self.engine.memory()) {
+            heap::trim();
+        }
         Ok(&self.ready)
     }
 
@@ -302,10 +309,7 @@ impl Driver {
         if self.busy {
             return Some(Duration::ZERO);
         }
-        let due = match (self.engine.next_timeout(), deadline) {
-            (Some(engine), Some(caller)) => engine.min(caller),
-            (one, other) => one.or(other)?,
-        };
+        let due = [self.engine.next_timeout(), deadline, self.trim.deadline()].into_iter().flatten().min()?;
         Some(due - now)
     }
 

@@ -28,6 +28,7 @@ pub mod sandbox;
 pub mod signals;
 pub mod sys;
 pub mod token;
+mod trim;
 pub mod upstream;
 pub mod words;
 pub mod zone;

@@ -52,6 +52,8 @@ const FLOW_BUDGET: usize = 16;
 const DRAIN_BUDGET: usize = 64;
 /// Frames that may wait in the outbox. Beyond, they are dropped as on a full link.
 const OUTBOX: usize = 1024;
+/// What a flow costs beside the bytes it holds, its socket's place included.
+const FLOW_MEMORY: usize = 1 << 10;
 /// How long a flow towards the guest waits for the answer to an ARP request or neighbour solicitation before it asks again.
 const NEIGHBOUR_RETRY: Duration = Duration::from_secs(1);
 /// After so long without an answer the client is reset: longer than the kernel's three requests take.
@@ -407,6 +409,12 @@ impl Engine {
     #[must_use]
     pub fn flow_count(&self) -> usize {
         self.flows.len()
+    }
+
+    /// About how much memory flows take, in bytes: what they hold for others, and a place for each.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.tcp.held() + self.flow_count() * FLOW_MEMORY
     }
 
     /// All flows, for listings.

@@ -10,6 +10,7 @@ mod engines;
 mod filter;
 mod image;
 mod limits;
+mod memory;
 mod names;
 mod plugin;
 mod podman;

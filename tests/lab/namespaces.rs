@@ -171,6 +171,11 @@ impl Lab {
         Cmd::new(argv).under(prefix)
     }
 
+    /// Runs a function on a thread inside world's network namespace; that takes a lab made by root.
+    pub fn within_world<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        crate::machine::within(self.world_pid(), work)
+    }
+
     /// A fresh container: a user, network and mount namespace made by the ordinary user, with `lo` up and nothing else.
     pub fn container(&self) -> io::Result<Container> {
         let resolv = self.dir.path().join("etc/resolv.container");

@@ -5,6 +5,7 @@ pub(crate) mod auxv;
 pub mod disposition;
 pub(crate) mod epoll;
 pub mod fdpass;
+pub mod heap;
 pub(crate) mod local_time;
 pub mod message;
 pub mod mmsg;
