@@ -10,6 +10,7 @@ pub use crowd::Crowd;
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use slipway_netstack::device::vnet::Checksum;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
@@ -58,6 +59,7 @@ impl Upstream for Null {
 
     fn tcp_consume(&mut self, _: FlowId, _: usize) {}
     fn tcp_shutdown(&mut self, _: FlowId) {}
+    fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}
     fn tcp_reset(&mut self, _: FlowId) {}
 
     fn udp_open(&mut self, flow: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {

@@ -1,6 +1,6 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `tunnels`, `upload`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand
+//! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand
 //! in for ours to prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
 //! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands.
 
@@ -18,6 +18,7 @@ mod ports;
 mod publish;
 mod rootless;
 mod run;
+mod tcp;
 mod traffic;
 mod tunnels;
 mod uplink;

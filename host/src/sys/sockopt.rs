@@ -56,6 +56,10 @@ options! {
     Elsewhere SEND_BUFFER_FORCED = SOL_SOCKET, SO_SNDBUFFORCE;
     /// SO_KEEPALIVE.
     Network KEEPALIVE = SOL_SOCKET, SO_KEEPALIVE;
+    /// TCP_KEEPIDLE: seconds of silence before the first probe.
+    Network KEEPALIVE_IDLE = IPPROTO_TCP, TCP_KEEPIDLE;
+    /// TCP_KEEPINTVL: seconds between probes that are not answered.
+    Network KEEPALIVE_INTERVAL = IPPROTO_TCP, TCP_KEEPINTVL;
     /// SO_OOBINLINE: urgent data stays where it was in the stream.
     Network URGENT_INLINE = SOL_SOCKET, SO_OOBINLINE;
     /// SO_LINGER, whose value is a structure: [`reset_on_close`].

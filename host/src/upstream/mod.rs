@@ -36,6 +36,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 use tcp::TcpSocket;
 use udp::UdpSocket;
 
@@ -317,6 +318,13 @@ impl Upstream for Sockets {
             Some(Socket::Tcp(socket)) => socket.shutdown(),
             Some(Socket::Within(shared)) => shared.shutdown(),
             _ => {}
+        }
+    }
+
+    fn tcp_keepalive(&mut self, flow: FlowId, idle: Duration, interval: Duration) {
+        // The resolver is here, and needs no asking.
+        if let Some(Socket::Tcp(socket)) = self.get(flow) {
+            socket.keepalive(idle, interval);
         }
     }
 

@@ -33,6 +33,7 @@ use slipway_netstack::upstream::{Errno, Event, MAX_PIECES, Peek, Sent};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// How to peek behind bytes already seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,6 +308,14 @@ impl TcpSocket {
     pub(super) fn shutdown(&self) {
         // Fails only on a connection that is dead already, which its next event or call tells.
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Probes the peer in this rhythm. The kernel counts at once from when it last heard of it.
+    pub(super) fn keepalive(&self, idle: Duration, interval: Duration) {
+        for (opt, time) in [(Opt::KEEPALIVE_IDLE, idle), (Opt::KEEPALIVE_INTERVAL, interval)] {
+            // Refused only beyond its own bounds, which are far wider than the engine's; the old rhythm then stays.
+            let _ = sockopt::set(self.fd.as_fd(), opt, i32::try_from(time.as_secs()).unwrap_or(i32::MAX));
+        }
     }
 
     /// Closes it with a reset.

@@ -52,6 +52,8 @@ pub(crate) struct Host {
     /// What they meet with.
     pub(crate) refuse: Option<Errno>,
     pub(crate) reset: Vec<FlowId>,
+    /// Rhythms of keepalive that sockets were given, in seconds.
+    pub(crate) keepalives: Vec<(FlowId, u64, u64)>,
     pub(crate) closed: Vec<FlowId>,
     /// What the last of these was in the end.
     pub(crate) last: Option<Socket>,
@@ -118,6 +120,10 @@ impl Upstream for Host {
         let socket = self.sockets.get_mut(&flow).unwrap();
         assert!(!socket.shut, "shut twice");
         socket.shut = true;
+    }
+
+    fn tcp_keepalive(&mut self, flow: FlowId, idle: Duration, interval: Duration) {
+        self.keepalives.push((flow, idle.as_secs(), interval.as_secs()));
     }
 
     fn tcp_reset(&mut self, flow: FlowId) {

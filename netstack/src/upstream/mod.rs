@@ -10,6 +10,7 @@
 
 use crate::transport::flow::FlowId;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// Why the host would not do it; the few that the engine treats differently, and all the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -192,6 +193,10 @@ pub trait Upstream {
 
     /// Closes our half: the peer reads end-of-file behind the last byte taken.
     fn tcp_shutdown(&mut self, flow: FlowId);
+
+    /// Probes the peer when nothing has come for `idle`, and every `interval` until it answers; whole seconds, 1 at least. A
+    /// peer that never does ends the connection: [`Event::Failed`].
+    fn tcp_keepalive(&mut self, flow: FlowId, idle: Duration, interval: Duration);
 
     /// Aborts the connection with RST and closes the socket.
     fn tcp_reset(&mut self, flow: FlowId);

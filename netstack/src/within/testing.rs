@@ -81,6 +81,7 @@ impl Upstream for Deaf {
     }
     fn tcp_consume(&mut self, _: FlowId, _: usize) {}
     fn tcp_shutdown(&mut self, _: FlowId) {}
+    fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}
     fn tcp_reset(&mut self, _: FlowId) {}
     fn udp_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
         Err(Errno::NetUnreachable)

@@ -457,6 +457,16 @@ impl Upstream for Host {
         self.wake_conn(index, self.now);
     }
 
+    fn tcp_keepalive(&mut self, flow: FlowId, idle: Duration, interval: Duration) {
+        self.conn(flow, "tcp_keepalive");
+        let second = Duration::from_secs(1);
+        assert!(idle >= second && interval >= second && idle.subsec_nanos() == 0, "{idle:?}, {interval:?}");
+        assert!(
+            idle.as_secs() <= 32_767 && interval <= idle,
+            "more than the kernel takes: {idle:?}, {interval:?}"
+        );
+    }
+
     fn tcp_reset(&mut self, flow: FlowId) {
         let index = self.conn(flow, "tcp_reset");
         self.sockets.remove(&flow);

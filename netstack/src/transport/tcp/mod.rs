@@ -32,6 +32,7 @@
 
 pub(crate) mod buffer;
 mod early;
+mod keepalive;
 mod memory;
 mod open;
 pub(crate) mod options;
@@ -186,6 +187,8 @@ pub(crate) struct Tcp {
     carried: Instant,
     /// Keepalive probes since the guest was heard.
     probes: u8,
+    /// The idle time of the guest's own keepalive, in seconds; 0: none is known.
+    guest_idle: u16,
     /// The largest segment that fits the guest's link.
     own_mss: u16,
     /// Challenges sent, and the stretch of time in which they were, by number.
@@ -212,6 +215,7 @@ impl Tcp {
             if self.stage == Stage::SynReceived && seg.flags.syn() {
                 self.tx.syn_due = true; // our SYN-ACK was lost
             } else if !seg.flags.rst() {
+                self.hear_probe(seg, ctx);
                 self.rx.ack_now();
                 self.rx.note_repeat(seg);
                 self.hear(ctx.now);

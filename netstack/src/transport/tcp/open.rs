@@ -61,6 +61,7 @@ impl Tcp {
             heard: opening.now,
             carried: opening.now,
             probes: 0,
+            guest_idle: 0,
             own_mss: opening.mss,
             challenges: (0, 0),
         };
@@ -83,6 +84,7 @@ impl Tcp {
             heard: opening.now,
             carried: opening.now,
             probes: 0,
+            guest_idle: 0,
             own_mss: opening.mss,
             challenges: (0, 0),
         }

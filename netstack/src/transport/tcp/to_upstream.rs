@@ -158,6 +158,16 @@ impl ToUpstream {
         inside(seg.seq) || inside(seg.seq.plus(space - 1))
     }
 
+    /// Whether this is what a guest sends to hear whether we live (RFC 9293 §3.8.4): nothing new, or one byte that we have, from
+    /// right before what we expect. Into a closed window Linux sends the same to hear whether it has opened.
+    pub(super) fn is_keepalive(&self, seg: &Segment<'_>) -> bool {
+        seg.seq.plus(1) == self.next
+            && seg.payload.len() <= 1
+            && !(seg.flags.syn() || seg.flags.fin() || seg.flags.rst())
+            && self.last_acked == self.next
+            && self.next.before(self.edge)
+    }
+
     /// Owes the guest an acknowledgement that tells which bytes of this segment came before, if any did.
     pub(super) fn note_repeat(&mut self, seg: &Segment<'_>) {
         let old = if seg.seq.before(self.next) { self.next.since(seg.seq) } else { 0 };

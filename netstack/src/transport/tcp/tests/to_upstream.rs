@@ -310,3 +310,35 @@ fn data_that_reaches_beyond_the_window_is_taken_up_to_it() {
     lab.make_room(usize::MAX);
     assert_eq!(i64::try_from(lab.socket().taken.len()).unwrap(), taken);
 }
+
+#[test]
+fn the_rhythm_of_the_guests_keepalive_is_passed_on() {
+    let mut lab = Lab::open();
+    lab.say(0, 0, b"x");
+    lab.pass(ms(5));
+    lab.say(0, 0, b"x");
+    lab.pass(ms(14_960));
+    assert_eq!(lab.host.keepalives, [], "a repeat is no probe");
+    for _ in 0..3 {
+        lab.say(0, 0, &[]);
+        lab.pass(ms(15_010));
+    }
+    assert_eq!(lab.host.keepalives, [(lab.id, 15, 15)], "told once");
+    lab.pass(ms(284_990));
+    lab.say(0, 0, b"x"); // with a byte, as some send it
+    assert_eq!(lab.host.keepalives[1..], [(lab.id, 300, 75)], "the guest has changed it");
+    lab.pass(ms(1000));
+    lab.flag(-1, 0, &[], 0);
+    lab.say(0, 0, b"xy");
+    assert_eq!(lab.host.keepalives.len(), 2, "not from where a probe comes, not what a probe holds");
+}
+
+#[test]
+fn a_probe_of_a_closed_window_is_no_keepalive() {
+    let mut lab = closed_window();
+    for _ in 0..5 {
+        lab.pass(ms(3000));
+        lab.say(65_534, 0, &[]);
+    }
+    assert_eq!(lab.host.keepalives, []);
+}
