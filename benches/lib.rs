@@ -57,6 +57,14 @@ impl Upstream for Null {
         if self.source { Peek::Data(into.len()) } else { Peek::Empty }
     }
 
+    fn tcp_send_urgent(&mut self, _: FlowId, _: u8) -> Sent {
+        Sent::Taken(1)
+    }
+
+    fn tcp_urgent(&mut self, _: FlowId) -> Option<usize> {
+        None
+    }
+
     fn tcp_consume(&mut self, _: FlowId, _: usize) {}
     fn tcp_shutdown(&mut self, _: FlowId) {}
     fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}

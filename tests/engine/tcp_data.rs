@@ -250,13 +250,26 @@ fn small_data_is_acknowledged_soon_and_requests_ride_on_answers() {
 }
 
 #[test]
-fn urgent_data_is_ordinary_data() {
+fn urgent_data_crosses_both_ways() {
     let mut world = with(Script::manual());
-    let end = RawTcp::open(&mut world, "192.0.2.1:80");
+    let mut end = RawTcp::open(&mut world, "192.0.2.1:80");
     let mut segment = end.segment().with(flag::URG).data(b"!urgent");
     segment.urgent = 1;
     end.send(&mut world, &segment);
-    assert_eq!(world.host.peer(0).data, b"!urgent");
+    end.seq = end.seq.wrapping_add(7);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!((&world.host.peer(0).data[..], &world.host.peer(0).urgent[..]), (&b"!urgent"[..], &[0][..]));
+
+    world.take_tcp();
+    world.host.peer_urge(0, b"ABOR!");
+    world.run_for(Duration::from_millis(100));
+    let told: Vec<_> = world
+        .take_tcp()
+        .into_iter()
+        .filter(|tcp| !tcp.payload.is_empty())
+        .map(|tcp| (tcp.flags & flag::URG != 0, tcp.urgent, tcp.payload))
+        .collect();
+    assert_eq!(told[..2], [(true, 5, b"ABOR".to_vec()), (true, 1, b"!".to_vec())]);
 }
 
 #[test]

@@ -66,6 +66,29 @@ pub fn discard(fd: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
     Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
 }
 
+/// Sends one byte as urgent data: the peer is told of it out of band. Returns how many the kernel took.
+///
+/// # Errors
+/// EAGAIN when there is no room; the connection's error.
+pub fn send_urgent(fd: BorrowedFd<'_>, byte: u8) -> Result<usize, Errno> {
+    let flags = libc::MSG_OOB | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointer is that of a live byte, which the kernel only reads.
+    let sent = unsafe { libc::send(fd.as_raw_fd(), (&raw const byte).cast(), 1, flags) };
+    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+}
+
+/// How many bytes are in the receive queue; without SO_OOBINLINE those before the urgent byte, if there is one (FIONREAD, tcp(7)).
+///
+/// # Errors
+/// The kernel's: not a connected socket.
+pub fn queued(fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request takes a pointer to an int, which is live and exclusively borrowed.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    Errno::result(done)?;
+    usize::try_from(count).map_err(|_| Errno::EINVAL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +195,24 @@ mod tests {
             sockets.tcp_consume(flow, 8);
             assert_eq!(look(&mut sockets, 0).1, Peek::End);
         }
+    }
+
+    #[test]
+    fn an_urgent_byte_is_sent_and_what_is_queued_is_counted() {
+        let (server, client) = holding(b"hello");
+        assert_eq!(queued(server.as_fd()), Ok(5));
+        assert_eq!(send_urgent(client.as_fd(), b'!'), Ok(1));
+        let mut urgent = [0];
+        let mut got = Err(Errno::EINVAL);
+        for _ in 0..1000 {
+            got =
+                nix::sys::socket::recv(server.as_raw_fd(), &mut urgent, nix::sys::socket::MsgFlags::MSG_OOB);
+            if got.is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!((got, urgent), (Ok(1), *b"!"));
+        assert_eq!(queued(std::fs::File::open("/dev/null").unwrap().as_fd()), Err(Errno::ENOTTY));
     }
 }

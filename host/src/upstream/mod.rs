@@ -284,6 +284,22 @@ impl Upstream for Sockets {
         }
     }
 
+    fn tcp_send_urgent(&mut self, flow: FlowId, byte: u8) -> Sent {
+        match self.get(flow) {
+            Some(Socket::Tcp(socket)) => socket.send_urgent(byte),
+            // A resolver has no use for urgency.
+            Some(Socket::Within(shared)) => shared.send(&[&[byte]]),
+            _ => Sent::Failed(Errno::BadSocket),
+        }
+    }
+
+    fn tcp_urgent(&mut self, flow: FlowId) -> Option<usize> {
+        match self.get(flow) {
+            Some(Socket::Tcp(socket)) => socket.urgent(),
+            _ => None,
+        }
+    }
+
     fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {
         let mut scratch = std::mem::take(&mut self.scratch);
         let found = match self.get(flow) {

@@ -174,10 +174,11 @@ impl TcpSocket {
         if writable {
             self.short = false;
         }
-        let readable = !self.connecting && (flags.intersects(F::EPOLLIN | F::EPOLLRDHUP) || dead);
+        let readable =
+            !self.connecting && (flags.intersects(F::EPOLLIN | F::EPOLLPRI | F::EPOLLRDHUP) || dead);
         [
             connected.then_some(Event::Connected),
-            readable.then_some(Event::Readable),
+            readable.then_some(if flags.contains(F::EPOLLPRI) { Event::Urgent } else { Event::Readable }),
             room.then_some(Event::Writable),
         ]
     }
@@ -207,6 +208,32 @@ impl TcpSocket {
                 Err(code) => return Sent::Failed(errno(code)),
             }
         }
+    }
+
+    /// Offers the kernel a byte as urgent data.
+    pub(super) fn send_urgent(&mut self, byte: u8) -> Sent {
+        match retry(|| tcp::send_urgent(self.fd.as_fd(), byte)) {
+            Ok(taken) => Sent::Taken(taken),
+            Err(Code::EAGAIN) => {
+                self.short = true;
+                Sent::Taken(0)
+            }
+            Err(code) => Sent::Failed(errno(code)),
+        }
+    }
+
+    /// Where the urgent byte lies, from the front of the receive queue.
+    ///
+    /// There is no call that tells. But SO_OOBINLINE decides whether the kernel counts the bytes before it or all; both are asked
+    /// for, all of them first, so that what arrives in between is not mistaken for a difference. Nothing is read meanwhile, so the option
+    /// has no other effect.
+    pub(super) fn urgent(&self) -> Option<usize> {
+        let fd = self.fd.as_fd();
+        let all = tcp::queued(fd).ok()?;
+        sockopt::set(fd, Opt::URGENT_INLINE, 0).ok()?;
+        let before = tcp::queued(fd);
+        sockopt::set(fd, Opt::URGENT_INLINE, 1).ok()?;
+        before.ok().filter(|before| *before < all)
     }
 
     /// Copies from `offset` behind the front of the receive queue.

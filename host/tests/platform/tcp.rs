@@ -122,6 +122,35 @@ fn a_peek_across_many_segments_fills_the_buffer() {
 }
 
 #[test]
+fn inline_or_not_decides_whether_bytes_before_the_urgent_one_are_counted_or_all() {
+    let (here, mut there) = pair();
+    let counted = |inline: i32| {
+        sockopt::set(here.as_fd(), Opt::URGENT_INLINE, inline).unwrap();
+        slipway_host::sys::tcp::queued(here.as_fd()).unwrap()
+    };
+    there.write_all(b"abc").unwrap();
+    peek_soon(&here, &mut [0; 9]).unwrap();
+    assert_eq!((counted(1), counted(0)), (3, 3));
+    send(there.as_raw_fd(), b"U", MsgFlags::MSG_OOB).unwrap();
+    there.write_all(b"defg").unwrap();
+    let start = clock::now();
+    while counted(1) < 8 {
+        assert!(clock::now() - start < Duration::from_secs(20));
+    }
+    assert_eq!(counted(0), 3);
+    // Taking what is in front brings it nearer, taking it ends it.
+    counted(1);
+    assert_eq!(discard(here.as_fd(), 2), Ok(2));
+    assert_eq!((counted(1), counted(0)), (6, 1));
+    counted(1);
+    assert_eq!(discard(here.as_fd(), 1), Ok(1));
+    assert_eq!((counted(1), counted(0)), (5, 0));
+    counted(1);
+    assert_eq!(discard(here.as_fd(), 1), Ok(1));
+    assert_eq!((counted(1), counted(0)), (4, 4));
+}
+
+#[test]
 fn urgent_data_stays_inline_and_stops_a_peek_short() {
     let (here, mut there) = pair();
     sockopt::set(here.as_fd(), Opt::URGENT_INLINE, 1).unwrap();

@@ -139,7 +139,7 @@ fn an_end_announced_with_the_last_bytes_is_found_without_another_event() {
 }
 
 #[test]
-fn urgent_data_and_what_is_behind_it_are_ordinary_bytes() {
+fn urgent_data_is_told_of_and_lies_in_line() {
     use nix::sys::socket::{MsgFlags, send};
     use std::os::fd::AsRawFd;
     for (peeking, address) in peekings() {
@@ -148,7 +148,8 @@ fn urgent_data_and_what_is_behind_it_are_ordinary_bytes() {
         send(peer.as_raw_fd(), b"U", MsgFlags::MSG_OOB).unwrap();
         peer.write_all(b"cd").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        world.until(|event| event == Event::Readable);
+        world.until(|event| event == Event::Urgent);
+        assert_eq!(world.sockets.tcp_urgent(FLOW), Some(2));
         let (mut all, mut taken) = (Vec::new(), 0);
         for _ in 0..9 {
             match peek(&mut world, all.len() - taken, 9) {
@@ -157,7 +158,7 @@ fn urgent_data_and_what_is_behind_it_are_ordinary_bytes() {
                     assert_eq!(peeking, Peeking::Skip, "with an offset, all can be peeked at once");
                     world.sockets.tcp_consume(FLOW, all.len() - taken);
                     taken = all.len();
-                    world.until(|event| event == Event::Readable);
+                    world.until(|event| event == Event::Urgent);
                 }
                 Err(end) => {
                     assert_eq!(end, Peek::Empty);

@@ -40,6 +40,10 @@ pub(crate) struct Socket {
     /// End-of-file behind it.
     pub(crate) end: bool,
     pub(crate) broken: Option<Errno>,
+    /// Places of urgent bytes in what it took.
+    pub(crate) urgent: Vec<usize>,
+    /// Where in the queue its peer's urgent byte lies.
+    pub(crate) mark: Option<usize>,
     pub(crate) shut: bool,
 }
 
@@ -93,10 +97,30 @@ impl Upstream for Host {
         Sent::Taken(count)
     }
 
+    fn tcp_send_urgent(&mut self, flow: FlowId, byte: u8) -> Sent {
+        let sent = self.tcp_send(flow, &[&[byte]]);
+        if sent == Sent::Taken(1)
+            && let Some(socket) = self.sockets.get_mut(&flow)
+        {
+            socket.urgent.push(socket.taken.len() - 1);
+        }
+        sent
+    }
+
+    fn tcp_urgent(&mut self, flow: FlowId) -> Option<usize> {
+        self.sockets.get(&flow)?.mark
+    }
+
     fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {
         let Some(socket) = self.sockets.get_mut(&flow) else { return Peek::Failed(Errno::BadSocket) };
         assert!(!into.is_empty(), "a peek into nothing");
         assert!(offset <= socket.queue.len(), "a peek beyond what was ever there");
+        // As the kernel does, a peek stops short of the mark.
+        let most = socket
+            .mark
+            .filter(|mark| *mark > offset)
+            .map_or(into.len(), |mark| into.len().min(mark - offset));
+        let into = &mut into[..most];
         let mut count = 0;
         for (to, from) in into.iter_mut().zip(socket.queue.iter().skip(offset)) {
             *to = *from;
@@ -113,6 +137,7 @@ impl Upstream for Host {
     fn tcp_consume(&mut self, flow: FlowId, count: usize) {
         if let Some(socket) = self.sockets.get_mut(&flow) {
             socket.queue.drain(..count);
+            socket.mark = socket.mark.and_then(|mark| mark.checked_sub(count));
         }
     }
 
@@ -216,6 +241,8 @@ pub(crate) struct Got {
     pub(crate) ack: u32,
     pub(crate) flags: u8,
     pub(crate) window: u16,
+    /// The urgent pointer, 0 without its flag.
+    pub(crate) urgent: u16,
     pub(crate) options: super::tcp::options::Options,
     pub(crate) payload: Vec<u8>,
     pub(crate) gso: Option<Gso>,
@@ -230,7 +257,7 @@ pub(crate) const ACK: u8 = 16;
 
 impl Got {
     pub(crate) fn is(&self, flags: u8) -> bool {
-        self.flags & !Flags::PSH.0 == flags
+        self.flags & !(Flags::PSH.0 | Flags::URG.0) == flags
     }
 }
 
@@ -241,6 +268,8 @@ pub(crate) struct Send {
     pub(crate) ack: u32,
     pub(crate) flags: u8,
     pub(crate) window: u16,
+    /// Sent with the flag if it is not 0.
+    pub(crate) urgent: u16,
     pub(crate) options: Vec<u8>,
     pub(crate) payload: Vec<u8>,
 }
@@ -321,7 +350,7 @@ impl Lab {
             options.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0]);
         }
         let seq = GUEST_ISN;
-        self.send(&Send { seq, ack: 0, flags: SYN, window: 65535, options, payload: Vec::new() });
+        self.send(&Send { seq, ack: 0, flags: SYN, window: 65535, urgent: 0, options, payload: Vec::new() });
         if let Some((id, _)) = self.host.connects.last() {
             self.id = *id;
         }
@@ -349,6 +378,7 @@ impl Lab {
             ack: self.theirs(ack),
             flags: ACK,
             window: 65535,
+            urgent: 0,
             options,
             payload: payload.to_vec(),
         }
@@ -392,9 +422,11 @@ impl Lab {
         header.extend(self.server.port().to_be_bytes());
         header.extend(segment.seq.to_be_bytes());
         header.extend(segment.ack.to_be_bytes());
-        header.extend([words << 4, segment.flags]);
+        let urg = if segment.urgent > 0 { Flags::URG.0 } else { 0 };
+        header.extend([words << 4, segment.flags | urg]);
         header.extend(segment.window.to_be_bytes());
-        header.extend([0; 4]);
+        header.extend([0; 2]);
+        header.extend(segment.urgent.to_be_bytes());
         header.extend(&segment.options);
         let transport = Transport { protocol: PROTO_TCP, header: &header, checksum_at: 16 };
         self.packet(&transport, &segment.payload);
@@ -481,6 +513,7 @@ impl Lab {
                 ack: seg.ack.0,
                 flags: seg.flags.0,
                 window: seg.window,
+                urgent: seg.urgent,
                 options: seg.options,
                 payload: seg.payload.to_vec(),
                 gso: offload.gso,

@@ -206,7 +206,7 @@ impl Engine {
                 up.close(id);
                 self.refuse(now, id, errno);
             }
-            Event::Readable | Event::Writable | Event::Error => {}
+            Event::Readable | Event::Urgent | Event::Writable | Event::Error => {}
         }
     }
 

@@ -145,6 +145,8 @@ pub enum Event {
     Failed(Errno),
     /// There is something to read, or the peer has closed its half.
     Readable,
+    /// The same, and the peer has marked some of it as urgent: [`Upstream::tcp_urgent`] tells where.
+    Urgent,
     /// A TCP socket that had taken less than offered has room again.
     Writable,
     /// A UDP or ping socket has something in its error queue.
@@ -183,6 +185,13 @@ pub trait Upstream {
 
     /// Offers the bytes of `pieces`, at most [`MAX_PIECES`], one behind the other.
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent;
+
+    /// Offers one byte that the peer is to be told of out of band (RFC 9293 §3.8.5).
+    fn tcp_send_urgent(&mut self, flow: FlowId, byte: u8) -> Sent;
+
+    /// How many bytes behind the first one not yet consumed the last urgent byte lies, if one is in the receive queue. It is
+    /// peeked and consumed like any other.
+    fn tcp_urgent(&mut self, flow: FlowId) -> Option<usize>;
 
     /// Copies received bytes into `into`, from `offset` bytes behind the first one not yet consumed,
     /// without consuming them.

@@ -219,6 +219,13 @@ impl Host {
         self.wake_conn(n, self.now);
     }
 
+    /// Lets the server of connection `n` send bytes, the last of them urgent.
+    pub fn peer_urge(&mut self, n: usize, data: &[u8]) {
+        self.conns[n].peer_send(data, false);
+        self.conns[n].peer_urges();
+        self.wake_conn(n, self.now);
+    }
+
     /// Lets the server of connection `n` reset it.
     pub fn peer_reset(&mut self, n: usize) {
         self.conns[n].peer_reset(self.now);
@@ -438,6 +445,18 @@ impl Upstream for Host {
         let sent = self.conns[index].send(self.now, &self.config, pieces);
         self.wake_conn(index, self.now);
         sent
+    }
+
+    fn tcp_send_urgent(&mut self, flow: FlowId, byte: u8) -> Sent {
+        let index = self.conn(flow, "tcp_send_urgent");
+        let sent = self.conns[index].send_urgent(self.now, &self.config, byte);
+        self.wake_conn(index, self.now);
+        sent
+    }
+
+    fn tcp_urgent(&mut self, flow: FlowId) -> Option<usize> {
+        let index = self.conn(flow, "tcp_urgent");
+        self.conns[index].urgent()
     }
 
     fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {

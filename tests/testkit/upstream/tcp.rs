@@ -99,6 +99,8 @@ pub struct Peer {
     pub finished: bool,
     /// The connection was reset by the host.
     pub reset: bool,
+    /// Places of the urgent bytes among those that the host sent.
+    pub urgent: Vec<u64>,
     /// Bytes given to its own kernel to send.
     pub sent: u64,
     /// Bytes that the test let the server write by hand, sent or not.
@@ -190,6 +192,8 @@ pub(super) struct Conn {
     acked: usize,
     was_full: bool,
     shut: bool,
+    /// Bytes taken from the engine.
+    taken: u64,
     up: Wire,
     acks: Later,
     unread: VecDeque<u8>,
@@ -198,6 +202,9 @@ pub(super) struct Conn {
     outstanding: usize,
     queue: VecDeque<u8>,
     peeked: usize,
+    /// The last urgent byte that the server wrote, and how many bytes were consumed: places in its stream.
+    mark: Option<u64>,
+    gone: u64,
     end: bool,
     told: bool,
     down: Wire,
@@ -260,6 +267,7 @@ impl Conn {
                 mismatch: None,
                 finished: false,
                 reset: false,
+                urgent: Vec::new(),
                 sent: 0,
                 written: 0,
                 last: Instant::ZERO,
@@ -275,6 +283,7 @@ impl Conn {
             acked: 0,
             was_full: false,
             shut: false,
+            taken: 0,
             up: Wire::default(),
             acks: Later::default(),
             unread: VecDeque::new(),
@@ -282,6 +291,8 @@ impl Conn {
             outstanding: 0,
             queue: VecDeque::new(),
             peeked: 0,
+            mark: None,
+            gone: 0,
             end: false,
             told: false,
             down: Wire::default(),
@@ -316,6 +327,11 @@ impl Conn {
         self.pending.extend(data);
         self.peer.written += count(data.len());
         self.finishing |= finish;
+    }
+
+    /// The last byte written is urgent.
+    pub(super) const fn peer_urges(&mut self) {
+        self.mark = self.peer.written.checked_sub(1);
     }
 
     pub(super) fn peer_reset(&mut self, now: Instant) {
@@ -496,7 +512,10 @@ impl Conn {
                 }
                 None => {}
             }
-            if readable && (config.eager || !self.told) {
+            if readable && self.urgent().is_some() {
+                self.told = true;
+                told.push(Event::Urgent);
+            } else if readable && (config.eager || !self.told) {
                 self.told = true;
                 told.push(Event::Readable);
             }
@@ -542,6 +561,7 @@ impl Conn {
             }
         }
         self.unacked += taken;
+        self.taken += count(taken);
         if taken < offered {
             self.wants_room = true;
             self.was_full = true;
@@ -549,12 +569,27 @@ impl Conn {
         Sent::Taken(taken)
     }
 
+    pub(super) fn send_urgent(&mut self, now: Instant, config: &HostConfig, byte: u8) -> Sent {
+        let sent = self.send(now, config, &[&[byte]]);
+        if sent == Sent::Taken(1) {
+            self.peer.urgent.push(self.taken - 1);
+        }
+        sent
+    }
+
+    pub(super) fn urgent(&self) -> Option<usize> {
+        let offset = usize::try_from(self.mark?.checked_sub(self.gone)?).ok()?;
+        (offset < self.queue.len()).then_some(offset)
+    }
+
     pub(super) fn peek(&mut self, offset: usize, into: &mut [u8]) -> Peek {
         self.check_connected("tcp_peek");
         assert!(!into.is_empty(), "tcp_peek into nothing");
         let there = self.queue.len();
         assert!(offset <= there, "tcp_peek at {offset} of {:?}, which has {there} bytes", self.flow);
-        let len = into.len().min(there - offset);
+        // As the kernel does: a peek stops short of the urgent byte.
+        let end = self.urgent().filter(|mark| *mark > offset).unwrap_or(there);
+        let len = into.len().min(end - offset);
         if len == 0 {
             return match (self.state, self.end) {
                 (State::Dead(errno), _) => Peek::Failed(errno),
@@ -579,6 +614,7 @@ impl Conn {
         self.check_connected("tcp_consume");
         assert!(count <= self.peeked, "{:?} consumes {count} bytes of {} peeked", self.flow, self.peeked);
         self.queue.drain(..count);
+        self.gone += u64::try_from(count).expect("a length");
         self.peeked -= count;
         self.updates.push(now + config.delay, count);
         self.consumed += count;

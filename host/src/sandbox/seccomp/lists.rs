@@ -44,7 +44,7 @@ pub(super) const fn of(profile: Profile) -> Lists {
     match profile {
         Profile::Network => Lists {
             plain: &[COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE],
-            closed: &[COMMON_CLOSED, READING],
+            closed: &[COMMON_CLOSED, READING, NETWORK_CLOSED],
             sockets: FLOWS,
             options: true,
         },
@@ -154,8 +154,12 @@ const COMMON_CLOSED: &[Call] = &[
     Call(libc::SYS_fcntl, &[is(1, libc::F_DUPFD_CLOEXEC)]),
 ];
 
-/// The request's number, which is no int everywhere.
+/// Calls of a network's process whose arguments count: how much is queued, by which urgent data is found.
+const NETWORK_CLOSED: &[Call] = &[Call(libc::SYS_ioctl, &[is(1, FIONREAD)])];
+
+/// The requests' numbers, which are no int everywhere.
 const FIONBIO: c_int = 0x5421;
+const FIONREAD: c_int = 0x541b;
 
 /// Files that are read: the resolver's, which follows resolv.conf. And files that are removed: the API socket's, the PID file.
 const FILES: &[c_long] = &[

@@ -90,14 +90,24 @@ impl Buffer {
         }
     }
 
-    /// The bytes from the front on, or as many as `room` has pieces for, and how many they are.
-    pub(crate) fn pieces<'a, 'b>(&'a self, room: &'b mut [&'a [u8]; MAX_PIECES]) -> (&'b [&'a [u8]], usize) {
+    /// The byte at the front.
+    pub(crate) fn first(&self) -> Option<u8> {
+        if self.len == 0 { None } else { self.chunks.front()?.get(self.head).copied() }
+    }
+
+    /// The bytes from the front on, at most `most` or as many as `room` has pieces for, and how many they are.
+    pub(crate) fn pieces<'a, 'b>(
+        &'a self,
+        room: &'b mut [&'a [u8]; MAX_PIECES],
+        most: usize,
+    ) -> (&'b [&'a [u8]], usize) {
+        let most = most.min(self.len);
         let (mut skip, mut offered, mut count) = (self.head, 0, 0);
         for (piece, chunk) in room.iter_mut().zip(&self.chunks) {
             let bytes = chunk.get(skip..).unwrap_or_default();
-            *piece = bytes.get(..self.len - offered).unwrap_or(bytes);
+            *piece = bytes.get(..most - offered).unwrap_or(bytes);
             (skip, offered, count) = (0, offered + piece.len(), count + 1);
-            if offered == self.len {
+            if offered == most {
                 break;
             }
         }
@@ -142,7 +152,7 @@ mod tests {
             written += n;
             let take = (seed >> 8) as usize % (buffer.len() + 1);
             let mut room = [[].as_slice(); MAX_PIECES];
-            let (pieces, _) = buffer.pieces(&mut room);
+            let (pieces, _) = buffer.pieces(&mut room, usize::MAX);
             for byte in pieces.iter().copied().flatten().take(take) {
                 assert_eq!(*byte, told(read));
                 read += 1;
@@ -162,11 +172,11 @@ mod tests {
         buffer.append(&vec![7; all + 10], &mut spare);
         buffer.consume(10, &mut spare);
         let mut room = [[].as_slice(); MAX_PIECES];
-        let (pieces, offered) = buffer.pieces(&mut room);
+        let (pieces, offered) = buffer.pieces(&mut room, usize::MAX);
         assert_eq!((pieces.len(), offered), (MAX_PIECES, MAX_PIECES * CHUNK - 10));
         buffer.consume(offered, &mut spare);
         let mut room = [[].as_slice(); MAX_PIECES];
-        assert_eq!(buffer.pieces(&mut room).1, 110);
+        assert_eq!(buffer.pieces(&mut room, usize::MAX).1, 110);
     }
 
     #[test]

@@ -293,6 +293,12 @@ impl Tcp {
     pub(crate) fn on_upstream<U: Upstream>(&mut self, event: Event, ctx: &mut Ctx<'_, U>) -> Step {
         match event {
             Event::Readable => self.tx.look(),
+            Event::Urgent => {
+                if self.tx.find_urgent(ctx) {
+                    self.rx.ack_now(); // RFC 9293 §3.8.5: told at once, even if its window is closed
+                }
+                self.tx.look();
+            }
             Event::Writable if self.tx.is_broken() => {}
             Event::Writable => {
                 self.carried = ctx.now;
@@ -350,7 +356,7 @@ impl Tcp {
         if self.is_before_syn() {
             return Ok(false);
         }
-        let mut wire = segment::Wire { key, mac, out, now: ctx.now };
+        let mut wire = segment::Wire { key, mac, out, now: ctx.now, urgent: self.tx.urgent() };
         if self.stage != Stage::Open {
             if core::mem::take(&mut self.tx.syn_due) {
                 self.send_syn(ctx.now, &mut wire);

@@ -22,6 +22,7 @@ impl Flags {
     pub(crate) const RST: Self = Self(0x04);
     pub(crate) const PSH: Self = Self(0x08);
     pub(crate) const ACK: Self = Self(0x10);
+    pub(crate) const URG: Self = Self(0x20);
 
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -58,6 +59,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) flags: Flags,
     /// As in the header: not yet scaled.
     pub(crate) window: u16,
+    /// Where urgent data ends, in bytes from `seq`; 0: there is none.
+    pub(crate) urgent: u16,
     pub(crate) options: Options,
     /// The largest segment that its sender surely takes, if an MSS option does not say otherwise.
     pub(crate) default_mss: u16,
@@ -88,6 +91,7 @@ impl<'a> Segment<'a> {
             ack: SeqNum(packet.ack_number().0.cast_unsigned()),
             flags: Flags(flags),
             window: packet.window_len(),
+            urgent: if Flags(flags).has(Flags::URG) { packet.urgent_at() } else { 0 },
             options: Options::parse(bytes.get(20..header_len).unwrap_or_default()),
             // RFC 9293 §3.7.1: what fits the smallest packet that every host of the family takes.
             default_mss: if src.is_ipv4() { 536 } else { 1220 },
@@ -148,6 +152,8 @@ pub(crate) struct Wire<'a, 'b, D> {
     pub(crate) mac: MacAddr,
     pub(crate) out: &'a mut Tx<'b, D>,
     pub(crate) now: Instant,
+    /// The last byte of urgent data, if the guest has not acknowledged it.
+    pub(crate) urgent: Option<SeqNum>,
 }
 
 impl<D: Device> Wire<'_, '_, D> {
@@ -171,7 +177,8 @@ impl<D: Device> Wire<'_, '_, D> {
             IpAddr::V6(_) => (self.out.caps.tso6, GsoKind::Tcp6),
         };
         match mss {
-            Some(mss) if len > usize::from(mss) && !capable => {
+            // Whoever cuts a train gives each segment the same urgent pointer, which then leads astray.
+            Some(mss) if len > usize::from(mss) && (!capable || self.urgent.is_some()) => {
                 let mut at = 0;
                 while at < len {
                     let part = usize::from(mss).min(len - at);
@@ -192,6 +199,9 @@ impl<D: Device> Wire<'_, '_, D> {
     fn frame(&mut self, segment: &Out, options: &[u8], skip: usize, len: usize, cut: Cut) {
         let mut header = [0; 60];
         let header_len = write_header(&mut header, self.key, segment, options);
+        if let Some(last) = self.urgent {
+            mark_urgent(&mut header, segment.seq, last);
+        }
         let transport = Transport {
             protocol: PROTO_TCP,
             header: header.get(..header_len).unwrap_or_default(),
@@ -220,6 +230,18 @@ fn write_header(into: &mut [u8; 60], key: &Key, segment: &Out, options: &[u8]) -
         }
     }
     len
+}
+
+/// RFC 9293 §3.8.5, RFC 6093 §2.1: a segment before or at the last urgent byte says how far behind it that data ends, if it is near
+/// enough for 16 bits. A later segment, or a repeat, will say it then.
+fn mark_urgent(header: &mut [u8; 60], seq: SeqNum, last: SeqNum) {
+    if !seq.before_or_at(last) {
+        return;
+    }
+    let Ok(pointer) = u16::try_from(last.plus(1).since(seq)) else { return };
+    let [high, low] = pointer.to_be_bytes();
+    header[13] |= Flags::URG.0;
+    (header[18], header[19]) = (high, low);
 }
 
 /// The guest's SYN as it must have looked, for the ICMP error that quotes it: the addresses, ports and sequence number are

@@ -7,6 +7,7 @@ mod memory;
 mod opening;
 mod to_guest;
 mod to_upstream;
+mod urgent;
 mod weather;
 
 use crate::transport::flow::FlowId;

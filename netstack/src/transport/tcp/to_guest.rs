@@ -51,6 +51,10 @@ pub(super) struct ToGuest {
     /// Acknowledged bytes that the socket does not know of yet.
     consume: u32,
     readable: bool,
+    /// The last byte of the urgent data that the socket told of, until it is acknowledged.
+    urgent: Option<SeqNum>,
+    /// The socket has told of some: there may be more.
+    may_be_urgent: bool,
     /// The connection broke: behind what can still be read comes RST instead of FIN.
     broken: bool,
     /// Where our FIN lies: the socket's stream ends there.
@@ -97,6 +101,8 @@ impl ToGuest {
             mss: 536,
             consume: 0,
             readable: false,
+            urgent: None,
+            may_be_urgent: false,
             broken: false,
             fin: None,
             sacked: Ranges::default(),
@@ -170,6 +176,26 @@ impl ToGuest {
     pub(super) const fn look(&mut self) {
         // Behind its end there is nothing.
         self.readable = self.fin.is_none();
+    }
+
+    /// The last byte of urgent data that the guest is still to be told of.
+    pub(super) const fn urgent(&self) -> Option<SeqNum> {
+        self.urgent
+    }
+
+    /// The socket has urgent data: asks where it ends. Says whether the guest is to be told. What has left already was sent as
+    /// what it seemed to be.
+    pub(super) fn find_urgent<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> bool {
+        self.may_be_urgent = true;
+        let Some(offset) = ctx.up.tcp_urgent(ctx.id).and_then(|offset| u32::try_from(offset).ok()) else {
+            return false;
+        };
+        let last = self.una.max(self.first()).minus(self.consume).plus(offset);
+        let news = self.urgent != Some(last) && self.fin.is_none() && self.next.before_or_at(last);
+        if news {
+            self.urgent = Some(last);
+        }
+        news
     }
 
     pub(super) const fn is_broken(&self) -> bool {
@@ -288,6 +314,7 @@ impl ToGuest {
         self.consume += data;
         self.una = ack;
         self.sacked.advance(ack);
+        self.urgent = self.urgent.filter(|last| ack.before_or_at(*last));
         self.lost = self.lost.max(ack);
         self.repeat = self.repeat.max(ack);
         self.dup_acks = 0;
@@ -378,6 +405,10 @@ impl ToGuest {
                 return Ok(true);
             }
             budget -= 1;
+            if self.may_be_urgent {
+                self.find_urgent(ctx);
+                wire.urgent = self.urgent;
+            }
             let want = self.chunk(wire.key.guest.ip(), head, ctx.now).min(room as usize);
             self.send_new(want, ctx, rx, head, wire)?;
         }

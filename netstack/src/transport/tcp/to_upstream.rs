@@ -55,6 +55,8 @@ pub(super) struct ToUpstream {
     /// What came although it was here already, until it is told (RFC 2883).
     repeat: Option<Range>,
     buffer: Buffer,
+    /// The guest's last urgent byte, until it is passed on.
+    urgent: Option<SeqNum>,
     /// The socket took less than offered; wait for it.
     blocked: bool,
     /// The most that `buffer` may hold.
@@ -86,6 +88,7 @@ impl ToUpstream {
             latest: None,
             repeat: None,
             buffer: Buffer::default(),
+            urgent: None,
             blocked: false,
             capacity,
             held_up: None,
@@ -199,6 +202,9 @@ impl ToUpstream {
         let (mut seq, mut payload) = (seg.seq, seg.payload);
         let end = seq.plus(len32(payload));
         self.note_repeat(seg);
+        if seg.urgent > 0 {
+            self.note_urgent(seg);
+        }
         if seg.flags.fin() && end.before_or_at(self.edge) && self.fin.is_none_or(|fin| fin == end) {
             self.fin = Some(end);
         }
@@ -254,7 +260,7 @@ impl ToUpstream {
     /// Passes bytes on to the socket, or keeps them for it. Says how many: fewer than these if memory has run out.
     fn pass_on<U: Upstream>(&mut self, bytes: &[u8], ctx: &mut Ctx<'_, U>) -> Result<u32, Errno> {
         let direct = self.buffer.len() == 0 && !self.blocked;
-        let mut taken = if direct { self.offer(bytes, ctx)? } else { 0 };
+        let mut taken = if direct { self.offer(self.next, bytes, ctx)? } else { 0 };
         if let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             let fits = if ctx.shared.memory.has_room(ctx.guest, self.buffer.growth(rest.len())) {
                 rest.len()
@@ -317,11 +323,66 @@ impl ToUpstream {
         if self.blocked { Ok(()) } else { self.fill(ctx) }
     }
 
-    /// Offers bytes to the socket; returns how many it took.
-    fn offer<U: Upstream>(&mut self, bytes: &[u8], ctx: &mut Ctx<'_, U>) -> Result<usize, Errno> {
-        match ctx.up.tcp_send(ctx.id, &[bytes]) {
+    /// RFC 9293 §3.8.5: what lies before the pointer is urgent; RFC 6093 §2.1: the pointer leads to the byte behind it. Only the last
+    /// byte of urgent data is passed on as such, as every socket interface has it, and a later one takes its place.
+    fn note_urgent(&mut self, seg: &Segment<'_>) {
+        let last = seg.seq.plus(u32::from(seg.urgent) - 1);
+        if self.front().before_or_at(last) && self.urgent.is_none_or(|other| other.before(last)) {
+            self.urgent = Some(last);
+        }
+    }
+
+    /// The first byte that the socket does not have.
+    fn front(&self) -> SeqNum {
+        let kept = u32::try_from(self.buffer.len()).unwrap_or(0);
+        self.next.minus(kept + u32::from(self.fin_reached))
+    }
+
+    /// Offers bytes to the socket, of which the first is number `front`; returns how many it took.
+    fn offer<U: Upstream>(
+        &mut self,
+        front: SeqNum,
+        bytes: &[u8],
+        ctx: &mut Ctx<'_, U>,
+    ) -> Result<usize, Errno> {
+        let before = self.urgent.map_or(usize::MAX, |last| last.since(front) as usize);
+        let Some((plain, [urgent, rest @ ..])) = bytes.split_at_checked(before) else {
+            return self.send(&[bytes], bytes.len(), ctx);
+        };
+        let mut taken = if plain.is_empty() { 0 } else { self.send(&[plain], plain.len(), ctx)? };
+        if !self.blocked {
+            taken += self.send_urgent(*urgent, ctx)?;
+        }
+        if !self.blocked && !rest.is_empty() {
+            taken += self.send(&[rest], rest.len(), ctx)?;
+        }
+        Ok(taken)
+    }
+
+    fn send<U: Upstream>(
+        &mut self,
+        pieces: &[&[u8]],
+        offered: usize,
+        ctx: &mut Ctx<'_, U>,
+    ) -> Result<usize, Errno> {
+        match ctx.up.tcp_send(ctx.id, pieces) {
             Sent::Taken(n) => {
-                self.blocked = n < bytes.len();
+                self.blocked = n < offered;
+                Ok(n)
+            }
+            Sent::Failed(errno) => Err(errno),
+        }
+    }
+
+    /// Passes the urgent byte on.
+    fn send_urgent<U: Upstream>(&mut self, byte: u8, ctx: &mut Ctx<'_, U>) -> Result<usize, Errno> {
+        match ctx.up.tcp_send_urgent(ctx.id, byte) {
+            Sent::Taken(0) => {
+                self.blocked = true;
+                Ok(0)
+            }
+            Sent::Taken(n) => {
+                self.urgent = None;
                 Ok(n)
             }
             Sent::Failed(errno) => Err(errno),
@@ -340,15 +401,21 @@ impl ToUpstream {
     fn fill<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Result<(), Errno> {
         self.blocked = false;
         while self.buffer.len() > 0 && !self.blocked {
-            let mut room = [[].as_slice(); MAX_PIECES];
-            let (pieces, offered) = self.buffer.pieces(&mut room);
-            match ctx.up.tcp_send(ctx.id, pieces) {
-                Sent::Taken(n) => {
-                    self.blocked = n < offered;
-                    self.buffer.consume(n, &mut ctx.shared.spare);
+            let before = self.urgent.map_or(usize::MAX, |last| last.since(self.front()) as usize);
+            let taken = if let (0, Some(byte)) = (before, self.buffer.first()) {
+                self.send_urgent(byte, ctx)?
+            } else {
+                let mut room = [[].as_slice(); MAX_PIECES];
+                let (pieces, offered) = self.buffer.pieces(&mut room, before);
+                match ctx.up.tcp_send(ctx.id, pieces) {
+                    Sent::Taken(n) => {
+                        self.blocked = n < offered;
+                        n
+                    }
+                    Sent::Failed(errno) => return Err(errno),
                 }
-                Sent::Failed(errno) => return Err(errno),
-            }
+            };
+            self.buffer.consume(taken, &mut ctx.shared.spare);
         }
         if self.fin_reached && self.buffer.len() == 0 && !self.shut {
             self.shut = true;

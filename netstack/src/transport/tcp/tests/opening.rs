@@ -115,6 +115,7 @@ fn data_that_came_before_the_handshake_was_over_is_not_forgotten() {
         ack: 0,
         flags: ACK,
         window: 65535,
+        urgent: 0,
         options: Vec::new(),
         payload: Vec::new(),
     };
@@ -168,7 +169,7 @@ fn inbound() -> (Lab, u32) {
 
 fn answer(flags: u8, ack: u32) -> Send {
     let options = if flags & SYN != 0 { vec![2, 4, 5, 180, 1, 3, 3, 0] } else { Vec::new() };
-    Send { seq: Lab::ours(-1), ack, flags, window: 1000, options, payload: Vec::new() }
+    Send { seq: Lab::ours(-1), ack, flags, window: 1000, urgent: 0, options, payload: Vec::new() }
 }
 
 #[test]
