@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   parent   pipe, fork ─────────────── read one byte ──▶ exit 0;  end of the pipe without a byte ──▶ exit 1
-//!   child          └─▶ signals blocked, pid file, configuration, sockets, new session, stdio to /dev/null, sandbox, "1", loop
+//!   child          └─▶ signals blocked, pid file, configuration, sockets, new session, stdio to /dev/null, "1", sandbox, loop
 //! ```
 //! netavark waits for the parent's end *and* for the end of standard error, so both must come with readiness, and what
 //! fails before that reaches the user verbatim. The pid stands in its file before anything can fail: that is where
@@ -78,15 +78,16 @@ fn child(options: &Options, ready: Option<OwnedFd>) -> u8 {
     if let Err(error) = detach() {
         return failed(format_args!("Error starting server /dev/null: {error}"));
     }
+    if let Some(ready) = ready {
+        // The parent may be gone already; the server is wanted all the same.
+        let _ = File::from(ready).write_all(b"1");
+    }
+    // Nobody need wait for this, for nothing that strangers send has been read yet.
     sandbox::settle(&Needs {
         files: &places(options),
         capabilities: &[Capability::CAP_NET_BIND_SERVICE],
         calls: Profile::Names { report: options.stats.is_some() },
     });
-    if let Some(ready) = ready {
-        // The parent may be gone already; the server is wanted all the same.
-        let _ = File::from(ready).write_all(b"1");
-    }
     match server.run() {
         Ended::NothingToServe => end(&pid_file),
         Ended::Failed(error) => {

@@ -30,6 +30,7 @@ fn it_keeps_one_capability_and_its_system_calls() {
     let daemon = daemon!(ours "it_keeps_one_capability_and_its_system_calls");
     daemon.network("podman1", PODMAN1);
     daemon.start();
+    eventually("its filter", || status(&daemon, "Seccomp") == "2");
     let bind = format!("{:016x}", 1 << 10);
     for set in ["CapEff", "CapPrm", "CapBnd", "CapInh"] {
         let held = u64::from_str_radix(&status(&daemon, set), 16).unwrap();
