@@ -37,7 +37,7 @@ pub struct Null {
 }
 
 impl Upstream for Null {
-    fn tcp_connect(&mut self, flow: FlowId, _: SocketAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, flow: FlowId, _: SocketAddr, _: Option<IpAddr>, _: u8) -> Result<(), Errno> {
         self.opened.push(flow);
         Ok(())
     }
@@ -66,6 +66,8 @@ impl Upstream for Null {
     }
 
     fn tcp_consume(&mut self, _: FlowId, _: usize) {}
+    fn tcp_class(&mut self, _: FlowId, _: u8) {}
+
     fn tcp_shutdown(&mut self, _: FlowId) {}
     fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}
     fn tcp_reset(&mut self, _: FlowId) {}

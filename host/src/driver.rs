@@ -399,7 +399,7 @@ impl Driver {
     ) -> Result<FlowId, DropReason> {
         let now = clock::now();
         let client = Client { address: canonical(datagrams.client.address), ..datagrams.client };
-        let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams })?;
+        let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams }, &mut self.link)?;
         self.busy = true;
         if inbound.new {
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);

@@ -11,7 +11,8 @@
 //! Beside them stand the doors for connections that come from the host's side ([`Engine::accept_tcp`],
 //! [`Engine::accept_udp`]) and the few settings that change while running.
 //!
-//! The first three change state and talk to sockets; only `drain` sends frames. So a batch of frames costs one
+//! The first three change state and talk to sockets; only `drain` sends frames (and a forwarded UDP port, whose datagrams are
+//! at hand). So a batch of frames costs one
 //! acknowledgement a flow, and a flow with much to send takes turns with the others. Frames that are not part of a
 //! flow (ARP, DHCP, ICMP, RST) wait in a bounded outbox for the same moment.
 
@@ -26,6 +27,7 @@ use crate::ethernet::unresolved::Unresolved;
 use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
 use crate::ip::icmp_error::IcmpErrors;
+use crate::ip::path_mtu::PathMtus;
 use crate::ip::rewrite::guest_view;
 use crate::ip::rewrite::{Route, route};
 use crate::transport::destinations::Destinations;
@@ -75,6 +77,7 @@ pub struct Engine {
     pub(crate) reassembler: Reassembler,
     pub(crate) icmp_errors: IcmpErrors,
     pub(crate) within: Within,
+    pub(crate) paths: PathMtus,
     outbox: VecDeque<(Offload, Vec<u8>)>,
     pub(crate) buffer: TxBuffer,
     /// The global IPv6 address that the guest was last seen to use.
@@ -154,6 +157,7 @@ impl Engine {
             reassembler: Reassembler::default(),
             icmp_errors: IcmpErrors::new(config.v4.map(|v4| v4.network)),
             within: Within::new(&config),
+            paths: PathMtus::default(),
             outbox: VecDeque::new(),
             buffer: TxBuffer::default(),
             guest_v6: config.v6.and_then(|v6| v6.guest),
@@ -208,6 +212,7 @@ impl Engine {
         self.neighbour_timeout(now);
         self.within_timeout(now);
         self.fragment_timeout(now);
+        self.paths.on_timeout(now);
         while let Some(id) = self.timers.pop(now) {
             let Some((_, entry)) = self.flows.get_mut(id) else { continue };
             match &mut entry.body {
@@ -238,6 +243,7 @@ impl Engine {
             self.reassembler.next_timeout(),
             self.neighbours.next_timeout(),
             self.within.next_timeout(),
+            self.paths.next_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -316,12 +322,18 @@ impl Engine {
         Ok(id)
     }
 
-    /// A forwarded UDP port received datagrams. Answers of the guest leave through the socket that the caller attaches to a new flow.
+    /// A forwarded UDP port received datagrams. They leave at once, unless the guest's MAC address is still to be asked for.
+    /// Answers of the guest leave through the socket that the caller attaches to a new flow.
     ///
     /// # Errors
     /// When the flow cannot be made; the datagrams are dropped and counted.
-    pub fn accept_udp(&mut self, now: Instant, datagrams: &Forwarded<'_>) -> Result<Inbound, DropReason> {
-        let result = self.inbound_udp(now, datagrams);
+    pub fn accept_udp<D: Device>(
+        &mut self,
+        now: Instant,
+        datagrams: &Forwarded<'_>,
+        dev: &mut D,
+    ) -> Result<Inbound, DropReason> {
+        let result = self.inbound_udp(now, datagrams, dev);
         if let Err(reason) = result {
             self.counters.drop(reason);
         }
@@ -497,15 +509,17 @@ impl Engine {
 
     /// What a new TCP flow starts from.
     pub(crate) fn opening(&self, now: Instant, key: &Key, mac: Option<MacAddr>) -> Opening {
-        let guest = key.guest.ip();
-        let mss = self.mss(guest);
-        Opening { now, isn: self.isn(now, key), mss, window: self.tcp.first_window(guest, mss), mac }
-    }
-
-    /// The largest TCP payload that the guest's link carries (RFC 6691: options do not count).
-    fn mss(&self, guest: IpAddr) -> u16 {
-        let headers = crate::frame::ip_header_len(guest) + 20;
-        self.config.mtu.bytes().saturating_sub(u16::try_from(headers).unwrap_or(60))
+        let (guest, link) = (key.guest.ip(), self.config.mtu.bytes());
+        let (mss, path) = (mss(guest, link), self.paths.toward(guest, link));
+        Opening {
+            now,
+            isn: self.isn(now, key),
+            mss,
+            path_mss: self::mss(guest, path),
+            window: self.tcp.first_window(guest, mss),
+            mac,
+            class: 0,
+        }
     }
 
     /// RFC 6528 §3: a keyed hash of the connection, plus a clock that ticks every 4 microseconds.
@@ -603,4 +617,10 @@ mod tests {
         assert!(![keys.flow_hash, keys.isn, keys.others].iter().any(part_of));
         assert_ne!(first_ident(&Keys { others: [4; 16], ..keys }).to_ne_bytes(), first);
     }
+}
+
+/// The largest TCP payload in packets of `mtu` bytes (RFC 6691: options do not count).
+pub(crate) fn mss(guest: IpAddr, mtu: u16) -> u16 {
+    let headers = crate::frame::ip_header_len(guest) + 20;
+    mtu.saturating_sub(u16::try_from(headers).unwrap_or(60))
 }

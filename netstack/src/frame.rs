@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::device::vnet::{Checksum, Gso, GsoKind, Offload};
 use crate::device::{Capabilities, Device};
 use crate::drop_reason::DropReason;
+use crate::ip::fragment::fragment;
 use core::net::{IpAddr, SocketAddr};
 
 /// Room for Ethernet (14), IPv6 (40) and the longest TCP header (60), rounded up.
@@ -66,6 +67,9 @@ pub(crate) struct Envelope {
     pub(crate) dst: SocketAddr,
     pub(crate) hops: u8,
     pub(crate) traffic_class: u8,
+    /// The identification of a datagram that may be fragmented (IPv4: its low half); `None` for an atomic one (RFC 6864
+    /// §4.1). In a train the device counts on from it.
+    pub(crate) ident: Option<u32>,
 }
 
 /// A transport header: its bytes with the checksum field zero, and where that field is.
@@ -92,12 +96,13 @@ pub(crate) struct Tally {
     bytes: u64,
     refused: u64,
     too_big: u64,
+    fragments: u64,
 }
 
 impl Tally {
     /// One frame of `len` bytes.
     pub(crate) const fn one(len: usize) -> Self {
-        Self { frames: 1, bytes: len as u64, refused: 0, too_big: 0 }
+        Self { frames: 1, bytes: len as u64, refused: 0, too_big: 0, fragments: 0 }
     }
 }
 
@@ -108,6 +113,7 @@ impl Counters {
         self.bytes_out += tally.bytes;
         self.drop_many(DropReason::Device, tally.refused);
         self.drop_many(DropReason::TooBig, tally.too_big);
+        self.fragments_out += tally.fragments;
     }
 }
 
@@ -172,6 +178,33 @@ impl<D: Device> Tx<'_, D> {
     }
 }
 
+impl<D: Device> Tx<'_, D> {
+    /// Sends the `len` payload bytes that begin `skip` bytes into the buffer's payload in fragments of at most `mtu` bytes.
+    pub(crate) fn send_cut(
+        &mut self,
+        env: &Envelope,
+        transport: &Transport<'_>,
+        (skip, len): (usize, usize),
+        (mtu, ident): (usize, u32),
+    ) {
+        let payload = self.buffer.bytes.get(HEADROOM + skip..HEADROOM + skip + len).unwrap_or_default();
+        let frame = assemble(self.mac, &Envelope { ident: Some(ident), ..*env }, transport, payload);
+        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let cut = fragment(packet, mtu, ident, |part| {
+            let frame = wrap(self.mac, env.to_mac, part);
+            self.tally.frames += 1;
+            self.tally.fragments += 1;
+            self.tally.bytes += frame.len() as u64;
+            if self.dev.transmit(Offload::NONE, &frame).is_err() {
+                self.tally.refused += 1;
+            }
+        });
+        if cut.is_err() {
+            self.tally.too_big += 1;
+        }
+    }
+}
+
 /// A whole frame of its own, for the seldom ones: checksum complete, payload copied.
 pub(crate) fn assemble(mac: MacAddr, env: &Envelope, transport: &Transport<'_>, payload: &[u8]) -> Vec<u8> {
     let ip_len = ip_header_len(env.dst.ip());
@@ -225,10 +258,14 @@ fn write_headers(frame: &mut [u8], mac: MacAddr, env: &Envelope, protocol: u8, l
             let Ok(total) = u16::try_from(l4_len + IPV4_LEN) else { return false };
             let ([l0, l1], s, d) = (total.to_be_bytes(), src.octets(), dst.octets());
             let (class, hops) = (env.traffic_class, env.hops);
-            // Don't Fragment is set and the identification is zero: RFC 6864 §4.1, an atomic datagram.
+            // RFC 6864 §4.1: an atomic datagram has "don't fragment" set, and its identification means nothing.
+            let ([i0, i1], flags) = match env.ident {
+                Some(ident) => (low_half(ident), 0),
+                None => ([0, 0], 0x40),
+            };
             let mut ip = [
-                0x45, class, l0, l1, 0, 0, 0x40, 0, hops, protocol, 0, 0, s[0], s[1], s[2], s[3], d[0], d[1],
-                d[2], d[3],
+                0x45, class, l0, l1, i0, i1, flags, 0, hops, protocol, 0, 0, s[0], s[1], s[2], s[3], d[0],
+                d[1], d[2], d[3],
             ];
             let [c0, c1] = (!checksum::sum(&ip)).to_be_bytes();
             ip[10] = c0;
@@ -273,6 +310,11 @@ fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
+const fn low_half(ident: u32) -> [u8; 2] {
+    let [.., i0, i1] = ident.to_be_bytes();
+    [i0, i1]
+}
+
 /// Header lengths, which are all far below the limit.
 fn to_u16(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
@@ -303,6 +345,7 @@ mod tests {
             dst: ends.1.parse().unwrap(),
             hops: 64,
             traffic_class: 0xb8,
+            ident: None,
         };
         let len = to_u16(payload.len() + 8).to_be_bytes();
         let header: &[u8] =

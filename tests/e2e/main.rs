@@ -12,6 +12,7 @@ mod image;
 mod limits;
 mod memory;
 mod names;
+mod path;
 mod plugin;
 mod podman;
 mod ports;

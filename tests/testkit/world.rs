@@ -167,6 +167,13 @@ struct Port<'a> {
     stats: &'a mut Stats,
 }
 
+impl<'a> Port<'a> {
+    fn new(engine: &Engine, now: Instant, link: &'a mut Link, stats: &'a mut Stats) -> Self {
+        let config = engine.config();
+        Self { link, now, caps: config.device, mtu: config.mtu.bytes().into(), stats }
+    }
+}
+
 impl Device for Port<'_> {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
         self.stats.transmitted += 1;
@@ -236,9 +243,7 @@ impl<G: Guest> World<G> {
             self.stats.wakeups += 1;
             asked = true;
         }
-        let caps = self.engine.config().device;
-        let mtu = usize::from(self.engine.config().mtu.bytes());
-        let mut port = Port { link: &mut self.down, now, caps, mtu, stats: &mut self.stats };
+        let mut port = Port::new(&self.engine, now, &mut self.down, &mut self.stats);
         self.more = self.engine.drain(now, &mut self.host, &mut port);
         happened |= self.stats.transmitted > before || self.engine.flow_count() != flows;
         self.futile = if happened || !asked { 0 } else { self.futile + 1 };
@@ -370,7 +375,8 @@ impl<G: Guest> World<G> {
         let at = SocketAddr::new(address.ip(), guest.port());
         let client = Client { address, at };
         let datagrams = Forwarded { client, guest, payload, segment, meta: Meta::default() };
-        let inbound = self.engine.accept_udp(self.now, &datagrams)?;
+        let mut port = Port::new(&self.engine, self.now, &mut self.down, &mut self.stats);
+        let inbound = self.engine.accept_udp(self.now, &datagrams, &mut port)?;
         if inbound.new {
             let like: IpAddr = address.ip();
             self.host.attach_udp(inbound.flow, like);

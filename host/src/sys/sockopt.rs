@@ -84,6 +84,14 @@ options! {
     Network MTU_DISCOVER_V4 = IPPROTO_IP, IP_MTU_DISCOVER;
     /// IPV6_MTU_DISCOVER.
     Network MTU_DISCOVER_V6 = IPPROTO_IPV6, IPV6_MTU_DISCOVER;
+    /// IP_MTU: the path MTU toward the peer of a connected socket, as far as this host knows.
+    Look PATH_MTU_V4 = IPPROTO_IP, IP_MTU;
+    /// IPV6_MTU: the same.
+    Look PATH_MTU_V6 = IPPROTO_IPV6, IPV6_MTU;
+    /// IP_TOS: the type of service of what is sent. Of TCP's, the ECN bits are the kernel's.
+    Network TOS = IPPROTO_IP, IP_TOS;
+    /// IPV6_TCLASS: the traffic class of what is sent.
+    Network TRAFFIC_CLASS = IPPROTO_IPV6, IPV6_TCLASS;
     /// IP_RECVERR: keep an error queue.
     Network ERROR_QUEUE_V4 = IPPROTO_IP, IP_RECVERR;
     /// IPV6_RECVERR: keep an error queue.

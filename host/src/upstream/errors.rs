@@ -30,11 +30,15 @@ pub fn errno(code: Code) -> Errno {
 /// Entries of an error queue that are no errors (time stamps and the like), passed over in one call.
 const SKIPPED: usize = 16;
 
-/// Takes one report from the error queue of a datagram socket.
-pub(super) fn take(fd: BorrowedFd<'_>) -> Result<DatagramError, Empty> {
+/// Takes one report from the error queue of a datagram socket. What comes with it of the datagram itself, its payload or, from a
+/// ping socket, the message from its ICMP header on, tells `sequence` which one it was.
+pub(super) fn take(
+    fd: BorrowedFd<'_>,
+    sequence: impl FnOnce(&[u8]) -> Option<u16>,
+) -> Result<DatagramError, Empty> {
     for _ in 0..SKIPPED {
-        // The datagram itself comes along; nobody wants it.
-        let arrived = match mmsg::receive_one(fd, &mut [IoSliceMut::new(&mut [0; 8])], true) {
+        let mut datagram = [0; 8];
+        let arrived = match mmsg::receive_one(fd, &mut [IoSliceMut::new(&mut datagram)], true) {
             Ok(arrived) => arrived,
             Err(Code::EINTR) => continue,
             Err(_) => return Err(Empty),
@@ -47,7 +51,8 @@ pub(super) fn take(fd: BorrowedFd<'_>) -> Result<DatagramError, Empty> {
             _ => None,
         });
         if let Some(report) = report {
-            return Ok(report);
+            let sequence = sequence(datagram.get(..arrived.len).unwrap_or(&datagram));
+            return Ok(DatagramError { sequence, ..report });
         }
     }
     Err(Empty)
@@ -62,11 +67,12 @@ fn parse(to: SocketAddr, data: &[u8]) -> Option<DatagramError> {
         Code::EMSGSIZE => Errno::TooBig { mtu: u16::try_from(u32::from_ne_bytes(info)).unwrap_or(u16::MAX) },
         other => errno(other),
     };
+    let report = |reporter, icmp| Some(DatagramError { to, error, reporter, icmp, sequence: None });
     match origin {
-        libc::SO_EE_ORIGIN_LOCAL => Some(DatagramError { to, error, reporter: None, icmp: None }),
-        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => {
-            Some(DatagramError { to, error, reporter: offender, icmp: Some((kind, code)) })
-        }
+        // The call that sent it has said so, too, and knew to which port.
+        libc::SO_EE_ORIGIN_LOCAL if matches!(error, Errno::TooBig { .. }) => None,
+        libc::SO_EE_ORIGIN_LOCAL => report(None, None),
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => report(offender, Some((kind, code))),
         _ => None,
     }
 }
@@ -107,12 +113,11 @@ mod tests {
             error: Errno::TooBig { mtu: 1400 },
             reporter: Some("198.51.100.7".parse().unwrap()),
             icmp: Some((3, 4)),
+            sequence: None,
         };
         assert_eq!(parse(to, &data), Some(expected));
         let local = report(libc::EMSGSIZE, libc::SO_EE_ORIGIN_LOCAL, 1_000_000, router.as_bytes());
-        let expected =
-            DatagramError { to, error: Errno::TooBig { mtu: u16::MAX }, reporter: None, icmp: None };
-        assert_eq!(parse(to, &local), Some(expected));
+        assert_eq!(parse(to, &local), None, "told by the call that sent it");
     }
 
     #[test]

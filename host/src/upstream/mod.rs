@@ -14,6 +14,7 @@
 mod allowance;
 pub mod batch;
 mod errors;
+mod fragmentation;
 mod ping;
 mod tcp;
 mod udp;
@@ -256,9 +257,15 @@ impl Upstream for Sockets {
         self.connecting.is_left()
     }
 
-    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn tcp_connect(
+        &mut self,
+        flow: FlowId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        class: u8,
+    ) -> Result<(), Errno> {
         let began = clock::now();
-        let connected = TcpSocket::connect(to, from, self.ways);
+        let connected = TcpSocket::connect(to, from, class, self.ways);
         self.connecting.spend(clock::now() - began);
         self.open(flow, Socket::Tcp(connected?), tcp::INTEREST)
     }
@@ -326,6 +333,12 @@ impl Upstream for Sockets {
         if socket.wants_news() {
             // Setting the same interest again makes epoll look again. It can fail only for want of memory.
             let _ = self.events.modify(socket.as_fd(), Token::Flow(flow), tcp::INTEREST);
+        }
+    }
+
+    fn tcp_class(&mut self, flow: FlowId, class: u8) {
+        if let Some(Socket::Tcp(socket)) = self.get(flow) {
+            socket.set_class(class);
         }
     }
 

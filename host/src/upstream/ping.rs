@@ -5,6 +5,7 @@
 
 use super::batch::{read_control, sender};
 use super::errors::{self, errno};
+use super::fragmentation::Fragmentation;
 use super::tcp::refuse_disguised;
 use super::udp::{decode, forgive, outgoing_control, prepare_errors, twice};
 use crate::sys::message::Name;
@@ -24,6 +25,7 @@ use std::sync::Once;
 pub(super) struct PingSocket {
     fd: OwnedFd,
     ipv6: bool,
+    fragmentation: Fragmentation,
 }
 
 /// Messages that are no echo replies, and errors about earlier requests, that one call passes over.
@@ -49,7 +51,7 @@ impl PingSocket {
         if let Some(from) = from {
             bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
         }
-        Ok(Self { fd, ipv6 })
+        Ok(Self { fd, ipv6, fragmentation: Fragmentation::Anybody })
     }
 
     /// What an epoll event means.
@@ -58,15 +60,17 @@ impl PingSocket {
     }
 
     /// Sends an echo request.
-    pub(super) fn send(&self, to: IpAddr, sequence: u16, data: &[u8], meta: Meta) -> Result<(), Errno> {
+    pub(super) fn send(&mut self, to: IpAddr, sequence: u16, data: &[u8], meta: Meta) -> Result<(), Errno> {
         refuse_disguised(to)?;
         let [high, low] = sequence.to_be_bytes();
         let request = if self.ipv6 { V6_REQUEST } else { V4_REQUEST };
         let header = [request, 0, 0, 0, 0, 0, high, low];
-        let name = Name::from(SocketAddr::new(to, 0));
+        self.fragmentation.adapt(self.fd.as_fd(), self.ipv6, meta, HEADER + data.len());
+        let to = SocketAddr::new(to, 0);
+        let name = Name::from(to);
         let control = outgoing_control(self.ipv6, meta);
         let parts = [IoSlice::new(&header), IoSlice::new(data)];
-        forgive(twice(|| mmsg::send_one(self.as_fd(), &name, &control, &parts)))
+        forgive(to, twice(|| mmsg::send_one(self.as_fd(), &name, &control, &parts)))
     }
 
     /// Receives an echo reply: sequence number, and the data in `into`.
@@ -98,7 +102,11 @@ impl PingSocket {
 
     /// Takes one report from the error queue.
     pub(super) fn take_error(&self) -> Result<DatagramError, Empty> {
-        errors::take(self.as_fd())
+        let request = if self.ipv6 { V6_REQUEST } else { V4_REQUEST };
+        errors::take(self.as_fd(), |message| match *message {
+            [kind, _, _, _, _, _, high, low] if kind == request => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        })
     }
 }
 

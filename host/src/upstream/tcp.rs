@@ -107,7 +107,12 @@ pub(super) struct TcpSocket {
 
 impl TcpSocket {
     /// Starts to connect.
-    pub(super) fn connect(to: SocketAddr, from: Option<IpAddr>, ways: Ways) -> Result<Self, Errno> {
+    pub(super) fn connect(
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        class: u8,
+        ways: Ways,
+    ) -> Result<Self, Errno> {
         refuse_disguised(to.ip())?;
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = new_socket(family).map_err(errno)?;
@@ -117,6 +122,9 @@ impl TcpSocket {
             bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
         }
         prepare(fd.as_fd());
+        if class != 0 {
+            set_class(fd.as_fd(), class);
+        }
         match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
             Ok(()) | Err(Code::EINPROGRESS | Code::EINTR) => {}
             Err(Code::EADDRNOTAVAIL) => return Err(no_port_or_address(to, from)),
@@ -331,6 +339,11 @@ impl TcpSocket {
         self.ask_always && self.peeking == Peeking::Skip
     }
 
+    /// Gives what is sent from now on another traffic class.
+    pub(super) fn set_class(&self, class: u8) {
+        set_class(self.fd.as_fd(), class);
+    }
+
     /// Closes our half.
     pub(super) fn shutdown(&self) {
         // Fails only on a connection that is dead already, which its next event or call tells.
@@ -399,6 +412,14 @@ fn new_socket(family: AddressFamily) -> Result<OwnedFd, Code> {
 pub(super) fn prepare(fd: BorrowedFd<'_>) {
     for opt in [Opt::NO_DELAY, Opt::KEEPALIVE, Opt::URGENT_INLINE] {
         let _ = sockopt::set(fd, opt, 1);
+    }
+}
+
+/// An IPv6 socket that carries IPv4 goes by the option of that family, and another socket does not know the other's: so both
+/// are set, whatever the answer. It costs priority, not delivery.
+fn set_class(fd: BorrowedFd<'_>, class: u8) {
+    for opt in [Opt::TOS, Opt::TRAFFIC_CLASS] {
+        let _ = sockopt::set(fd, opt, class.into());
     }
 }
 

@@ -2,8 +2,9 @@
 //! find their way back to the guest.
 //!
 //! A train from the guest leaves by one system call where the kernel can split it (UDP_SEGMENT), else by one for each
-//! [`mmsg::BATCH`] datagrams. Path MTU discovery is the guest's business: the kernel fragments what is too long
-//! (IP_PMTUDISC_DONT) instead of refusing it.
+//! [`mmsg::BATCH`] datagrams. Path MTU discovery is the guest's business: what it says of fragmenting, the kernel is told
+//! (`fragmentation`). A listener's socket, which many share, is left as the kernel made it: datagrams leave whole as long as
+//! nobody has complained, and are fragmented by this host from then on.
 //!
 //! An error reported about an earlier datagram makes the next call on the socket fail once; that call is repeated.
 //!
@@ -11,6 +12,7 @@
 
 use super::batch::{self, Hint, Receiver};
 use super::errors::{self, errno};
+use super::fragmentation::{Fragmentation, path_mtu};
 use super::tcp::refuse_disguised;
 use crate::sys::message::{Control, Name};
 use crate::sys::mmsg;
@@ -33,8 +35,9 @@ pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EP
 pub(super) struct UdpSocket {
     fd: Descriptor,
     hint: Hint,
-    /// Whether the kernel may be asked to split trains.
-    splits: bool,
+    /// The longest segments of trains that the kernel may be asked to split.
+    splits: u16,
+    fragmentation: Fragmentation,
     /// A dual-stack socket: IPv4 addresses are written in the mapped form.
     dual: bool,
 }
@@ -67,14 +70,19 @@ impl UdpSocket {
         if let Some(from) = from {
             bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
         }
-        Ok(Self { fd: Descriptor::Own(fd), hint: Hint::default(), splits: true, dual: false })
+        Ok(Self::new(Descriptor::Own(fd), false))
+    }
+
+    fn new(fd: Descriptor, dual: bool) -> Self {
+        let fragmentation = Fragmentation::Anybody;
+        Self { fd, hint: Hint::default(), splits: u16::MAX, fragmentation, dual }
     }
 
     /// A socket shared with a listener, for answers from the address `at`.
     pub(super) fn shared(fd: Rc<OwnedFd>, at: SocketAddr) -> Self {
         // An IPv4 socket does not know the option.
         let dual = sockopt::get(fd.as_fd(), Opt::V6_ONLY) == Ok(0);
-        Self { fd: Descriptor::Shared(Box::new(Door { fd, at })), hint: Hint::default(), splits: true, dual }
+        Self::new(Descriptor::Shared(Box::new(Door { fd, at })), dual)
     }
 
     /// Whether somebody else owns it.
@@ -102,17 +110,20 @@ impl UdpSocket {
             _ => Name::from(to),
         };
         let mut control = outgoing_control(to.is_ipv6(), meta);
-        if let Descriptor::Shared(door) = &self.fd {
-            answer_from(&mut control, door.at);
+        match &self.fd {
+            Descriptor::Shared(door) => answer_from(&mut control, door.at),
+            Descriptor::Own(fd) => {
+                let len = UDP_HEADER + segment.min(payload.len());
+                self.fragmentation.adapt(fd.as_fd(), to.is_ipv6(), meta, len);
+            }
         }
         if segment == 0 || payload.len() <= segment {
-            return forgive(twice(|| {
-                mmsg::send_one(self.as_fd(), &name, &control, &[IoSlice::new(payload)])
-            }));
+            let parts = [IoSlice::new(payload)];
+            return forgive(to, twice(|| mmsg::send_one(self.as_fd(), &name, &control, &parts)));
         }
         let whole = (LARGEST / segment).clamp(1, mmsg::BATCH) * segment;
         for train in payload.chunks(whole) {
-            self.send_train(&name, &control, train, segment)?;
+            forgive(to, self.send_train(&name, &control, train, segment))?;
         }
         Ok(())
     }
@@ -124,21 +135,22 @@ impl UdpSocket {
         control: &Control,
         train: &[u8],
         segment: usize,
-    ) -> Result<(), Errno> {
-        if let (true, Ok(size)) = (self.splits && train.len() > segment, u16::try_from(segment)) {
+    ) -> Result<usize, Code> {
+        if let Ok(size) = u16::try_from(segment)
+            && size <= self.splits
+            && train.len() > segment
+        {
             let mut control = *control;
             control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
             match twice(|| mmsg::send_one(self.as_fd(), name, &control, &[IoSlice::new(train)])) {
-                // Segments longer than the path's MTU; no hardware or software that splits. Ask no more.
-                Err(Code::EINVAL | Code::EMSGSIZE | Code::EIO | Code::EOPNOTSUPP | Code::ENOPROTOOPT) => {
-                    self.splits = false;
-                }
-                outcome => return forgive(outcome),
+                // Segments longer than the path's MTU, which may have to be fragmented: so long ones go one by one.
+                Err(Code::EINVAL | Code::EMSGSIZE) => self.splits = size.saturating_sub(1),
+                // No hardware or software that splits. Ask no more.
+                Err(Code::EIO | Code::EOPNOTSUPP | Code::ENOPROTOOPT) => self.splits = 0,
+                outcome => return outcome,
             }
         }
-        let sent = twice(|| mmsg::send_many(self.as_fd(), name, control, train, segment));
-        // Those that the kernel had no room for are lost, as on any network.
-        forgive(sent)
+        twice(|| mmsg::send_many(self.as_fd(), name, control, train, segment))
     }
 
     /// Receives a datagram or a train.
@@ -151,7 +163,7 @@ impl UdpSocket {
 
     /// Takes one report from the error queue.
     pub(super) fn take_error(&self) -> Result<DatagramError, Empty> {
-        errors::take(self.as_fd())
+        errors::take(self.as_fd(), |_| None)
     }
 }
 
@@ -164,6 +176,7 @@ impl AsFd for UdpSocket {
     }
 }
 
+const UDP_HEADER: usize = 8;
 /// The most bytes in one datagram, and in one train (IPv4: 65535 less two headers).
 const LARGEST: usize = 65_507;
 
@@ -176,17 +189,11 @@ pub(super) fn decode(flags: EpollFlags) -> [Option<Event>; 3] {
     ]
 }
 
-/// The error queue on, path MTU discovery off.
+/// The error queue on; fragmentation as for the first datagrams, which [`Fragmentation::adapt`] takes for granted.
 pub(super) fn prepare_errors(fd: BorrowedFd<'_>, ipv6: bool) {
-    let options = if ipv6 {
-        [(Opt::ERROR_QUEUE_V6, 1), (Opt::MTU_DISCOVER_V6, libc::IPV6_PMTUDISC_DONT)]
-    } else {
-        [(Opt::ERROR_QUEUE_V4, 1), (Opt::MTU_DISCOVER_V4, libc::IP_PMTUDISC_DONT)]
-    };
-    for (opt, value) in options {
-        // They are as old as the oldest supported kernel.
-        let _ = sockopt::set(fd, opt, value);
-    }
+    // It is as old as the oldest supported kernel.
+    let _ = sockopt::set(fd, if ipv6 { Opt::ERROR_QUEUE_V6 } else { Opt::ERROR_QUEUE_V4 }, 1);
+    Fragmentation::Anybody.set(fd, ipv6);
 }
 
 /// Control messages for header fields that differ from what the kernel would put there.
@@ -242,10 +249,12 @@ pub(super) fn twice<T>(mut call: impl FnMut() -> Result<T, Code>) -> Result<T, C
     }
 }
 
-/// What the kernel cannot take just now is lost, as on any network.
-pub(super) fn forgive(outcome: Result<usize, Code>) -> Result<(), Errno> {
+/// What the kernel cannot take just now is lost, as on any network. What is too large for the way to `to` is told with the
+/// size that fits.
+pub(super) fn forgive(to: SocketAddr, outcome: Result<usize, Code>) -> Result<(), Errno> {
     match outcome {
         Ok(_) | Err(Code::EAGAIN | Code::ENOBUFS | Code::EINTR) => Ok(()),
+        Err(Code::EMSGSIZE) => Err(Errno::TooBig { mtu: path_mtu(to) }),
         Err(code) => Err(errno(code)),
     }
 }

@@ -58,7 +58,7 @@ fn datagrams_carry_sender_and_header_fields() {
 
         // The flow's own header fields arrive at another flow.
         let other = FlowId::new(4, 1);
-        let meta = Meta { hops: 17, traffic_class: 0xb8 };
+        let meta = Meta { hops: 17, traffic_class: 0xb8, ..Meta::default() };
         world.sockets.udp_open(other, like, Some(like)).unwrap();
         world.sockets.udp_send(FLOW, peer.local_addr().unwrap(), b"x", 1, meta).unwrap();
         world.sockets.udp_send(other, flow, b"ab", 2, meta).unwrap();
@@ -172,7 +172,10 @@ fn trains_leave_whole_or_in_pieces_but_complete() {
             [(10, 3), (64 * 1000, 1000), (200, 1), (65_000, 1472), (130_000, 65_000), (9, 9)]
         {
             let payload: Vec<u8> = (0..=255).cycle().take(len).collect();
-            world.sockets.udp_send(FLOW, to, &payload, segment, Meta { hops: 9, traffic_class: 4 }).unwrap();
+            world
+                .sockets
+                .udp_send(FLOW, to, &payload, segment, Meta { hops: 9, traffic_class: 4, ..Meta::default() })
+                .unwrap();
             let mut into = vec![0; 65536];
             for piece in payload.chunks(segment) {
                 let got = peer.recv(&mut into).unwrap();
@@ -228,7 +231,10 @@ fn a_shared_socket_sends_but_does_not_read_and_outlives_its_listener() {
         client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         drop(listener);
         let to = client.local_addr().unwrap();
-        world.sockets.udp_send(FLOW, to, b"answer", 6, Meta { hops: 3, traffic_class: 8 }).unwrap();
+        world
+            .sockets
+            .udp_send(FLOW, to, b"answer", 6, Meta { hops: 3, traffic_class: 8, ..Meta::default() })
+            .unwrap();
         assert_eq!(client.recv_from(&mut [0; 9]).unwrap().1.port(), port, "{listen}");
         assert_eq!(receive(&mut world, FLOW), None);
         world.sockets.close(FLOW);
@@ -279,7 +285,10 @@ fn answers_leave_from_the_address_that_was_asked() {
         world.sockets.attach_udp_shared(FLOW, listener, told.unwrap());
         let back = client.local_addr().unwrap();
         for (payload, segment) in [(&b"answer"[..], 6), (b"aabb", 2)] {
-            world.sockets.udp_send(FLOW, back, payload, segment, Meta { hops: 9, traffic_class: 4 }).unwrap();
+            world
+                .sockets
+                .udp_send(FLOW, back, payload, segment, Meta { hops: 9, traffic_class: 4, ..Meta::default() })
+                .unwrap();
             for piece in payload.chunks(segment) {
                 let mut answer = [0; 9];
                 let len = client.recv(&mut answer).unwrap();

@@ -26,7 +26,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-pub use cut::{Uncut, fragment, permit};
+pub(crate) use cut::take_ident;
+pub use cut::{Uncut, fragment};
 
 mod cut;
 

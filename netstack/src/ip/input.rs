@@ -55,7 +55,8 @@ impl Engine {
         self.counters.drop_many(DropReason::Fragment, self.reassembler.take_evicted());
         match outcome {
             Reassembled::Complete(whole) => {
-                let packet = Packet::parse(&whole)?;
+                // What came in fragments may leave in fragments.
+                let packet = Packet { dont_fragment: false, ..Packet::parse(&whole)? };
                 // A checksum left to us covers one frame: it was completed before.
                 self.on_packet(now, mac, &packet, Offload::NONE, up)
             }
@@ -197,7 +198,7 @@ impl Engine {
             (IpAddr::V6(_), IpAddr::V6(_)) if group::is_mld(kind) => {
                 group::mld(packet.hops, packet.payload).map(|_| ())
             }
-            _ => Err(DropReason::Unsolicited),
+            _ => self.on_icmp_error(now, packet, up),
         }
     }
 

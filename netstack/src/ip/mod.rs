@@ -10,6 +10,7 @@ pub mod group;
 pub mod icmp_error;
 mod input;
 pub mod ndp;
+pub(crate) mod path_mtu;
 pub(crate) mod rewrite;
 
 use crate::drop_reason::DropReason;
@@ -32,6 +33,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) whole: &'a [u8],
     /// A fragment: `payload` is a part of something.
     pub(crate) fragment: bool,
+    /// Its sender wants no router to fragment it: IPv4's flag; of IPv6, what is not a fragment already.
+    pub(crate) dont_fragment: bool,
 }
 
 impl<'a> Packet<'a> {
@@ -77,6 +80,7 @@ impl<'a> Packet<'a> {
             payload: bytes.get(header_len..total).ok_or(DropReason::Malformed)?,
             whole: bytes.get(..total).ok_or(DropReason::Malformed)?,
             fragment: ip.more_frags() || ip.frag_offset() != 0,
+            dont_fragment: ip.dont_frag(),
         })
     }
 
@@ -95,6 +99,8 @@ impl<'a> Packet<'a> {
             whole,
             // RFC 6946: an atomic fragment (offset 0, no more) is a whole packet with a header too many.
             fragment: upper.fragment.is_some_and(|f| f.more || f.offset != 0),
+            // With one, its sender has heard of a narrow path (RFC 8200 §4.5), and the fragments are the kernel's to make.
+            dont_fragment: upper.fragment.is_none(),
         })
     }
 }

@@ -1,25 +1,23 @@
-//! UDP and echo through the engine: which flow, which socket, what comes back, what went wrong.
+//! UDP and echo through the engine: which flow, which socket, what went wrong; `to_guest` has what comes back.
+
+mod to_guest;
 
 use super::echo::{self, Echo};
 use super::flow::FlowId;
 use super::silence::List;
 use super::table::{Key, Kind};
-use super::udp::{self, Datagram, Failure, Role, Train, Udp};
+use super::udp::{self, Datagram, Failure, Role, Udp};
 use crate::addr::{MacAddr, any_endpoint};
 use crate::clock::Instant;
+use crate::device::Offload;
 use crate::device::vnet::GsoKind;
-use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
-use crate::engine::{Body, Engine, Entry, Inbound};
-use crate::ethernet::neighbour::{Lookup, Waiting};
-use crate::frame::{
-    ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Tally, Transport, Tx, assemble, wrap,
-};
+use crate::engine::{Body, Engine, Entry};
+use crate::frame::{ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Transport, assemble};
 use crate::ip::Packet;
-use crate::ip::fragment::{fragment, permit};
 use crate::ip::icmp_error::Problem;
 use crate::ip::rewrite::{Route, guest_view, is_ours, route};
-use crate::upstream::{Client, DatagramError, Errno, Forwarded, Meta, Upstream};
+use crate::upstream::{DatagramError, Errno, Meta, Upstream};
 use crate::within::dns::{self, Asker};
 use core::net::{IpAddr, SocketAddr};
 
@@ -59,7 +57,7 @@ impl Engine {
         }
         let guest = SocketAddr::new(packet.src, datagram.src_port);
         let peer = SocketAddr::new(packet.dst, datagram.dst_port);
-        let meta = Meta { hops: packet.hops, traffic_class: packet.traffic_class };
+        let meta = meta(packet);
 
         if let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) {
             return self.udp_of_pair(now, id, mac, &datagram, segment, meta, up);
@@ -157,7 +155,11 @@ impl Engine {
     fn udp_failed(&mut self, now: Instant, failure: Option<Failure>) {
         let Some(Failure { flow, to, errno }) = failure else { return };
         self.counters.drop(DropReason::Upstream);
-        self.datagram_error(now, flow, &DatagramError { to, error: errno, reporter: None, icmp: None });
+        self.datagram_error(
+            now,
+            flow,
+            &DatagramError { to, error: errno, reporter: None, icmp: None, sequence: None },
+        );
     }
 
     /// Queries to the DNS address. A train of them does not happen; if it does, each is one.
@@ -169,232 +171,6 @@ impl Engine {
             self.counters.udp_out += 1;
         }
         Ok(())
-    }
-
-    /// The answer to a query of [`Engine::dns_query`]; leaves with the next drain.
-    pub fn dns_answer(&mut self, asker: &Asker, message: &[u8]) {
-        if message.len() > udp::MAX_PAYLOAD {
-            return self.counters.drop(DropReason::Malformed);
-        }
-        let env = Envelope {
-            to_mac: asker.mac,
-            src: asker.at,
-            dst: asker.guest,
-            hops: Meta::default().hops,
-            traffic_class: 0,
-        };
-        for frame in self.udp_frames(&env, message) {
-            self.post(frame);
-        }
-        self.counters.udp_in += 1;
-    }
-
-    // ── UDP and echo, host to guest ────────────────────────────────────────────────────────────────────
-
-    /// See [`Engine::accept_udp`].
-    pub(crate) fn inbound_udp(
-        &mut self,
-        now: Instant,
-        datagrams: &Forwarded<'_>,
-    ) -> Result<Inbound, DropReason> {
-        let &Forwarded { client, guest, payload, segment, meta } = datagrams;
-        let from = client.address;
-        let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
-        if peer.is_ipv4() != guest.is_ipv4() {
-            return Err(DropReason::FamilyOff);
-        }
-        let (peer, known) = self.client_flow(client, guest, peer)?;
-        // Before a flow is made: one without a socket attached could never answer.
-        let found = self.neighbours.lookup(now, guest.ip());
-        let to_mac = match found {
-            Lookup::Known(mac) | Lookup::Stale(mac) => Some(mac),
-            Lookup::Resolve { .. } => self.config.guest_mac,
-            Lookup::Unreachable => Some(self.config.guest_mac.ok_or(DropReason::Unresolved)?),
-        };
-        let (flow, new) = match known {
-            Some(id) => (id, false),
-            None => {
-                let key = Key { kind: Kind::UdpPair, guest, peer };
-                let role = Role::Inbound { client };
-                let id = self.insert(key, Body::Udp(Box::new(Udp::new(role, MacAddr::BROADCAST, now))))?;
-                self.counters.udp_flows += 1;
-                self.timers.set(id, Some(now + self.config.udp.timeout));
-                (id, true)
-            }
-        };
-        if let Some((_, entry)) = self.flows.get_mut(flow)
-            && let Body::Udp(udp) = &mut entry.body
-        {
-            udp.last = now;
-        }
-        let env = Envelope {
-            to_mac: to_mac.unwrap_or(MacAddr::BROADCAST),
-            src: peer,
-            dst: guest,
-            hops: meta.hops.max(1),
-            traffic_class: meta.traffic_class,
-        };
-        for datagram in payload.chunks(segment.max(1)) {
-            let frame = self.udp_frames(&env, datagram);
-            for frame in frame {
-                if to_mac.is_some() {
-                    self.post(frame);
-                } else {
-                    let waiting = Waiting { offload: Offload::NONE, frame };
-                    if let Err(reason) = self.neighbours.wait(guest.ip(), waiting) {
-                        self.counters.drop(reason);
-                    }
-                }
-            }
-        }
-        if payload.is_empty() {
-            for frame in self.udp_frames(&env, &[]) {
-                self.post(frame);
-            }
-        }
-        if matches!(found, Lookup::Resolve { ask: true } | Lookup::Stale(_)) {
-            self.ask_for(guest.ip());
-        }
-        self.counters.udp_in += 1;
-        Ok(Inbound { flow, new })
-    }
-
-    /// How the guest sees a client of a forwarded port, and the client's flow if it has one. Two clients can look the
-    /// same (127.0.0.1 and 127.0.0.2 from the same port), and one client at two ports that lead to the same place looks
-    /// like one conversation: the second gets another port.
-    fn client_flow(
-        &mut self,
-        client: Client,
-        guest: SocketAddr,
-        mut peer: SocketAddr,
-    ) -> Result<(SocketAddr, Option<FlowId>), DropReason> {
-        for _ in 0..64 {
-            let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) else {
-                return Ok((peer, None));
-            };
-            if let Some((_, entry)) = self.flows.get_mut(id)
-                && let Body::Udp(udp) = &entry.body
-                && matches!(udp.role, Role::Inbound { client: known } if known == client)
-            {
-                return Ok((peer, Some(id)));
-            }
-            peer.set_port(peer.port().wrapping_add(1).max(1024));
-        }
-        Err(DropReason::NoRoom)
-    }
-
-    /// One datagram as frames of their own: one, or fragments.
-    fn udp_frames(&mut self, env: &Envelope, datagram: &[u8]) -> Vec<Vec<u8>> {
-        let header = udp::header(env, datagram.len());
-        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
-        let frame = assemble(self.config.mac, env, &transport, datagram);
-        self.fit(env.to_mac, frame)
-    }
-
-    /// A frame as it is, or as fragments when its packet exceeds the MTU.
-    pub(crate) fn fit(&mut self, to_mac: MacAddr, mut frame: Vec<u8>) -> Vec<Vec<u8>> {
-        let mtu = self.config.mtu;
-        if frame.len() - ETHERNET_LEN <= usize::from(mtu.bytes()) {
-            return vec![frame];
-        }
-        self.next_ident = self.next_ident.wrapping_add(1);
-        let mut frames = Vec::new();
-        let packet = frame.get_mut(ETHERNET_LEN..).unwrap_or_default();
-        permit(packet);
-        let cut = fragment(packet, usize::from(mtu.bytes()), self.next_ident, |part| {
-            frames.push(wrap(self.config.mac, to_mac, part));
-        });
-        if let Err(uncut) = cut {
-            self.counters.drop(uncut.into());
-        }
-        self.counters.fragments_out += frames.len() as u64;
-        frames
-    }
-
-    /// Delivers what a UDP or ping socket has for the guest.
-    pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
-        &mut self,
-        now: Instant,
-        id: FlowId,
-        up: &mut U,
-        dev: &mut D,
-    ) {
-        if self.take_errors(now, id, up) {
-            self.enqueue(id);
-        }
-        let more = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
-            Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, up, dev),
-            Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, up, dev),
-            _ => return,
-        };
-        if more {
-            self.enqueue(id);
-        }
-    }
-
-    fn flush_udp<U: Upstream, D: Device>(
-        &mut self,
-        now: Instant,
-        id: FlowId,
-        up: &mut U,
-        dev: &mut D,
-    ) -> bool {
-        for _ in 0..TRAINS {
-            let into = self.buffer.payload_mut(crate::frame::MAX_PAYLOAD);
-            let Ok(received) = up.udp_receive(id, into) else {
-                if let Some((_, entry)) = self.flows.get_mut(id)
-                    && let Body::Udp(udp) = &mut entry.body
-                {
-                    udp.readable = false;
-                }
-                return false;
-            };
-            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
-            let Body::Udp(udp) = &mut entry.body else { return false };
-            let (guest, mut src) = (key.guest, received.from);
-            src.set_ip(guest_view(&self.config, src.ip()));
-            udp.last = now;
-            udp.both_ways = true;
-            self.silence.heard(id, udp.list());
-            let env = Envelope {
-                to_mac: udp.mac,
-                src,
-                dst: guest,
-                hops: received.meta.hops.max(1),
-                traffic_class: received.meta.traffic_class,
-            };
-            let at = udp.expiry(&self.config.udp);
-            self.timers.set(id, Some(at));
-            if src.is_ipv4() != guest.is_ipv4() {
-                self.counters.drop(DropReason::FamilyOff);
-                continue;
-            }
-            self.send_train(&Train { len: received.len, segment: received.segment, env }, dev);
-        }
-        true
-    }
-
-    fn send_train<D: Device>(&mut self, train: &Train, dev: &mut D) {
-        self.counters.udp_in += train.len.div_ceil(train.segment.max(1)).max(1) as u64;
-        let mut oversized = Vec::new();
-        let mut tx = Tx {
-            dev,
-            buffer: &mut self.buffer,
-            tally: Tally::default(),
-            mac: self.config.mac,
-            caps: self.config.device,
-        };
-        udp::send_to_guest(train, self.config.mtu.bytes().into(), &mut tx, |tx, at, len| {
-            let bytes = tx.buffer.payload_mut(at + len);
-            oversized.push(bytes.get(at..).unwrap_or_default().to_vec());
-        });
-        let tally = tx.tally;
-        self.counters.add(tally);
-        for datagram in oversized {
-            for frame in self.udp_frames(&train.env, &datagram) {
-                self.post(frame);
-            }
-        }
     }
 
     // ── echo ───────────────────────────────────────────────────────────────────────────────────────────
@@ -419,6 +195,7 @@ impl Engine {
                 dst: SocketAddr::new(packet.src, 0),
                 hops: 64,
                 traffic_class: packet.traffic_class,
+                ident: None,
             };
             let frames = self.echo_frames(&env, &echo::header(reply, ident, sequence), data);
             for frame in frames {
@@ -453,7 +230,7 @@ impl Engine {
             self.silence.heard(id, List::Echo);
             self.timers.set(id, Some(now + echo::TIMEOUT));
         }
-        let meta = Meta { hops: packet.hops, traffic_class: packet.traffic_class };
+        let meta = meta(packet);
         if let Err(errno) = up.ping_send(id, to, sequence, data, meta) {
             if let Some(problem) = Problem::from_errno(errno) {
                 self.icmp_error(now, mac, packet.whole, problem);
@@ -486,55 +263,6 @@ impl Engine {
         }
         self.counters.echo_flows += 1;
         Ok(id)
-    }
-
-    fn flush_echo<U: Upstream, D: Device>(
-        &mut self,
-        now: Instant,
-        id: FlowId,
-        up: &mut U,
-        dev: &mut D,
-    ) -> bool {
-        for _ in 0..TRAINS {
-            let into = self.buffer.payload_mut(crate::frame::MAX_PAYLOAD);
-            let Ok((sequence, received)) = up.ping_receive(id, into) else {
-                if let Some((_, entry)) = self.flows.get_mut(id)
-                    && let Body::Echo(echo) = &mut entry.body
-                {
-                    echo.readable = false;
-                }
-                return false;
-            };
-            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
-            let Body::Echo(echo) = &mut entry.body else { return false };
-            echo.last = now;
-            self.silence.heard(id, List::Echo);
-            self.timers.set(id, Some(now + echo::TIMEOUT));
-            let env = Envelope {
-                to_mac: echo.mac,
-                src: SocketAddr::new(key.peer.ip(), 0),
-                dst: SocketAddr::new(key.guest.ip(), 0),
-                hops: received.meta.hops.max(1),
-                traffic_class: received.meta.traffic_class,
-            };
-            let (_, reply) = echo::types(key.peer.ip());
-            let header = echo::header(reply, key.guest.port(), sequence);
-            let data = self.buffer.payload_mut(received.len).to_vec();
-            for frame in self.echo_frames(&env, &header, &data) {
-                self.counters.add(Tally::one(frame.len()));
-                if dev.transmit(Offload::NONE, &frame).is_err() {
-                    self.counters.drop(DropReason::Device);
-                }
-            }
-        }
-        true
-    }
-
-    fn echo_frames(&mut self, env: &Envelope, header: &[u8; 8], data: &[u8]) -> Vec<Vec<u8>> {
-        let protocol = if env.dst.is_ipv4() { PROTO_ICMP } else { PROTO_ICMPV6 };
-        let transport = Transport { protocol, header, checksum_at: 2 };
-        let frame = assemble(self.config.mac, env, &transport, data);
-        self.fit(env.to_mac, frame)
     }
 
     // ── errors ─────────────────────────────────────────────────────────────────────────────────────────
@@ -578,7 +306,8 @@ impl Engine {
             Body::Echo(echo) => {
                 let protocol = if guest.is_ipv4() { PROTO_ICMP } else { PROTO_ICMPV6 };
                 let (request, _) = echo::types(guest.ip());
-                (echo.mac, protocol, key.peer, echo::header(request, guest.port(), echo.sequence))
+                let sequence = report.sequence.unwrap_or(echo.sequence);
+                (echo.mac, protocol, key.peer, echo::header(request, guest.port(), sequence))
             }
             Body::Tcp(_) => return,
         };
@@ -591,9 +320,14 @@ impl Engine {
     }
 }
 
+/// What of a packet's header goes with its datagram.
+const fn meta(packet: &Packet<'_>) -> Meta {
+    Meta { hops: packet.hops, traffic_class: packet.traffic_class, dont_fragment: packet.dont_fragment }
+}
+
 /// The headers of a packet that the guest sent.
 const fn quoted_envelope(guest: SocketAddr, peer: SocketAddr) -> Envelope {
-    Envelope { to_mac: MacAddr([0; 6]), src: guest, dst: peer, hops: 64, traffic_class: 0 }
+    Envelope { to_mac: MacAddr([0; 6]), src: guest, dst: peer, hops: 64, traffic_class: 0, ident: None }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(crate) struct Echo {
     pub(crate) last: Instant,
     pub(crate) readable: bool,
     pub(crate) has_error: bool,
-    /// The data of the latest request begins so, for the errors that quote it.
+    /// That of the latest request, for errors that do not say which one they are about.
     pub(crate) sequence: u16,
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) sockets: BTreeMap<FlowId, Socket>,
     /// Connection attempts, in order.
     pub(crate) connects: Vec<(FlowId, SocketAddr)>,
+    /// Traffic classes, of those and as they changed.
+    pub(crate) classes: Vec<(FlowId, u8)>,
     /// What they meet with.
     pub(crate) refuse: Option<Errno>,
     pub(crate) reset: Vec<FlowId>,
@@ -61,6 +63,8 @@ pub(crate) struct Host {
     pub(crate) closed: Vec<FlowId>,
     /// What the last of these was in the end.
     pub(crate) last: Option<Socket>,
+    /// The last datagram's header fields.
+    pub(crate) meta: Meta,
     /// Datagrams sent: socket, destination, bytes, size of each.
     pub(crate) datagrams: Vec<(FlowId, SocketAddr, Vec<u8>, usize)>,
     pub(crate) refuse_datagrams: Option<Errno>,
@@ -70,8 +74,15 @@ pub(crate) struct Host {
 }
 
 impl Upstream for Host {
-    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn tcp_connect(
+        &mut self,
+        flow: FlowId,
+        to: SocketAddr,
+        _: Option<IpAddr>,
+        class: u8,
+    ) -> Result<(), Errno> {
         self.connects.push((flow, to));
+        self.classes.push((flow, class));
         if let Some(errno) = self.refuse {
             return Err(errno);
         }
@@ -80,7 +91,7 @@ impl Upstream for Host {
     }
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
-        self.tcp_connect(flow, RESOLVER, None)
+        self.tcp_connect(flow, RESOLVER, None, 0)
     }
 
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
@@ -141,6 +152,10 @@ impl Upstream for Host {
         }
     }
 
+    fn tcp_class(&mut self, flow: FlowId, class: u8) {
+        self.classes.push((flow, class));
+    }
+
     fn tcp_shutdown(&mut self, flow: FlowId) {
         let socket = self.sockets.get_mut(&flow).unwrap();
         assert!(!socket.shut, "shut twice");
@@ -168,11 +183,12 @@ impl Upstream for Host {
         to: SocketAddr,
         payload: &[u8],
         segment: usize,
-        _: Meta,
+        meta: Meta,
     ) -> Result<(), Errno> {
         if !self.sockets.contains_key(&flow) {
             return Err(Errno::BadSocket);
         }
+        self.meta = meta;
         self.datagrams.push((flow, to, payload.to_vec(), segment));
         self.refuse_datagrams.map_or(Ok(()), Err)
     }
@@ -211,7 +227,7 @@ impl Upstream for Host {
 /// The link: keeps what is sent.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
-    frames: Vec<(Offload, Vec<u8>)>,
+    pub(crate) frames: Vec<(Offload, Vec<u8>)>,
     /// So many frames are refused.
     pub(crate) full: usize,
 }
@@ -290,6 +306,8 @@ pub(crate) struct Lab {
     /// Window shift that the guest offers; `None` offers no options but MSS.
     pub(crate) scaled: bool,
     pub(crate) timestamps: bool,
+    /// The traffic class of the guest's packets.
+    pub(crate) class: u8,
     /// What the guest's SYN says, if it says anything.
     pub(crate) mss: Option<u16>,
     /// What is not TCP, as whole packets.
@@ -316,6 +334,7 @@ impl Lab {
             first: 0,
             scaled: true,
             timestamps: false,
+            class: 0,
             mss: Some(1460),
             other: Vec::new(),
         }
@@ -441,10 +460,18 @@ impl Lab {
 
     fn envelope(&self) -> Envelope {
         let to_mac = self.engine.config().mac;
-        Envelope { to_mac, src: self.guest, dst: self.server, hops: 64, traffic_class: 0 }
+        Envelope {
+            to_mac,
+            src: self.guest,
+            dst: self.server,
+            hops: 64,
+            traffic_class: self.class,
+            ident: None,
+        }
     }
 
-    fn packet(&mut self, transport: &Transport<'_>, payload: &[u8]) {
+    /// A packet of the guest to the server.
+    pub(crate) fn packet(&mut self, transport: &Transport<'_>, payload: &[u8]) {
         let frame = assemble(GUEST_MAC, &self.envelope(), transport, payload);
         self.engine.on_frame(self.now, Offload::NONE, &frame, &mut self.host);
     }

@@ -33,13 +33,17 @@ use flow::FlowId;
 use places::Tenant;
 use silence::List;
 use table::{Key, Kind};
-use tcp::{Ctx, Segment, Step, Tcp};
+use tcp::{Ctx, Opening, Segment, Step, Tcp};
 
 /// Places that a full table is searched at a time.
 const THIN_OUT: usize = 256;
 /// In a full table, silence after which something that never got an answer makes room, and something that did.
 pub(crate) const SHORT: Duration = Duration::from_secs(2);
 pub(crate) const LONG: Duration = Duration::from_secs(15);
+
+/// RFC 2474 §3: the upper six bits of a traffic class. The lower two are ECN, which on TCP is a matter of the two kernels that
+/// talk to each other, the guest's with us and the host's with the peer.
+const DSCP: u8 = 0xfc;
 
 impl Engine {
     /// A TCP segment of the guest.
@@ -57,8 +61,15 @@ impl Engine {
             guest: SocketAddr::new(packet.src, seg.src_port),
             peer: SocketAddr::new(packet.dst, seg.dst_port),
         };
+        let class = packet.traffic_class & DSCP;
         if let Some(id) = self.flows.find(&key) {
-            self.tcp_step(now, id, up, |tcp, ctx| tcp.on_segment(&seg, mac, ctx));
+            self.tcp_step(now, id, up, |tcp, ctx| {
+                if tcp.class != class {
+                    tcp.class = class;
+                    ctx.up.tcp_class(id, class);
+                }
+                tcp.on_segment(&seg, mac, ctx)
+            });
             return Ok(());
         }
         if seg.flags.rst() {
@@ -104,7 +115,7 @@ impl Engine {
             Some(to) => self.find_port(now, to, guest)?,
             None => self.make_place(now, guest, up),
         }
-        let opening = self.opening(now, &key, Some(mac));
+        let opening = Opening { class: packet.traffic_class & DSCP, ..self.opening(now, &key, Some(mac)) };
         let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_guest(seg, &opening))))?;
         self.counters.tcp_opened += 1;
         match to {
@@ -155,10 +166,10 @@ impl Engine {
     }
 
     fn connect<U: Upstream>(&mut self, now: Instant, id: FlowId, to: SocketAddr, up: &mut U) {
-        if let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) {
-            tcp.connecting();
-        }
-        let started = up.tcp_connect(id, to, self.config.outbound.toward(to.ip()));
+        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
+        tcp.connecting();
+        let class = tcp.class;
+        let started = up.tcp_connect(id, to, self.config.outbound.toward(to.ip()), class);
         if started == Err(Errno::NoPort) {
             // Nobody out there has refused anything: the guest hears nothing, and tries again.
             self.counters.drop(DropReason::Upstream);

@@ -15,6 +15,8 @@ use crate::device::Device;
 use crate::device::vnet::{Checksum, GsoKind};
 use crate::drop_reason::DropReason;
 use crate::frame::{Cut, Envelope, PROTO_UDP, Transport, Tx, ip_header_len};
+use crate::ip::fragment::take_ident;
+use crate::ip::path_mtu::Limits;
 use crate::transport::flow::FlowId;
 use crate::transport::silence::List;
 use crate::upstream::{Client, Errno, Meta, Upstream};
@@ -173,29 +175,32 @@ pub(crate) struct Train {
     pub(crate) env: Envelope,
 }
 
-/// Sends a train to the guest. Datagrams that do not fit the MTU are handed to `oversized` with their place in the
-/// buffer, to be fragmented.
-pub(crate) fn send_to_guest<D: Device>(
-    train: &Train,
-    mtu: usize,
-    tx: &mut Tx<'_, D>,
-    mut oversized: impl FnMut(&mut Tx<'_, D>, usize, usize),
-) {
-    let room = mtu.saturating_sub(ip_header_len(train.env.dst.ip()) + HEADER_LEN);
+impl Train {
+    /// How many datagrams it is.
+    pub(crate) fn count(&self) -> u64 {
+        self.len.div_ceil(self.segment.max(1)).max(1) as u64
+    }
+}
+
+/// Sends a train to the guest, datagrams that do not fit the way there in fragments. `idents` gives identifications.
+pub(crate) fn send_to_guest<D: Device>(train: &Train, limits: Limits, idents: &mut u32, tx: &mut Tx<'_, D>) {
+    let headers = ip_header_len(train.env.dst.ip()) + HEADER_LEN;
+    let (room, atomic) = (limits.whole.saturating_sub(headers), limits.atomic.saturating_sub(headers));
     let segment = train.segment.max(1);
     // One frame holds so many datagrams.
     let per_frame =
         if tx.caps.uso && segment <= room { (MAX_PAYLOAD / segment).clamp(1, MAX_TRAIN) } else { 1 };
-    let mut at = 0;
+    let (mut at, mut env) = (0, train.env);
     loop {
         let len = (train.len - at).min(per_frame * segment);
+        let header = header(&env, len);
+        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
         if len > room && per_frame == 1 {
-            oversized(tx, at, len);
+            tx.send_cut(&env, &transport, (at, len), (limits.whole, take_ident(idents, 1)));
         } else {
-            let header = header(&train.env, len);
-            let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
             let size = u16::try_from(segment).unwrap_or(u16::MAX);
-            tx.send(&train.env, &transport, at, len, Cut::Train(GsoKind::Udp, size));
+            env.ident = (len.min(segment) > atomic).then(|| take_ident(idents, len.div_ceil(segment)));
+            tx.send(&env, &transport, at, len, Cut::Train(GsoKind::Udp, size));
         }
         at += len;
         if at >= train.len {

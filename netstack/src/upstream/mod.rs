@@ -76,11 +76,13 @@ pub struct Meta {
     pub hops: u8,
     /// IPv4 type of service or IPv6 traffic class: DSCP and ECN.
     pub traffic_class: u8,
+    /// To be sent only: nobody on the way is to fragment it. Whoever finds it too large says so, with the size that fits.
+    pub dont_fragment: bool,
 }
 
 impl Default for Meta {
     fn default() -> Self {
-        Self { hops: 64, traffic_class: 0 }
+        Self { hops: 64, traffic_class: 0, dont_fragment: false }
     }
 }
 
@@ -134,6 +136,8 @@ pub struct DatagramError {
     pub reporter: Option<IpAddr>,
     /// ICMP or ICMPv6 type and code as received, if the complaint was an ICMP message.
     pub icmp: Option<(u8, u8)>,
+    /// Of a ping socket: the sequence number of the request that it is about, if that came back.
+    pub sequence: Option<u16>,
 }
 
 /// News from a host socket.
@@ -170,11 +174,18 @@ pub trait Upstream {
     }
 
     /// Opens a TCP socket for `flow` and starts to connect it; `from` is the local address if not the kernel's
-    /// choice. [`Event::Connected`] or [`Event::Failed`] follows.
+    /// choice, `class` the traffic class of its packets (DSCP; the ECN bits are the kernel's). [`Event::Connected`] or
+    /// [`Event::Failed`] follows.
     ///
     /// # Errors
     /// When it fails on the spot. The flow then has no socket.
-    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno>;
+    fn tcp_connect(
+        &mut self,
+        flow: FlowId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        class: u8,
+    ) -> Result<(), Errno>;
 
     /// The same for a connection to the DNS address: it leads to whoever resolves names for the guest, in the place of
     /// a socket.
@@ -199,6 +210,9 @@ pub trait Upstream {
 
     /// Removes the first `count` bytes from the receive queue; they were all peeked before.
     fn tcp_consume(&mut self, flow: FlowId, count: usize);
+
+    /// The traffic class of the packets that follow is another one.
+    fn tcp_class(&mut self, flow: FlowId, class: u8);
 
     /// Closes our half: the peer reads end-of-file behind the last byte taken.
     fn tcp_shutdown(&mut self, flow: FlowId);

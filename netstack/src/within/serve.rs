@@ -5,7 +5,7 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
-use crate::frame::{Envelope, PROTO_UDP, Transport, assemble};
+use crate::frame::{Envelope, PROTO_UDP, Transport};
 use crate::ip::Packet;
 use crate::ip::rewrite::is_ours;
 use crate::transport::udp::{self, Datagram};
@@ -108,11 +108,10 @@ impl Engine {
 
     /// Sends a datagram of a server within.
     fn post_datagram(&mut self, to_mac: MacAddr, src: SocketAddr, dst: SocketAddr, payload: &[u8]) {
-        let env = Envelope { to_mac, src, dst, hops: 64, traffic_class: 0 };
+        let env = Envelope { to_mac, src, dst, hops: 64, traffic_class: 0, ident: None };
         let header = udp::header(&env, payload.len());
         let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
-        let frame = assemble(self.config.mac, &env, &transport, payload);
-        for frame in self.fit(to_mac, frame) {
+        for frame in self.frames(&env, &transport, payload) {
             self.post(frame);
         }
     }
@@ -122,6 +121,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::device::Offload;
+    use crate::frame::assemble;
     use crate::within::testing::{self, Deaf, GUEST, OURS, Wire};
 
     /// What the engine answers to a datagram of the guest.
@@ -132,6 +132,7 @@ mod tests {
             dst: dst.parse().unwrap(),
             hops: 64,
             traffic_class: 0,
+            ident: None,
         };
         let header = udp::header(&env, payload.len());
         let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };

@@ -67,7 +67,7 @@ impl Device for Wire {
 pub(crate) struct Deaf;
 
 impl Upstream for Deaf {
-    fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Option<IpAddr>, _: u8) -> Result<(), Errno> {
         Err(Errno::NetUnreachable)
     }
     fn tcp_connect_dns(&mut self, _: FlowId) -> Result<(), Errno> {
@@ -88,6 +88,8 @@ impl Upstream for Deaf {
     }
 
     fn tcp_consume(&mut self, _: FlowId, _: usize) {}
+    fn tcp_class(&mut self, _: FlowId, _: u8) {}
+
     fn tcp_shutdown(&mut self, _: FlowId) {}
     fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}
     fn tcp_reset(&mut self, _: FlowId) {}

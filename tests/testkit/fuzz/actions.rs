@@ -188,14 +188,20 @@ fn host(world: &mut World<RawGuest>, flow: usize, what: &HostNews) {
         _ if datagram_flows.is_empty() => {}
         HostNews::Datagram { from, port, len, hops } => {
             let from = SocketAddr::new(Ipv4Addr::from(*from).into(), *port);
-            let meta = Meta { hops: *hops, traffic_class: *hops };
+            let meta = Meta { hops: *hops, traffic_class: *hops, ..Meta::default() };
             let flow = datagram_flows[flow % datagram_flows.len()];
             world.host.inject_datagram(flow, from, &vec![9; usize::from(*len)], meta);
         }
         HostNews::Error { error, reporter, kind, code } => {
             let to = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 80);
             let reporter = Some(IpAddr::from(*reporter));
-            let error = DatagramError { to, error: (*error).into(), reporter, icmp: Some((*kind, *code)) };
+            let error = DatagramError {
+                to,
+                error: (*error).into(),
+                reporter,
+                icmp: Some((*kind, *code)),
+                sequence: None,
+            };
             let flow = datagram_flows[flow % datagram_flows.len()];
             world.host.inject_error(flow, error);
         }

@@ -49,11 +49,14 @@ impl UdpService {
             Self::Refuse => {
                 let icmp = if to.is_ipv4() { (3, 3) } else { (1, 4) };
                 let reporter = Some(to.ip());
-                socket.complain(at, DatagramError { to, error: Errno::Refused, reporter, icmp: Some(icmp) });
+                socket.complain(
+                    at,
+                    DatagramError { to, error: Errno::Refused, reporter, icmp: Some(icmp), sequence: None },
+                );
             }
             Self::Complain { error, reporter, icmp } => {
                 let (reporter, icmp) = (Some(reporter), Some(icmp));
-                socket.complain(at, DatagramError { to, error, reporter, icmp });
+                socket.complain(at, DatagramError { to, error, reporter, icmp, sequence: None });
             }
         }
     }
@@ -86,9 +89,9 @@ impl EchoService {
                 socket.arrive(at, from, to.port(), data.to_vec(), Meta::default());
             }
             Self::Complain { error, reporter, icmp } => {
-                let to = SocketAddr::new(to.ip(), 0);
+                let (to, sequence) = (SocketAddr::new(to.ip(), 0), Some(to.port()));
                 let (reporter, icmp) = (Some(reporter), Some(icmp));
-                socket.complain(at, DatagramError { to, error, reporter, icmp });
+                socket.complain(at, DatagramError { to, error, reporter, icmp, sequence });
             }
         }
     }

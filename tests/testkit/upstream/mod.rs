@@ -419,7 +419,13 @@ impl Upstream for Host {
         self.config.connects.is_none() || self.connects_left > 0
     }
 
-    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn tcp_connect(
+        &mut self,
+        flow: FlowId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        _: u8,
+    ) -> Result<(), Errno> {
         if to != RESOLVER {
             assert!(self.may_connect(), "{flow:?} connects although there is no time for it");
             self.connects_left = self.connects_left.saturating_sub(1);
@@ -437,7 +443,7 @@ impl Upstream for Host {
     }
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
-        self.tcp_connect(flow, RESOLVER, None)
+        self.tcp_connect(flow, RESOLVER, None, 0)
     }
 
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
@@ -469,6 +475,8 @@ impl Upstream for Host {
         self.conns[index].consume(self.now, &self.config, count);
         self.wake_conn(index, self.now);
     }
+
+    fn tcp_class(&mut self, _: FlowId, _: u8) {}
 
     fn tcp_shutdown(&mut self, flow: FlowId) {
         let index = self.conn(flow, "tcp_shutdown");

@@ -58,14 +58,11 @@ pub fn fragment(packet: &[u8], mtu: usize, ident: u32, emit: impl FnMut(&[u8])) 
     }
 }
 
-/// Takes "don't fragment" off an IPv4 packet of our own making that turned out to be too large: we send it with the flag as
-/// long as it is whole (RFC 6864 §4.1). The header checksum is no longer right then; [`fragment`] makes it anew.
-pub fn permit(packet: &mut [u8]) {
-    if packet.first().is_some_and(|first| first >> 4 == 4)
-        && let Some(flags) = packet.get_mut(6)
-    {
-        *flags &= !0x40;
-    }
+/// The first of `count` identifications in a row; `last` is the one that was given out before.
+pub(crate) fn take_ident(last: &mut u32, count: usize) -> u32 {
+    let first = last.wrapping_add(1);
+    *last = last.wrapping_add(u32::try_from(count).unwrap_or(1));
+    first
 }
 
 fn cut_v4(packet: &[u8], mtu: usize, ident: u32, mut emit: impl FnMut(&[u8])) -> Result<usize, Uncut> {

@@ -118,7 +118,6 @@ fn packets_that_must_not_or_cannot_be_cut() {
     }
 }
 
-/// The engine sends whole packets with "don't fragment" set; what is too large is cut all the same.
 #[test]
 fn the_engine_cuts_its_own_datagrams() {
     use crate::frame::{Envelope, Transport, assemble};
@@ -131,11 +130,12 @@ fn the_engine_cuts_its_own_datagrams() {
             dst: dst.parse().unwrap(),
             hops: 64,
             traffic_class: 0,
+            ident: None,
         };
         let header = [0, 53, 15, 160, 11, 192, 0, 0];
         let transport = Transport { protocol: 17, header: &header, checksum_at: 6 };
         let whole = assemble(OURS, &env, &transport, &[7; 3000]);
-        let frames = engine.fit(GUEST, whole.clone());
+        let frames = engine.frames(&env, &transport, &[7; 3000]);
         assert_eq!(frames.len(), 3, "{src}");
         let mut reassembler = Reassembler::new();
         let last = frames.iter().map(|frame| reassembler.insert(at(0), &frame[14..])).last();

@@ -200,7 +200,9 @@ fn unanswerable_packets_cost_no_tokens() {
 
 #[test]
 fn reports_pass_through_in_their_own_family() {
-    let report = |to, error, icmp| Problem::from_report(&DatagramError { to, error, reporter: None, icmp });
+    let report = |to, error, icmp| {
+        Problem::from_report(&DatagramError { to, error, reporter: None, icmp, sequence: None })
+    };
     let world6 = v6("2001:db8::7", 53);
     let relayed = |kind, code| Some(Problem::Relayed { kind, code, rest: 0 });
     assert_eq!(report(WORLD, Errno::HostUnreachable, Some((11, 0))), relayed(11, 0));

@@ -3,11 +3,11 @@
 use crate::addr::MacAddr;
 use crate::bytes::len16;
 use crate::checksum;
-use crate::device::Offload;
 use crate::device::vnet::{Checksum, Gso, GsoKind};
+use crate::device::{Capabilities, Offload};
 use crate::drop_reason::DropReason;
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, PROTO_UDP, Transport, assemble, wrap};
-use crate::ip::fragment::{fragment, permit};
+use crate::ip::fragment::fragment;
 use crate::ip::rewrite::tests::config;
 use crate::transport::lab::{GUEST_MAC, Lab};
 use crate::transport::udp;
@@ -70,7 +70,13 @@ fn a_long_error_queue_is_read_to_its_end() {
     lab.id = lab.host.datagrams[0].0;
     for _ in 0..50 {
         let to = lab.server;
-        lab.host.errors.push_back(DatagramError { to, error: Errno::Refused, reporter: None, icmp: None });
+        lab.host.errors.push_back(DatagramError {
+            to,
+            error: Errno::Refused,
+            reporter: None,
+            icmp: None,
+            sequence: None,
+        });
     }
     lab.event(Event::Error);
     lab.step();
@@ -91,6 +97,7 @@ fn answers_follow_a_guest_that_changes_its_mac_address() {
         dst: lab.server,
         hops: 64,
         traffic_class: 0,
+        ident: None,
     };
     let header = udp::header(&env, 1);
     let frame =
@@ -115,6 +122,7 @@ fn a_train_of_countless_datagrams_is_malformed() {
         dst: lab.server,
         hops: 64,
         traffic_class: 0,
+        ident: None,
     };
     for (len, size, sent) in [(60_000, 1, false), (64_000, 500, true)] {
         let payload = vec![0; len];
@@ -134,7 +142,7 @@ fn a_guest_whose_mac_address_is_configured_is_not_looked_for() {
     config.guest_mac = Some(GUEST_MAC);
     let mut lab = Lab::with(config);
     let hello = hello(client("192.0.2.1:5000", "192.0.2.9:53"), lab.guest);
-    lab.engine.accept_udp(lab.now, &hello).unwrap();
+    lab.engine.accept_udp(lab.now, &hello, &mut lab.link).unwrap();
     lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
     assert!(lab.link.to().any(|mac| mac == GUEST_MAC), "the datagram; beside it we ask");
 }
@@ -175,7 +183,7 @@ fn conversations_are_apart(clients: [Client; 2]) {
     lab.host.datagrams.clear();
     let mut flows = Vec::new();
     for client in clients.into_iter().chain(clients) {
-        let inbound = lab.engine.accept_udp(lab.now, &hello(client, lab.guest)).unwrap();
+        let inbound = lab.engine.accept_udp(lab.now, &hello(client, lab.guest), &mut lab.link).unwrap();
         lab.host.sockets.entry(inbound.flow).or_default();
         flows.push((inbound.flow, inbound.new));
     }
@@ -199,6 +207,7 @@ fn a_ping_from_nowhere_opens_no_socket() {
         dst: lab.server,
         hops: 64,
         traffic_class: 0,
+        ident: None,
     };
     let transport = Transport { protocol: 1, header: &[8, 0, 0, 0, 0, 1, 0, 1], checksum_at: 2 };
     let frame = assemble(GUEST_MAC, &env, &transport, b"ping");
@@ -215,6 +224,7 @@ fn tunnelled(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> (Vec<u8>, Offl
         dst: "10.99.0.2:2".parse().unwrap(),
         hops: 64,
         traffic_class: 0,
+        ident: None,
     };
     let header = [0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 0, 99, 0, 0, 0, 0];
     let segment = assemble(
@@ -225,7 +235,7 @@ fn tunnelled(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> (Vec<u8>, Offl
     );
     let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
     let finished = [&vxlan[..], &segment].concat();
-    let outer = Envelope { to_mac: Lab::new().engine.config().mac, src, dst, ..inner };
+    let outer = Envelope { to_mac: Lab::new().engine.config().mac, src, dst, ident: Some(1), ..inner };
     let header = udp::header(&outer, finished.len());
     // The outer checksum is right for the finished bytes, as the kernel's is.
     let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
@@ -281,7 +291,6 @@ fn a_checksum_to_complete_in_a_fragment_is_completed_in_the_fragment() {
         let udp_len = len16(packet.len() - ip);
         packet[ip + 4..ip + 6].copy_from_slice(&udp_len.to_be_bytes());
         let mut pieces = Vec::new();
-        permit(&mut packet);
         // Header checksums are made anew by the cut; that of the datagram says "none", or covers the finished bytes.
         let room = frame.len() - ETHERNET_LEN + 16;
         packet[ip + 6..ip + 8].fill(0);
@@ -323,4 +332,130 @@ fn a_train_whose_checksum_is_elsewhere_makes_no_sense() {
     // The one train that says of itself what it is.
     assert_eq!(lab.host.datagrams.len(), 1);
     assert_eq!(lab.engine.counters().dropped(DropReason::Malformed), 4);
+}
+
+/// `count` datagrams of `size` bytes of one client, all at once.
+fn forwarded(lab: &Lab, payload: &'static [u8], size: usize) -> Forwarded<'static> {
+    Forwarded { payload, segment: size, ..hello(client("192.0.2.1:5000", "192.0.2.9:53"), lab.guest) }
+}
+
+#[test]
+fn a_train_for_a_forwarded_port_is_one_frame_where_the_device_cuts_it() {
+    static BYTES: [u8; 64_000] = [7; 64_000];
+    for (uso, frames) in [(true, 1), (false, 64)] {
+        let mut config = config();
+        config.device = Capabilities { checksum: uso, tso4: uso, tso6: uso, uso };
+        let mut lab = Lab::with(config);
+        lab.datagram(b"teaches the MAC address");
+        lab.step();
+        let train = forwarded(&lab, &BYTES, 1000);
+        lab.engine.accept_udp(lab.now, &train, &mut lab.link).unwrap();
+        assert_eq!(lab.link.frames.len(), frames, "without waiting for a drain");
+        let gso = lab.link.frames[0].0.gso.map(|gso| (gso.kind, gso.size, gso.header_len));
+        assert_eq!(gso, uso.then_some((GsoKind::Udp, 1000, 42)));
+        let bytes: usize = lab.link.frames.iter().map(|(_, frame)| frame.len() - 42).sum();
+        assert_eq!(bytes, BYTES.len());
+        // An empty datagram is one, too, and ends nothing.
+        lab.link.frames.clear();
+        let empty = forwarded(&lab, b"", 0);
+        lab.engine.accept_udp(lab.now, &empty, &mut lab.link).unwrap();
+        assert_eq!(lab.link.frames.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(), [42]);
+        assert_eq!(lab.engine.counters().udp_in, 65);
+    }
+}
+
+#[test]
+fn a_burst_for_forwarded_ports_leaves_other_frames_their_place() {
+    static BYTES: [u8; 64] = [7; 64];
+    let mut lab = Lab::new();
+    lab.datagram(b"teaches the MAC address");
+    lab.step();
+    for _ in 0..100 {
+        let train = forwarded(&lab, &BYTES, 1);
+        lab.engine.accept_udp(lab.now, &train, &mut lab.link).unwrap();
+    }
+    // Larger than the link, too: fragments.
+    static LONG: [u8; 60_000] = [7; 60_000];
+    for _ in 0..100 {
+        let train = forwarded(&lab, &LONG, LONG.len());
+        lab.engine.accept_udp(lab.now, &train, &mut lab.link).unwrap();
+    }
+    lab.server = "10.0.2.2:0".parse().unwrap();
+    lab.packet(&Transport { protocol: 1, header: &[8, 0, 0, 0, 0, 1, 0, 1], checksum_at: 2 }, b"ping");
+    lab.step();
+    assert_eq!(lab.other.last().map(|packet| &packet[28..]), Some(&b"ping"[..]));
+    assert_eq!(lab.engine.counters().dropped_total(), 0);
+}
+
+#[test]
+fn datagrams_wait_for_a_neighbour_in_their_order() {
+    let mut lab = Lab::new();
+    for payload in [&b""[..], b"abc"] {
+        let train = forwarded(&lab, payload, 1);
+        lab.engine.accept_udp(lab.now, &train, &mut lab.link).unwrap();
+    }
+    lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
+    assert_eq!(lab.link.frames.len(), 1, "the question who it is");
+    lab.link.frames.clear();
+    lab.datagram(b"me");
+    lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
+    let sizes: Vec<_> = lab.link.frames.iter().map(|(_, frame)| frame.len() - 42).collect();
+    assert_eq!(sizes, [0, 1, 1, 1]);
+}
+
+#[test]
+fn what_the_guest_says_of_fragments_goes_with_the_datagram() {
+    for (src, dst) in TUNNELS {
+        let (mut lab, v6) = (Lab::new(), src.starts_with('['));
+        let mut env = Envelope {
+            to_mac: lab.engine.config().mac,
+            src: src.parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            hops: 64,
+            traffic_class: 0,
+            ident: None,
+        };
+        let send = |lab: &mut Lab, env: &Envelope, payload: &[u8], room: usize| {
+            let header = udp::header(env, payload.len());
+            let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+            let frame = assemble(GUEST_MAC, env, &transport, payload);
+            let to = lab.engine.config().mac;
+            fragment(&frame[ETHERNET_LEN..], room, 7, |piece| {
+                lab.engine.on_frame(lab.now, Offload::NONE, &wrap(GUEST_MAC, to, piece), &mut lab.host);
+            })
+            .unwrap();
+            lab.step();
+            lab.host.meta.dont_fragment
+        };
+        assert!(send(&mut lab, &env, &[7; 1000], 1500));
+        env.ident = Some(7);
+        assert_eq!(
+            send(&mut lab, &env, &[7; 1000], 1500),
+            v6,
+            "IPv6 has no such flag: only its fragments tell"
+        );
+        assert!(!send(&mut lab, &env, &[7; 1000], 600));
+    }
+}
+
+#[test]
+fn each_error_names_its_own_request() {
+    let mut lab = Lab::new();
+    lab.server.set_port(0);
+    for sequence in 1..=4 {
+        let header = [8, 0, 0, 0, 0, 77, 0, sequence];
+        lab.packet(&Transport { protocol: 1, header: &header, checksum_at: 2 }, b"ping");
+    }
+    lab.id = lab.engine.flows().next().unwrap().id;
+    // The last is one that the kernel could not say more about.
+    for sequence in [Some(1), Some(3), Some(2), None] {
+        let (to, icmp) = (lab.server, Some((11, 0)));
+        let error = Errno::HostUnreachable;
+        lab.host.errors.push_back(DatagramError { to, error, reporter: None, icmp, sequence });
+    }
+    lab.event(Event::Error);
+    lab.step();
+    let quoted: Vec<_> =
+        lab.other.iter().map(|packet| (packet[20], packet[48 + 4..48 + 8].to_vec())).collect();
+    assert_eq!(quoted, [1, 3, 2, 4].map(|sequence| (11, vec![0, 77, 0, sequence])));
 }

@@ -193,6 +193,10 @@ pub(crate) struct Tcp {
     own_mss: u16,
     /// Challenges sent, and the stretch of time in which they were, by number.
     challenges: (u8, u32),
+    /// The largest that fits the way to the guest: routers may lie behind the link.
+    path_mss: u16,
+    /// The traffic class that the guest's packets had last, without ECN: the host's socket has it, too.
+    pub(crate) class: u8,
 }
 
 impl Tcp {
@@ -325,6 +329,12 @@ impl Tcp {
             return Step::Abort(self.tx.reset_at());
         }
         Step::Continue
+    }
+
+    /// A router on the way to the guest has dropped the segment that begins at `seq`: it takes `mss` bytes, options included.
+    /// False when none such can be under way (RFC 5927 §7.2: what is made up is ignored).
+    pub(crate) fn path_narrows(&mut self, seq: SeqNum, mss: u16) -> bool {
+        self.stage == Stage::Open && self.tx.narrow(seq, mss, self.ts_recent.is_some())
     }
 
     /// When [`Tcp::on_timeout`] wants to be called.

@@ -27,7 +27,11 @@ pub(crate) struct Opening {
     pub(crate) mss: u16,
     /// The window of its first segment, in bytes.
     pub(crate) window: u16,
+    /// The largest that fits the way to it, as far as is known.
+    pub(crate) path_mss: u16,
     pub(crate) mac: Option<MacAddr>,
+    /// The traffic class of the guest's packets.
+    pub(crate) class: u8,
 }
 
 /// What the guest is told when the host could not connect.
@@ -64,6 +68,8 @@ impl Tcp {
             guest_idle: 0,
             own_mss: opening.mss,
             challenges: (0, 0),
+            path_mss: opening.path_mss,
+            class: opening.class,
         };
         tcp.take_syn(seg);
         tcp
@@ -87,6 +93,8 @@ impl Tcp {
             guest_idle: 0,
             own_mss: opening.mss,
             challenges: (0, 0),
+            path_mss: opening.path_mss,
+            class: opening.class,
         }
     }
 
@@ -134,7 +142,7 @@ impl Tcp {
         let options = &seg.options;
         self.ts_recent = options.timestamps.map(|ts| ts.value);
         self.sack = options.sack_permitted;
-        self.tx.negotiate(seg, self.own_mss, self.ts_recent.is_some(), options.window_scale);
+        self.tx.negotiate(seg, self.path_mss, self.ts_recent.is_some(), options.window_scale);
         if options.window_scale.is_some() {
             self.rx.scale();
         }

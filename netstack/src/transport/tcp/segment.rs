@@ -212,7 +212,7 @@ impl<D: Device> Wire<'_, '_, D> {
 }
 
 const fn envelope(key: &Key, mac: MacAddr) -> Envelope {
-    Envelope { to_mac: mac, src: key.peer, dst: key.guest, hops: 64, traffic_class: 0 }
+    Envelope { to_mac: mac, src: key.peer, dst: key.guest, hops: 64, traffic_class: 0, ident: None }
 }
 
 /// Writes the header; returns its length.

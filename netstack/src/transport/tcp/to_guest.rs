@@ -140,6 +140,25 @@ impl ToGuest {
         self.window_ack = seg.ack;
     }
 
+    /// Segments were too long for a router on their way, one of them the one at `seq`: what is in flight is repeated in
+    /// shorter ones. False when nothing in flight lies there.
+    pub(super) fn narrow(&mut self, seq: SeqNum, mss: u16, timestamps: bool) -> bool {
+        if seq.before(self.una) || !seq.before(self.next) {
+            return false;
+        }
+        let options = if timestamps { TIMESTAMPS_LEN } else { 0 };
+        let mss = mss.saturating_sub(options).max(1);
+        if mss < self.mss {
+            self.mss = mss;
+            // RFC 1191 §6.4: at once. What has arrived all the same, the guest's SACK blocks tell.
+            self.repeat = self.una;
+            self.lost = self.next;
+            self.recover = Some(self.next);
+            self.timed = None;
+        }
+        true
+    }
+
     /// The first byte behind our SYN.
     pub(super) const fn first(&self) -> SeqNum {
         self.isn.plus(1)

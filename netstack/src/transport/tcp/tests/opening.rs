@@ -265,3 +265,16 @@ fn a_client_that_leaves_too_early_resets_the_guest_with_the_right_number() {
     let got = lab.step();
     assert!(got.len() == 1 && got[0].is(RST | ACK) && got[0].seq == seq.wrapping_add(1), "{got:?}");
 }
+
+#[test]
+fn the_guests_class_is_the_sockets() {
+    let mut lab = Lab::new();
+    lab.class = 0xb9;
+    lab.connect();
+    assert_eq!(lab.host.classes, [(lab.id, 0xb8)], "without ECN, and before it connects");
+    lab.say(0, 0, b"more of the same");
+    lab.class = 0x48;
+    lab.say(16, 0, b"less urgent");
+    lab.say(27, 0, b"still");
+    assert_eq!(lab.host.classes[1..], [(lab.id, 0x48)]);
+}

@@ -1,0 +1,312 @@
+//! UDP and echo, host to guest: what sockets, forwarded ports and the resolver have for the guest.
+//!
+//! A train stays together as long as it can: it lies in the frame buffer once, and leaves as one frame where the device
+//! segments UDP. Datagrams leave at once, without a place in the outbox, so that no burst of them pushes other frames out
+//! of it; only those whose neighbour is not known yet wait with it.
+
+use super::TRAINS;
+use crate::addr::MacAddr;
+use crate::clock::Instant;
+use crate::device::{Device, Offload};
+use crate::drop_reason::DropReason;
+use crate::engine::{Body, Engine, Inbound};
+use crate::ethernet::neighbour::{Lookup, Waiting};
+use crate::frame::{
+    ETHERNET_LEN, Envelope, MAX_PAYLOAD, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Tally, Transport, Tx, assemble,
+    ip_header_len, wrap,
+};
+use crate::ip::fragment::{fragment, take_ident};
+use crate::ip::rewrite::guest_view;
+use crate::transport::echo;
+use crate::transport::flow::FlowId;
+use crate::transport::silence::List;
+use crate::transport::table::{Key, Kind};
+use crate::transport::udp::{self, Role, Train, Udp};
+use crate::upstream::{Client, Forwarded, Meta, Upstream};
+use crate::within::dns::Asker;
+use core::net::SocketAddr;
+
+impl Engine {
+    /// The answer to a query of [`Engine::dns_query`]; leaves with the next drain.
+    pub fn dns_answer(&mut self, asker: &Asker, message: &[u8]) {
+        if message.len() > udp::MAX_PAYLOAD {
+            return self.counters.drop(DropReason::Malformed);
+        }
+        let env = Envelope {
+            to_mac: asker.mac,
+            src: asker.at,
+            dst: asker.guest,
+            hops: Meta::default().hops,
+            traffic_class: 0,
+            ident: None,
+        };
+        for frame in self.udp_frames(&env, message) {
+            self.post(frame);
+        }
+        self.counters.udp_in += 1;
+    }
+
+    /// See [`Engine::accept_udp`].
+    pub(crate) fn inbound_udp<D: Device>(
+        &mut self,
+        now: Instant,
+        datagrams: &Forwarded<'_>,
+        dev: &mut D,
+    ) -> Result<Inbound, DropReason> {
+        let &Forwarded { client, guest, payload, segment, meta } = datagrams;
+        let from = client.address;
+        let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
+        if peer.is_ipv4() != guest.is_ipv4() {
+            return Err(DropReason::FamilyOff);
+        }
+        if payload.len() > MAX_PAYLOAD {
+            return Err(DropReason::TooBig);
+        }
+        let (peer, known) = self.client_flow(client, guest, peer)?;
+        // Before a flow is made: one without a socket attached could never answer.
+        let found = self.neighbours.lookup(now, guest.ip());
+        let to_mac = match found {
+            Lookup::Known(mac) | Lookup::Stale(mac) => Some(mac),
+            Lookup::Resolve { .. } => self.config.guest_mac,
+            Lookup::Unreachable => Some(self.config.guest_mac.ok_or(DropReason::Unresolved)?),
+        };
+        let (flow, new) = match known {
+            Some(id) => (id, false),
+            None => {
+                let key = Key { kind: Kind::UdpPair, guest, peer };
+                let role = Role::Inbound { client };
+                let id = self.insert(key, Body::Udp(Box::new(Udp::new(role, MacAddr::BROADCAST, now))))?;
+                self.counters.udp_flows += 1;
+                self.timers.set(id, Some(now + self.config.udp.timeout));
+                (id, true)
+            }
+        };
+        if let Some((_, entry)) = self.flows.get_mut(flow)
+            && let Body::Udp(udp) = &mut entry.body
+        {
+            udp.last = now;
+        }
+        let env = Envelope {
+            to_mac: to_mac.unwrap_or(MacAddr::BROADCAST),
+            src: peer,
+            dst: guest,
+            hops: meta.hops.max(1),
+            traffic_class: meta.traffic_class,
+            ident: None,
+        };
+        let train = Train { len: payload.len(), segment, env };
+        if to_mac.is_some() {
+            self.buffer.payload_mut(payload.len()).copy_from_slice(payload);
+            self.send_train(&train, dev);
+        } else {
+            self.hold_train(&train, payload);
+        }
+        if matches!(found, Lookup::Resolve { ask: true } | Lookup::Stale(_)) {
+            self.ask_for(guest.ip());
+        }
+        Ok(Inbound { flow, new })
+    }
+
+    /// How the guest sees a client of a forwarded port, and the client's flow if it has one. Two clients can look the
+    /// same (127.0.0.1 and 127.0.0.2 from the same port), and one client at two ports that lead to the same place looks
+    /// like one conversation: the second gets another port.
+    fn client_flow(
+        &mut self,
+        client: Client,
+        guest: SocketAddr,
+        mut peer: SocketAddr,
+    ) -> Result<(SocketAddr, Option<FlowId>), DropReason> {
+        for _ in 0..64 {
+            let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) else {
+                return Ok((peer, None));
+            };
+            if let Some((_, entry)) = self.flows.get_mut(id)
+                && let Body::Udp(udp) = &entry.body
+                && matches!(udp.role, Role::Inbound { client: known } if known == client)
+            {
+                return Ok((peer, Some(id)));
+            }
+            peer.set_port(peer.port().wrapping_add(1).max(1024));
+        }
+        Err(DropReason::NoRoom)
+    }
+
+    /// Delivers what a UDP or ping socket has for the guest.
+    pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        dev: &mut D,
+    ) {
+        if self.take_errors(now, id, up) {
+            self.enqueue(id);
+        }
+        let more = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
+            Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, up, dev),
+            Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, up, dev),
+            _ => return,
+        };
+        if more {
+            self.enqueue(id);
+        }
+    }
+
+    fn flush_udp<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        dev: &mut D,
+    ) -> bool {
+        for _ in 0..TRAINS {
+            let into = self.buffer.payload_mut(MAX_PAYLOAD);
+            let Ok(received) = up.udp_receive(id, into) else {
+                if let Some((_, entry)) = self.flows.get_mut(id)
+                    && let Body::Udp(udp) = &mut entry.body
+                {
+                    udp.readable = false;
+                }
+                return false;
+            };
+            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
+            let Body::Udp(udp) = &mut entry.body else { return false };
+            let (guest, mut src) = (key.guest, received.from);
+            src.set_ip(guest_view(&self.config, src.ip()));
+            udp.last = now;
+            udp.both_ways = true;
+            self.silence.heard(id, udp.list());
+            let env = Envelope {
+                to_mac: udp.mac,
+                src,
+                dst: guest,
+                hops: received.meta.hops.max(1),
+                traffic_class: received.meta.traffic_class,
+                ident: None,
+            };
+            let at = udp.expiry(&self.config.udp);
+            self.timers.set(id, Some(at));
+            if src.is_ipv4() != guest.is_ipv4() {
+                self.counters.drop(DropReason::FamilyOff);
+                continue;
+            }
+            self.send_train(&Train { len: received.len, segment: received.segment, env }, dev);
+        }
+        true
+    }
+
+    /// Sends a train whose bytes lie in the frame buffer.
+    fn send_train<D: Device>(&mut self, train: &Train, dev: &mut D) {
+        self.counters.udp_in += train.count();
+        let limits = self.limits(train.env.dst.ip());
+        let mut tx = Tx {
+            dev,
+            buffer: &mut self.buffer,
+            tally: Tally::default(),
+            mac: self.config.mac,
+            caps: self.config.device,
+        };
+        udp::send_to_guest(train, limits, &mut self.next_ident, &mut tx);
+        let tally = tx.tally;
+        self.counters.add(tally);
+    }
+
+    /// Keeps the datagrams of a train until the guest's MAC address is known.
+    fn hold_train(&mut self, train: &Train, payload: &[u8]) {
+        self.counters.udp_in += train.count();
+        // An empty one is a datagram, too.
+        let (first, rest) = payload.split_at_checked(train.segment).unwrap_or((payload, &[]));
+        for datagram in core::iter::once(first).chain(rest.chunks(train.segment.max(1))) {
+            for frame in self.udp_frames(&train.env, datagram) {
+                let waiting = Waiting { offload: Offload::NONE, frame };
+                if let Err(reason) = self.neighbours.wait(train.env.dst.ip(), waiting) {
+                    self.counters.drop(reason);
+                }
+            }
+        }
+    }
+
+    /// One datagram as frames of their own.
+    fn udp_frames(&mut self, env: &Envelope, datagram: &[u8]) -> Vec<Vec<u8>> {
+        let header = udp::header(env, datagram.len());
+        self.frames(env, &Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 }, datagram)
+    }
+
+    /// A packet of ours as frames of their own: one, or fragments when it does not fit the way to the guest.
+    pub(crate) fn frames(
+        &mut self,
+        env: &Envelope,
+        transport: &Transport<'_>,
+        payload: &[u8],
+    ) -> Vec<Vec<u8>> {
+        let limits = self.limits(env.dst.ip());
+        let len = ip_header_len(env.dst.ip()) + transport.header.len() + payload.len();
+        if len <= limits.whole.min(limits.atomic) {
+            return vec![assemble(self.config.mac, env, transport, payload)];
+        }
+        let ident = take_ident(&mut self.next_ident, 1);
+        let env = Envelope { ident: Some(ident), ..*env };
+        let frame = assemble(self.config.mac, &env, transport, payload);
+        if len <= limits.whole {
+            return vec![frame];
+        }
+        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let mut frames = Vec::new();
+        let cut = fragment(packet, limits.whole, ident, |part| {
+            frames.push(wrap(self.config.mac, env.to_mac, part));
+        });
+        if let Err(uncut) = cut {
+            self.counters.drop(uncut.into());
+        }
+        self.counters.fragments_out += frames.len() as u64;
+        frames
+    }
+
+    fn flush_echo<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        up: &mut U,
+        dev: &mut D,
+    ) -> bool {
+        for _ in 0..TRAINS {
+            let into = self.buffer.payload_mut(MAX_PAYLOAD);
+            let Ok((sequence, received)) = up.ping_receive(id, into) else {
+                if let Some((_, entry)) = self.flows.get_mut(id)
+                    && let Body::Echo(echo) = &mut entry.body
+                {
+                    echo.readable = false;
+                }
+                return false;
+            };
+            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
+            let Body::Echo(echo) = &mut entry.body else { return false };
+            echo.last = now;
+            self.silence.heard(id, List::Echo);
+            self.timers.set(id, Some(now + echo::TIMEOUT));
+            let env = Envelope {
+                to_mac: echo.mac,
+                src: SocketAddr::new(key.peer.ip(), 0),
+                dst: SocketAddr::new(key.guest.ip(), 0),
+                hops: received.meta.hops.max(1),
+                traffic_class: received.meta.traffic_class,
+                ident: None,
+            };
+            let (_, reply) = echo::types(key.peer.ip());
+            let header = echo::header(reply, key.guest.port(), sequence);
+            let data = self.buffer.payload_mut(received.len).to_vec();
+            for frame in self.echo_frames(&env, &header, &data) {
+                self.counters.add(Tally::one(frame.len()));
+                if dev.transmit(Offload::NONE, &frame).is_err() {
+                    self.counters.drop(DropReason::Device);
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn echo_frames(&mut self, env: &Envelope, header: &[u8; 8], data: &[u8]) -> Vec<Vec<u8>> {
+        let protocol = if env.dst.is_ipv4() { PROTO_ICMP } else { PROTO_ICMPV6 };
+        self.frames(env, &Transport { protocol, header, checksum_at: 2 }, data)
+    }
+}
