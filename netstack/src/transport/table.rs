@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn ports_that_meet_under_one_secret_are_spread_under_another() {
         const PLACES: u64 = 1024;
-        let meet = |port: &u16| key(*port).hash(&[1; 16]) % PLACES == 0;
+        let meet = |port: &u16| key(*port).hash(&[1; 16]).is_multiple_of(PLACES);
         let chosen: Vec<u16> = (0..=u16::MAX).filter(meet).collect();
         assert!(chosen.len() > 30, "{}", chosen.len());
         let places = |secret: u8| {
