@@ -14,7 +14,8 @@
 //! **Known ends.** A peek that filled less than its buffer has seen the end of the queue; what arrives later raises a
 //! new event. So until that event a peek from there on is answered without a system call. Two things would break the
 //! reasoning, an end-of-file that was announced before the peek and urgent data (at which reading stops short), so a
-//! socket that has seen either asks the kernel each time. Without a kernel's peek offset, nothing behind urgent data can
+//! socket that has seen either asks the kernel each time. But a short peek behind the announcement of an end-of-file, with no urgent
+//! data, has seen that as well, and the end is answered without a system call, too. Without a kernel's peek offset, nothing behind urgent data can
 //! be peeked at all before what is in front of it has been taken, nor the end of an MPTCP stream ([`TcpSocket::wants_news`]).
 //!
 //! The kernel behaviour that all this leans on is tested in `tests/platform/tcp.rs`.
@@ -103,6 +104,8 @@ pub(super) struct TcpSocket {
     /// End-of-file or urgent data has been announced: ends are no longer known.
     ask_always: bool,
     urgent: bool,
+    /// End-of-file has been announced and nothing else: what lies at `dry_at` is the end.
+    ended: bool,
 }
 
 impl TcpSocket {
@@ -147,11 +150,13 @@ impl TcpSocket {
             fd,
             peeking,
             peek_at: None,
-            dry_at: None,
+            // What a connection that is being made receives raises an event; one that was accepted may have it already.
+            dry_at: connecting.then_some(0),
             connecting,
             short: false,
             ask_always: false,
             urgent: false,
+            ended: false,
         }
     }
 
@@ -163,6 +168,7 @@ impl TcpSocket {
             self.dry_at = None;
         }
         self.urgent |= flags.contains(F::EPOLLPRI);
+        self.ended = (self.ended || flags.contains(F::EPOLLRDHUP)) && !self.urgent && !dead;
         self.ask_always |= self.urgent || dead || flags.contains(F::EPOLLRDHUP);
         // A hang-up without an error is the ordinary end of both halves: there is nothing to ask for.
         if dead && (self.connecting || flags.contains(F::EPOLLERR)) {
@@ -247,8 +253,11 @@ impl TcpSocket {
     /// Copies from `offset` behind the front of the receive queue.
     pub(super) fn peek(&mut self, scratch: &mut Vec<u8>, offset: usize, into: &mut [u8]) -> Peek {
         let Ok(at) = u32::try_from(offset) else { return Peek::Empty };
-        if into.is_empty() || self.dry_at.is_some_and(|end| at >= end) {
+        if into.is_empty() {
             return Peek::Empty;
+        }
+        if self.dry_at.is_some_and(|end| at >= end) {
+            return if self.ended { Peek::End } else { Peek::Empty };
         }
         let found = match self.peeking {
             Peeking::Offset => match self.peek_from(at, into) {
@@ -263,19 +272,21 @@ impl TcpSocket {
         match found {
             Ok(0) => Peek::End,
             Ok(len) => {
-                self.note_end(offset + len, len < into.len());
+                let last = self.ended && self.peeking == Peeking::Offset;
+                self.note_end(offset + len, len < into.len(), last);
                 Peek::Data(len)
             }
             Err(Code::EAGAIN) => {
-                self.note_end(offset, true);
+                self.note_end(offset, true, false);
                 Peek::Empty
             }
             Err(code) => Peek::Failed(errno(code)),
         }
     }
 
-    fn note_end(&mut self, end: usize, seen: bool) {
-        if seen && !self.ask_always {
+    /// The queue was seen to its end, `last` if nothing can come behind it.
+    fn note_end(&mut self, end: usize, seen: bool, last: bool) {
+        if seen && (last || !self.ask_always) {
             self.dry_at = u32::try_from(end).ok();
         }
     }

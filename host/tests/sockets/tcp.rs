@@ -133,8 +133,14 @@ fn an_end_announced_with_the_last_bytes_is_found_without_another_event() {
         peer.shutdown(Shutdown::Write).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         world.until(|event| event == Event::Readable);
-        assert_eq!(peek(&mut world, 0, 9), Ok(b"abc".to_vec()));
+        assert_eq!(peek(&mut world, 0, 2), Ok(b"ab".to_vec()), "the buffer was too small to see the end");
+        assert_eq!(peek(&mut world, 2, 9), Ok(b"c".to_vec()));
         assert_eq!(peek(&mut world, 3, 9), Err(Peek::End));
+        assert_eq!(peek(&mut world, 0, 9), Ok(b"abc".to_vec()), "and it is all there to be repeated");
+        world.sockets.tcp_consume(FLOW, 2);
+        assert_eq!(peek(&mut world, 0, 9), Ok(b"c".to_vec()));
+        world.sockets.tcp_consume(FLOW, 1);
+        assert_eq!(peek(&mut world, 0, 9), Err(Peek::End));
     }
 }
 
