@@ -5,7 +5,7 @@
 //!    moment. None of that family: an empty answer, which unlike NXDOMAIN does not make the C library give up on the
 //!    other family.
 //! 2. PTR of an address that one of the asker's networks has: all its names.
-//! 3. With strict names, any other type of a name of ours: an empty answer.
+//! 3. Any other type of a name or address of ours: an empty answer. The name is there, whatever a stranger says of it.
 //! 4. Else the gate: NXDOMAIN if nothing is forwarded, if the asker lives on internal networks only, or if the name is in
 //!    the filter domain.
 //! 5. Else it is forwarded as it came.
@@ -81,7 +81,8 @@ pub fn answer_query<'s>(
         if local(&asker, query, (name, key), limit, rotation, out) {
             return Outcome::Answered(Rcode::NOERROR);
         }
-        if settings.strict_names && asker.knows(key) {
+        let ours = || reverse_address(name).is_some_and(|address| asker.names_of(address).is_some());
+        if asker.knows(key) || ours() {
             message::empty(query, Rcode::NOERROR, out);
             return Outcome::Answered(Rcode::NOERROR);
         }

@@ -53,8 +53,7 @@ pub struct Settings {
     pub filter_domain: String,
     /// Whether anything is asked upstream.
     pub forwarding: bool,
-    /// Whether a name of ours belongs to us for every type: no data, instead of a question to strangers. The filter
-    /// domain is then recognised in any case too.
+    /// Whether the filter domain is recognised in any case.
     pub strict_names: bool,
     /// The order of addresses.
     pub order: Order,

@@ -117,27 +117,33 @@ fn names_of_addresses() {
 }
 
 #[test]
-fn other_types_and_classes_go_upstream_unless_names_are_strict() {
+fn other_types_of_a_name_that_exists_have_no_data() {
     let c2 = ("10.1.0.3", "a");
-    let names = snapshot(Settings::default(), &[("a", A)]);
-    assert_eq!(ask(&names, c2, "web", RecordType(16)), (FORWARD, vec![]));
-    let strict = Settings { strict_names: true, ..Settings::default() };
-    let names = snapshot(strict, &[("a", A)]);
-    for record_type in [RecordType(16), RecordType(33), RecordType(65), RecordType(255), RecordType::PTR] {
-        assert_eq!(ask(&names, c2, "web", record_type), (NOERROR, vec![]), "{record_type}");
-        assert_eq!(ask(&names, c2, "elsewhere", record_type), (FORWARD, vec![]));
+    for strict_names in [false, true] {
+        let names = snapshot(Settings { strict_names, ..Settings::default() }, &[("a", A)]);
+        for record_type in [15, 16, 33, 64, 65, 255, 12].map(RecordType) {
+            for name in ["web", "WEB.dns.podman"] {
+                assert_eq!(ask(&names, c2, name, record_type), (NOERROR, vec![]), "{name} {record_type}");
+            }
+            assert_eq!(ask(&names, c2, "elsewhere", record_type), (FORWARD, vec![]));
+            assert_eq!(ask(&names, c2, "elsewhere.dns.podman", record_type), (NXDOMAIN, vec![]));
+        }
+        // An address's name, too.
+        assert_eq!(ask(&names, c2, "2.0.1.10.in-addr.arpa", RecordType::A), (NOERROR, vec![]));
+        assert_eq!(ask(&names, c2, "9.0.1.10.in-addr.arpa", RecordType::A), (FORWARD, vec![]));
+        let in_capitals = if strict_names { NXDOMAIN } else { FORWARD };
+        assert_eq!(ask(&names, c2, "hidden.dns.Podman", RecordType::A), (in_capitals, vec![]));
+        let mut chaos = query("web", RecordType::A);
+        *chaos.last_mut().unwrap() = 3;
+        assert_eq!(answer(&names, origin(&names, "10.1.0.3", "a"), &chaos, &mut Vec::new()), FORWARD);
     }
-    assert_eq!(ask(&names, c2, "hidden.dns.Podman", RecordType::A), (NXDOMAIN, vec![]));
-    let mut chaos = query("web", RecordType::A);
-    *chaos.last_mut().unwrap() = 3;
-    assert_eq!(answer(&names, origin(&names, "10.1.0.3", "a"), &chaos, &mut Vec::new()), FORWARD);
 }
 
 #[test]
 fn nothing_leaves_an_internal_network_or_a_server_that_forwards_nothing() {
     let names = snapshot(Settings::default(), &[("a%int", A), ("b", B)]);
     assert_eq!(ask(&names, ("10.1.0.3", "a"), "example.org", RecordType::A), (NXDOMAIN, vec![]));
-    assert_eq!(ask(&names, ("10.1.0.3", "a"), "web", RecordType(16)), (NXDOMAIN, vec![]));
+    assert_eq!(ask(&names, ("10.1.0.3", "a"), "web", RecordType(16)), (NOERROR, vec![]));
     assert_eq!(ask(&names, ("10.1.0.2", "a"), "example.org", RecordType::A), (FORWARD, vec![]));
     assert_eq!(ask(&names, ("10.1.0.1", "a"), "example.org", RecordType::A), (FORWARD, vec![]));
     let names = snapshot(Settings { forwarding: false, ..Settings::default() }, &[("a", A)]);

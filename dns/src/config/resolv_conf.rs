@@ -1,8 +1,8 @@
-//! `/etc/resolv.conf` as aardvark-dns reads it: stricter than the C library, and knowing less.
+//! `/etc/resolv.conf` as aardvark-dns reads it, which knows less than the C library.
 //!
 //! Only `nameserver` lines count; a comment starts at `#` or `;` anywhere; the first three servers are kept. An IPv6
-//! address may name its interface, `fe80::1%eth0` or `fe80::1%3`; the caller knows interfaces, this file does not. One
-//! address that cannot be read makes the whole file unreadable: the list before it stays in use.
+//! address may name its interface, `fe80::1%eth0` or `fe80::1%3`; the caller knows interfaces, this file does not. A line
+//! whose address cannot be read is passed over, as the C library does, and reported.
 //!
 //! (The stack's own resolvers follow `slipway_host::resolver`, which reads the file as the C library does.)
 
@@ -12,6 +12,8 @@ use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 pub const PORT: u16 = 53;
 /// As many as there is time to try.
 const MAX_SERVERS: usize = 3;
+/// Reports kept of lines that make no sense.
+const MAX_SKIPPED: usize = 16;
 /// What is repeated of a wrong text.
 const SHOWN: usize = 100;
 
@@ -38,7 +40,16 @@ impl Nameserver {
     }
 }
 
-/// What is wrong with the file.
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// The servers, most preferred first; three at most.
+    pub servers: Vec<Nameserver>,
+    /// What is wrong with lines that were passed over; a few of them.
+    pub skipped: Vec<Error>,
+}
+
+/// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not an address.
@@ -49,21 +60,22 @@ pub enum Error {
     ZoneOfIpv4,
 }
 
-/// Reads the file.
-///
-/// # Errors
-/// The file is not to be used.
-pub fn parse(text: &str) -> Result<Vec<Nameserver>, Error> {
-    let mut servers = Vec::new();
+/// Reads the file. What cannot be understood is passed over.
+#[must_use]
+pub fn parse(text: &str) -> ResolvConf {
+    let mut conf = ResolvConf::default();
     for line in text.split('\n') {
         let line = line.split_once(['#', ';']).map_or(line, |(before, _)| before);
         let mut words = line.split_whitespace();
         if let (Some("nameserver"), Some(server)) = (words.next(), words.next()) {
-            servers.push(nameserver(server)?);
+            match nameserver(server) {
+                Ok(server) if conf.servers.len() < MAX_SERVERS => conf.servers.push(server),
+                Err(error) if conf.skipped.len() < MAX_SKIPPED => conf.skipped.push(error),
+                _ => {}
+            }
         }
     }
-    servers.truncate(MAX_SERVERS);
-    Ok(servers)
+    conf
 }
 
 fn nameserver(text: &str) -> Result<Nameserver, Error> {
@@ -86,7 +98,7 @@ mod tests {
 
     fn addresses(text: &str) -> Vec<String> {
         let zone = |n: &Nameserver| n.zone.as_ref().map_or_else(String::new, |zone| format!("%{zone}"));
-        parse(text).unwrap().iter().map(|n| format!("{}{}", n.address, zone(n))).collect()
+        parse(text).servers.iter().map(|n| format!("{}{}", n.address, zone(n))).collect()
     }
 
     #[test]
@@ -98,19 +110,32 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_address_spoils_the_file() {
-        let error = |text: &str| parse(text).unwrap_err().to_string();
-        assert_eq!(error("nameserver abc"), "\"abc\": invalid IP address syntax");
-        assert_eq!(error("nameserver 192.0.2.1\nnameserver 1.2.3"), "\"1.2.3\": invalid IP address syntax");
-        assert_eq!(error("nameserver 192.0.2.1%eth0"), "scope id not supported for ipv4 address");
-        // The fourth too, although it would not be asked.
-        let fourth = "nameserver 192.0.2.1\n".repeat(3) + "nameserver x";
-        assert!(parse(&fourth).is_err());
+    fn bad_lines_are_passed_over_and_reported() {
+        let read = |text: &str| {
+            let skipped: Vec<String> = parse(text).skipped.iter().map(ToString::to_string).collect();
+            (addresses(text), skipped)
+        };
+        let bad =
+            "nameserver dns.example.org\nnameserver 192.0.2.1\nnameserver 1.2.3\nnameserver 192.0.2.2%eth0\n";
+        let (servers, skipped) = read(bad);
+        assert_eq!(servers, ["192.0.2.1"]);
+        assert_eq!(
+            skipped,
+            [
+                "\"dns.example.org\": invalid IP address syntax",
+                "\"1.2.3\": invalid IP address syntax",
+                "scope id not supported for ipv4 address"
+            ]
+        );
+        // Also when none is left; and bad ones are not counted among the three.
+        assert_eq!(read("nameserver abc").0.len(), 0);
+        assert_eq!(addresses(&("nameserver x\n".repeat(99) + "nameserver 192.0.2.1")), ["192.0.2.1"]);
+        assert_eq!(parse(&"nameserver x\n".repeat(99)).skipped.len(), MAX_SKIPPED);
     }
 
     #[test]
     fn zones_are_names_or_numbers() {
-        let one = |text: &str| parse(text).unwrap().remove(0);
+        let one = |text: &str| parse(text).servers.remove(0);
         let by_name = |name: &str| if name == "lo" { Ok(1) } else { Err(()) };
         let scope = |text: &str| match one(text).resolve(by_name) {
             Ok(SocketAddr::V6(server)) => Ok((server.scope_id(), server.port())),
@@ -126,7 +151,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text(text in "(nameserver|[a-f0-9.:%;# \n])*") {
-            let _ = parse(&text);
+            assert!(parse(&text).servers.len() <= MAX_SERVERS);
         }
     }
 }

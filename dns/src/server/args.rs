@@ -90,9 +90,8 @@ pub const FLAGS: &[Flag] = &[
         ..flag(
             Key::StrictNames,
             "strict-names",
-            "Answer questions of every type about names of containers",
-            "Types other than A, AAAA and PTR get an empty answer instead of being asked upstream, and the domain of \
-             containers is recognised in capital letters too.",
+            "Recognise the domain of containers in capital letters too",
+            "Without it a name of nobody in it is asked upstream when its domain is not written as it is configured.",
         )
     },
     Flag {
@@ -110,8 +109,9 @@ pub const FLAGS: &[Flag] = &[
             Key::Cache,
             "cache",
             "Keep answers from upstream, and remember servers that do not answer",
-            "Answers are kept as long as their TTL allows; a server that was silent is asked last for a while; when no server \
-             answers, the client is told SERVFAIL instead of nothing. Without it each query is asked anew, server by server, and \
+            "Answers are kept as long as their TTL allows, until the network changes, unless a server on the loopback gave them; a \
+             server that was silent is asked last for a while; when no server answers, the client is told SERVFAIL instead of \
+             nothing. Without it each query is asked anew, server by server, and \
              a client that gets no answer runs into its own timeout.",
         )
     },

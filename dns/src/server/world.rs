@@ -6,7 +6,7 @@ use super::counters::AllCounters;
 use super::logging::ASKED_FOR;
 use super::turns::Turns;
 use crate::answer::{Origin, Outcome, Transport, answer_query};
-use crate::config::resolv_conf;
+use crate::config::resolv_conf::{self, ResolvConf};
 use crate::forward;
 use crate::message::{Query, Rcode};
 use crate::zone::{NetworkId, Order, Settings, Snapshot, Upstreams};
@@ -163,8 +163,6 @@ impl std::fmt::Display for Said {
 pub(super) enum HostError {
     #[error("open resolv.conf: IO error: {0}")]
     Open(io::Error),
-    #[error(transparent)]
-    Parse(#[from] resolv_conf::Error),
 }
 
 /// The number of an interface; by a way that the sandbox leaves open.
@@ -172,11 +170,14 @@ fn interface(name: &str) -> Result<u32, Errno> {
     Zone::new(name).ok_or(Errno::ENODEV)?.index()
 }
 
-/// The host's servers. One whose interface is not here (the file was written for another network namespace) is told and left
-/// out: it could not be reached, and the others can.
+/// The host's servers. A line that makes no sense is told and left out; so is a server whose interface is not here (the file was
+/// written for another network namespace): it could not be reached, and the others can.
 pub(super) fn host_servers(path: &Path) -> Result<Vec<SocketAddr>, HostError> {
     let text = read_bounded(path).map_err(HostError::Open)?;
-    let servers = resolv_conf::parse(&String::from_utf8_lossy(&text))?;
+    let ResolvConf { servers, skipped } = resolv_conf::parse(&String::from_utf8_lossy(&text));
+    for error in skipped {
+        log::warn!("{}: a nameserver is passed over: {error}", path.display());
+    }
     let resolved = servers.iter().filter_map(|server| match server.resolve(interface) {
         Ok(address) => Some(address),
         Err(errno) => {

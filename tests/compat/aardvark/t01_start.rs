@@ -185,6 +185,12 @@ fn resolv_conf_must_be_readable_at_the_start() {
                 No such file or directory (os error 2)";
     assert!(output.err().contains(text), "{output}");
     let output = nested("echo nameserver not-an-address > /etc/resolv.conf");
+    if daemon.is_ours() {
+        // Passed over, as the C library does: containers have their names all the same.
+        assert!(output.success(), "{output}");
+        assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "two", A).addresses(), ["10.89.0.3"]);
+        return;
+    }
     assert_eq!(output.code(), 1, "{output}");
     assert!(output.err().contains("failed to get upstream nameservers"), "{output}");
 }

@@ -34,10 +34,27 @@ fn any_answer_is_relayed_as_it_is() {
     assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "short", A).rcode(), REFUSED);
     let strange = daemon.ask("10.89.0.2", GATEWAY, "strange.test", 65280);
     assert_eq!(strange.answers[0].data, message::Data::Other(vec![1, 2, 3]));
-    // Other types of a container's name are not ours to answer.
-    let _ = daemon.ask("10.89.0.2", GATEWAY, "one", MX);
-    assert!(upstream.seen().iter().any(|seen| seen.kind == MX));
     assert!(upstream.seen().iter().all(|seen| !seen.tcp && !seen.opt));
+}
+
+/// host(1) asks for A, AAAA and MX, and calls a name unknown that has one of them denied.
+#[test]
+fn other_types_of_a_name_that_exists_have_no_data() {
+    let daemon = daemon!(ours "other_types_of_a_name_that_exists_have_no_data");
+    let upstream = Upstream::with_address(&daemon.machine, FIRST, "198.51.100.50");
+    daemon.resolvers(&[FIRST]);
+    daemon.network("podman1", PODMAN1);
+    daemon.start();
+    for name in ["one", "one.dns.podman", "ONE.dns.podman"] {
+        for kind in [MX, TXT, 65, 64] {
+            let reply = daemon.ask("10.89.0.2", GATEWAY, name, kind);
+            assert_eq!((reply.rcode(), reply.answers.len()), (0, 0), "{name} {kind}");
+        }
+    }
+    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "nobody.dns.podman", MX).rcode(), NXDOMAIN);
+    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "world.test", A).addresses(), ["198.51.100.50"]);
+    let asked: Vec<u16> = upstream.seen().iter().map(|seen| seen.kind).collect();
+    assert_eq!(asked, [A], "no stranger hears of the others");
 }
 
 #[test]
