@@ -6,6 +6,8 @@
 //! * Asked by: name (without case), type, class, the bits RD, AD and CD, whether the client speaks EDNS and wants
 //!   DNSSEC, and the list of servers, because two containers may have servers that disagree. A query with EDNS options
 //!   is between the client and the server: it is neither answered from here nor kept.
+//! * Nothing of servers on the loopback: such a one is a cache itself (systemd-resolved, dnsmasq, unbound), next door, and
+//!   knows at once what has changed when a VPN comes up. One that keeps nothing cannot be told from that.
 //! * Bounded in entries and bytes; the oldest goes first.
 
 use crate::message::{self, CLASS_IN, Query, Rcode, RecordType, Reply};
@@ -32,7 +34,7 @@ impl Limits {
         entries: 1024,
         bytes: 256 << 10,
         max_ttl: Duration::from_secs(3600),
-        max_negative_ttl: Duration::from_secs(60),
+        max_negative_ttl: Duration::from_secs(5),
     };
 }
 
@@ -73,7 +75,10 @@ pub fn key(query: &Query<'_>, servers: &[SocketAddr], key: &mut Vec<u8>) -> bool
     key.clear();
     let flags = query.bytes().get(2..4).unwrap_or_default();
     let [high, low] = flags else { return false };
-    if query.opcode() != 0 || query.questions() != 1 || query.class() != CLASS_IN {
+    let near = servers.iter().any(|server| server.ip().to_canonical().is_loopback());
+    // What may be asked for, but is no type of a record: transfers, keys, signatures. All that there is of a name is.
+    let other = query.record_type().is_meta() && query.record_type() != RecordType::ANY;
+    if near || other || query.opcode() != 0 || query.questions() != 1 || query.class() != CLASS_IN {
         return false;
     }
     let edns = match query.opt() {
@@ -173,11 +178,10 @@ impl Cache {
 /// How long an answer holds, and where its TTLs stand.
 fn lifetime(message: &[u8], limits: &Limits) -> Option<(Duration, Vec<(usize, u32)>)> {
     let reply = Reply::parse(message).ok()?;
-    let negative = match reply.rcode() {
-        Rcode::NOERROR => reply.answers() == 0,
-        Rcode::NXDOMAIN => true,
-        _ => return None,
-    };
+    if !matches!(reply.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN) {
+        return None;
+    }
+    let negative = reply.is_negative();
     if reply.truncated() || reply.questions() != 1 || message.len() > MAX_ANSWER {
         return None;
     }

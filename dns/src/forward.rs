@@ -4,6 +4,7 @@
 //!  ask ------------------+                 +--> SendUdp, SendTcp   one attempt at one server
 //!  received, failed -----+--> Forwarder ---+--> Repeat             the same once more: a datagram may be lost
 //!  timeout <- deadline --+                 +--> Close              its socket is of no more use
+//!                                          +--> Part               of an answer of many messages
 //!                                          +--> Reply, GiveUp      the end of the question
 //! ```
 //!
@@ -13,43 +14,52 @@
 //! question, and all its records unless it says that it is truncated; anything else is as if it had not come. Queries
 //! and answers are relayed as they are, of any type, with all of EDNS; only the id differs on the way.
 //!
+//! Servers are asked in listed order, the next one as well when one is slow, and those known to be dead last (`health.rs`).
+//! What is final and what is only in hand, `question.rs` says; the two manners of the whole, `policy.rs`.
+//!
 //! Where answers are kept, a question is asked once at a time; who asks the same meanwhile waits for the same answer.
 //!
-//! Everything is bounded: questions under way in all and from one source address, servers of one question, the memory
-//! of dead servers, the cache.
+//! Zone transfers over TCP are relayed message by message (`transfer.rs`).
+//!
+//! Everything is bounded: questions under way and what waits for its turn (`queue.rs`), attempts, servers of one question, the
+//! memory of servers, the cache, the attempts that outlive their question (one for each server).
 //!
 //! Datagrams get lost: one that is not answered is sent again, twice, over the same socket and with the same id.
-//!
-//! Two policies. [`Policy::aardvark`] behaves as aardvark-dns does and as its test-suite times it: servers in listed
-//! order, five seconds shared among them, each asked over one socket, silence at the end, no memory. [`Policy::trusted`] is for
-//! the stack's own resolvers: a server that did not answer is asked last for a while, late answers still count, a
-//! server's SERVFAIL sends the question to the next, truncated answers are fetched over TCP when the policy says so,
-//! answers are kept for their TTL, SERVFAIL at the end.
 
+mod admission;
 mod attempt;
 mod health;
 mod ids;
 mod policy;
+mod question;
+mod queue;
+mod transfer;
 mod twins;
 mod verbs;
 
 use crate::answer::Transport;
-use crate::cache::{self, Cache};
-use crate::message::{self, Query, Rcode};
-use attempt::{Pending, Slab};
-use core::net::{IpAddr, SocketAddr};
+use crate::cache::Cache;
+use crate::message::{self, Query, RecordType, Reply};
+use attempt::{Attempt, Slab};
+use core::net::SocketAddr;
 use core::time::Duration;
-use health::Health;
+use health::{Health, Server, Standing};
 use ids::Ids;
+use question::{Asker, Worth};
+use queue::{Queue, Queued};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use twins::{Twin, Twins, Waiter, for_twin};
 
 pub use attempt::AttemptId;
 pub use policy::{OnFail, Patience, Policy};
-pub use verbs::{Action, Counters, Question, Received};
+pub use verbs::{Action, Counters, Fault, Question, Received};
 
 /// Servers of one question. As many as an attempt's number can tell apart, with room for retries over TCP.
 const MAX_SERVERS: usize = 64;
+/// Attempts that outlive their question.
+const MAX_LINGERING: usize = 32;
+/// Attempts for each question that may be under way: as many again for those that ask a second server.
+const ATTEMPTS: usize = 2;
 
 /// All questions under way. `C` names a client.
 #[derive(Debug)]
@@ -57,8 +67,14 @@ pub struct Forwarder<C> {
     policy: Policy,
     ids: Ids,
     pending: Slab<C>,
+    /// Questions that somebody waits for.
+    under_way: usize,
+    /// Attempts under way.
+    open: usize,
+    /// Servers with an attempt whose question is answered: it is to tell whether they are dead.
+    lingering: BTreeMap<(SocketAddr, Transport), (usize, Attempt)>,
+    queue: Queue<C>,
     twins: Twins,
-    per_source: BTreeMap<IpAddr, usize>,
     deadlines: BTreeSet<(Duration, usize)>,
     health: Health,
     cache: Option<Cache>,
@@ -75,8 +91,11 @@ impl<C: Clone> Forwarder<C> {
             policy,
             ids: Ids::new(key),
             pending: Slab::default(),
+            under_way: 0,
+            open: 0,
+            lingering: BTreeMap::new(),
+            queue: Queue::default(),
             twins: Twins::default(),
-            per_source: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             health: Health::default(),
             cache: policy.cache.map(Cache::new),
@@ -84,49 +103,6 @@ impl<C: Clone> Forwarder<C> {
             key: Vec::new(),
             counters: Counters::default(),
         }
-    }
-
-    /// A client asks.
-    pub fn ask(&mut self, now: Duration, question: Question<'_, C>) {
-        self.counters.asked += 1;
-        let Question { client, source, transport, message, servers } = question;
-        let Ok(query) = Query::parse(message) else {
-            self.counters.failed += 1;
-            self.actions.push_back(Action::GiveUp { client });
-            return;
-        };
-        let key = cache::key(&query, servers, &mut self.key).then_some(&self.key);
-        if let (Some(cache), Some(key)) = (&mut self.cache, key) {
-            let mut reply = Vec::new();
-            if cache.get(now, key, &query, limit(&query, transport), &mut reply) {
-                self.counters.cached += 1;
-                return self.reply(message, client, reply);
-            }
-        }
-        let busy = self.per_source.get(&source).copied().unwrap_or(0);
-        if self.pending.len() + self.twins.waiting >= self.policy.max_pending
-            || busy >= self.policy.max_per_source
-        {
-            self.counters.refused += 1;
-            self.no_answer(client, message);
-            return;
-        }
-        *self.per_source.entry(source).or_default() += 1;
-        let room = limit(&query, transport);
-        let twin = key.filter(|_| self.cache.is_some());
-        let twin = twin.map(|key| Twin { key: key.as_slice().into(), transport, room });
-        let asked = twin.as_ref().and_then(|twin| self.twins.asked.get(twin));
-        if let Some(pending) = asked.and_then(|index| self.pending.get_mut(*index)) {
-            self.counters.shared += 1;
-            self.twins.waiting += 1;
-            pending.waiters.push(Waiter { client, source, query: message.to_vec() });
-            return;
-        }
-        let servers = self.health.order(now, transport, servers, &self.policy);
-        let pending = Pending::new(client, source, transport, message.to_vec(), servers, twin.clone(), now);
-        let index = self.pending.insert(pending);
-        self.twins.asked.extend(twin.map(|twin| (twin, index)));
-        self.next_server(now, index);
     }
 
     /// Something came to the socket of an attempt.
@@ -137,43 +113,69 @@ impl<C: Clone> Forwarder<C> {
         from: SocketAddr,
         message: &[u8],
     ) -> Received {
-        let Some((index, number)) = self.pending.find(attempt) else { return Received::Stale };
-        let Some(pending) = self.pending.get_mut(index).filter(|pending| pending.has_open(number)) else {
-            return Received::Stale;
-        };
-        let Some(reply) = pending.matches(number, from, message) else {
+        let Some((index, open)) = self.pending.find(attempt) else { return Received::Stale };
+        let Some(pending) = self.pending.get(index) else { return Received::Stale };
+        let Some(reply) = pending.matches(&open, from, message) else {
             self.counters.mismatches += 1;
             return Received::Mismatch;
         };
-        let Some(ended) = pending.end_attempt(number) else { return Received::Stale };
-        self.health.alive(ended.server, ended.transport);
-        self.actions.push_back(Action::Close { attempt });
-        if reply.truncated()
-            && ended.transport == Transport::Udp
-            && self.wants_tcp(now, index, ended.server, message)
-        {
-            self.start(now, index, ended.server, Transport::Tcp);
-        } else if self.policy.next_on_error && is_error(reply.rcode()) && self.has_more(index) {
-            self.keep(index, message);
-            self.after(now, index, number);
-        } else {
-            self.finish(now, index, ended.transport, message);
+        let quick = now < open.sent + pending.times.next;
+        self.health.alive(now, open.key(), quick, &self.policy);
+        if self.pending.get_mut(index).is_some_and(|pending| pending.goes_on(now, &open, &reply)) {
+            self.part(attempt, index, message);
+            self.wait(index);
+            return Received::Part;
         }
+        self.ended(index, &open);
+        if self.pending.get(index).is_some_and(|pending| pending.asker.is_some()) {
+            self.answered(now, index, &open, &reply, message);
+        }
+        self.go_on(now, index);
+        self.admit(now);
         Received::Accepted
     }
 
-    /// The socket of an attempt failed: refused, unreachable, closed.
-    pub fn failed(&mut self, now: Duration, attempt: AttemptId) {
-        let Some((index, number)) = self.pending.find(attempt) else { return };
-        let Some(pending) = self.pending.get_mut(index) else { return };
-        let Some(ended) = pending.end_attempt(number) else { return };
-        self.actions.push_back(Action::Close { attempt });
-        self.health.dead(now, ended.server, ended.transport, &self.policy);
-        if ended.transport == pending.transport {
-            self.after(now, index, number);
-        } else {
-            self.fail(index); // the truncated answer has to do
+    /// A message of a transfer that is not the last.
+    fn part(&mut self, attempt: AttemptId, index: usize, message: &[u8]) {
+        let Some(pending) = self.pending.get(index) else { return };
+        let Some(asker) = &pending.asker else { return };
+        let mut message = message.to_vec();
+        message::set_id(&mut message, message::id(&pending.query).unwrap_or_default());
+        self.actions.push_back(Action::Part { attempt, client: asker.client.clone(), message });
+    }
+
+    /// A server that was asked has answered.
+    fn answered(&mut self, now: Duration, index: usize, open: &Attempt, reply: &Reply<'_>, message: &[u8]) {
+        let place = open.server.place;
+        if reply.truncated() && open.transport == Transport::Udp && self.policy.retry_truncated {
+            if self.health.is_fine(Transport::Tcp, open.server.address) {
+                return self.fetch(now, index, open.server, message);
+            }
+        } else if let Some(pending) = self.pending.get_mut(index)
+            && let Some(worth) = pending.worth(reply, place, &self.health)
+        {
+            pending.keep(worth, message);
+            if worth == Worth::Error {
+                pending.hurry(now, open.number);
+            }
+            return;
         }
+        self.finish(now, index, (open.transport, place), message);
+    }
+
+    /// The socket of an attempt failed.
+    pub fn failed(&mut self, now: Duration, attempt: AttemptId, fault: Fault) {
+        let Some((index, open)) = self.pending.find(attempt) else { return };
+        if fault == Fault::Refused {
+            self.health.refused(now, open.key(), &self.policy);
+        }
+        self.ended(index, &open);
+        if let Some(pending) = self.pending.get_mut(index) {
+            pending.hurry(now, open.number);
+            pending.starved |= fault == Fault::Ours;
+        }
+        self.go_on(now, index);
+        self.admit(now);
     }
 
     /// Time has passed.
@@ -182,26 +184,44 @@ impl<C: Clone> Forwarder<C> {
             && deadline <= now
         {
             self.deadlines.pop_first();
-            let Some(pending) = self.pending.get_mut(index) else { continue };
-            pending.deadline = None;
-            if now < pending.until {
-                self.repeat(now, index);
-                continue;
+            if let Some(pending) = self.pending.get_mut(index) {
+                pending.deadline = None;
+                self.elapsed(now, index);
+                self.go_on(now, index);
             }
-            self.counters.timeouts += 1;
-            // Without one, what was waited for were late answers.
-            if let Some(attempt) = pending.current() {
-                let again = attempt.transport != pending.transport;
-                self.health.dead(now, attempt.server, attempt.transport, &self.policy);
-                if again {
-                    self.fail(index); // the truncated answer has to do
-                    continue;
-                }
+        }
+        self.admit(now);
+    }
+
+    /// What time makes of the attempts of a question.
+    fn elapsed(&mut self, now: Duration, index: usize) {
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        let (times, ends) = (pending.times, pending.ends);
+        let listens = times.late && pending.asker.is_some() && now < ends;
+        let mut over = Vec::new();
+        let mut repeated = Vec::new();
+        for attempt in &mut pending.open {
+            if now >= attempt.sent + times.next {
+                self.health.slow(attempt.key(), attempt.sent, &self.policy);
             }
-            if !self.policy.late_answers {
-                self.close(index);
+            if !attempt.missed && now >= attempt.until {
+                attempt.missed = true;
+                self.counters.timeouts += 1;
+                self.health.missed(now, attempt.key(), attempt.sent, &self.policy);
+                over.push(*attempt);
+            } else if attempt.repeats() && now >= attempt.again {
+                attempt.repeats -= 1;
+                attempt.again = now + self.policy.repeat_after;
+                repeated.push(*attempt);
             }
-            self.next_server(now, index);
+        }
+        if !listens {
+            over.iter().for_each(|attempt| self.ended(index, attempt));
+        }
+        for attempt in repeated {
+            let named = self.pending.name(index, attempt.number);
+            let repeat = named.zip(self.pending.message(index, attempt.id));
+            self.actions.extend(repeat.map(|(attempt, message)| Action::Repeat { attempt, message }));
         }
     }
 
@@ -216,7 +236,8 @@ impl<C: Clone> Forwarder<C> {
         self.actions.pop_front()
     }
 
-    /// Forgets answers and dead servers: the host's servers changed, and with them perhaps what they say.
+    /// Forgets answers and what is known of servers: the host's servers changed, or the way to them, and with them perhaps
+    /// what they say.
     pub fn forget(&mut self) {
         self.health = Health::default();
         self.cache = self.policy.cache.map(Cache::new);
@@ -225,7 +246,7 @@ impl<C: Clone> Forwarder<C> {
     /// Questions under way.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.under_way
     }
 
     /// What happened so far.
@@ -234,129 +255,175 @@ impl<C: Clone> Forwarder<C> {
         self.counters
     }
 
-    /// An attempt ended without an answer to give.
-    fn after(&mut self, now: Duration, index: usize, number: u8) {
-        if self.pending.get(index).is_some_and(|pending| pending.is_current(number) || !pending.waits()) {
-            self.next_server(now, index);
-        }
-    }
-
-    /// Asks the next server. When there is none, waits for late answers while there is time, or ends the question.
-    fn next_server(&mut self, now: Duration, index: usize) {
-        let Some(pending) = self.pending.get_mut(index) else { return };
-        match pending.next_server() {
-            Some(server) => {
+    /// After anything that happened to a question: gives what is in hand, asks who is to be asked, ends it, or waits.
+    fn go_on(&mut self, now: Duration, index: usize) {
+        while let Some(pending) = self.pending.get_mut(index) {
+            if pending.asker.is_none() {
+                if pending.open.is_empty() {
+                    return self.remove(index);
+                }
+                break;
+            }
+            if now >= pending.ends || !pending.may_get_better(now, &self.health) {
+                self.fail(now, index);
+            } else if let Some(server) =
+                pending.next_server(now, self.open < self.policy.max_pending * ATTEMPTS)
+            {
                 let transport = pending.transport;
                 self.start(now, index, server, transport);
+            } else if pending.open.is_empty() {
+                self.fail(now, index);
+            } else {
+                break;
             }
-            None if pending.waits() && pending.deadline.is_some() => {}
-            None => self.fail(index),
         }
+        self.wait(index);
     }
 
-    fn start(&mut self, now: Duration, index: usize, server: SocketAddr, transport: Transport) {
+    /// Asks a server.
+    fn start(&mut self, now: Duration, index: usize, server: Server, transport: Transport) {
         let id = self.ids.next();
         let Some(pending) = self.pending.get_mut(index) else { return };
-        pending.until = now + pending.patience(now, transport, self.policy.patience);
-        pending.repeats = match transport {
-            Transport::Udp => self.policy.repeats,
-            Transport::Tcp => 0,
+        let times = pending.times;
+        let held_back = match server.standing {
+            Standing::Fine | Standing::Dead => times.next,
+            Standing::Slow | Standing::Trial => Duration::ZERO,
         };
-        let Some((attempt, message)) = self.pending.start(index, server, transport, id) else { return };
-        self.wait(now, index);
+        pending.next_at = now + held_back;
+        let number = pending.started;
+        pending.started += 1;
+        self.open += 1;
+        pending.open.push(Attempt {
+            number,
+            server,
+            transport,
+            id,
+            sent: now,
+            repeats: if transport == Transport::Udp && pending.may_repeat() {
+                self.policy.repeats
+            } else {
+                0
+            },
+            again: now + self.policy.repeat_after,
+            until: now + times.server,
+            missed: false,
+        });
+        let Some(attempt) = self.pending.name(index, number) else { return };
+        let Some(message) = self.pending.message(index, id) else { return };
+        let server = server.address;
         self.actions.push_back(match transport {
             Transport::Udp => Action::SendUdp { attempt, server, message },
             Transport::Tcp => Action::SendTcp { attempt, server, message },
         });
     }
 
-    /// Sends the newest attempt's message once more, if that is still open.
-    fn repeat(&mut self, now: Duration, index: usize) {
-        if let Some((attempt, message)) = self.pending.again(index) {
-            self.actions.push_back(Action::Repeat { attempt, message });
-        }
-        self.wait(now, index);
-    }
-
-    /// Sets the deadline: when to repeat, or when it has taken too long.
-    fn wait(&mut self, now: Duration, index: usize) {
+    /// A truncated answer is asked for again over TCP. It is kept, in case that does not work.
+    fn fetch(&mut self, now: Duration, index: usize, server: Server, truncated: &[u8]) {
         let Some(pending) = self.pending.get_mut(index) else { return };
-        let repeats = pending.repeats > 0 && pending.current().is_some();
-        let again = repeats.then_some(now + self.policy.repeat_after);
-        let deadline = again.unwrap_or(pending.until).min(pending.until);
-        if let Some(before) = pending.deadline.replace(deadline) {
-            self.deadlines.remove(&(before, index));
+        pending.keep(Worth::Truncated, truncated);
+        pending.fetch_until = now + pending.times.next;
+        self.start(now, index, server, Transport::Tcp);
+    }
+
+    /// An attempt is over.
+    fn ended(&mut self, index: usize, attempt: &Attempt) {
+        if self.pending.get(index).is_some_and(|pending| pending.asker.is_none()) {
+            self.lingering.remove(&attempt.key());
         }
-        self.deadlines.insert((deadline, index));
+        self.close(index, attempt);
     }
 
-    /// Whether a truncated answer should be fetched over TCP. If so it is kept, in case that does not work.
-    fn wants_tcp(&mut self, now: Duration, index: usize, server: SocketAddr, truncated: &[u8]) -> bool {
-        let wants =
-            self.policy.retry_truncated && self.health.answers(now, Transport::Tcp, server, &self.policy);
-        if wants {
-            self.keep(index, truncated);
-        }
-        wants
-    }
-
-    fn has_more(&self, index: usize) -> bool {
-        self.pending.get(index).is_some_and(Pending::has_more)
-    }
-
-    /// Keeps an answer that is better than none.
-    fn keep(&mut self, index: usize, message: &[u8]) {
+    /// The socket of an attempt is of no more use.
+    fn close(&mut self, index: usize, attempt: &Attempt) {
         if let Some(pending) = self.pending.get_mut(index) {
-            pending.fallback.get_or_insert_with(|| message.to_vec());
+            pending.end_attempt(attempt.number);
+            self.open -= 1;
         }
+        self.actions
+            .extend(self.pending.name(index, attempt.number).map(|attempt| Action::Close { attempt }));
+    }
+
+    /// Sets the deadline.
+    fn wait(&mut self, index: usize) {
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        let due = pending.due();
+        let before = core::mem::replace(&mut pending.deadline, due);
+        if before != due {
+            before.map(|before| self.deadlines.remove(&(before, index)));
+            self.deadlines.extend(due.map(|due| (due, index)));
+        }
+    }
+
+    /// Nothing is left to do for a question.
+    fn remove(&mut self, index: usize) {
+        let removed = self.pending.remove(index).and_then(|pending| pending.deadline);
+        removed.map(|deadline| self.deadlines.remove(&(deadline, index)));
     }
 
     /// Ends a question with this answer.
-    fn finish(&mut self, now: Duration, index: usize, transport: Transport, message: &[u8]) {
-        let Some(pending) = self.take(index) else { return };
+    fn finish(
+        &mut self,
+        now: Duration,
+        index: usize,
+        (transport, place): (Transport, usize),
+        message: &[u8],
+    ) {
+        let Some(ended) = self.end(index, true) else { return };
         self.counters.answered += 1;
-        if let (Some(cache), Some(twin)) = (&mut self.cache, &pending.twin) {
+        // Of two servers that disagree the earlier one is right, so that there is nothing is believed of the first alone.
+        let keeps = place == 0 || Reply::parse(message).is_ok_and(|reply| !reply.is_negative());
+        if let (Some(cache), Some(twin)) = (self.cache.as_mut().filter(|_| keeps), &ended.twin) {
             cache.put(now, &twin.key, message);
         }
-        let fetched = transport == Transport::Tcp && pending.transport == Transport::Udp;
-        let too_long =
-            || Query::parse(&pending.query).is_ok_and(|q| message.len() > limit(&q, Transport::Udp));
-        let message = match &pending.fallback {
-            Some(truncated) if fetched && too_long() => truncated.clone(),
+        let fetched = transport == Transport::Tcp && ended.transport == Transport::Udp;
+        let too_long = || Query::parse(&ended.query).is_ok_and(|q| message.len() > limit(&q, Transport::Udp));
+        let message = match &ended.in_hand {
+            Some((Worth::Truncated, truncated)) if fetched && too_long() => truncated.clone(),
             _ => message.to_vec(),
         };
-        self.reply_all(pending, &message);
+        self.reply_all(ended, &message);
     }
 
-    /// Ends a question that no server answered.
-    fn fail(&mut self, index: usize) {
-        let Some(mut pending) = self.take(index) else { return };
-        match pending.fallback.take() {
-            Some(message) => {
+    /// Ends a question with what is in hand, or without an answer.
+    fn fail(&mut self, now: Duration, index: usize) {
+        let Some(pending) = self.pending.get_mut(index) else { return };
+        match pending.in_hand.take() {
+            Some((Worth::Negative(core::cmp::Reverse(place)), message)) => {
+                let transport = pending.transport;
+                self.finish(now, index, (transport, place), &message);
+            }
+            Some((_, message)) => {
+                let Some(ended) = self.end(index, true) else { return };
                 self.counters.answered += 1;
-                self.reply_all(pending, &message);
+                self.reply_all(ended, &message);
             }
             None => {
+                let silent = pending.starved || pending.has_begun();
+                let Some(ended) = self.end(index, false) else { return };
                 self.counters.failed += 1;
-                self.no_answer(pending.client, &pending.query);
-                for waiter in pending.waiters {
-                    self.no_answer(waiter.client, &waiter.query);
+                let askers = ended.waiters.into_iter().map(|waiter| (waiter.client, waiter.query));
+                for (client, query) in core::iter::once((ended.asker.client, ended.query)).chain(askers) {
+                    if silent {
+                        self.actions.push_back(Action::GiveUp { client });
+                    } else {
+                        self.no_answer(client, &query);
+                    }
                 }
             }
         }
     }
 
     /// The answer, for who asked first and all who wait with him.
-    fn reply_all(&mut self, pending: Pending<C>, message: &[u8]) {
-        self.reply(&pending.query, pending.client, message.to_vec());
-        for waiter in pending.waiters {
+    fn reply_all(&mut self, ended: Ended<C>, message: &[u8]) {
+        self.reply(&ended.query, ended.asker.client, message.to_vec());
+        for waiter in ended.waiters {
             self.reply(&waiter.query, waiter.client, for_twin(message, &waiter.query));
         }
     }
 
     fn reply(&mut self, query: &[u8], client: C, mut message: Vec<u8>) {
         message::set_id(&mut message, message::id(query).unwrap_or_default());
-        if self.policy.claim_recursion {
+        if self.policy.claim_recursion && is_ordinary(query) {
             message::claim_recursion(&mut message);
         }
         self.actions.push_back(Action::Reply { client, message });
@@ -372,39 +439,67 @@ impl<C: Clone> Forwarder<C> {
         });
     }
 
-    /// Closes what is open for a question.
-    fn close(&mut self, index: usize) {
-        for attempt in self.pending.end_all(index) {
-            self.actions.push_back(Action::Close { attempt });
-        }
-    }
-
-    /// Removes a question.
-    fn take(&mut self, index: usize) -> Option<Pending<C>> {
-        self.close(index);
-        let pending = self.pending.remove(index)?;
-        if let Some(deadline) = pending.deadline {
-            self.deadlines.remove(&(deadline, index));
-        }
-        if let Some(twin) = &pending.twin {
-            self.twins.asked.remove(twin);
-        }
-        self.twins.waiting -= pending.waiters.len();
-        for source in pending.waiters.iter().map(|waiter| waiter.source).chain([pending.source]) {
-            if let Some(count) = self.per_source.get_mut(&source) {
-                *count -= 1;
-                if *count == 0 {
-                    self.per_source.remove(&source);
-                }
+    /// Nobody waits for a question any more. What is open is closed, unless it `lingers`: one attempt for each server that
+    /// still has time, to tell whether that is dead.
+    fn end(&mut self, index: usize, lingers: bool) -> Option<Ended<C>> {
+        let pending = self.pending.get_mut(index)?;
+        let ended = Ended {
+            asker: pending.asker.take()?,
+            transport: pending.transport,
+            query: pending.query.clone(),
+            twin: pending.twin.take(),
+            waiters: core::mem::take(&mut pending.waiters),
+            in_hand: pending.in_hand.take(),
+            servers: pending.listed(),
+        };
+        let open = pending.open.clone();
+        let lingers = lingers && self.policy.remembers();
+        for attempt in open {
+            let key = attempt.key();
+            let room = self.lingering.len() < MAX_LINGERING && !self.lingering.contains_key(&key);
+            if lingers && !attempt.missed && room {
+                self.lingering.insert(key, (index, attempt));
+            } else {
+                self.close(index, &attempt);
             }
         }
-        Some(pending)
+        self.under_way -= 1;
+        self.queue.ended(ended.asker.source);
+        if let Some(twin) = &ended.twin {
+            self.twins.asked.remove(twin);
+        }
+        for waiter in &ended.waiters {
+            self.queue.released(waiter.source, waiter.cost());
+        }
+        Some(ended)
     }
 }
 
-/// Answers that say nothing about the name.
-fn is_error(rcode: Rcode) -> bool {
-    matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED | Rcode::NOTIMP)
+/// What is left of a question that has ended.
+#[derive(Debug)]
+struct Ended<C> {
+    asker: Asker<C>,
+    transport: Transport,
+    query: Vec<u8>,
+    twin: Option<Twin>,
+    waiters: Vec<Waiter<C>>,
+    in_hand: Option<(Worth, Vec<u8>)>,
+    servers: Vec<SocketAddr>,
+}
+
+impl<C> Ended<C> {
+    /// The question, to be asked again.
+    fn into_queued(self) -> Queued<C> {
+        let Asker { client, source, since } = self.asker;
+        Queued { client, source, transport: self.transport, query: self.query, servers: self.servers, since }
+    }
+}
+
+/// Whether a query is about what a name stands for. Answers to others may be signed as they are (RFC 8945).
+fn is_ordinary(query: &[u8]) -> bool {
+    Query::parse(query).is_ok_and(|query| {
+        query.opcode() == 0 && !matches!(query.record_type(), RecordType::AXFR | RecordType::IXFR)
+    })
 }
 
 /// How long an answer the client takes.

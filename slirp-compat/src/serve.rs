@@ -7,7 +7,7 @@
 //! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
 
 use crate::fds::ExitFd;
-use crate::names::{Local, MAX_PENDING, Names};
+use crate::names::{self, Local, Names};
 use crate::tuning;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -118,13 +118,20 @@ struct HostServers {
 /// for listeners, API clients and DNS queries under way.
 #[must_use]
 pub fn max_flows() -> u32 {
-    const KEPT: u64 = 64 + MAX_PENDING as u64;
+    const KEPT: usize = 64;
     const MOST: u32 = 1 << 18;
+    let limit = descriptors();
+    let kept = KEPT + names::policy(limit).max_pending;
+    u32::try_from(limit.saturating_sub(kept)).unwrap_or(MOST).clamp(16, MOST)
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
     let limit = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of open descriptors stays as it is: {error}");
         1024
     });
-    u32::try_from(limit.saturating_sub(KEPT)).unwrap_or(MOST).clamp(16, MOST)
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 impl Session {
@@ -136,7 +143,7 @@ impl Session {
             driver,
             table: Table::new(PORTS),
             api: None,
-            names: Names::new(NAMES),
+            names: Names::new(NAMES, descriptors()),
             host_servers: None,
             signals: None,
             exit: None,
@@ -197,8 +204,10 @@ impl Session {
         Ok(())
     }
 
-    /// Uses these nameservers, and no others.
+    /// Uses these nameservers, and no others. What they have said is forgotten when the network of this process changes, for
+    /// which the filter of system calls has to come later.
     pub fn use_nameservers(&mut self, servers: &[ZonedAddr]) {
+        self.names.heed_network();
         self.names.set_servers(servers);
     }
 

@@ -1,6 +1,6 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams` and `publish` drive the slirp4netns role directly, so the original can stand
+//! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams`, `transfers` and `publish` drive the slirp4netns role directly, so the original can stand
 //! in for ours to prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
 //! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands.
 
@@ -21,6 +21,7 @@ mod rootless;
 mod run;
 mod tcp;
 mod traffic;
+mod transfers;
 mod tunnels;
 mod uplink;
 mod upload;

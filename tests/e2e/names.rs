@@ -111,7 +111,7 @@ fn without_an_answer_the_guest_is_told() {
     let container = lab.container().unwrap();
     let _slirp = lab.slirp(&container, &["-c"]).unwrap();
     let answer = container
-        .cmd(["dig", "+tries=1", "+time=9", "name.test"])
+        .cmd(["dig", "+tries=1", "+time=14", "name.test"])
         .arg(format!("@{NAMESERVER4}"))
         .run(LIMIT)
         .unwrap();

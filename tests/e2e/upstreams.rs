@@ -20,9 +20,11 @@ const BY_SECOND: &str = "203.0.113.2";
 const LIE: [u8; 4] = [203, 0, 113, 66];
 const FIRST_SAYS: &str = "host-record=a.test,b.test,c.test,d.test,203.0.113.1";
 const SECOND_SAYS: &str = "host-record=a.test,b.test,c.test,d.test,203.0.113.2";
-/// A server that does not answer in this many milliseconds is passed over, and after that many the guest is told.
+/// After this many milliseconds the next server is asked as well, after that many a silent one is dead, and after those the
+/// guest is told.
 const PATIENCE: u64 = 1500;
-const ALL: u64 = 5000;
+const DEAD: u64 = 5000;
+const ALL: u64 = 10_000;
 
 /// The servers' addresses in world, and the host's resolv.conf.
 fn servers(lab: &Lab) -> Place {
@@ -52,7 +54,7 @@ impl Guest {
     }
 
     fn dig(&self, words: &[&str]) -> Answer {
-        let common = ["dig", "@10.0.2.3", "+tries=1", "+time=9", "+noall", "+answer", "+comments", "+stats"];
+        let common = ["dig", "@10.0.2.3", "+tries=1", "+time=14", "+noall", "+answer", "+comments", "+stats"];
         read(self.container.cmd(common).args(words.iter().copied()))
     }
 
@@ -105,10 +107,68 @@ fn a_slow_server_costs_one_query_its_patience() {
     let guest = Guest::new(&lab);
     guest.finds(false, "a.test", BY_SECOND, PATIENCE);
     guest.finds(false, "b.test", BY_SECOND, 0);
+    // Nothing is known of it over TCP.
+    guest.finds(true, "c.test", BY_SECOND, PATIENCE);
     guest.finds(true, "c.test", BY_SECOND, 0);
     // With the other one stopped, a late answer is better than none.
     second.stop();
-    guest.finds(false, "d.test", BY_FIRST, PATIENCE + 2500);
+    guest.finds(false, "d.test", BY_FIRST, 2500);
+}
+
+/// The first server (a VPN's) takes two seconds for one name, the second (the world's) says at once that there is no such name.
+#[test]
+fn the_wrong_servers_no_does_not_win() {
+    for (tcp, nothing) in [(false, ""), (true, ""), (false, "host-record=a.test,b.test,fd00::9")] {
+        let (lab, _) = lab!(ours "the_wrong_servers_no_does_not_win", ["dig", "dnsmasq"]);
+        let place = servers(&lab);
+        let (_first, _relay) = relay(&place, |query, truth| {
+            let cold = query.windows(2).any(|window| window == b"\x01a");
+            let after = Duration::from_millis(if cold { 2000 } else { 0 });
+            vec![Reply { after, ..Reply::now(truth.to_vec()) }]
+        });
+        let _second = Dnsmasq::start(&place, SECOND, nothing).unwrap();
+        let guest = Guest::new(&lab);
+        guest.finds(tcp, "a.test", BY_FIRST, 2000);
+        // Neither kept, nor is the first one dead.
+        guest.finds(tcp, "a.test", BY_FIRST, 2000);
+        for name in ["b.test", "c.test", "d.test"] {
+            guest.finds(tcp, name, BY_FIRST, 0);
+        }
+    }
+}
+
+#[test]
+fn an_only_server_may_take_seven_seconds() {
+    for tcp in [false, true] {
+        let (lab, _) = lab!(ours "an_only_server_may_take_seven_seconds", ["dig", "dnsmasq"]);
+        let place = servers(&lab);
+        lab.set_resolv_conf(&format!("nameserver {FIRST}\n")).unwrap();
+        let (_first, _relay) = relay(&place, slow(7000));
+        let guest = Guest::new(&lab);
+        guest.finds(tcp, "a.test", BY_FIRST, 7000);
+    }
+}
+
+/// Who is known to be dead is not waited for when there is an error to tell.
+#[test]
+fn an_error_in_hand_is_told_at_once() {
+    let (lab, _) = lab!(ours "an_error_in_hand_is_told_at_once", ["dig", "dnsmasq"]);
+    let place = servers(&lab);
+    // Without a server of its own dnsmasq refuses what is not in test.
+    let _first = Dnsmasq::start(&place, FIRST, FIRST_SAYS).unwrap();
+    let second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
+    // Stopped before it has its socket it would refuse.
+    let script = format!(
+        "for i in $(seq 100); do dig +short @{SECOND} a.test | grep -q 203 && exit; sleep 0.05; done; exit 1"
+    );
+    lab.world(["sh", "-c", &script]).ok(LIMIT).unwrap();
+    second.stop();
+    let guest = Guest::new(&lab);
+    for millis in [DEAD, 0, 0] {
+        let answer = guest.dig(&["+notcp", "elsewhere.example"]);
+        assert!(answer.output.out().contains("status: REFUSED"), "{}", answer.output);
+        answer.took(millis);
+    }
 }
 
 #[test]
@@ -269,8 +329,8 @@ fn slipway_run_has_the_same_patience() {
     let first = Dnsmasq::start(&place, FIRST, FIRST_SAYS).unwrap();
     let _second = Dnsmasq::start(&place, SECOND, SECOND_SAYS).unwrap();
     first.stop();
-    let script = "dig +tries=1 +time=9 +tcp +short a.test; dig +tries=1 +time=9 +short b.test; \
-                  dig +tries=1 +time=9 +tcp +short +keepopen a.test b.test c.test; getent ahostsv4 d.test";
+    let script = "dig +tries=1 +time=14 +tcp +short a.test; dig +tries=1 +time=14 +short b.test; \
+                  dig +tries=1 +time=14 +tcp +short +keepopen a.test b.test c.test; getent ahostsv4 d.test";
     let options: [&[&str]; 2] = [&[], &["--dns", FIRST, "--dns", SECOND]];
     for options in options {
         let run = lab.host([&lab.program("slipway"), "run"]).args(options.iter().copied());

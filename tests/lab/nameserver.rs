@@ -49,6 +49,12 @@ impl Machine {
 }
 
 impl Lab {
+    /// Host, as a place for name servers.
+    #[must_use]
+    pub fn host_place(&self) -> Place {
+        Place { prefix: self.host_root(["env"]), pid: self.host_pid(), dir: self.dir().to_owned() }
+    }
+
     /// World, as a place for name servers.
     #[must_use]
     pub fn world_place(&self) -> Place {

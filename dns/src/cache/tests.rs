@@ -150,7 +150,7 @@ fn questions_that_differ_are_kept_apart() {
 fn an_answer_too_long_for_the_client_is_fetched_anew() {
     let mut bench = Bench::new();
     let asked = query("long.example", &[]);
-    bench.put(0, &asked, &answer(&asked, 0, &[(0, 16, 300, &[7; 600])]));
+    bench.put(0, &asked, &answer(&asked, 0, &[(0, 1, 300, &[7; 600])]));
     assert_eq!((bench.cache.len(), bench.get(1, &asked)), (1, None));
 }
 
@@ -166,7 +166,7 @@ fn bounded_in_number_and_bytes_the_oldest_goes_first() {
     }
     assert!(bench.get(1, &name(99)).is_some() && bench.get(1, &name(80)).is_none());
     for n in 0..100 {
-        bench.put(0, &name(n), &answer(&name(n), 0, &[(0, 16, 300, &[7; 1500])]));
+        bench.put(0, &name(n), &answer(&name(n), 0, &[(0, 1, 300, &[7; 1500])]));
         assert!(bench.cache.bytes <= 4096, "{}", bench.cache.bytes);
     }
     assert!(!bench.cache.is_empty());

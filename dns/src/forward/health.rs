@@ -1,115 +1,217 @@
-//! Which servers answer: one that did not is asked last for a while, and then by one question first.
+//! Which servers answer. A slow server is not a dead one:
+//!
+//! * *slow* is one that has said nothing for as long as the next server is held back. It is asked in its place all the
+//!   same, and the next one along with it;
+//! * *dead* is one that refused, or said nothing for a whole patience (RFC 1035 §7.2 speaks of batting averages; this is
+//!   the least that is one). It is asked last, and nobody waits for it who has anything else in hand. When it has been left
+//!   alone long enough it is on *trial*: one question asks it beside the others.
+//!
+//! Any answer clears both, however late, and to whatever question: a resolver that says nothing about one name, because that
+//! name's own servers are silent, but goes on answering others meanwhile, is neither.
 //!
 //! A server that is silent over UDP is dead. One that is silent over TCP may only be behind a firewall that knows no
 //! better, so it is dead to questions over TCP alone.
 
-use super::{Patience, Policy};
+use super::Policy;
 use crate::answer::Transport;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-/// Servers remembered. Beyond, dead ones are simply asked.
+/// Servers remembered. Beyond, nothing is held against others.
 const MAX_REMEMBERED: usize = 256;
 /// A server that stays dead is left alone for up to this many times as long.
 const MAX_FACTOR: u32 = 8;
 
-/// Servers that did not answer.
+/// What is to be expected of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// An answer.
+    Fine,
+    /// An answer, some time.
+    Slow,
+    /// Nothing, but this question is to find out.
+    Trial,
+    /// Nothing.
+    Dead,
+}
+
+impl Standing {
+    /// Whether nobody should wait for it.
+    pub(super) const fn is_dead(self) -> bool {
+        matches!(self, Self::Trial | Self::Dead)
+    }
+}
+
+/// A server of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    /// Its place in the list: the first is preferred.
+    pub(super) place: usize,
+    pub(super) standing: Standing,
+}
+
+/// What is known of servers.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    dead: BTreeMap<(SocketAddr, Transport), Dead>,
+    known: BTreeMap<(SocketAddr, Transport), State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    heard: Option<Duration>,
+    slow: bool,
+    dead: Option<Dead>,
 }
 
 #[derive(Debug)]
 struct Dead {
+    /// For how long it is left alone.
     until: Duration,
     factor: u32,
 }
 
+/// How a server has to answer for questions over a transport.
+const fn needed(transport: Transport) -> &'static [Transport] {
+    match transport {
+        Transport::Udp => &[Transport::Udp],
+        Transport::Tcp => &[Transport::Udp, Transport::Tcp],
+    }
+}
+
 impl Health {
-    /// The servers in the order to ask them: those thought dead last.
-    ///
-    /// One whose time is over is on trial: this question asks it in its place, others wait for what becomes of it.
+    /// The servers in the order to ask them: those on trial, which cost no time, those that should answer, the dead.
+    /// A trial lasts for `trial`: nobody else tries that server meanwhile.
     pub(super) fn order(
         &mut self,
         now: Duration,
         transport: Transport,
         servers: &[SocketAddr],
-        policy: &Policy,
-    ) -> Vec<SocketAddr> {
-        let mut order = Vec::with_capacity(servers.len());
-        let mut dead = Vec::new();
-        for server in servers {
-            let list = if self.answers(now, transport, *server, policy) { &mut order } else { &mut dead };
-            list.push(*server);
-        }
-        order.append(&mut dead);
+        trial: Duration,
+    ) -> Vec<Server> {
+        let standing = |(place, address): (usize, &SocketAddr)| Server {
+            address: *address,
+            place,
+            standing: self.enlist(now, transport, *address, trial),
+        };
+        let mut order: Vec<Server> = servers.iter().enumerate().map(standing).collect();
+        order.sort_by_key(|server| match server.standing {
+            Standing::Trial => 0,
+            Standing::Fine | Standing::Slow => 1,
+            Standing::Dead => 2,
+        });
         order
     }
 
-    /// Whether a server may be expected to answer.
-    pub(super) fn answers(
+    fn enlist(
         &mut self,
         now: Duration,
         transport: Transport,
         server: SocketAddr,
-        policy: &Policy,
-    ) -> bool {
-        let needed: &[_] = match transport {
-            Transport::Udp => &[Transport::Udp],
-            Transport::Tcp => &[Transport::Udp, Transport::Tcp],
+        trial: Duration,
+    ) -> Standing {
+        let mut standing = match self.known.get(&(server, transport)) {
+            Some(state) if state.slow => Standing::Slow,
+            _ => Standing::Fine,
         };
-        let mut answers = true;
-        for transport in needed {
-            if let Some(state) = self.dead.get_mut(&(server, *transport)) {
-                if state.until > now {
-                    answers = false;
-                } else {
-                    state.until = now + trial(policy);
-                }
+        for transport in needed(transport) {
+            let Some(state) = self.known.get_mut(&(server, *transport)) else { continue };
+            let Some(dead) = &mut state.dead else { continue };
+            if dead.until > now {
+                return Standing::Dead;
             }
+            dead.until = now + trial;
+            standing = Standing::Trial;
         }
-        answers
+        standing
+    }
+
+    /// Whether a server is known to be dead.
+    pub(super) fn is_dead(&self, transport: Transport, server: SocketAddr) -> bool {
+        let dead = |transport| self.known.get(&(server, transport)).is_some_and(|state| state.dead.is_some());
+        needed(transport).iter().copied().any(dead)
+    }
+
+    /// Whether it may be expected to answer at once.
+    pub(super) fn is_fine(&self, transport: Transport, server: SocketAddr) -> bool {
+        let slow = self.known.get(&(server, transport)).is_some_and(|state| state.slow);
+        !slow && !self.is_dead(transport, server)
     }
 
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
-        self.dead.len()
+        self.known.len()
     }
 
-    /// It answered.
-    pub(super) fn alive(&mut self, server: SocketAddr, transport: Transport) {
-        self.dead.remove(&(server, Transport::Udp));
-        if transport == Transport::Tcp {
-            self.dead.remove(&(server, Transport::Tcp));
-        }
-    }
-
-    /// It did not.
-    pub(super) fn dead(&mut self, now: Duration, server: SocketAddr, transport: Transport, policy: &Policy) {
-        let server = (server, transport);
-        if policy.dead_for.is_zero() {
-            return;
-        }
-        if self.dead.len() >= MAX_REMEMBERED && !self.dead.contains_key(&server) {
-            self.dead.retain(|_, state| state.until > now);
-            if self.dead.len() >= MAX_REMEMBERED {
-                return;
+    /// It answered; `quick`: before anybody thought it slow.
+    pub(super) fn alive(
+        &mut self,
+        now: Duration,
+        (server, transport): (SocketAddr, Transport),
+        quick: bool,
+        policy: &Policy,
+    ) {
+        // Whoever speaks over TCP is not dead to datagrams either.
+        for transport in needed(transport) {
+            if let Some(state) = self.known.get_mut(&(server, *transport)) {
+                state.dead = None;
             }
         }
-        let state = self.dead.entry(server).or_insert(Dead { until: Duration::ZERO, factor: 0 });
-        // Questions that were under way together fail together: that is one failure.
-        if state.factor > 0 && state.until > now + trial(policy) {
-            return;
+        if let Some(state) = self.entry((server, transport), policy) {
+            state.heard = Some(now);
+            state.slow &= !quick;
         }
-        state.factor = (state.factor * 2).clamp(1, MAX_FACTOR);
-        state.until = now + policy.dead_for * state.factor;
     }
-}
 
-/// How long a trial takes.
-fn trial(policy: &Policy) -> Duration {
-    match policy.patience {
-        Patience::Shared(time) | Patience::Each(time, _) => time,
+    /// It has said nothing since `sent`, for as long as the next server is held back.
+    pub(super) fn slow(&mut self, server: (SocketAddr, Transport), sent: Duration, policy: &Policy) {
+        if let Some(state) = self.entry(server, policy)
+            && state.heard.is_none_or(|heard| heard < sent)
+        {
+            state.slow = true;
+        }
+    }
+
+    /// It has said nothing since `sent`, for a whole patience.
+    pub(super) fn missed(
+        &mut self,
+        now: Duration,
+        server: (SocketAddr, Transport),
+        sent: Duration,
+        policy: &Policy,
+    ) {
+        if self.known.get(&server).and_then(|state| state.heard).is_none_or(|heard| heard < sent) {
+            self.refused(now, server, policy);
+        }
+    }
+
+    /// It is not there, or there is no way to it.
+    pub(super) fn refused(&mut self, now: Duration, server: (SocketAddr, Transport), policy: &Policy) {
+        let trial = policy.patience.of(1).server;
+        let Some(state) = self.entry(server, policy) else { return };
+        match &mut state.dead {
+            // Questions that were under way together fail together: that is one failure.
+            Some(dead) if dead.until > now + trial => {}
+            Some(dead) => {
+                dead.factor = (dead.factor * 2).min(MAX_FACTOR);
+                dead.until = now + policy.dead_for * dead.factor;
+            }
+            None => state.dead = Some(Dead { until: now + policy.dead_for, factor: 1 }),
+        }
+    }
+
+    /// What is known of a server, if anything is to be remembered and there is room.
+    fn entry(&mut self, server: (SocketAddr, Transport), policy: &Policy) -> Option<&mut State> {
+        if !policy.remembers() {
+            return None;
+        }
+        if self.known.len() >= MAX_REMEMBERED && !self.known.contains_key(&server) {
+            self.known.retain(|_, state| state.slow || state.dead.is_some());
+            if self.known.len() >= MAX_REMEMBERED {
+                return None;
+            }
+        }
+        Some(self.known.entry(server).or_default())
     }
 }

@@ -25,11 +25,17 @@ pub(super) struct Waiter<C> {
     pub(super) query: Vec<u8>,
 }
 
-/// The questions under way, by what they ask, and how many wait with them.
+impl<C> Waiter<C> {
+    /// In bytes.
+    pub(super) fn cost(&self) -> usize {
+        size_of::<Self>() + self.query.len()
+    }
+}
+
+/// The questions under way, by what they ask.
 #[derive(Debug, Default)]
 pub(super) struct Twins {
     pub(super) asked: BTreeMap<Twin, usize>,
-    pub(super) waiting: usize,
 }
 
 /// The answer to one question as the answer to its twin, which may be spelt otherwise.

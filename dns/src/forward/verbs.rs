@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 pub struct Question<'a, C> {
     /// Whom to give the answer; comes back with it.
     pub client: C,
-    /// The client's address, to bound what one address may have under way.
+    /// The client's address: where there is not room for all, each has its share.
     pub source: IpAddr,
     /// How the client asked. Servers are asked the same way.
     pub transport: Transport,
@@ -53,7 +53,16 @@ pub enum Action<C> {
         /// Whose.
         attempt: AttemptId,
     },
-    /// The answer.
+    /// A message of an answer that has more of them: more are to come.
+    Part {
+        /// From whose connection. It may be left unread while the client takes no more.
+        attempt: AttemptId,
+        /// Whose.
+        client: C,
+        /// With the client's id.
+        message: Vec<u8>,
+    },
+    /// The answer, or the end of it.
     Reply {
         /// Whose.
         client: C,
@@ -67,11 +76,24 @@ pub enum Action<C> {
     },
 }
 
+/// Why the socket of an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody is there, or there is no way: the server is dead.
+    Refused,
+    /// The connection ended without an answer, or with something else: the server may answer the next question.
+    Broken,
+    /// We have no descriptor, no memory, no port left for it: nothing is said to the client, who may ask again.
+    Ours,
+}
+
 /// What became of something received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// It answers the question, or leads to the next attempt.
     Accepted,
+    /// It is a part of the answer; the attempt goes on, and the next may have come already.
+    Part,
     /// It belongs to nothing that is under way.
     Stale,
     /// Another server, id or question than asked: a forgery or a mistake. The attempt goes on.
@@ -91,7 +113,9 @@ pub struct Counters {
     pub answered: u64,
     /// Not answered by any server.
     pub failed: u64,
-    /// Refused because too much was under way.
+    /// Had to wait for a place.
+    pub queued: u64,
+    /// Given up because too much waited, or for too long.
     pub refused: u64,
     /// Attempts that nobody answered in time.
     pub timeouts: u64,

@@ -19,6 +19,18 @@ impl RecordType {
     pub const AAAA: Self = Self(28);
     /// The pseudo-record of EDNS.
     pub const OPT: Self = Self(41);
+    /// What has changed in a zone (RFC 1995).
+    pub const IXFR: Self = Self(251);
+    /// A whole zone (RFC 5936).
+    pub const AXFR: Self = Self(252);
+    /// All that there is of a name.
+    pub const ANY: Self = Self(255);
+
+    /// Whether it is one to ask with, and not one that a record has (RFC 6895 §3.1).
+    #[must_use]
+    pub const fn is_meta(self) -> bool {
+        matches!(self.0, 128..=255)
+    }
 }
 
 impl fmt::Display for RecordType {

@@ -62,6 +62,30 @@ impl<'m> Reply<'m> {
         Rcode(self.bytes.get(3).map_or(0, |flags| flags & 0x0f))
     }
 
+    /// Whether it says that there is nothing: no such name, or nothing of the type that was asked for, be it behind an alias
+    /// (RFC 2308 §2).
+    #[must_use]
+    pub fn is_negative(&self) -> bool {
+        if self.rcode() != Rcode::NOERROR {
+            return self.rcode() == Rcode::NXDOMAIN;
+        }
+        let asked = match self.first_question() {
+            [.., high, low, _, _] => RecordType(u16::from_be_bytes([*high, *low])),
+            _ => RecordType::ANY,
+        };
+        let mut found = false;
+        let read = self.records(|section, record_type, _, _, _| {
+            found |= section == 0 && (record_type == asked || asked.is_meta());
+        });
+        read.is_ok() && !found
+    }
+
+    /// The operation that it answers.
+    #[must_use]
+    pub fn opcode(&self) -> u8 {
+        self.bytes.get(2).map_or(0, |flags| (flags >> 3) & 0x0f)
+    }
+
     /// The first question that it repeats, as it is; nothing when there is none.
     #[must_use]
     pub fn first_question(&self) -> &'m [u8] {

@@ -6,6 +6,9 @@
 //! Answers go out as they are found, not in the order of the queries (RFC 7766 §7). A client with [`IN_FLIGHT`]
 //! unanswered queries, or one that does not read its answers, is not read from.
 //!
+//! An answer may have many messages (a zone transfer): a client that does not read them is not given more, and whoever
+//! gives them has to wait.
+//!
 //! A message that is no query ends the connection. After the client's end of stream what it asked is still answered.
 //!
 //! The stream is anything that reads and writes without blocking; who waits for it, and names its owner, is elsewhere.
@@ -97,6 +100,16 @@ impl<S: Read + Write> Conversation<S> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.deadline = now + IDLE;
         reply.is_none_or(|reply| self.queue(reply) && self.flush(now)) && !self.is_done()
+    }
+
+    /// A message of an answer that has more of them. `false`: the connection is to be closed.
+    pub fn part(&mut self, message: &[u8], now: Duration) -> bool {
+        self.queue(message) && self.flush(now)
+    }
+
+    /// Whether more messages of such an answer are wanted.
+    pub const fn has_room(&self) -> bool {
+        self.output.len() - self.sent < UNREAD
     }
 
     /// Whether messages wait that had too many before them: then [`Conversation::go_on`] is to be called, for the stream

@@ -89,11 +89,20 @@ impl AllCounters {
 
     /// Writes all of them to a file, or to the log.
     pub(super) fn report(&self, snapshot: &Snapshot, forwarder: &forward::Counters, file: Option<&Path>) {
-        let forward::Counters { asked, cached, shared, answered, failed, refused, timeouts, mismatches } =
-            forwarder;
+        let forward::Counters {
+            asked,
+            cached,
+            shared,
+            answered,
+            failed,
+            queued,
+            refused,
+            timeouts,
+            mismatches,
+        } = forwarder;
         let last = format!(
-            "upstream asked={asked} cached={cached} shared={shared} answered={answered} failed={failed} refused={refused} \
-             timeouts={timeouts} mismatches={mismatches}"
+            "upstream asked={asked} cached={cached} shared={shared} answered={answered} failed={failed} queued={queued} \
+             refused={refused} timeouts={timeouts} mismatches={mismatches}"
         );
         let Some(path) = file else {
             for line in self.lines(snapshot) {

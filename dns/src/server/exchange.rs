@@ -4,7 +4,7 @@
 //! listens there; its port is the kernel's choice. What an answer is worth is for the [`crate::forward::Forwarder`] to say.
 
 use crate::answer::Transport;
-use crate::forward::AttemptId;
+use crate::forward::{AttemptId, Fault};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, socket,
@@ -23,6 +23,8 @@ pub struct Exchange {
     pub attempt: AttemptId,
     /// Whom it asks.
     pub server: SocketAddr,
+    /// Who takes its messages has no room: it is not read from.
+    pub paused: bool,
     socket: Socket,
 }
 
@@ -33,8 +35,9 @@ enum Socket {
         stream: TcpStream,
         /// What is still to be sent.
         output: Vec<u8>,
-        /// What has come of the answer.
+        /// What has come, of which the first `taken` bytes were given out.
         input: Vec<u8>,
+        taken: usize,
     },
 }
 
@@ -59,10 +62,10 @@ impl Exchange {
                 let len = u16::try_from(message.len()).map_err(|_| ErrorKind::InvalidInput)?;
                 let stream = connected(server, from, SockType::Stream, SockProtocol::Tcp)?;
                 let output = [&len.to_be_bytes(), message].concat();
-                Socket::Tcp { stream: stream.into(), output, input: Vec::new() }
+                Socket::Tcp { stream: stream.into(), output, input: Vec::new(), taken: 0 }
             }
         };
-        Ok(Self { attempt, server, socket })
+        Ok(Self { attempt, server, paused: false, socket })
     }
 
     /// Sends `message` once more, if it goes as a datagram. No room for it now is as if it were lost again.
@@ -88,6 +91,15 @@ impl Exchange {
         matches!(self.socket, Socket::Udp(_))
     }
 
+    /// Whether another message has come whole that [`Exchange::receive`] has yet to give out.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        match &self.socket {
+            Socket::Udp(_) => false,
+            Socket::Tcp { input, taken, .. } => whole(input, *taken).is_some(),
+        }
+    }
+
     /// Goes on; returns a message if one has come. `buffer` should have [`LONGEST`] bytes.
     ///
     /// # Errors
@@ -97,11 +109,33 @@ impl Exchange {
             Socket::Udp(socket) => {
                 Ok(retry(|| socket.recv(buffer))?.map(|len| buffer.get(..len).unwrap_or_default()))
             }
-            Socket::Tcp { stream, output, input } => {
+            Socket::Tcp { stream, output, input, taken } => {
                 write(stream, output)?;
-                read(stream, buffer, input)
+                read(stream, buffer, input, taken)
             }
         }
+    }
+}
+
+/// What an error of an exchange says about its server.
+#[must_use]
+pub fn fault(error: &io::Error) -> Fault {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(
+            Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::ENOBUFS
+            | Errno::ENOSPC
+            | Errno::EAGAIN
+            | Errno::EADDRINUSE,
+        ) => Fault::Ours,
+        Some(Errno::ECONNRESET | Errno::EPIPE) => Fault::Broken,
+        Some(_) => Fault::Refused,
+        // Our own: what came makes no sense, or is not all; or the interface that the server is on is not there.
+        None if error.kind() == ErrorKind::NotFound => Fault::Refused,
+        None if error.kind() == ErrorKind::OutOfMemory => Fault::Ours,
+        None => Fault::Broken,
     }
 }
 
@@ -155,25 +189,30 @@ fn write(stream: &mut TcpStream, output: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what has come; the first message when it is whole.
+/// Reads what has come; the next message when it is whole.
 fn read<'i>(
     stream: &mut TcpStream,
     buffer: &mut [u8],
     input: &'i mut Vec<u8>,
+    taken: &mut usize,
 ) -> io::Result<Option<&'i [u8]>> {
-    while whole(input).is_none() {
+    while whole(input, *taken).is_none() {
+        input.drain(..(*taken).min(input.len()));
+        *taken = 0;
         match retry(|| stream.read(buffer))? {
             Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Some(len) => input.extend_from_slice(buffer.get(..len).unwrap_or_default()),
             None => return Ok(None),
         }
     }
-    Ok(whole(input))
+    let message = whole(input, *taken);
+    *taken += message.map_or(0, |message| 2 + message.len());
+    Ok(message)
 }
 
-/// The message behind its length (RFC 1035 §4.2.2).
-fn whole(input: &[u8]) -> Option<&[u8]> {
-    let (len, rest) = input.split_first_chunk::<2>()?;
+/// The message behind its length (RFC 1035 §4.2.2) that begins at `at`.
+fn whole(input: &[u8], at: usize) -> Option<&[u8]> {
+    let (len, rest) = input.get(at..)?.split_first_chunk::<2>()?;
     rest.get(..usize::from(u16::from_be_bytes(*len)))
 }
 
@@ -223,7 +262,7 @@ mod tests {
     fn a_message_in_pieces_is_whole_in_the_end_and_half_a_message_fails() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = server.local_addr().unwrap();
-        for pieces in [&[&b"\0"[..], b"\x06ans", b"wer and more"][..], &[b"\0\x06ans"]] {
+        for pieces in [&[&b"\0"[..], b"\x06ans", b"wer\0\x04more\0\x09not all"][..], &[b"\0\x06ans"]] {
             let mut exchange = Exchange::open((name(), at), Transport::Tcp, None, b"question").unwrap();
             assert!(exchange.wants_write() && !exchange.may_have_more());
             let (mut stream, _) = server.accept().unwrap();
@@ -237,7 +276,13 @@ mod tests {
             }
             drop(stream);
             match wait(&mut exchange) {
-                Ok(message) => assert_eq!(message, b"answer"),
+                Ok(message) => {
+                    assert_eq!(message, b"answer");
+                    // Of a transfer there are more.
+                    assert_eq!(wait(&mut exchange).unwrap(), b"more");
+                    assert!(!exchange.has_more());
+                    assert_eq!(wait(&mut exchange).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+                }
                 Err(error) => assert_eq!((error.kind(), pieces.len()), (ErrorKind::UnexpectedEof, 1)),
             }
         }

@@ -176,6 +176,7 @@ impl Server {
                 self.forwards.on_timeout(now, &self.events);
             }
             self.deliver(now);
+            self.forwards.go_on(now, &self.events, |client| self.clients.has_room(client));
         }
     }
 
@@ -271,8 +272,16 @@ impl Server {
 
     /// Brings what the forwarder has finished to those who asked.
     fn deliver(&mut self, now: Duration) {
-        while let Some(Finished { client, reply }) = self.forwards.finished() {
+        while let Some(Finished { client, reply, part }) = self.forwards.finished() {
             match client {
+                Client::Tcp(key) if part.is_some() => {
+                    let (Some(attempt), Some(message)) = (part, reply) else { continue };
+                    match self.clients.part(key, &message, now, &self.events) {
+                        Some(true) => {}
+                        Some(false) => self.forwards.pause(key, attempt, &self.events),
+                        None => self.forwards.abandon(attempt, now, &self.events),
+                    }
+                }
                 Client::Udp(key, name) => {
                     let Some(listener) = self.listeners.get(key) else { continue };
                     self.world.finished(listener.id, reply.as_deref());

@@ -116,6 +116,24 @@ impl Clients {
         self.slab.get(key).is_some_and(|client| client.conversation.has_more())
     }
 
+    /// A message of an answer that has more of them. Returns whether more are wanted; `None`: the connection is gone.
+    pub(super) fn part(
+        &mut self,
+        key: Key,
+        message: &[u8],
+        now: Duration,
+        events: &EventSet,
+    ) -> Option<bool> {
+        let alive = self.slab.get_mut(key)?.conversation.part(message, now);
+        self.settle(key, alive, events);
+        self.has_room(key)
+    }
+
+    /// Whether more of an answer that comes in parts is wanted; `None`: the connection is gone.
+    pub(super) fn has_room(&self, key: Key) -> Option<bool> {
+        Some(self.slab.get(key)?.conversation.has_room())
+    }
+
     /// The network on which the client of that key asks, if it is still there.
     pub(super) fn network(&self, key: Key) -> Option<NetworkId> {
         self.slab.get(key).map(|client| client.network)

@@ -10,25 +10,31 @@
 //! told. A query over TCP is treated the same way, only that servers are asked over TCP. What the resolver costs before
 //! the first query is nothing: its key is drawn and its buffer made then.
 //!
+//! What was learned holds for the host's network as it was. Whether that has changed is asked of the kernel when somebody asks
+//! us, so that a host whose links come and go wakes nobody who is idle.
+//!
 //! Names that are known here ([`Local`]) are answered without any of that.
 //!
 //! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one
 //! there, or none, and then there is nothing to receive.
 
+mod exchanges;
 mod local;
 mod servers;
 mod streams;
 
 pub(crate) use local::Local;
 
+use exchanges::Exchanges;
 use local::Found;
 use servers::Servers;
 use slipway_dns::answer::Transport;
-use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question, Received};
+use slipway_dns::forward::{Action, AttemptId, Fault, Forwarder, Policy, Question, Received};
 use slipway_dns::message::Query as DnsQuery;
 use slipway_dns::server::conversation::Verdict;
-use slipway_dns::server::exchange::{Exchange, LONGEST};
+use slipway_dns::server::exchange::{Exchange, LONGEST, fault};
 use slipway_host::driver::{Driver, Interest};
+use slipway_host::netlink::{Changes, Monitor};
 use slipway_host::random;
 use slipway_host::words::words;
 use slipway_host::zone::ZonedAddr;
@@ -40,8 +46,6 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 use streams::{Peer, Streams};
 
-/// Queries under way. Each has a descriptor, or a few.
-pub(crate) const MAX_PENDING: u16 = 128;
 /// Messages read from one socket in one turn. All but one are forged or late.
 const ROUNDS: usize = 8;
 
@@ -51,6 +55,10 @@ pub(crate) struct Names {
     sources: Sources,
     /// From the first query on.
     at_work: Option<Box<AtWork>>,
+    /// Tells whether the host's links, addresses or routes have changed. At work, the resolver has it.
+    network: Option<Monitor>,
+    heeds_network: bool,
+    policy: Policy,
     tokens: Range<u32>,
 }
 
@@ -65,8 +73,11 @@ struct Sources {
 #[derive(Debug)]
 struct AtWork {
     forwarder: Forwarder<Client>,
+    network: Option<Monitor>,
     streams: Streams,
-    exchanges: Vec<Option<Exchange>>,
+    exchanges: Exchanges,
+    /// Connections to nameservers that are not read from, and for which client's sake.
+    paused: Vec<(FlowId, AttemptId)>,
     buffer: Vec<u8>,
     first_token: u32,
 }
@@ -81,9 +92,28 @@ enum Client {
 }
 
 impl Names {
-    /// One without servers.
-    pub(crate) fn new(tokens: Range<u32>) -> Self {
-        Self { sources: Sources::default(), at_work: None, tokens }
+    /// One without servers, in a process that may have so many `descriptors`.
+    pub(crate) fn new(tokens: Range<u32>, descriptors: usize) -> Self {
+        let policy = policy(descriptors);
+        Self {
+            sources: Sources::default(),
+            at_work: None,
+            network: None,
+            heeds_network: false,
+            policy,
+            tokens,
+        }
+    }
+
+    /// Heeds changes of the network that this process is in. Without that nothing is kept: it might be of another network.
+    pub(crate) fn heed_network(&mut self) {
+        // Once: later the filter of system calls would end us.
+        if !std::mem::replace(&mut self.heeds_network, true) {
+            match Monitor::open() {
+                Ok(monitor) => self.network = Some(monitor),
+                Err(error) => log::info!("answers of nameservers are not kept: {error}"),
+            }
+        }
     }
 
     /// The nameservers to ask, most preferred first. What was learned from others is forgotten.
@@ -120,26 +150,37 @@ impl Names {
                 Found::Host => self.sources.servers.known(),
                 Found::Servers(listed) => listed,
             };
-            let Some(at_work) = at_work(&mut self.at_work, self.tokens.start) else { return };
+            let Some(at_work) =
+                at_work(&mut self.at_work, &mut self.network, (self.policy, self.tokens.start))
+            else {
+                return;
+            };
             let client = Client::Datagram(asker);
             let question = Question { client, source, transport: Transport::Udp, message: &message, servers };
+            at_work.heed_network();
             at_work.forwarder.ask(since_start(now), question);
             at_work.act(now, &self.sources, driver);
         }
         while let Some((flow, stream)) = driver.dns_stream() {
             let Some(guest) = driver.guest_of(flow) else { continue };
-            let Some(at_work) = at_work(&mut self.at_work, self.tokens.start) else { return };
+            let Some(at_work) =
+                at_work(&mut self.at_work, &mut self.network, (self.policy, self.tokens.start))
+            else {
+                return;
+            };
             at_work.streams.accept(Peer { flow, source: guest.ip() }, stream, since_start(now));
         }
         if let Some(at_work) = &mut self.at_work {
-            let AtWork { streams, forwarder, .. } = &mut **at_work;
             let since = since_start(now);
             while let Some(flow) = driver.dns_news() {
+                at_work.heed_network();
+                let AtWork { streams, forwarder, .. } = &mut **at_work;
                 streams.serve(flow, since, |peer, message, out| {
                     ask(forwarder, peer, message, out, &self.sources, since)
                 });
             }
             at_work.act(now, &self.sources, driver);
+            at_work.go_on(now, &self.sources, driver);
             while let Some(flow) = at_work.streams.excess() {
                 driver.reset(flow);
             }
@@ -168,10 +209,19 @@ impl Names {
     }
 }
 
+/// How questions are treated in a process that may have so many descriptors.
+pub(crate) fn policy(descriptors: usize) -> Policy {
+    Policy::trusted().within(descriptors)
+}
+
 /// The resolver at work.
-fn at_work(at_work: &mut Option<Box<AtWork>>, first_token: u32) -> Option<&mut AtWork> {
+fn at_work<'a>(
+    at_work: &'a mut Option<Box<AtWork>>,
+    network: &mut Option<Monitor>,
+    (policy, first_token): (Policy, u32),
+) -> Option<&'a mut AtWork> {
     if at_work.is_none() {
-        match AtWork::new(first_token) {
+        match AtWork::new(policy, network.take(), first_token) {
             Ok(fresh) => *at_work = Some(Box::new(fresh)),
             Err(error) => log::warn!("no names are resolved: {error}"),
         }
@@ -217,37 +267,54 @@ impl Sources {
 }
 
 impl AtWork {
-    fn new(first_token: u32) -> std::io::Result<Self> {
-        let bound = usize::from(MAX_PENDING);
-        let policy = Policy { max_pending: bound, max_per_source: bound, ..Policy::trusted() };
+    fn new(mut policy: Policy, network: Option<Monitor>, first_token: u32) -> std::io::Result<Self> {
+        policy.cache = policy.cache.filter(|_| network.is_some());
         Ok(Self {
             forwarder: Forwarder::new(policy, random::bytes()?),
+            network,
             streams: Streams::default(),
-            exchanges: Vec::new(),
+            exchanges: Exchanges::default(),
+            paused: Vec::new(),
             buffer: vec![0; LONGEST],
             first_token,
         })
     }
 
+    /// Forgets what was learned if the host's network has changed.
+    fn heed_network(&mut self) {
+        if let Some(network) = &mut self.network
+            && network.changes().map_or(true, Changes::any)
+        {
+            self.forwarder.forget();
+        }
+    }
+
     fn on_ready(&mut self, token: u32, now: Instant, sources: &Sources, driver: &mut Driver) {
-        let place = usize::try_from(token - self.first_token).unwrap_or(usize::MAX);
-        let Some(Some(exchange)) = self.exchanges.get_mut(place) else { return };
+        let Some(exchange) = self.exchanges.at(token - self.first_token) else { return };
         let (attempt, server, writing) = (exchange.attempt, exchange.server, exchange.wants_write());
         let now_since = since_start(now);
-        for _ in 0..ROUNDS {
+        let mut rounds = 0..ROUNDS;
+        while rounds.next().is_some() {
+            if exchange.paused {
+                // Not because there is something to read: it has failed.
+                self.forwarder.failed(now_since, attempt, Fault::Broken);
+                break;
+            }
             match exchange.receive(&mut self.buffer) {
                 Ok(None) => break,
-                Ok(Some(message)) => {
-                    match self.forwarder.received(now_since, attempt, server, message) {
-                        Received::Mismatch if exchange.may_have_more() => continue,
-                        Received::Mismatch => self.forwarder.failed(now_since, attempt),
-                        Received::Accepted | Received::Stale => {}
+                Ok(Some(message)) => match self.forwarder.received(now_since, attempt, server, message) {
+                    // All that has been read, and no more in this turn.
+                    Received::Part if exchange.has_more() => rounds = 0..ROUNDS,
+                    Received::Mismatch if exchange.may_have_more() => {}
+                    Received::Mismatch => {
+                        self.forwarder.failed(now_since, attempt, Fault::Broken);
+                        break;
                     }
-                    break;
-                }
+                    Received::Part | Received::Accepted | Received::Stale => break,
+                },
                 Err(error) => {
                     log::debug!("nameserver {}: {error}", sources.servers.name(server));
-                    self.forwarder.failed(now_since, attempt);
+                    self.forwarder.failed(now_since, attempt, fault(&error));
                     break;
                 }
             }
@@ -257,7 +324,7 @@ impl AtWork {
             && let Err(error) = driver.modify(exchange.as_fd(), Interest::READ, token)
         {
             log::debug!("nameserver {}: {error}", sources.servers.name(server));
-            self.forwarder.failed(now_since, attempt);
+            self.forwarder.failed(now_since, attempt, fault(&error));
         }
         self.act(now, sources, driver);
     }
@@ -273,19 +340,26 @@ impl AtWork {
                     self.open((attempt, server), Transport::Tcp, &message, now, sources, driver);
                 }
                 Action::Repeat { attempt, message } => {
-                    let exchange = self.exchanges.iter().flatten().find(|e| e.attempt == attempt);
-                    if let Some(Err(error)) = exchange.map(|exchange| exchange.repeat(&message)) {
+                    let repeated = self.exchanges.of(attempt).map(|(_, exchange)| exchange.repeat(&message));
+                    if let Some(Err(error)) = repeated {
                         log::debug!("nameserver: {error}");
-                        self.forwarder.failed(since_start(now), attempt);
+                        self.forwarder.failed(since_start(now), attempt, fault(&error));
                     }
                 }
                 Action::Close { attempt } => {
-                    let mut places = self.exchanges.iter_mut();
-                    let place = places.find(|place| place.as_ref().is_some_and(|e| e.attempt == attempt));
-                    if let Some(exchange) = place.and_then(Option::take) {
+                    if let Some(exchange) = self.exchanges.remove(attempt) {
                         driver.unwatch(exchange.as_fd());
                     }
                 }
+                Action::Part { attempt, client: Client::Stream(flow), message } => {
+                    match self.streams.part(flow, &message, since_start(now)) {
+                        Some(true) => {}
+                        Some(false) => self.pause(flow, attempt, driver),
+                        None => self.forwarder.failed(since_start(now), attempt, Fault::Broken),
+                    }
+                }
+                // Such answers come over TCP alone.
+                Action::Part { client: Client::Datagram(_), .. } => {}
                 Action::Reply { client: Client::Datagram(asker), message } => {
                     driver.engine().dns_answer(&asker, &message);
                 }
@@ -296,6 +370,37 @@ impl AtWork {
                 Action::GiveUp { client: Client::Stream(flow) } => self.answer(flow, None, now, sources),
             }
         }
+    }
+
+    /// The client of that attempt takes no more for now.
+    fn pause(&mut self, flow: FlowId, attempt: AttemptId, driver: &mut Driver) {
+        let Some((place, exchange)) = self.exchanges.of(attempt) else { return };
+        if !std::mem::replace(&mut exchange.paused, true) {
+            let token = self.first_token.saturating_add(place);
+            if let Err(error) = driver.modify(exchange.as_fd(), Interest::NONE, token) {
+                log::debug!("nameserver: {error}");
+            }
+            self.paused.push((flow, attempt));
+        }
+    }
+
+    /// Reads on where clients have room again.
+    fn go_on(&mut self, now: Instant, sources: &Sources, driver: &mut Driver) {
+        for (flow, attempt) in std::mem::take(&mut self.paused) {
+            match self.streams.has_room(flow) {
+                Some(false) => self.paused.push((flow, attempt)),
+                Some(true) => {
+                    let Some((place, exchange)) = self.exchanges.of(attempt) else { continue };
+                    exchange.paused = false;
+                    let token = self.first_token.saturating_add(place);
+                    if let Err(error) = driver.modify(exchange.as_fd(), Interest::READ, token) {
+                        self.forwarder.failed(since_start(now), attempt, fault(&error));
+                    }
+                }
+                None => self.forwarder.failed(since_start(now), attempt, Fault::Broken),
+            }
+        }
+        self.act(now, sources, driver);
     }
 
     /// What a query over a stream has led to. Another one, which it held up, may follow.
@@ -319,19 +424,15 @@ impl AtWork {
         let opened = sources.servers.find(server).and_then(|at| {
             let mut exchange = Exchange::open((attempt, at), transport, from, message)?;
             exchange.server = server;
-            let place = self.exchanges.iter().position(Option::is_none).unwrap_or(self.exchanges.len());
-            let token = self.first_token.saturating_add(u32::try_from(place).unwrap_or(u32::MAX));
+            let token = self.first_token.saturating_add(self.exchanges.next_place());
             let interest = if exchange.wants_write() { Interest::BOTH } else { Interest::READ };
             driver.watch(exchange.as_fd(), interest, token)?;
-            match self.exchanges.get_mut(place) {
-                Some(free) => *free = Some(exchange),
-                None => self.exchanges.push(Some(exchange)),
-            }
+            self.exchanges.insert(exchange);
             Ok(())
         });
         if let Err(error) = opened {
             log::debug!("nameserver {}: {error}", sources.servers.name(server));
-            self.forwarder.failed(since_start(now), attempt);
+            self.forwarder.failed(since_start(now), attempt, fault(&error));
         }
     }
 }

@@ -85,6 +85,18 @@ impl Streams {
         Some(flow)
     }
 
+    /// A message of an answer that has more of them. Returns whether more are wanted; `None`: the connection is gone.
+    pub(super) fn part(&mut self, flow: FlowId, message: &[u8], now: Duration) -> Option<bool> {
+        let alive = self.all.get_mut(&flow)?.conversation.part(message, now);
+        self.settle(flow, alive);
+        self.has_room(flow)
+    }
+
+    /// Whether more of an answer that comes in parts is wanted; `None`: the connection is gone.
+    pub(super) fn has_room(&self, flow: FlowId) -> Option<bool> {
+        self.all.get(&flow).map(|client| client.conversation.has_room())
+    }
+
     /// When the first connection has stood still too long.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.all.values().filter_map(|client| client.conversation.deadline()).min()

@@ -57,6 +57,31 @@ fn other_types_of_a_name_that_exists_have_no_data() {
     assert_eq!(asked, [A], "no stranger hears of the others");
 }
 
+/// The next server is asked when one says SERVFAIL, REFUSED or NOTIMP; what the last one says is relayed.
+#[test]
+fn an_error_leads_to_the_next_server() {
+    let daemon = daemon!(ours "an_error_leads_to_the_next_server");
+    let first = Upstream::new(&daemon.machine, FIRST, |query, _| vec![message::answer(query, 0x0182, &[])]);
+    let _second = Upstream::new(&daemon.machine, SECOND, |query, _| {
+        let knows = message::Message::read(query).unwrap().name.starts_with("known");
+        vec![if knows {
+            message::answer(query, 0x0180, &[(A, vec![198, 51, 100, 50])])
+        } else {
+            message::answer(query, 0x0185, &[])
+        }]
+    });
+    daemon.resolvers(&[FIRST, SECOND]);
+    daemon.network("podman1", PODMAN1);
+    daemon.start();
+    let start = now();
+    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "known.test", A).addresses(), ["198.51.100.50"]);
+    let mut stream = daemon.client("10.89.0.2").connect(GATEWAY);
+    assert_eq!(stream.ask("known-too.test", A).addresses(), ["198.51.100.50"]);
+    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "other.test", A).rcode(), REFUSED);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(first.was_asked("known.test") && first.was_asked("other.test"));
+}
+
 #[test]
 fn extensions_travel_both_ways() {
     let daemon = daemon!("extensions_travel_both_ways");

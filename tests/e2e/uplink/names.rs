@@ -50,7 +50,7 @@ fn names_of_containers_and_of_the_world() {
     // The host's nameservers are followed.
     stage.lab.set_resolv_conf("nameserver 192.0.2.254\n").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(200));
-    assert_eq!(dig(&stage, &one, &[GATEWAY, "+tries=1", "+time=9", "world.test"]), "SERVFAIL");
+    assert_eq!(dig(&stage, &one, &[GATEWAY, "+tries=1", "+time=14", "world.test"]), "SERVFAIL");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_networks_own_nameservers_come_first() {
     // Another definition of the same network asks for its TAP again.
     assert!(!stage.join(&network(), &one));
     stage.attach(&network(), "tap1");
-    assert_eq!(dig(&stage, &one, &[GATEWAY, "+tries=1", "+time=9", "name.test"]), "SERVFAIL");
+    assert_eq!(dig(&stage, &one, &[GATEWAY, "+tries=1", "+time=14", "name.test"]), "SERVFAIL");
 }
 
 fn without_dns() -> Value {

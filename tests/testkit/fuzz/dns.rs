@@ -68,6 +68,10 @@ fn read_back(query: &[u8], answer: &[u8], rcode: Rcode) {
     assert_eq!(answers, read.answers());
 }
 
+const QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x07example\0\0\x01\0\x01";
+/// AXFR, over TCP.
+const TRANSFER: &[u8] = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x03web\x07example\0\0\xfc\0\x01";
+
 /// Answers to questions under way: each with a byte of what is right about it, a length, and any bytes. Whatever they
 /// are, each question ends once and nothing is left over.
 pub fn dns_forward_reply(data: &[u8]) {
@@ -85,7 +89,7 @@ pub fn dns_forward_reply(data: &[u8]) {
             client: asked,
             source: SOURCE.into(),
             transport: if how & 1 == 0 { Transport::Udp } else { Transport::Tcp },
-            message: b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x07example\0\0\x01\0\x01",
+            message: if how & 0x41 == 0x41 { TRANSFER } else { QUERY },
             servers: &servers,
         };
         asked += 1;
@@ -132,6 +136,10 @@ fn drain(forwarder: &mut Forwarder<u32>, open: &mut Vec<(AttemptId, SocketAddr, 
                 let before = open.len();
                 open.retain(|(id, ..)| *id != attempt);
                 assert_eq!(open.len() + 1, before);
+            }
+            Action::Part { attempt, message, .. } => {
+                assert_eq!(id(&message), Some(0x1234));
+                assert!(open.iter().any(|(id, ..)| *id == attempt));
             }
             Action::Reply { message, .. } => {
                 assert_eq!(id(&message), Some(0x1234));
@@ -219,9 +227,13 @@ pub fn dns_stream(mut data: &[u8]) {
                 }
             }
             3 => conversation.stream_mut().room += usize::from(*len) * 16,
-            4 | 5 if later > 0 => {
+            4 | 5 if later > 0 && (op % 7 == 4 || op & 0x80 == 0) => {
                 later -= 1;
                 alive = conversation.answer((op % 7 == 4).then_some(bytes), now);
+            }
+            // A message of an answer that has more of them.
+            5 if op & 0x80 != 0 && later > 0 && conversation.has_room() => {
+                alive = conversation.part(bytes, now);
             }
             6 if op & 0x80 != 0 => conversation.stream_mut().ended = true,
             _ => now += Duration::from_millis(u64::from(*len) * 10),
