@@ -4,16 +4,24 @@
 //!
 //! ```text
 //!   wait (epoll) ─▶ frames from the link ─▶ events of sockets ─▶ timers ─▶ drain ─▶ back to the caller
-//!        ▲            at most 64 or 128 KiB                                          with what is ready
-//!        └── not at all while drain says that more is left                           of the caller's own
+//!        ▲          until it is dry; at most                       at most 128 KiB   with what is ready
+//!        │          128 KiB and half a millisecond                                   of the caller's own
+//!        └── not at all while drain says that more is left
 //! ```
+//!
+//! **Latency while others transfer.** Whatever comes waits for what is under way, and then goes first; so budgets are bytes
+//! and time, small enough that a round is short, and not frames, of which one may be a question or sixty-four kilobytes.
+//! A question of the guest stands in the link's queue behind what was sent before it: small frames, acknowledgements of
+//! downloads above all, are read until there are none, and how much of an upload may lie there is bounded by the
+//! windows that the engine advertises. An answer of the host is drained before any download goes on (see the
+//! engine's schedule).
 //!
 //! Invariants.
 //! - Nothing blocks but the wait, and the wait has a timeout only if the engine or the caller has a deadline: an idle
 //!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]); while
 //!   datagrams come in a dense stream it begins with letting them gather (see `moderation`).
 //! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
-//!   and timers have had their turn. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
+//!   and timers have had their turn. It is watched for room only while the engine waits for that. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
 //!   the caller are level-triggered; errors and hang-ups on them are always reported, so the caller must act on them.
 //! - A small frame that ends a sleep is most likely alone, so no system call is spent on learning that no other follows;
 //!   it is on its way before the link is looked at again. If there was another, the next wait returns at once, and then
@@ -44,8 +52,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Frames taken from the link in one round.
-const FRAME_BUDGET: usize = 64;
+/// How long frames are taken from the link in one round: what a frame costs depends on what it asks for.
+const READING: Duration = Duration::from_micros(500);
+/// After so many frames that time is looked at.
+const FRAMES_A_LOOK: usize = 16;
 /// Bytes taken from the link in one round: two super-frames. The guest gets its acknowledgement, and goes on on another
 /// core, while we have not yet read all it sent; larger rounds cost a tenth of the upload.
 const BYTE_BUDGET: usize = 128 << 10;
@@ -124,8 +134,12 @@ pub struct Driver {
     link_alone: EventSet,
     /// Why the link ended, until the caller has asked.
     loss: Option<io::Error>,
-    /// The engine has things to send that the last drain did not see, or left.
-    busy: bool,
+    /// The engine has things to send that the last drain did not see.
+    changed: bool,
+    /// The last drain has left something.
+    more: bool,
+    /// The link is watched for room.
+    awaiting_room: bool,
 }
 
 impl Driver {
@@ -150,7 +164,9 @@ impl Driver {
             moderation: Moderation::default(),
             trim: Trim::default(),
             link_alone,
-            busy: true,
+            changed: true,
+            more: false,
+            awaiting_room: false,
         })
     }
 
@@ -179,7 +195,7 @@ impl Driver {
 
     /// The engine, to look or to change a setting. What it then wants to send leaves in the next round.
     pub fn engine(&mut self) -> &mut Engine {
-        self.busy = true;
+        self.changed = true;
         &mut self.engine
     }
 
@@ -213,7 +229,7 @@ impl Driver {
 
     /// Ends a connection by a reset on both sides.
     pub fn reset(&mut self, flow: FlowId) {
-        self.busy = true;
+        self.changed = true;
         self.engine.reset(clock::now(), flow, &mut self.sockets);
     }
 
@@ -240,6 +256,7 @@ impl Driver {
         // A link that ended was taken out of the set, any other one leaves it by being closed.
         self.link = link;
         self.loss = None;
+        (self.awaiting_room, self.changed) = (false, true);
         self.forget_guests();
         Ok(())
     }
@@ -254,24 +271,39 @@ impl Driver {
         self.sockets.begin_round(clock::now());
         for (flow, event) in self.sockets.news_from_within() {
             self.engine.on_upstream(clock::now(), flow, event, &mut self.sockets);
-            self.busy = true;
+            self.changed = true;
         }
-        if self.busy {
-            self.busy = self.engine.drain(clock::now(), &mut self.sockets, &mut self.link);
+        // While more is left there is a drain in each round anyway, and frames and events come before a second one.
+        if self.changed && !self.more {
+            self.drain(clock::now());
         }
         let before = clock::now();
         let now = self.wait(before, deadline)?;
-        let woken = self.dispatch(now, now - before >= SLEPT);
+        let slept = !self.more && now - before >= SLEPT;
+        let woken = self.dispatch(now, slept);
         self.polling.waited(now - before, woken);
         self.moderation.waited(now - before, woken, self.sockets.take_datagrams());
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
         }
-        self.busy = self.engine.drain(now, &mut self.sockets, &mut self.link);
+        self.drain(now);
         if self.trim.is_due(now, self.engine.memory()) {
             heap::trim();
         }
         Ok(&self.ready)
+    }
+
+    /// Lets the engine send, and watches the link for room if there was too little.
+    fn drain(&mut self, now: Instant) {
+        self.changed = false;
+        self.more = self.engine.drain(now, &mut self.sockets, &mut self.link);
+        let awaiting_room = self.engine.awaits_link();
+        if awaiting_room != self.awaiting_room {
+            let interest = Interest { readable: true, writable: awaiting_room }.flags();
+            // Fails only for a link that has ended, and is not in the set any more: it takes and refuses nothing.
+            let _ = self.sockets.events().modify(self.link.as_fd(), Token::Link, interest);
+            self.awaiting_room = awaiting_room;
+        }
     }
 
     /// Waits, and returns when that ended.
@@ -306,7 +338,7 @@ impl Driver {
 
     /// How long the wait may last; `None`: for ever.
     fn timeout(&self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
-        if self.busy {
+        if self.changed || self.more {
             return Some(Duration::ZERO);
         }
         let due = [self.engine.next_timeout(), deadline, self.trim.deadline()].into_iter().flatten().min()?;
@@ -320,6 +352,8 @@ impl Driver {
         while let Some((token, flags)) = self.events.get(at) {
             at += 1;
             match token {
+                // Room is made use of by the drain that follows.
+                Some(Token::Link) if flags == EpollFlags::EPOLLOUT => {}
                 Some(Token::Link) => {
                     woken.by_guest = true;
                     if let Err(error) = self.read_link(now, slept) {
@@ -347,13 +381,14 @@ impl Driver {
     /// Takes frames until there are none, or the round's budget is spent.
     fn read_link(&mut self, now: Instant, slept: bool) -> io::Result<()> {
         let mut bytes = 0;
-        for _ in 0..FRAME_BUDGET {
+        for nth in 1usize.. {
             let Some((offload, len)) = self.link.read_frame(&mut self.frame)? else { break };
             let frame = self.frame.get(..len).unwrap_or_default();
             self.engine.on_frame(now, offload, frame, &mut self.sockets);
             bytes += len;
             let lone = slept && bytes <= SMALL_FRAME;
-            if lone || bytes >= BYTE_BUDGET {
+            let late = nth.is_multiple_of(FRAMES_A_LOOK) && clock::now() - now >= READING;
+            if lone || late || bytes >= BYTE_BUDGET {
                 break;
             }
         }
@@ -379,7 +414,7 @@ impl Driver {
                 return Err(reason);
             }
         };
-        self.busy = true;
+        self.changed = true;
         if self.sockets.attach_tcp(flow, socket).is_err() {
             self.engine.on_upstream(now, flow, Event::Failed(Errno::Exhausted), &mut self.sockets);
             return Err(DropReason::NoRoom);
@@ -400,7 +435,7 @@ impl Driver {
         let now = clock::now();
         let client = Client { address: canonical(datagrams.client.address), ..datagrams.client };
         let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams }, &mut self.link)?;
-        self.busy = true;
+        self.changed = true;
         if inbound.new {
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);
         }
@@ -409,13 +444,13 @@ impl Driver {
 
     /// The station that had `guest` has left the link: its connections are reset, its other flows end.
     pub fn forget_guest(&mut self, guest: IpAddr) {
-        self.busy = true;
+        self.changed = true;
         self.engine.forget_guest(guest, &mut self.sockets);
     }
 
     /// Nobody is on the link any more: all connections are reset, all other flows end.
     pub fn forget_guests(&mut self) {
-        self.busy = true;
+        self.changed = true;
         self.engine.forget_guests(clock::now(), &mut self.sockets);
     }
 

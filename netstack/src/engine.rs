@@ -30,6 +30,7 @@ use crate::ip::icmp_error::IcmpErrors;
 use crate::ip::path_mtu::PathMtus;
 use crate::ip::rewrite::guest_view;
 use crate::ip::rewrite::{Route, route};
+use crate::schedule::{DRAIN, LOOK_COST, List, Schedule, Share};
 use crate::transport::destinations::Destinations;
 use crate::transport::echo::Echo;
 use crate::transport::flow::FlowId;
@@ -48,10 +49,6 @@ use core::time::Duration;
 use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
 
-/// Frames that one flow may send before others have their turn.
-const FLOW_BUDGET: usize = 16;
-/// Frames that one [`Engine::drain`] may send in all.
-const DRAIN_BUDGET: usize = 64;
 /// Frames that may wait in the outbox. Beyond, they are dropped as on a full link.
 const OUTBOX: usize = 1024;
 /// What a flow costs beside the bytes it holds, its socket's place included.
@@ -69,7 +66,9 @@ pub struct Engine {
     pub(crate) flows: Table<Entry>,
     pub(crate) timers: Timers,
     /// Flows that have something to flush.
-    queue: VecDeque<FlowId>,
+    schedule: Schedule,
+    /// The device refused a frame in this drain, or the last one.
+    pub(crate) link_full: bool,
     pub(crate) tcp: tcp::Shared,
     pub(crate) udp_batch: udp::Batch,
     pub(crate) queries: Queries,
@@ -103,7 +102,7 @@ pub struct Engine {
 /// A flow in the table.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    queued: bool,
+    share: Share,
     pub(crate) body: Body,
 }
 
@@ -149,7 +148,8 @@ impl Engine {
             counters: Counters::default(),
             flows: Table::new(config.keys.flow_hash, config.max_flows),
             timers: Timers::default(),
-            queue: VecDeque::new(),
+            schedule: Schedule::default(),
+            link_full: false,
             tcp: tcp::Shared::new(config.tcp),
             udp_batch: udp::Batch::default(),
             queries: Queries::default(),
@@ -253,32 +253,39 @@ impl Engine {
     /// Sends what the earlier verbs left to send: acknowledgements, replies, data waiting in host sockets.
     ///
     /// Returns whether more is left than one fair turn allows; the caller then looks for new frames and events without
-    /// sleeping and calls again.
+    /// sleeping and calls again. When the device has no room, that is not the reason: see [`Engine::awaits_link`].
     pub fn drain<U: Upstream, D: Device>(&mut self, now: Instant, up: &mut U, dev: &mut D) -> bool {
         self.flush_udp_batch(now, up);
         self.connect_waiting(now, up);
         if core::mem::take(&mut self.crowded) {
             self.thin_out(now, up);
         }
-        let mut sent = self.counters.frames_out;
-        let limit = sent + DRAIN_BUDGET as u64;
-        // Each flow that is queued now has its turn; those that want another wait for the next drain.
-        for _ in 0..self.queue.len() {
-            if sent >= limit {
-                break;
-            }
-            let Some(id) = self.queue.pop_front() else { break };
-            self.flush_flow(now, id, up, dev);
-            sent = self.counters.frames_out;
+        self.link_full = false;
+        let mut budget = DRAIN;
+        while budget > 0
+            && !self.link_full
+            && let Some((id, list)) = self.schedule.next()
+        {
+            budget = budget.saturating_sub(self.flush_flow(now, (id, list), up, dev));
         }
-        while let Some((offload, frame)) = self.outbox.pop_front() {
-            self.counters.frames_out += 1;
-            self.counters.bytes_out += frame.len() as u64;
-            if dev.transmit(offload, &frame).is_err() {
-                self.counters.drop(DropReason::Device);
+        while !self.link_full
+            && let Some((offload, frame)) = self.outbox.pop_front()
+        {
+            if dev.transmit(offload, &frame).is_ok() {
+                self.counters.add(Tally::one(frame.len()));
+            } else {
+                self.link_full = true;
+                self.outbox.push_front((offload, frame));
             }
         }
-        !self.queue.is_empty() || !self.turns.is_empty()
+        dev.flush();
+        !self.schedule.is_empty() && !self.link_full || !self.turns.is_empty()
+    }
+
+    /// The device had no room for what was to be sent: the caller drains again when it has some.
+    #[must_use]
+    pub const fn awaits_link(&self) -> bool {
+        self.link_full
     }
 
     // ── doors for the host's side ──────────────────────────────────────────────────────────────────────
@@ -454,16 +461,13 @@ impl Engine {
 
     /// The flow has something to flush.
     pub(crate) fn enqueue(&mut self, id: FlowId) {
-        if let Some((_, entry)) = self.flows.get_mut(id)
-            && !entry.queued
-        {
-            entry.queued = true;
-            self.queue.push_back(id);
+        if let Some((_, entry)) = self.flows.get_mut(id) {
+            self.schedule.enqueue(id, &mut entry.share);
         }
     }
 
     pub(crate) fn insert(&mut self, key: Key, body: Body) -> Result<FlowId, DropReason> {
-        self.flows.insert(key, Entry { queued: false, body }).map_err(|_| {
+        self.flows.insert(key, Entry { share: Share::default(), body }).map_err(|_| {
             self.crowded = true;
             DropReason::NoRoom
         })
@@ -536,34 +540,53 @@ impl Engine {
         (hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32)
     }
 
-    fn flush_flow<U: Upstream, D: Device>(&mut self, now: Instant, id: FlowId, up: &mut U, dev: &mut D) {
-        let Some((key, entry)) = self.flows.get_mut(id) else { return };
-        entry.queued = false;
-        let Body::Tcp(tcp) = &mut entry.body else {
-            return self.flush_datagrams(now, id, up, dev);
-        };
-        let mut out = Tx {
-            dev,
-            buffer: &mut self.buffer,
-            tally: Tally::default(),
-            mac: self.config.mac,
-            caps: self.config.device,
-        };
-        let guest = key.guest.ip();
-        let mut ctx = tcp::Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
-        let result = tcp.flush(key, &mut ctx, &mut out, FLOW_BUDGET);
-        let tally = out.tally;
-        self.counters.add(tally);
-        match result {
-            Ok(more) => {
-                let at = tcp.deadline(&self.config.tcp);
-                self.timers.set(id, at);
-                if more {
-                    self.enqueue(id);
+    /// A flow has its turn; returns what it has cost.
+    fn flush_flow<U: Upstream, D: Device>(
+        &mut self,
+        now: Instant,
+        (id, list): (FlowId, List),
+        up: &mut U,
+        dev: &mut D,
+    ) -> usize {
+        let Some((key, entry)) = self.flows.get_mut(id) else { return LOOK_COST };
+        self.schedule.begin(&mut entry.share, list);
+        let (cost, more) = match &mut entry.body {
+            Body::Tcp(tcp) => {
+                let mut out = Tx::new(dev, &mut self.buffer, &self.config);
+                let guest = key.guest.ip();
+                let mut ctx =
+                    tcp::Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
+                let result = tcp.flush(key, &mut ctx, &mut out, list.quantum());
+                let (tally, full) = (out.tally, out.full);
+                self.counters.add(tally);
+                self.link_full |= full;
+                match result {
+                    Ok(more) => {
+                        let at = tcp.deadline(&self.config.tcp);
+                        self.timers.set(id, at);
+                        (LOOK_COST + tally.cost(), more)
+                    }
+                    Err(step) => {
+                        self.conclude(id, step);
+                        return LOOK_COST + tally.cost();
+                    }
                 }
             }
-            Err(step) => self.conclude(id, step),
+            Body::Udp(_) | Body::Echo(_) => {
+                let (frames, bytes) = (self.counters.frames_out, self.counters.bytes_out);
+                let more = self.flush_datagrams(now, id, list.quantum(), up, dev);
+                let tally = Tally::of(self.counters.frames_out - frames, self.counters.bytes_out - bytes);
+                (LOOK_COST + tally.cost(), more)
+            }
+        };
+        if let Some((_, entry)) = self.flows.get_mut(id) {
+            if self.link_full && more {
+                self.schedule.put_back(id, &mut entry.share, list);
+            } else {
+                self.schedule.served(id, &mut entry.share, cost, more);
+            }
         }
+        cost
     }
 
     /// A flow from the host's side wants to reach the guest: finds its MAC address, or asks for it. Whether it goes on.

@@ -7,11 +7,13 @@
 
 use crate::addr::MacAddr;
 use crate::checksum;
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::device::vnet::{Checksum, Gso, GsoKind, Offload};
-use crate::device::{Capabilities, Device};
+use crate::device::{Capabilities, Device, Full};
 use crate::drop_reason::DropReason;
 use crate::ip::fragment::fragment;
+use crate::schedule::FRAME_COST;
 use core::net::{IpAddr, SocketAddr};
 
 /// Room for Ethernet (14), IPv6 (40) and the longest TCP header (60), rounded up.
@@ -94,7 +96,8 @@ pub(crate) enum Cut {
 pub(crate) struct Tally {
     frames: u64,
     bytes: u64,
-    refused: u64,
+    /// Frames that found the link full, and will not be sent again.
+    lost: u64,
     too_big: u64,
     fragments: u64,
 }
@@ -102,7 +105,23 @@ pub(crate) struct Tally {
 impl Tally {
     /// One frame of `len` bytes.
     pub(crate) const fn one(len: usize) -> Self {
-        Self { frames: 1, bytes: len as u64, refused: 0, too_big: 0, fragments: 0 }
+        Self::of(1, len as u64)
+    }
+
+    /// So many frames of so many bytes together.
+    pub(crate) const fn of(frames: u64, bytes: u64) -> Self {
+        Self { frames, bytes, lost: 0, too_big: 0, fragments: 0 }
+    }
+
+    /// `frames` are lost, because the link is full.
+    pub(crate) const fn lose(&mut self, frames: u64) {
+        self.lost += frames;
+    }
+
+    /// What sending them has cost, in the schedule's bytes.
+    #[expect(clippy::cast_possible_truncation, reason = "frames of one turn")]
+    pub(crate) const fn cost(&self) -> usize {
+        self.bytes as usize + self.frames as usize * FRAME_COST
     }
 }
 
@@ -111,7 +130,7 @@ impl Counters {
     pub(crate) fn add(&mut self, tally: Tally) {
         self.frames_out += tally.frames;
         self.bytes_out += tally.bytes;
-        self.drop_many(DropReason::Device, tally.refused);
+        self.drop_many(DropReason::Device, tally.lost);
         self.drop_many(DropReason::TooBig, tally.too_big);
         self.fragments_out += tally.fragments;
     }
@@ -125,10 +144,19 @@ pub(crate) struct Tx<'a, D> {
     pub(crate) tally: Tally,
     pub(crate) mac: MacAddr,
     pub(crate) caps: Capabilities,
+    /// The device has refused a frame: nothing more is offered to it in this drain.
+    pub(crate) full: bool,
 }
 
-impl<D: Device> Tx<'_, D> {
+impl<'a, D: Device> Tx<'a, D> {
+    pub(crate) fn new(dev: &'a mut D, buffer: &'a mut TxBuffer, config: &Config) -> Self {
+        Self { dev, buffer, tally: Tally::default(), mac: config.mac, caps: config.device, full: false }
+    }
+
     /// Sends the `len` payload bytes that begin `skip` bytes into the buffer's payload.
+    ///
+    /// # Errors
+    /// [`Full`] when the link has no room: the frame was not sent. One that can never be sent is counted as such.
     pub(crate) fn send(
         &mut self,
         env: &Envelope,
@@ -136,21 +164,24 @@ impl<D: Device> Tx<'_, D> {
         skip: usize,
         len: usize,
         cut: Cut,
-    ) {
+    ) -> Result<(), Full> {
+        if self.full {
+            return Err(Full);
+        }
         let payload_at = HEADROOM + skip;
         let ip_len = ip_header_len(env.dst.ip());
         let l4_len = transport.header.len() + len;
         let headers_len = ETHERNET_LEN + ip_len + transport.header.len();
-        let Some(start) = payload_at.checked_sub(headers_len) else { return };
+        let Some(start) = payload_at.checked_sub(headers_len) else { return Ok(()) };
         let Some(frame) = self.buffer.bytes.get_mut(start..payload_at + len) else {
             self.tally.too_big += 1;
-            return;
+            return Ok(());
         };
         if !write_headers(frame, self.mac, env, transport.protocol, l4_len) {
             self.tally.too_big += 1;
-            return;
+            return Ok(());
         }
-        let Some(l4) = frame.get_mut(ETHERNET_LEN + ip_len..) else { return };
+        let Some(l4) = frame.get_mut(ETHERNET_LEN + ip_len..) else { return Ok(()) };
         if let Some(place) = l4.get_mut(..transport.header.len()) {
             place.copy_from_slice(transport.header);
         }
@@ -170,11 +201,13 @@ impl<D: Device> Tx<'_, D> {
             }
             _ => None,
         };
+        if self.dev.transmit(Offload { checksum, gso }, frame).is_err() {
+            self.full = true;
+            return Err(Full);
+        }
         self.tally.frames += 1;
         self.tally.bytes += frame.len() as u64;
-        if self.dev.transmit(Offload { checksum, gso }, frame).is_err() {
-            self.tally.refused += 1;
-        }
+        Ok(())
     }
 }
 
@@ -192,12 +225,14 @@ impl<D: Device> Tx<'_, D> {
         let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
         let cut = fragment(packet, mtu, ident, |part| {
             let frame = wrap(self.mac, env.to_mac, part);
+            if self.full || self.dev.transmit(Offload::NONE, &frame).is_err() {
+                self.full = true;
+                self.tally.lost += 1;
+                return;
+            }
             self.tally.frames += 1;
             self.tally.fragments += 1;
             self.tally.bytes += frame.len() as u64;
-            if self.dev.transmit(Offload::NONE, &frame).is_err() {
-                self.tally.refused += 1;
-            }
         });
         if cut.is_err() {
             self.tally.too_big += 1;
@@ -352,9 +387,9 @@ mod tests {
             if protocol == PROTO_UDP { &[0, 53, 3, 231, len[0], len[1], 0, 0] } else { &[0; 20] };
         let transport =
             Transport { protocol, header, checksum_at: if protocol == PROTO_UDP { 6 } else { 16 } };
-        let mut tx =
-            Tx { dev: &mut dev, buffer: &mut buffer, tally: Tally::default(), mac: MacAddr([2; 6]), caps };
-        tx.send(&env, &transport, 0, payload.len(), cut);
+        let (mac, tally) = (MacAddr([2; 6]), Tally::default());
+        let mut tx = Tx { dev: &mut dev, buffer: &mut buffer, tally, mac, caps, full: false };
+        tx.send(&env, &transport, 0, payload.len(), cut).unwrap();
         dev.0.pop().unwrap()
     }
 

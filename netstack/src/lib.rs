@@ -33,6 +33,7 @@ pub mod engine;
 pub mod ethernet;
 pub(crate) mod frame;
 pub mod ip;
+mod schedule;
 pub mod token_bucket;
 pub mod transport;
 pub mod upstream;

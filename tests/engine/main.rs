@@ -6,6 +6,7 @@ mod dns;
 mod fragments;
 mod icmp;
 mod idle;
+mod latency;
 mod neighbours;
 mod ports;
 mod rewriting;

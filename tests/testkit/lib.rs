@@ -15,4 +15,5 @@ pub mod raw_guest;
 pub mod rng;
 pub mod throughput;
 pub mod upstream;
+pub mod watch;
 pub mod world;

@@ -11,6 +11,7 @@ use crate::offload;
 use crate::packet::ETHERNET_LEN;
 use crate::upstream::tcp::Service;
 use crate::upstream::{Host, HostConfig};
+use crate::watch::Watch;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::addr::MacAddr;
@@ -19,7 +20,7 @@ use slipway_netstack::config::{
 };
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
-use slipway_netstack::upstream::{Client, Forwarded, Meta};
+use slipway_netstack::upstream::{Client, Event, Forwarded, Meta};
 use slipway_netstack::{Config, Engine, FlowId, Instant};
 
 /// The guest's MAC address in all scenarios.
@@ -151,6 +152,8 @@ pub struct World<G> {
     pub up: Link,
     /// The wire to the guest.
     pub down: Link,
+    /// How long a flow waits for others.
+    pub watch: Watch,
     now: Instant,
     guest_offload: bool,
     futile: u32,
@@ -165,12 +168,18 @@ struct Port<'a> {
     caps: Capabilities,
     mtu: usize,
     stats: &'a mut Stats,
+    watch: &'a mut Watch,
 }
 
 impl<'a> Port<'a> {
-    fn new(engine: &Engine, now: Instant, link: &'a mut Link, stats: &'a mut Stats) -> Self {
+    fn new(
+        engine: &Engine,
+        now: Instant,
+        link: &'a mut Link,
+        (stats, watch): (&'a mut Stats, &'a mut Watch),
+    ) -> Self {
         let config = engine.config();
-        Self { link, now, caps: config.device, mtu: config.mtu.bytes().into(), stats }
+        Self { link, now, caps: config.device, mtu: config.mtu.bytes().into(), stats, watch }
     }
 }
 
@@ -181,6 +190,7 @@ impl Device for Port<'_> {
         if self.link.is_full() {
             return Err(Full);
         }
+        self.watch.frame(frame);
         for frame in offload::finish(self.caps, offload, frame) {
             let most = self.mtu + ETHERNET_LEN;
             assert!(frame.len() <= most, "a frame of {} bytes on a link for {most}", frame.len());
@@ -200,6 +210,7 @@ impl<G: Guest> World<G> {
             host: Host::new(config.host, config.seed ^ 0x686f_7374),
             up: Link::new(config.link, config.seed ^ 0x7570),
             down: Link::new(config.link, config.seed ^ 0x646f_776e),
+            watch: Watch::default(),
             now: Instant::ZERO,
             guest_offload: config.guest_offload,
             futile: 0,
@@ -235,6 +246,9 @@ impl<G: Guest> World<G> {
         self.host.advance(now);
         for _ in 0..BATCH {
             let Some((flow, event)) = self.host.next_event() else { break };
+            if event == Event::Readable {
+                self.watch.told(flow);
+            }
             self.engine.on_upstream(now, flow, event, &mut self.host);
             happened = true;
         }
@@ -243,7 +257,7 @@ impl<G: Guest> World<G> {
             self.stats.wakeups += 1;
             asked = true;
         }
-        let mut port = Port::new(&self.engine, now, &mut self.down, &mut self.stats);
+        let mut port = Port::new(&self.engine, now, &mut self.down, (&mut self.stats, &mut self.watch));
         self.more = self.engine.drain(now, &mut self.host, &mut port);
         happened |= self.stats.transmitted > before || self.engine.flow_count() != flows;
         self.futile = if happened || !asked { 0 } else { self.futile + 1 };
@@ -375,7 +389,7 @@ impl<G: Guest> World<G> {
         let at = SocketAddr::new(address.ip(), guest.port());
         let client = Client { address, at };
         let datagrams = Forwarded { client, guest, payload, segment, meta: Meta::default() };
-        let mut port = Port::new(&self.engine, self.now, &mut self.down, &mut self.stats);
+        let mut port = Port::new(&self.engine, self.now, &mut self.down, (&mut self.stats, &mut self.watch));
         let inbound = self.engine.accept_udp(self.now, &datagrams, &mut port)?;
         if inbound.new {
             let like: IpAddr = address.ip();

@@ -5,7 +5,8 @@
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
 //! `None`; an error means that the link is gone for good. Frames to the guest are never queued here: what the
-//! kernel does not take is [`Full`], as on any link.
+//! kernel does not take is [`Full`], and the descriptor becomes writable when there is room. Want of memory is no such
+//! case: nothing tells of its end, so the frame is lost as on any link.
 
 pub mod pcap;
 pub mod seqpacket;
@@ -25,8 +26,8 @@ pub const MAX_FRAME: usize = 14 + 4 + 65_535;
 /// What happened to frames that a link did not carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lost {
-    /// To the guest: the kernel's queue was full.
-    pub full: u64,
+    /// To the guest: the kernel was short of memory.
+    pub no_memory: u64,
     /// To the guest: the interface is not up, or nobody is at the other end.
     pub down: u64,
     /// To the guest: the kernel refused the frame's shape.

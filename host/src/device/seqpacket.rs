@@ -105,9 +105,10 @@ impl Device for Seqpacket {
         }
         match send(self.fd.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
             Ok(_) => Ok(()),
-            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR) => {
-                self.lost.full += 1;
-                Err(Full)
+            Err(Errno::EAGAIN) => Err(Full),
+            Err(Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR) => {
+                self.lost.no_memory += 1;
+                Ok(())
             }
             Err(Errno::EMSGSIZE) => {
                 self.lost.rejected += 1;
@@ -172,7 +173,7 @@ mod tests {
         let mut link = Seqpacket::from_owned_fd(ours);
         let filled = (0..10_000).any(|_| link.transmit(Offload::NONE, &[0; 1514]) == Err(Full));
         assert!(filled);
-        assert_eq!(link.lost(), Lost { full: 1, ..Lost::default() });
+        assert_eq!(link.lost(), Lost::default(), "what is refused is not lost");
     }
 
     #[test]

@@ -174,9 +174,10 @@ impl Device for Tap {
         };
         match written {
             Ok(_) => Ok(()),
-            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR) => {
-                self.lost.full += 1;
-                Err(Full)
+            Err(Errno::EAGAIN) => Err(Full),
+            Err(Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR) => {
+                self.lost.no_memory += 1;
+                Ok(())
             }
             Err(Errno::EINVAL) => {
                 self.lost.rejected += 1;

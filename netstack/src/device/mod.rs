@@ -27,13 +27,19 @@ pub struct Capabilities {
 
 /// Where frames to the guest go.
 pub trait Device {
-    /// Sends one frame, Ethernet header first, without frame check sequence.
+    /// Sends one frame, Ethernet header first, without frame check sequence. A frame is taken whole or not at all.
     ///
     /// # Errors
-    /// [`Full`] when the device cannot take it now. The frame is then lost, as on any link; TCP repeats it.
+    /// [`Full`] when the device cannot take it now but will be able to: it was not sent. The engine then sends nothing more
+    /// until the caller, who knows when there is room again, drains it the next time ([`crate::Engine::awaits_link`]).
+    /// What can be taken from a host socket again is kept there; the rest is lost, as on any link. A frame that the device
+    /// will never take is no case of this: it is lost, and the device counts it.
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full>;
+
+    /// The last frame of a [`crate::Engine::drain`] has been given: what the device has gathered is to leave.
+    fn flush(&mut self) {}
 }
 
-/// The device had no room for a frame.
+/// The device has no room for a frame now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;

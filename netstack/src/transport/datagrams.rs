@@ -21,8 +21,6 @@ use crate::upstream::{DatagramError, Errno, Meta, Upstream};
 use crate::within::dns::{self, Asker};
 use core::net::{IpAddr, SocketAddr};
 
-/// Trains that one flow may deliver before others have their turn.
-const TRAINS: usize = 16;
 /// Linux's UDP_MAX_SEGMENTS: a train of more is not one of a kernel's.
 const MAX_SEGMENTS: usize = 128;
 /// Reports that one flow may take from its error queue in a turn.

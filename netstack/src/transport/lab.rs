@@ -228,8 +228,10 @@ impl Upstream for Host {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     pub(crate) frames: Vec<(Offload, Vec<u8>)>,
-    /// So many frames are refused.
-    pub(crate) full: usize,
+    /// So many frames are taken, then no more; `None`: all.
+    pub(crate) room: Option<usize>,
+    /// So many frames are taken and lost.
+    pub(crate) lost: usize,
 }
 
 impl Link {
@@ -241,9 +243,12 @@ impl Link {
 
 impl Device for Link {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
-        if self.full > 0 {
-            self.full -= 1;
-            return Err(Full);
+        if let Some(room) = &mut self.room {
+            *room = room.checked_sub(1).ok_or(Full)?;
+        }
+        if self.lost > 0 {
+            self.lost -= 1;
+            return Ok(());
         }
         self.frames.push((offload, frame.to_vec()));
         Ok(())

@@ -193,6 +193,10 @@ pub(crate) fn send_to_guest<D: Device>(train: &Train, limits: Limits, idents: &m
     let (mut at, mut env) = (0, train.env);
     loop {
         let len = (train.len - at).min(per_frame * segment);
+        if tx.full {
+            tx.tally.lose((train.len - at).div_ceil(segment).max(1) as u64);
+            break;
+        }
         let header = header(&env, len);
         let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
         if len > room && per_frame == 1 {
@@ -200,7 +204,9 @@ pub(crate) fn send_to_guest<D: Device>(train: &Train, limits: Limits, idents: &m
         } else {
             let size = u16::try_from(segment).unwrap_or(u16::MAX);
             env.ident = (len.min(segment) > atomic).then(|| take_ident(idents, len.div_ceil(segment)));
-            tx.send(&env, &transport, at, len, Cut::Train(GsoKind::Udp, size));
+            if tx.send(&env, &transport, at, len, Cut::Train(GsoKind::Udp, size)).is_err() {
+                continue; // counted above
+            }
         }
         at += len;
         if at >= train.len {

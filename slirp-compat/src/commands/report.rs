@@ -53,7 +53,7 @@ pub fn counters(driver: &Driver, table: &Table) -> String {
         ("ICMP errors to the guest", engine.icmp_errors_out),
         ("fragments from the guest", engine.fragments_in),
         ("fragments to the guest", engine.fragments_out),
-        ("lost: interface queue full", lost.full),
+        ("lost: no memory", lost.no_memory),
         ("lost: interface down", lost.down),
         ("lost: refused by the kernel", lost.rejected),
         ("lost: malformed offload header", lost.malformed),

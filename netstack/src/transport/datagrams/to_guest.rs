@@ -4,7 +4,6 @@
 //! segments UDP. Datagrams leave at once, without a place in the outbox, so that no burst of them pushes other frames out
 //! of it; only those whose neighbour is not known yet wait with it.
 
-use super::TRAINS;
 use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::device::{Device, Offload};
@@ -131,35 +130,34 @@ impl Engine {
         Err(DropReason::NoRoom)
     }
 
-    /// Delivers what a UDP or ping socket has for the guest.
+    /// Delivers what a UDP or ping socket has for the guest, about `budget` bytes at the most. True when more is waiting.
     pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
         &mut self,
         now: Instant,
         id: FlowId,
+        budget: usize,
         up: &mut U,
         dev: &mut D,
-    ) {
-        if self.take_errors(now, id, up) {
-            self.enqueue(id);
-        }
+    ) -> bool {
+        let reports = self.take_errors(now, id, up);
         let more = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
-            Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, up, dev),
-            Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, up, dev),
-            _ => return,
+            Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, budget, up, dev),
+            Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, budget, up, dev),
+            _ => false,
         };
-        if more {
-            self.enqueue(id);
-        }
+        reports || more
     }
 
     fn flush_udp<U: Upstream, D: Device>(
         &mut self,
         now: Instant,
         id: FlowId,
+        budget: usize,
         up: &mut U,
         dev: &mut D,
     ) -> bool {
-        for _ in 0..TRAINS {
+        let until = self.counters.bytes_out + budget as u64;
+        while self.counters.bytes_out < until && !self.link_full {
             let into = self.buffer.payload_mut(MAX_PAYLOAD);
             let Ok(received) = up.udp_receive(id, into) else {
                 if let Some((_, entry)) = self.flows.get_mut(id)
@@ -199,16 +197,11 @@ impl Engine {
     fn send_train<D: Device>(&mut self, train: &Train, dev: &mut D) {
         self.counters.udp_in += train.count();
         let limits = self.limits(train.env.dst.ip());
-        let mut tx = Tx {
-            dev,
-            buffer: &mut self.buffer,
-            tally: Tally::default(),
-            mac: self.config.mac,
-            caps: self.config.device,
-        };
+        let mut tx = Tx::new(dev, &mut self.buffer, &self.config);
         udp::send_to_guest(train, limits, &mut self.next_ident, &mut tx);
-        let tally = tx.tally;
+        let (tally, full) = (tx.tally, tx.full);
         self.counters.add(tally);
+        self.link_full |= full;
     }
 
     /// Keeps the datagrams of a train until the guest's MAC address is known.
@@ -266,10 +259,12 @@ impl Engine {
         &mut self,
         now: Instant,
         id: FlowId,
+        budget: usize,
         up: &mut U,
         dev: &mut D,
     ) -> bool {
-        for _ in 0..TRAINS {
+        let until = self.counters.bytes_out + budget as u64;
+        while self.counters.bytes_out < until && !self.link_full {
             let into = self.buffer.payload_mut(MAX_PAYLOAD);
             let Ok((sequence, received)) = up.ping_receive(id, into) else {
                 if let Some((_, entry)) = self.flows.get_mut(id)
@@ -296,8 +291,10 @@ impl Engine {
             let header = echo::header(reply, key.guest.port(), sequence);
             let data = self.buffer.payload_mut(received.len).to_vec();
             for frame in self.echo_frames(&env, &header, &data) {
-                self.counters.add(Tally::one(frame.len()));
-                if dev.transmit(Offload::NONE, &frame).is_err() {
+                if dev.transmit(Offload::NONE, &frame).is_ok() {
+                    self.counters.add(Tally::one(frame.len()));
+                } else {
+                    self.link_full = true;
                     self.counters.drop(DropReason::Device);
                 }
             }

@@ -15,7 +15,8 @@
 //!
 //! **Host to guest** (`to_guest`). Data stays in the kernel's receive queue, peeked at an offset, until the guest has
 //! acknowledged it; retransmission peeks again; no copy is kept here. There is no congestion window: the link is a device
-//! on this machine that carries or refuses at once, so the guest's window is the only limit (docs/rfc-exceptions.md).
+//! on this machine that carries or refuses at once, so the guest's window is the only limit (docs/rfc-exceptions.md). What it
+//! refuses has not been sent, and goes on when there is room.
 //!
 //! **Opening** (`open`). The guest's SYN is answered when the host's connect() has succeeded; its failure
 //! becomes RST or the ICMP error it stands for.
@@ -354,7 +355,8 @@ impl Tcp {
         [self.rx.deadline(), self.tx.deadline(), Some(quiet)].into_iter().flatten().min()
     }
 
-    /// Sends what there is to send, at most `budget` frames. True when more is waiting.
+    /// Sends what there is to send, about `budget` bytes at the most. True when more is waiting; if the link is full
+    /// ([`Tx::full`]) that is not known yet.
     pub(crate) fn flush<U: Upstream, D: Device>(
         &mut self,
         key: &Key,
@@ -371,7 +373,7 @@ impl Tcp {
             if core::mem::take(&mut self.tx.syn_due) {
                 self.send_syn(ctx.now, &mut wire);
             }
-            return Ok(false);
+            return Ok(wire.out.full);
         }
         let head = segment::Head {
             ts_recent: self.ts_recent,
@@ -385,6 +387,10 @@ impl Tcp {
         if closed != self.tx.upstream_closed() {
             self.carried = ctx.now;
         }
+        if wire.out.full {
+            self.rx.ack_now(); // what the refused one would have acknowledged and advertised is not told
+            return Ok(true);
+        }
         if self.tx.is_broken() && self.tx.is_drained() {
             return Err(self.abort(ctx));
         }
@@ -396,7 +402,10 @@ impl Tcp {
             let window = self.rx.advertise();
             let segment =
                 segment::Out { seq: self.tx.next(), ack: self.rx.acked_now(), flags: Flags::ACK, window };
-            wire.send(&segment, &head, 0, 0, None);
+            if wire.send(&segment, &head, 0, None).is_err() {
+                self.rx.ack_now();
+                return Ok(true);
+            }
         }
         if self.rx.is_done() && self.tx.is_done() {
             ctx.counters.tcp_closed += 1;

@@ -231,7 +231,9 @@ impl Tcp {
         };
         let window = self.rx.first_window(); // RFC 7323 §2.2: never scaled in a SYN
         let segment = Out { seq: self.tx.isn(), ack, flags, window };
-        wire.send_with(&segment, options.bytes(), 0, 0, None);
-        self.tx.syn_sent(now);
+        match wire.send_with(&segment, options.bytes(), 0, None) {
+            Ok(()) => self.tx.syn_sent(now),
+            Err(_) => self.tx.syn_due = true,
+        }
     }
 }

@@ -4,8 +4,8 @@ use super::options::{MAX_SACK_BLOCKS, Options, Timestamps, Written};
 use super::seq::{Range, SeqNum};
 use crate::addr::MacAddr;
 use crate::clock::Instant;
-use crate::device::Device;
 use crate::device::vnet::{Checksum, GsoKind};
+use crate::device::{Device, Full};
 use crate::drop_reason::DropReason;
 use crate::frame::{Cut, ETHERNET_LEN, Envelope, PROTO_TCP, Transport, Tx, assemble};
 use crate::transport::table::Key;
@@ -146,6 +146,16 @@ pub(crate) const fn timestamp(now: Instant, offset: u32) -> u32 {
     now.as_millis_wrapping().wrapping_add(offset)
 }
 
+/// The link was full before a segment had left whole: so many bytes of its payload have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Short(pub(crate) usize);
+
+impl From<Full> for Short {
+    fn from(_: Full) -> Self {
+        Self(0)
+    }
+}
+
 /// The way out for the segments of one flow.
 pub(crate) struct Wire<'a, 'b, D> {
     pub(crate) key: &'a Key,
@@ -157,21 +167,29 @@ pub(crate) struct Wire<'a, 'b, D> {
 }
 
 impl<D: Device> Wire<'_, '_, D> {
-    /// Sends a segment whose payload are `len` bytes, `skip` bytes into the frame buffer. With `mss` the payload may
+    /// Sends a segment whose payload are the first `len` bytes of the frame buffer. With `mss` the payload may
     /// be longer than that and leaves as a train, or as several frames when the device builds none.
-    pub(crate) fn send(&mut self, segment: &Out, head: &Head, skip: usize, len: usize, mss: Option<u16>) {
+    ///
+    /// # Errors
+    /// [`Short`] when the link became full.
+    pub(crate) fn send(
+        &mut self,
+        segment: &Out,
+        head: &Head,
+        len: usize,
+        mss: Option<u16>,
+    ) -> Result<(), Short> {
         let options = head.options(self.now);
-        self.send_with(segment, options.bytes(), skip, len, mss);
+        self.send_with(segment, options.bytes(), len, mss)
     }
 
     pub(crate) fn send_with(
         &mut self,
         segment: &Out,
         options: &[u8],
-        skip: usize,
         len: usize,
         mss: Option<u16>,
-    ) {
+    ) -> Result<(), Short> {
         let (capable, kind) = match self.key.guest.ip() {
             IpAddr::V4(_) => (self.out.caps.tso4, GsoKind::Tcp4),
             IpAddr::V6(_) => (self.out.caps.tso6, GsoKind::Tcp6),
@@ -187,16 +205,24 @@ impl<D: Device> Wire<'_, '_, D> {
                     if at + part < len {
                         piece.flags = Flags(piece.flags.0 & !(Flags::PSH.0 | Flags::FIN.0));
                     }
-                    self.frame(&piece, options, skip + at, part, Cut::Whole);
+                    self.frame(&piece, options, at, part, Cut::Whole).map_err(|Full| Short(at))?;
                     at += part;
                 }
+                Ok(())
             }
-            Some(mss) => self.frame(segment, options, skip, len, Cut::Train(kind, mss)),
-            None => self.frame(segment, options, skip, len, Cut::Whole),
+            Some(mss) => self.frame(segment, options, 0, len, Cut::Train(kind, mss)).map_err(Short::from),
+            None => self.frame(segment, options, 0, len, Cut::Whole).map_err(Short::from),
         }
     }
 
-    fn frame(&mut self, segment: &Out, options: &[u8], skip: usize, len: usize, cut: Cut) {
+    fn frame(
+        &mut self,
+        segment: &Out,
+        options: &[u8],
+        skip: usize,
+        len: usize,
+        cut: Cut,
+    ) -> Result<(), Full> {
         let mut header = [0; 60];
         let header_len = write_header(&mut header, self.key, segment, options);
         if let Some(last) = self.urgent {
@@ -207,7 +233,7 @@ impl<D: Device> Wire<'_, '_, D> {
             header: header.get(..header_len).unwrap_or_default(),
             checksum_at: 16,
         };
-        self.out.send(&envelope(self.key, self.mac), &transport, skip, len, cut);
+        self.out.send(&envelope(self.key, self.mac), &transport, skip, len, cut)
     }
 }
 

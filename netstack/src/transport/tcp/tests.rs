@@ -3,6 +3,7 @@
 //! Each test plays the guest and the host's socket by hand (see [`crate::transport::lab`]) and looks at every segment.
 
 mod closing;
+mod full_link;
 mod memory;
 mod opening;
 mod to_guest;
@@ -10,6 +11,7 @@ mod to_upstream;
 mod urgent;
 mod weather;
 
+use crate::drop_reason::DropReason;
 use crate::transport::flow::FlowId;
 use crate::transport::lab::{ACK, FIN, Got, Lab, RST, SYN, bytes, ms};
 use crate::upstream::{Errno, Event};

@@ -10,12 +10,13 @@ mod loss;
 
 use super::Ctx;
 use super::rtt::Rtt;
-use super::segment::{Flags, Head, Out, Segment, Wire, timestamp};
+use super::segment::{Flags, Head, Out, Segment, Short, Wire, timestamp};
 use super::seq::{Range, Ranges, SeqNum};
 use super::to_upstream::ToUpstream;
 use crate::clock::Instant;
 use crate::device::Device;
 use crate::frame::{MAX_PAYLOAD, ip_header_len};
+use crate::schedule::FRAME_COST;
 use crate::upstream::{Errno, Peek, Upstream};
 
 /// What the timestamps option takes of each segment, padding included (RFC 7323 appendix A).
@@ -365,7 +366,8 @@ impl ToGuest {
         self.arm(now);
     }
 
-    /// Sends repeats, probes, new data, FIN: at most `budget` frames. True when more is waiting.
+    /// Sends repeats, probes, new data, FIN: about `budget` bytes at the most. True when more is waiting. Ends early when
+    /// the link is full; then nothing counts as sent that has not left.
     pub(super) fn flush<U: Upstream, D: Device>(
         &mut self,
         ctx: &mut Ctx<'_, U>,
@@ -386,19 +388,21 @@ impl ToGuest {
                 flags: Flags::ACK,
                 window: rx.advertise(),
             };
-            wire.send(&segment, head, 0, 0, None);
+            self.keepalive_due = wire.send(&segment, head, 0, None).is_err();
         }
         if core::mem::take(&mut self.probe_due) {
             self.probe(ctx, rx, head, wire)?;
+            self.probe_due = wire.out.full;
         }
         while budget > 0
+            && !wire.out.full
             && let Some(gap) = self.sacked.first_gap(self.repeat, self.lost)
         {
             let Some(end) = self.resend(gap, ctx, rx, head, wire)? else { break };
+            budget = budget.saturating_sub(end.since(self.repeat) as usize + FRAME_COST);
             self.repeat = end;
             self.repeated_at = ctx.now;
             ctx.counters.tcp_retransmits += 1;
-            budget -= 1;
         }
         if budget == 0 && self.sacked.first_gap(self.repeat, self.lost).is_some() {
             return Ok(true);
@@ -406,6 +410,9 @@ impl ToGuest {
         loop {
             if self.fin == Some(self.next) {
                 self.send_fin(ctx.now, rx, head, wire);
+            }
+            if wire.out.full {
+                return Ok(true);
             }
             let room = self.una.plus(self.window).since(self.next);
             if !self.readable || self.fin.is_some() {
@@ -423,13 +430,14 @@ impl ToGuest {
             if budget == 0 {
                 return Ok(true);
             }
-            budget -= 1;
             if self.may_be_urgent {
                 self.find_urgent(ctx);
                 wire.urgent = self.urgent;
             }
             let want = self.chunk(wire.key.guest.ip(), head, ctx.now).min(room as usize);
+            let before = self.next;
             self.send_new(want, ctx, rx, head, wire)?;
+            budget = budget.saturating_sub(self.next.since(before) as usize + FRAME_COST);
         }
     }
 
@@ -458,7 +466,10 @@ impl ToGuest {
         let offset = self.next.since(self.una) as usize;
         match ctx.up.tcp_peek(ctx.id, offset, wire.out.buffer.payload_mut(want)) {
             Peek::Data(n) => {
-                self.emit(self.next, n, n < want, rx, head, wire);
+                let n = self.emit(self.next, n, n < want, rx, head, wire);
+                if n == 0 {
+                    return Ok(());
+                }
                 if self.timed.is_none() {
                     self.timed = Some((self.next, ctx.now));
                 }
@@ -483,6 +494,7 @@ impl ToGuest {
         Ok(())
     }
 
+    /// Sends `len` bytes of the frame buffer; returns how many have left.
     fn emit<D: Device>(
         &self,
         seq: SeqNum,
@@ -491,12 +503,15 @@ impl ToGuest {
         rx: &mut ToUpstream,
         head: &Head,
         wire: &mut Wire<'_, '_, D>,
-    ) {
+    ) -> usize {
         let flags = if push { Flags::ACK.and(Flags::PSH) } else { Flags::ACK };
         let window = rx.advertise();
         let segment = Out { seq, ack: rx.acked_now(), flags, window };
         let mss = self.segment_len(head, wire.now);
-        wire.send(&segment, head, 0, len, Some(mss));
+        match wire.send(&segment, head, len, Some(mss)) {
+            Ok(()) => len,
+            Err(Short(sent)) => sent,
+        }
     }
 
     fn send_fin<D: Device>(
@@ -509,15 +524,17 @@ impl ToGuest {
         let Some(fin) = self.fin else { return };
         let window = rx.advertise();
         let segment = Out { seq: fin, ack: rx.acked_now(), flags: Flags::FIN.and(Flags::ACK), window };
-        wire.send(&segment, head, 0, 0, None);
+        if wire.send(&segment, head, 0, None).is_err() {
+            return;
+        }
         self.next = self.next.max(fin.plus(1));
         if !matches!(self.timer, Timer::Retransmit(_)) {
             self.arm(now);
         }
     }
 
-    /// Repeats the beginning of `gap`, as much as one frame holds. `None` when the socket cannot show it (which would be a
-    /// fault of the host's); otherwise where the rest begins.
+    /// Repeats the beginning of `gap`, as much as one frame holds. `None` when nothing was: the link is full, or the socket
+    /// cannot show it (which would be a fault of the host's); otherwise where the rest begins.
     fn resend<U: Upstream, D: Device>(
         &mut self,
         gap: Range,
@@ -529,7 +546,7 @@ impl ToGuest {
         self.timed = None; // Karn's rule
         if self.fin == Some(gap.start) {
             self.send_fin(ctx.now, rx, head, wire);
-            return Ok(Some(gap.end));
+            return Ok((!wire.out.full).then_some(gap.end));
         }
         // RFC 9293 §3.8.6: a window that was taken back binds repeats, too; at its very edge one byte is a probe.
         let room = self.una.plus(self.window).since(gap.start);
@@ -541,8 +558,8 @@ impl ToGuest {
         let offset = gap.start.since(self.una) as usize;
         match ctx.up.tcp_peek(ctx.id, offset, wire.out.buffer.payload_mut(want)) {
             Peek::Data(n) => {
-                self.emit(gap.start, n, false, rx, head, wire);
-                Ok(Some(gap.start.plus(u32::try_from(n).unwrap_or(0))))
+                let left = self.emit(gap.start, n, false, rx, head, wire);
+                Ok((left > 0).then(|| gap.start.plus(u32::try_from(left).unwrap_or(0))))
             }
             Peek::Failed(errno) => Err(errno),
             Peek::Empty | Peek::End => Ok(None),
@@ -575,8 +592,9 @@ impl ToGuest {
         {
             again = Range { start: gap.start, end: gap.end.min(gap.start.plus(self.mss.into())) };
         }
-        self.resend(again, ctx, rx, head, wire)?;
-        ctx.counters.tcp_retransmits += 1;
+        if self.resend(again, ctx, rx, head, wire)?.is_some() {
+            ctx.counters.tcp_retransmits += 1;
+        }
         Ok(())
     }
 

@@ -104,7 +104,7 @@ fn a_fin_waits_for_the_gap_before_it() {
 #[test]
 fn a_lost_fin_is_repeated() {
     let mut lab = Lab::open();
-    lab.link.full = 1;
+    lab.link.lost = 1;
     lab.serve_end();
     let got = lab.pass(ms(3000));
     assert!(!got.is_empty());

@@ -85,7 +85,7 @@ fn a_closed_window_is_probed() {
 fn a_lost_flight_is_repeated_after_the_timeout() {
     let mut lab = Lab::open();
     let sent = bytes(3000);
-    lab.link.full = 3;
+    lab.link.lost = 3;
     lab.serve(&sent);
     assert!(lab.step().is_empty(), "all three are lost");
     let mut got = Vec::new();
@@ -300,7 +300,7 @@ fn the_first_segment_into_a_reopened_window_may_be_lost() {
             lab.window(0, 0, 0);
         }
     }
-    lab.link.full = 2;
+    lab.link.lost = 2;
     lab.window(0, 0, 10_000);
     assert!(lab.step().is_empty());
     assert!(!lab.pass(ms(1_500)).is_empty(), "the timer began anew with the window");

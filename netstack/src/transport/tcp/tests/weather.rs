@@ -75,7 +75,8 @@ fn churn(seed: u64) {
                 _ => lab.serve(&bytes(usize::try_from(dice.roll(20_000)).unwrap())),
             }
         }
-        lab.link.full = if dice.once_in(10) { 3 } else { 0 };
+        lab.link.lost = if dice.once_in(10) { 3 } else { 0 };
+        lab.link.room = dice.once_in(10).then_some(1);
         for got in lab.pass(ms(dice.roll(4) * dice.roll(400))) {
             // The lab does not tell ports apart: the latest is as good as any.
             let len = u32::try_from(got.1.payload.len()).unwrap();
@@ -85,6 +86,7 @@ fn churn(seed: u64) {
             }
         }
     }
+    lab.link.room = None;
     // What is under way on the host's side ends there.
     let sockets: Vec<_> = lab.host.sockets.keys().copied().collect();
     for id in sockets {

@@ -1,0 +1,67 @@
+//! What somebody who sends little waits for while others transfer: counted, so that no machine blurs it.
+
+use core::time::Duration;
+use slipway_netstack::config::Mtu;
+use slipway_netstack::device::Capabilities;
+use testkit::guest::{SmolConfig, SmolGuest, Task};
+use testkit::link::LinkConfig;
+use testkit::throughput::TEN_GIGABIT;
+use testkit::upstream::HostConfig;
+use testkit::upstream::tcp::Script;
+use testkit::world::{World, WorldConfig};
+
+/// The most of others that may leave between the moment that a sparse flow has something to send and its frame.
+const AHEAD: u64 = 128 << 10;
+
+/// A guest on a TAP; the servers are near.
+fn world(mtu: u16) -> World<SmolGuest> {
+    let mut config = WorldConfig {
+        link: LinkConfig { bandwidth: Some(TEN_GIGABIT), ..LinkConfig::default() },
+        host: HostConfig { bandwidth: Some(TEN_GIGABIT), ..HostConfig::default() },
+        guest_offload: true,
+        ..WorldConfig::default()
+    };
+    config.engine.mtu = Mtu::new(mtu).unwrap();
+    config.engine.device = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+    World::new(config, SmolGuest::new(SmolConfig { mtu: mtu.into(), buffer: 4 << 20, cubic: true }))
+}
+
+/// A server that says something now and then, beside `bulk` transfers.
+fn answers_beside(bulk: usize, mtu: u16, download: bool) -> (u64, u64) {
+    let mut world = world(mtu);
+    world.host.serve("192.0.2.1:80", if download { Script::source(1 << 40, 2) } else { Script::sink(1) });
+    world.host.serve("192.0.2.2:22", Script::manual());
+    let sparse = world.guest.connect("192.0.2.2:22".parse().unwrap(), Task::default());
+    world.run_until(Duration::from_secs(1), |world| world.guest.task(sparse).established);
+    let info = world.engine.flows().next().unwrap();
+    world.watch.on(info.id, info.guest.port());
+    for _ in 0..bulk {
+        let task = if download { Task::download(2) } else { Task::upload(1 << 40, 1) };
+        world.guest.connect("192.0.2.1:80".parse().unwrap(), task);
+    }
+    world.run_for(Duration::from_millis(20));
+    for _ in 0..50 {
+        world.host.peer_send(0, b"answer", false);
+        world.run_for(Duration::from_micros(700));
+    }
+    (world.watch.waits, world.watch.worst)
+}
+
+#[test]
+fn an_answer_goes_before_the_downloads() {
+    for mtu in [1500, 65_520] {
+        for bulk in [1, 4, 16] {
+            let (waits, worst) = answers_beside(bulk, mtu, true);
+            assert!(
+                waits >= 40 && worst <= AHEAD,
+                "{bulk} downloads, MTU {mtu}: {waits} waits, {worst} bytes"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_answer_goes_before_the_acknowledgements_of_uploads() {
+    let (waits, worst) = answers_beside(16, 65_520, false);
+    assert!(waits >= 40 && worst <= AHEAD, "{waits} waits, {worst} bytes");
+}
