@@ -138,6 +138,8 @@ pub struct FlowInfo {
     pub state: &'static str,
     /// Bytes of memory that it holds.
     pub memory: usize,
+    /// TCP only: bytes of window that the guest may still use.
+    pub window: u32,
 }
 
 impl Engine {
@@ -439,12 +441,12 @@ impl Engine {
     /// All flows, for listings.
     pub fn flows(&self) -> impl Iterator<Item = FlowInfo> + '_ {
         self.flows.iter().map(|(id, key, entry)| {
-            let (protocol, state, memory) = match &entry.body {
-                Body::Tcp(tcp) => ("tcp", tcp.state_name(), tcp.held()),
-                Body::Udp(udp) => ("udp", "", size_of_val::<Udp>(udp)),
-                Body::Echo(_) => ("icmp", "", 0),
+            let (protocol, state, memory, window) = match &entry.body {
+                Body::Tcp(tcp) => ("tcp", tcp.state_name(), tcp.held(), tcp.window()),
+                Body::Udp(udp) => ("udp", "", size_of_val::<Udp>(udp), 0),
+                Body::Echo(_) => ("icmp", "", 0, 0),
             };
-            FlowInfo { id, protocol, guest: key.guest, peer: key.peer, state, memory }
+            FlowInfo { id, protocol, guest: key.guest, peer: key.peer, state, memory, window }
         })
     }
 

@@ -12,6 +12,9 @@ use testkit::world::{World, WorldConfig};
 
 /// The most of others that may leave between the moment that a sparse flow has something to send and its frame.
 const AHEAD: u64 = 128 << 10;
+/// What uploads may be promised together, if it is more than two super-frames for each.
+const TOGETHER: u64 = 1 << 20;
+const FRAME: u64 = 64 << 10;
 
 /// A guest on a TAP; the servers are near.
 fn world(mtu: u16) -> World<SmolGuest> {
@@ -64,4 +67,29 @@ fn an_answer_goes_before_the_downloads() {
 fn an_answer_goes_before_the_acknowledgements_of_uploads() {
     let (waits, worst) = answers_beside(16, 65_520, false);
     assert!(waits >= 40 && worst <= AHEAD, "{waits} waits, {worst} bytes");
+}
+
+/// What is promised lies in front of whatever the guest sends next.
+#[test]
+fn uploads_are_promised_little_together() {
+    for mtu in [1500, 65_520] {
+        for bulk in [1, 2, 3, 4, 16] {
+            let mut world = world(mtu);
+            world.host.serve("192.0.2.1:80", Script::sink(1));
+            for _ in 0..bulk {
+                world.guest.connect("192.0.2.1:80".parse().unwrap(), Task::upload(1 << 40, 1));
+            }
+            world.run_for(Duration::from_millis(50));
+            let before: u64 = world.host.peers().map(|peer| peer.received).sum();
+            let mut worst = 0;
+            for _ in 0..100 {
+                world.run_for(Duration::from_micros(100));
+                worst = worst.max(world.engine.flows().map(|flow| u64::from(flow.window)).sum::<u64>());
+            }
+            let moved = world.host.peers().map(|peer| peer.received).sum::<u64>() - before;
+            let most = TOGETHER.max(2 * FRAME * bulk);
+            assert!(worst <= most, "{bulk} uploads, MTU {mtu}: {worst} bytes promised, {most} allowed");
+            assert!(moved > 4 << 20, "{bulk} uploads, MTU {mtu}: {moved} bytes in 10 ms");
+        }
+    }
 }

@@ -42,6 +42,7 @@ pub(crate) mod segment;
 pub(crate) mod seq;
 mod to_guest;
 mod to_upstream;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     memory: Memory,
     /// Memory that buffers have given back, for the next one.
     spare: buffer::Spare,
+    uploads: window::Uploads,
 }
 
 impl Shared {
@@ -126,6 +128,7 @@ impl Shared {
             pool: config.window_pool,
             memory: Memory::new(config.max_held),
             spare: buffer::Spare::default(),
+            uploads: window::Uploads::default(),
         }
     }
 
@@ -257,6 +260,7 @@ impl Tcp {
             return Step::Continue;
         }
         self.hear(ctx.now);
+        self.measure_distance(seg, ctx.now);
         if self.stage == Stage::SynReceived {
             if seg.ack != self.tx.first() {
                 // RFC 9293 §3.10.7.4: an unacceptable ACK in SYN-RECEIVED is answered by RST from its own number.
@@ -436,6 +440,11 @@ impl Tcp {
         size_of::<Self>() + self.rx.held().total()
     }
 
+    /// Bytes of window that the guest may still use.
+    pub(crate) fn window(&self) -> u32 {
+        self.rx.under_way()
+    }
+
     /// The name of the state, in the words of RFC 9293 as far as they fit a translator.
     pub(crate) fn state_name(&self) -> &'static str {
         match (self.stage, self.rx.guest_closed(), self.tx.upstream_closed()) {
@@ -528,6 +537,16 @@ impl Tcp {
             self.ts_recent = Some(ts.value);
         }
         true
+    }
+
+    /// Whether the guest is near: one round trip that took less than [`window::NEAR`] is proof. A sender's echo of our
+    /// timestamp is as old as a round trip at least (RFC 7323 §4.1), and its clock ticks in milliseconds.
+    fn measure_distance(&mut self, seg: &Segment<'_>, now: Instant) {
+        if !self.rx.is_near() {
+            let quick = self.tx.quickest().is_some_and(|rtt| rtt < window::NEAR);
+            let fresh = seg.options.timestamps.is_some_and(|ts| ts.echo == self.tx.timestamp(now));
+            self.rx.set_near(quick || fresh);
+        }
     }
 
     /// Keepalive (RFC 9293 §3.8.4) and the bound on half-closed flows. True when the guest is given up.

@@ -17,6 +17,8 @@ const INITIAL_RTO: Duration = Duration::from_secs(1);
 pub(crate) struct Rtt {
     /// `None` before the first measurement. (Smoothed, variance), in microseconds.
     estimate: Option<(u32, u32)>,
+    /// The least measurement, in microseconds.
+    least: u32,
 }
 
 impl Rtt {
@@ -24,6 +26,7 @@ impl Rtt {
     pub(crate) fn measure(&mut self, rtt: Duration) {
         let r = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX / 16);
         let r = r.min(u32::MAX / 16);
+        self.least = if self.estimate.is_some() { self.least.min(r) } else { r };
         self.estimate = Some(match self.estimate {
             // RFC 6298 §2.2.
             None => (r, r / 2),
@@ -35,6 +38,11 @@ impl Rtt {
     /// The smoothed round-trip time, if there was a measurement.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
         self.estimate.map(|(srtt, _)| Duration::from_micros(srtt.into()))
+    }
+
+    /// The shortest round trip that was measured.
+    pub(crate) fn least(&self) -> Option<Duration> {
+        self.estimate.map(|_| Duration::from_micros(self.least.into()))
     }
 
     /// The retransmission timeout after `backoff` doublings (RFC 6298 §5.5).

@@ -18,6 +18,7 @@ use crate::device::Device;
 use crate::frame::{MAX_PAYLOAD, ip_header_len};
 use crate::schedule::FRAME_COST;
 use crate::upstream::{Errno, Peek, Upstream};
+use core::time::Duration;
 
 /// What the timestamps option takes of each segment, padding included (RFC 7323 appendix A).
 const TIMESTAMPS_LEN: u16 = 12;
@@ -260,6 +261,11 @@ impl ToGuest {
         self.timer = Timer::Off;
         self.backoff = 0;
         self.readable = true;
+    }
+
+    /// The shortest round trip to the guest and back.
+    pub(super) fn quickest(&self) -> Option<Duration> {
+        self.rtt.least()
     }
 
     /// The guest said something.

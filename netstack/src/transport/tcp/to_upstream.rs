@@ -11,6 +11,7 @@ use super::memory::Held;
 use super::options::MAX_SACK_BLOCKS;
 use super::segment::{Segment, len32};
 use super::seq::{Range, SeqNum};
+use super::window::Sending;
 use super::{Ctx, DELAYED_ACK, Shared, WINDOW_SHIFT, earlier};
 use crate::clock::Instant;
 use crate::drop_reason::DropReason;
@@ -64,6 +65,9 @@ pub(super) struct ToUpstream {
     /// There was no memory for bytes inside the window: when to look again.
     held_up: Option<Instant>,
     shift: u8,
+    /// The guest is less than a millisecond away.
+    near: bool,
+    sending: Sending,
     /// Where and when the window's worth of data began that is being timed.
     brisk: Option<(SeqNum, Instant)>,
     ack: Ack,
@@ -93,6 +97,8 @@ impl ToUpstream {
             capacity,
             held_up: None,
             shift: 0,
+            near: false,
+            sending: Sending::default(),
             brisk: None,
             ack: Ack::None,
             fin: None,
@@ -108,6 +114,19 @@ impl ToUpstream {
 
     pub(super) const fn is_scaled(&self) -> bool {
         self.shift > 0
+    }
+
+    pub(super) const fn is_near(&self) -> bool {
+        self.near
+    }
+
+    pub(super) const fn set_near(&mut self, near: bool) {
+        self.near = near;
+    }
+
+    /// Bytes of window that the guest may still use.
+    pub(super) fn under_way(&self) -> u32 {
+        self.edge.since(self.next)
     }
 
     pub(super) const fn next(&self) -> SeqNum {
@@ -249,10 +268,12 @@ impl ToUpstream {
             }
         }
         self.note_room(complete, ctx);
+        ctx.shared.uploads.note(ctx.now, len32(payload), &mut self.sending);
         if !ctx.shared.is_crowded(ctx.guest) {
             self.capacity = self.capacity.max(FIRST_WINDOW);
             self.grow(ctx.now, ctx.shared);
         }
+        self.shrink(ctx.shared);
         self.owe(ctx.now);
         Ok(())
     }
@@ -443,10 +464,26 @@ impl ToUpstream {
         if self.shift == 0 || !(near || filled && now.since(since) <= BRISK) {
             return;
         }
-        let wanted = self.capacity.saturating_mul(2).min(shared.config.max_window.max(self.capacity));
+        let wanted = self.capacity.saturating_mul(2).min(self.most(shared).max(self.capacity));
         let more = u64::from(wanted - self.capacity).min(shared.pool);
         shared.pool -= more;
         self.capacity += u32::try_from(more).unwrap_or(0);
+    }
+
+    /// What the window may grow to.
+    fn most(&self, shared: &Shared) -> u32 {
+        let most = shared.config.max_window;
+        if self.near { most.min(shared.uploads.share()) } else { most }
+    }
+
+    /// Takes back what the window has too much, as far as the guest has used it up already.
+    fn shrink(&mut self, shared: &mut Shared) {
+        let front = self.next.minus(u32::try_from(self.buffer.len()).unwrap_or(0));
+        let least = self.most(shared).max(self.edge.since(front)).max(FIRST_WINDOW);
+        if self.capacity > least {
+            shared.pool += u64::from(self.capacity - least);
+            self.capacity = least;
+        }
     }
 
     /// In-order data came: when is it to be acknowledged?
