@@ -29,7 +29,7 @@ const QUANTUM: usize = DRAIN;
 /// A flow that sends less than this in a round is sparse; its turn ends with the frame that goes beyond.
 const SPARSE: usize = 4 << 10;
 /// Rounds after which a flow that sent much is forgotten to have done so.
-const FORGET: u32 = 16;
+const FORGET: u32 = 4096;
 /// What a frame costs beside its bytes, in bytes that could be copied meanwhile.
 pub(crate) const FRAME_COST: usize = 512;
 /// What it costs to look at a flow, even if it has nothing to send.
