@@ -11,7 +11,8 @@
 //! has had a turn, and every flow may again send a little ahead of the others. So a sparse flow waits for the
 //! one turn that is under way and for other sparse flows, never for the number of downloads; and nobody starves, since
 //! what a flow sends ahead is bounded in each round. A bulk flow that is held up by the guest's window comes and
-//! goes in the lists with each acknowledgement; it counts as bulk until it has been away for [`FORGET`] rounds.
+//! goes in the lists with each acknowledgement, and may send nothing in many a turn: what counts is halved with each of its
+//! turns, so it stays bulk until it has sent little in several, or has been away for [`FORGET`] rounds.
 //!
 //! Bytes are what is shared, not frames: a frame of a download holds as many as a thousand questions. Each frame costs
 //! [`FRAME_COST`] on top, for the system call, and each look at a flow [`LOOK_COST`].
@@ -39,7 +40,7 @@ pub(crate) const LOOK_COST: usize = 128;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
     queued: bool,
-    /// The round that it was last served in, and what it has sent in it.
+    /// The round that it was last served in; what it has sent in it, and, less with each turn, before.
     round: u32,
     sent: u32,
 }
@@ -109,7 +110,7 @@ impl Schedule {
                 self.round = self.round.wrapping_add(1);
             }
             share.round = self.round;
-            share.sent = 0;
+            share.sent /= 2;
         }
     }
 
