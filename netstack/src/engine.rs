@@ -630,6 +630,12 @@ fn first_ident(keys: &Keys) -> u32 {
     SipHasher13::new_with_key(&keys.others).hash(b"identification of fragments") as u32
 }
 
+/// The largest TCP payload in packets of `mtu` bytes (RFC 6691: options do not count).
+pub(crate) fn mss(guest: IpAddr, mtu: u16) -> u16 {
+    let headers = crate::frame::ip_header_len(guest) + 20;
+    mtu.saturating_sub(u16::try_from(headers).unwrap_or(60))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -642,10 +648,4 @@ mod tests {
         assert!(![keys.flow_hash, keys.isn, keys.others].iter().any(part_of));
         assert_ne!(first_ident(&Keys { others: [4; 16], ..keys }).to_ne_bytes(), first);
     }
-}
-
-/// The largest TCP payload in packets of `mtu` bytes (RFC 6691: options do not count).
-pub(crate) fn mss(guest: IpAddr, mtu: u16) -> u16 {
-    let headers = crate::frame::ip_header_len(guest) + 20;
-    mtu.saturating_sub(u16::try_from(headers).unwrap_or(60))
 }
