@@ -192,3 +192,44 @@ fn the_descriptor_limit_is_raised_to_the_hard_one() {
     let limit = raise_descriptor_limit().unwrap();
     assert_eq!(raise_descriptor_limit().unwrap(), limit);
 }
+
+/// An ARP request for the gateway's address.
+fn arp_request() -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0, 0x64];
+    let mut frame = vec![0xff; 6];
+    frame.extend(mac);
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(mac);
+    frame.extend([10, 0, 2, 100, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
+    frame
+}
+
+#[test]
+fn a_link_without_room_is_waited_for() {
+    const ASKED: usize = 900;
+    let (mut driver, guest) = driver();
+    let request = arp_request();
+    let mut asked = 0;
+    while asked < ASKED {
+        asked += usize::from(guest.send(&request).is_ok());
+        driver.turn(Some(clock::now())).unwrap();
+    }
+    driver.turn(Some(clock::now())).unwrap();
+    assert!(driver.peek_engine().awaits_link(), "a guest that reads nothing has no room for {ASKED} answers");
+    let before = clock::now();
+    let mut rounds = 0;
+    while clock::now() - before < Duration::from_millis(50) {
+        driver.turn(Some(before + Duration::from_millis(50))).unwrap();
+        rounds += 1;
+    }
+    assert!(rounds <= 3, "it sleeps: {rounds} rounds");
+    let (mut answers, end) = (0, clock::now() + Duration::from_secs(5));
+    while answers < ASKED && clock::now() < end {
+        while guest.recv(&mut [0; 2048]).is_ok() {
+            answers += 1;
+        }
+        driver.turn(Some(clock::now() + Duration::from_millis(1))).unwrap();
+    }
+    assert_eq!(answers, ASKED, "nothing is lost");
+    assert!(!driver.peek_engine().awaits_link());
+}
