@@ -31,10 +31,10 @@ impl Crowd {
         Self { engine: Engine::new(config), host, device, acks: Vec::with_capacity(most as usize) }
     }
 
-    /// A segment of connection number `at`: 50,000 from as many ports to each server.
+    /// A segment of connection number `at`: 10,000 from as many ports to each server, fewer than the host has ports for.
     fn frame(at: usize, tcp: Tcp) -> Vec<u8> {
-        let port = u16::try_from(at % 50_000).unwrap() + 10_000;
-        let server = u8::try_from(at / 50_000).unwrap();
+        let port = u16::try_from(at % 10_000).unwrap() + 10_000;
+        let server = u8::try_from(at / 10_000).unwrap();
         let (guest, remote) =
             (SocketAddr::from((GUEST4, port)), SocketAddr::from(([198, 51, 100, server], 80)));
         let tcp = Tcp { window: u16::MAX, ..tcp };
