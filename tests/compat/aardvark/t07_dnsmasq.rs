@@ -151,7 +151,7 @@ fn with_a_memory_a_slow_server_costs_once() {
     for (tcp, name) in [(false, "b.test"), (true, "c.test")] {
         let (addresses, took) = daemon.timed(tcp, name);
         assert_eq!(addresses, ["203.0.113.2"], "tcp: {tcp}");
-        about(took, 0);
+        about(took, if tcp { 1500 } else { 0 }); // what is slow over one transport may be quick over the other
     }
     assert_eq!(second.asked_at_all(), 3);
 }
@@ -201,12 +201,12 @@ fn with_a_memory_a_stopped_server_costs_once() {
     let (addresses, took) = daemon.timed(true, "b.test");
     assert_eq!(addresses, ["203.0.113.2"]);
     about(took, 0);
-    // Now the only one that was left goes: the one thought dead is asked once more, and answers.
+    // Now the only one that was left goes: the slow one is asked along with it, and answers.
     second.stop();
     first.go_on();
     let (addresses, took) = daemon.timed(true, "c.test");
     assert_eq!(addresses, ["203.0.113.1"]);
-    about(took, 1500);
+    about(took, 0);
 }
 
 #[test]
@@ -218,10 +218,11 @@ fn when_all_are_dead_it_is_silence_or_servfail() {
         both.iter().for_each(Dnsmasq::stop);
         for tcp in ["+notcp", "+tcp"] {
             let start = now();
-            let output = daemon.dig(&[tcp, "+time=7", "a.test"]);
+            let patience = if trusted { "+time=12" } else { "+time=7" };
+            let output = daemon.dig(&[tcp, patience, "a.test"]);
             if trusted {
                 assert!(output.out().contains("status: SERVFAIL"), "{output}");
-                about(start.elapsed(), 5000);
+                about(start.elapsed(), 10_000);
             } else {
                 assert!(output.out().contains("no servers could be reached"), "{output}");
             }
