@@ -21,8 +21,9 @@
 //!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]); while
 //!   datagrams come in a dense stream it begins with letting them gather (see `moderation`).
 //! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
-//!   and timers have had their turn. It is watched for room only while the engine waits for that. Sockets of flows are edge-triggered (see [`crate::upstream`]). Descriptors of
-//!   the caller are level-triggered; errors and hang-ups on them are always reported, so the caller must act on them.
+//!   and timers have had their turn. It is watched for room only while the engine waits for that. Sockets of flows are
+//!   edge-triggered (see [`crate::upstream`]). Descriptors of the caller are level-triggered; errors and hang-ups on them
+//!   are always reported, so the caller must act on them.
 //! - A small frame that ends a sleep is most likely alone, so no system call is spent on learning that no other follows;
 //!   it is on its way before the link is looked at again. If there was another, the next wait returns at once, and then
 //!   the link is read until it is empty.
