@@ -268,7 +268,8 @@ impl Engine {
             && !self.link_full
             && let Some((id, list)) = self.schedule.next()
         {
-            budget = budget.saturating_sub(self.flush_flow(now, (id, list), up, dev));
+            let turn = (id, list, list.quantum().min(budget));
+            budget = budget.saturating_sub(self.flush_flow(now, turn, up, dev));
         }
         while !self.link_full
             && let Some((offload, frame)) = self.outbox.pop_front()
@@ -542,11 +543,21 @@ impl Engine {
         (hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32)
     }
 
-    /// A flow has its turn; returns what it has cost.
+    /// Frames and bytes sent so far.
+    pub(crate) const fn sent(&self) -> (u64, u64) {
+        (self.counters.frames_out, self.counters.bytes_out)
+    }
+
+    /// What has been sent since then, in the schedule's bytes.
+    pub(crate) const fn cost_since(&self, (frames, bytes): (u64, u64)) -> usize {
+        Tally::of(self.counters.frames_out - frames, self.counters.bytes_out - bytes).cost()
+    }
+
+    /// A flow has its turn, of so many of the schedule's bytes; returns what it has cost.
     fn flush_flow<U: Upstream, D: Device>(
         &mut self,
         now: Instant,
-        (id, list): (FlowId, List),
+        (id, list, quantum): (FlowId, List, usize),
         up: &mut U,
         dev: &mut D,
     ) -> usize {
@@ -558,7 +569,7 @@ impl Engine {
                 let guest = key.guest.ip();
                 let mut ctx =
                     tcp::Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
-                let result = tcp.flush(key, &mut ctx, &mut out, list.quantum());
+                let result = tcp.flush(key, &mut ctx, &mut out, quantum);
                 let (tally, full) = (out.tally, out.full);
                 self.counters.add(tally);
                 self.link_full |= full;
@@ -575,10 +586,9 @@ impl Engine {
                 }
             }
             Body::Udp(_) | Body::Echo(_) => {
-                let (frames, bytes) = (self.counters.frames_out, self.counters.bytes_out);
-                let more = self.flush_datagrams(now, id, list.quantum(), up, dev);
-                let tally = Tally::of(self.counters.frames_out - frames, self.counters.bytes_out - bytes);
-                (LOOK_COST + tally.cost(), more)
+                let before = self.sent();
+                let more = self.flush_datagrams(now, id, quantum, up, dev);
+                (LOOK_COST + self.cost_since(before), more)
             }
         };
         if let Some((_, entry)) = self.flows.get_mut(id) {

@@ -459,3 +459,26 @@ fn each_error_names_its_own_request() {
         lab.other.iter().map(|packet| (packet[20], packet[48 + 4..48 + 8].to_vec())).collect();
     assert_eq!(quoted, [1, 3, 2, 4].map(|sequence| (11, vec![0, 77, 0, sequence])));
 }
+
+#[test]
+fn a_turn_of_small_datagrams_is_as_short_as_one_of_large_ones() {
+    let mut lab = Lab::new();
+    lab.datagram(b"hello");
+    lab.step();
+    lab.id = lab.host.datagrams[0].0;
+    for _ in 0..2000 {
+        lab.host.inbox.push_back((lab.id, lab.server, b"x".to_vec()));
+    }
+    lab.event(Event::Readable);
+    let mut most = 0;
+    loop {
+        let before = lab.engine.counters().frames_out;
+        let more = lab.engine.drain(lab.now, &mut lab.host, &mut lab.link);
+        most = most.max(lab.engine.counters().frames_out - before);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(lab.engine.counters().frames_out, 2000);
+    assert!(most <= 300, "{most} frames before anybody else was looked at");
+}

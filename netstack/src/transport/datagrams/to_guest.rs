@@ -16,6 +16,7 @@ use crate::frame::{
 };
 use crate::ip::fragment::{fragment, take_ident};
 use crate::ip::rewrite::guest_view;
+use crate::schedule::LOOK_COST;
 use crate::transport::echo;
 use crate::transport::flow::FlowId;
 use crate::transport::silence::List;
@@ -130,7 +131,7 @@ impl Engine {
         Err(DropReason::NoRoom)
     }
 
-    /// Delivers what a UDP or ping socket has for the guest, about `budget` bytes at the most. True when more is waiting.
+    /// Delivers what a UDP or ping socket has for the guest, about `budget` of the schedule's bytes at the most. True when more is waiting.
     pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
         &mut self,
         now: Instant,
@@ -156,8 +157,12 @@ impl Engine {
         up: &mut U,
         dev: &mut D,
     ) -> bool {
-        let until = self.counters.bytes_out + budget as u64;
-        while self.counters.bytes_out < until && !self.link_full {
+        let before = self.sent();
+        // A datagram that goes nowhere costs a look as well.
+        for looks in 0.. {
+            if self.cost_since(before) + looks * LOOK_COST >= budget || self.link_full {
+                break;
+            }
             let into = self.buffer.payload_mut(MAX_PAYLOAD);
             let Ok(received) = up.udp_receive(id, into) else {
                 if let Some((_, entry)) = self.flows.get_mut(id)
@@ -263,8 +268,12 @@ impl Engine {
         up: &mut U,
         dev: &mut D,
     ) -> bool {
-        let until = self.counters.bytes_out + budget as u64;
-        while self.counters.bytes_out < until && !self.link_full {
+        let before = self.sent();
+        // A datagram that goes nowhere costs a look as well.
+        for looks in 0.. {
+            if self.cost_since(before) + looks * LOOK_COST >= budget || self.link_full {
+                break;
+            }
             let into = self.buffer.payload_mut(MAX_PAYLOAD);
             let Ok((sequence, received)) = up.ping_receive(id, into) else {
                 if let Some((_, entry)) = self.flows.get_mut(id)
