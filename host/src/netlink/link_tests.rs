@@ -180,8 +180,6 @@ fn routes_of_every_kind() {
         netlink.run_one(&Request::create(&pair("d0", "d1"))).unwrap();
         let d0 = netlink.interface("d0").unwrap();
         let d1 = netlink.interface("d1").unwrap();
-        assert_eq!(netlink.default_interface(MAIN_TABLE).unwrap(), None);
-        assert_eq!(netlink.default_interface(4711).unwrap(), None);
         let route = |to: &str, gateway: Option<&str>, kind| NewRoute {
             destination: net(to),
             gateway: gateway.map(|gateway| gateway.parse().unwrap()),
@@ -204,7 +202,8 @@ fn routes_of_every_kind() {
         ];
         requests.extend(routes.iter().map(Request::add_route));
         all(netlink.run(&requests));
-        assert_eq!(netlink.default_interface(MAIN_TABLE).unwrap(), Some(d0.index));
+        let out = netlink.ways_out(MAIN_TABLE, false).unwrap();
+        assert_eq!(out.iter().map(|way| way.interface.index).collect::<Vec<_>>(), [d0.index]);
         let listed = netlink.routes().unwrap();
         assert!(listed.iter().any(|r| r.destination == net("10.8.0.0/24") && r.priority == 100));
         all(netlink.run(&routes.iter().map(Request::delete_route).collect::<Vec<_>>()));

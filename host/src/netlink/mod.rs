@@ -13,6 +13,7 @@ pub mod netfilter;
 mod new_link;
 mod route;
 mod socket;
+mod way;
 
 pub use addr::{Address, Lifetimes};
 pub use link::Interface;
@@ -21,6 +22,7 @@ pub use neigh::Neighbour;
 pub use new_link::{IpvlanMode, Kind, MacvlanMode, NewLink};
 pub use route::{MAIN_TABLE, NewRoute, Route, RouteKind};
 pub use socket::{Error, Netlink, Request};
+pub use way::Way;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Routes: list those of the main table, find a table's default route, add and delete.
+//! Routes: list those of the main table, add and delete.
 
 use super::link::Interface;
 use super::socket::{Error, Netlink, Request};
@@ -54,29 +54,6 @@ pub enum RouteKind {
 pub const MAIN_TABLE: u32 = 254;
 
 impl Netlink {
-    /// The number of the interface that a table's first default route leads out of; IPv4 comes before IPv6.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn default_interface(&mut self, table: u32) -> Result<Option<u32>, Error> {
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            message.attributes.push(RouteAttribute::Table(table));
-            let request = RouteNetlinkMessage::GetRoute(message);
-            let list = match self.dump("list the routes", &request) {
-                // Nobody has put a route into that table yet.
-                Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
-                list => list?,
-            };
-            let found = list.into_iter().filter_map(|message| default_interface(message, table)).next();
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
     /// The unicast routes of the main table, both families.
     ///
     /// # Errors
@@ -160,22 +137,6 @@ fn new_route(route: &NewRoute) -> RouteMessage {
     message
 }
 
-fn default_interface(message: RouteNetlinkMessage, wanted: u32) -> Option<u32> {
-    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-    let header = &message.header;
-    let mut table = u32::from(header.table);
-    let mut interface = None;
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Oif(index) => interface = Some(*index),
-            _ => {}
-        }
-    }
-    let default = header.destination_prefix_length == 0 && header.kind == RouteType::Unicast;
-    if default && table == wanted { interface } else { None }
-}
-
 fn route(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let header = &message.header;
@@ -202,7 +163,7 @@ fn route(message: RouteNetlinkMessage) -> Option<Route> {
     Some(found)
 }
 
-fn plain(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn plain(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),

@@ -6,6 +6,7 @@
 //! be repeated: as long as the bridge is there, it is known that nobody else uses the network.
 
 mod describe;
+mod mtu;
 
 use super::options::{Common, status};
 use super::rules::{Filter, network_rules, port_rules};
@@ -398,10 +399,8 @@ fn look(plan: &Plan<'_>, places: &mut Places, rootless: bool) -> Result<Found> {
         table = vrf.table.ok_or_else(|| Error::msg(format!("vrf {name} is not a vrf interface")))?;
         found.vrf = Some(vrf.index);
     }
-    if plan.mtu.is_none()
-        && let Some(out) = netlink.default_interface(table).context("dump routes")?
-    {
-        found.mtu = Some(netlink.interface_at(out).context("get default route interface")?.mtu);
+    if plan.mtu.is_none() {
+        found.mtu = mtu::of_the_way_out(&plan.ipam, table, netlink)?;
     }
     found.sysctl_files = !rootless && Path::new("/run/systemd/system").exists();
     Ok(found)

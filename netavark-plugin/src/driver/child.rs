@@ -144,15 +144,17 @@ impl<'a> Child<'a> {
     }
 }
 
-/// The interface that the network names, or the one that the default route leads out of.
+/// The interface that the network names, or the one that leads out; IPv4 comes before IPv6.
 fn parent(request: &Request<'_>, places: &mut Places) -> Result<Interface> {
     let netlink = &mut places.host.netlink;
-    match request.network.network_interface.as_deref().filter(|name| !name.is_empty()) {
-        Some(name) => netlink.interface(name).with_context(|| format!("get parent interface {name}")),
-        None => {
-            let index = netlink.default_interface(MAIN_TABLE).context("dump routes")?;
-            let index = index.ok_or_else(|| Error::msg("failed to get default route interface"))?;
-            netlink.interface_at(index).context("get default route interface")
+    if let Some(name) = request.network.network_interface.as_deref().filter(|name| !name.is_empty()) {
+        return netlink.interface(name).with_context(|| format!("get parent interface {name}"));
+    }
+    for ipv6 in [false, true] {
+        let ways = netlink.ways_out(MAIN_TABLE, ipv6).context("dump routes")?;
+        if let Some(way) = ways.into_iter().next() {
+            return Ok(way.interface);
         }
     }
+    Err(Error::msg("failed to get default route interface"))
 }

@@ -139,6 +139,59 @@ fn the_mtu_is_that_of_the_way_out() {
     assert_eq!(ip(&container, "link show eth0")[0]["mtu"], 1342);
 }
 
+/// Two ways into the world, and the loopback interface up.
+const TWO_WAYS: &str = "ip link set lo up
+    ip link add out0 type veth peer name out1 && ip link set out0 mtu 1342 up && ip link set out1 mtu 1400 up
+    ip address add 198.51.100.2/24 dev out0 && ip address add 203.0.113.2/24 dev out1
+    ip address add fd07::2/64 dev out1 nodad";
+
+/// Routes of the host, whether the network has IPv6, and the MTU that a container has of them.
+const WAYS_OUT: [(&str, bool, u32); 10] = [
+    ("default dev lo scope host metric 1; default via 198.51.100.1 metric 9", false, 1342),
+    ("default dev lo metric 1; default via 203.0.113.1 metric 9", false, 1400),
+    ("default via 203.0.113.1 mtu 1300", false, 1300),
+    ("default via 203.0.113.1 mtu 9000", false, 1400),
+    ("default nexthop via 203.0.113.1 nexthop via 198.51.100.1", false, 1342),
+    ("default via 203.0.113.1 metric 1; default via 198.51.100.1 metric 2", false, 1400),
+    ("0.0.0.0/1 via 203.0.113.1; 128.0.0.0/1 via 198.51.100.1", false, 1342),
+    ("default via 203.0.113.1; ::/1 via fd07::1 mtu 1290", true, 1290),
+    ("default via 203.0.113.1; ::/1 via fd07::1 mtu 1290", false, 1400),
+    ("default dev lo scope host", false, 1500),
+];
+
+#[test]
+fn every_way_out_has_room_for_what_containers_send() {
+    for (routes, ipv6, mtu) in WAYS_OUT {
+        let host = host!(ours "every_way_out_has_room_for_what_containers_send");
+        let add =
+            |route: &str| format!("ip {} route add {route}", if route.contains("::") { "-6" } else { "" });
+        let script: Vec<_> = [TWO_WAYS.to_owned()].into_iter().chain(routes.split("; ").map(add)).collect();
+        let made = host.machine.sh(&format!("set -e; {}", script.join("\n"))).unwrap();
+        assert!(made.success(), "{made}");
+        let container = host.container();
+        let gateways: &[&str] = if ipv6 { &[V4, V6] } else { &[V4] };
+        host.setup(&container, &request("one", &[Join::bridge("podman", "podman0", gateways)]));
+        assert_eq!(ip(&container, "link show eth0")[0]["mtu"], mtu, "{routes}");
+    }
+}
+
+#[test]
+fn an_mtu_that_no_pair_can_have_is_none() {
+    let host = host!(ours "an_mtu_that_no_pair_can_have_is_none");
+    // Of the kinds that every kernel has only a bridge without ports takes less than IPv6 needs.
+    let script = "ip link add out0 type bridge && ip link set out0 mtu 1000 up
+        ip address add 198.51.100.2/24 dev out0 && ip route add default via 198.51.100.1";
+    assert!(host.machine.sh(script).unwrap().success());
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4, V6])]);
+    let setup = host.cmd(&["setup", &container.path()]).env("RUST_LOG", "warn").input(line(&request));
+    let output = setup.run(LIMIT).unwrap();
+    assert!(output.success(), "{output}");
+    assert_eq!(ip(&container, "link show eth0")[0]["mtu"], 1280);
+    assert_eq!(addresses(&container, "eth0"), ["10.88.0.2/16", "fd10:88::2/64"]);
+    assert!(output.err().contains("the way out takes packets of 1000 bytes only"), "{output}");
+}
+
 #[test]
 fn routes_as_wished() {
     let host = host!("routes_as_wished");

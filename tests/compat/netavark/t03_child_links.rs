@@ -98,6 +98,33 @@ fn the_parent_is_the_way_out_when_none_is_named() {
 }
 
 #[test]
+fn nothing_that_ends_in_the_machine_is_a_parent() {
+    for way in [
+        "default dev lo scope host metric 1; default via 198.51.100.1 metric 9",
+        "default dev lo metric 1; default nexthop via 198.51.100.1 nexthop via 198.51.100.3",
+        "default dev lo scope host; 0.0.0.0/1 via 198.51.100.1; 128.0.0.0/1 via 198.51.100.1",
+        "default dev lo metric 1; -6 ::/1 dev up0",
+    ] {
+        let host = host!(ours "nothing_that_ends_in_the_machine_is_a_parent");
+        let add = |route: &str| match route.strip_prefix("-6 ") {
+            Some(route) => format!("ip -6 route add {route}"),
+            None => format!("ip route add {route}"),
+        };
+        let routes: Vec<_> = way.split("; ").map(add).collect();
+        let script = format!(
+            "set -e; ip link set lo up; {PARENT}; ip address add 198.51.100.2/24 dev up0; {}",
+            routes.join("; ")
+        );
+        let made = host.machine.sh(&script).unwrap();
+        assert!(made.success(), "{made}");
+        let container = host.container();
+        host.setup(&container, &request("one", &[child("macvlan").with("network_interface", "")]));
+        let parent = &host.ip("link show up0")[0]["ifindex"];
+        assert_eq!(&ip(&container, "link show eth0")[0]["link_index"], parent, "{way}");
+    }
+}
+
+#[test]
 fn the_metric_depends_on_the_caller() {
     let host = host!(ours "the_metric_depends_on_the_caller");
     assert!(host.machine.sh(PARENT).unwrap().success());
