@@ -1,7 +1,7 @@
 //! Settings below `/proc/sys/net`, which belong to the namespace of whoever opens the file.
 //!
 //! A setting is read first and written only if it differs: a `/proc/sys` that is read-only (in a container, say) but has
-//! the right values already is no hindrance.
+//! the right values already is no hindrance. One that is a convenience may stay as it is: that is told, and the network works without it.
 
 use super::{Links, Undo, container};
 use crate::error::{Context, Result};
@@ -53,8 +53,12 @@ fn write(setting: &Setting<'_>, undo: &mut Undo) -> Result<()> {
             Ok(())
         }
         Ok(None) => Ok(()),
-        Err(error) if setting.optional && is_harmless(&error) => {
-            log::debug!("{} stays as it is: {error}", setting.path);
+        Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {
+            log::debug!("this kernel has no setting {}", setting.path);
+            Ok(())
+        }
+        Err(error) if setting.optional && is_out_of_reach(&error) => {
+            log::warn!("cannot set {} to {}: {error}; it stays as it is", setting.path, setting.value);
             Ok(())
         }
         Err(error) => Err(error).with_context(|| format!("set sysctl {}", setting.path)),
@@ -73,7 +77,7 @@ fn replace(path: &str, value: &str) -> io::Result<Option<String>> {
     Ok(Some(old))
 }
 
-/// No such setting in this kernel, or one that cannot be changed.
-fn is_harmless(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::EROFS))
+/// A file system that is read-only, or that belongs to somebody else: we are in a container ourselves.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EROFS | Errno::EACCES | Errno::EPERM))
 }

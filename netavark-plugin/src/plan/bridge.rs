@@ -77,6 +77,30 @@ pub struct Leaving {
     pub orphaned: bool,
 }
 
+/// A setting of the bridge.
+struct Setting {
+    key: Key,
+    value: &'static str,
+    /// Whether the network works without it.
+    optional: bool,
+}
+
+impl Setting {
+    fn needed(key: Key, value: &'static str) -> Self {
+        Self { key, value, optional: false }
+    }
+
+    fn convenient(key: Key, value: &'static str) -> Self {
+        Self { key, value, optional: true }
+    }
+}
+
+impl From<Setting> for Op {
+    fn from(Setting { key, value, optional }: Setting) -> Self {
+        Self::Sysctl { key, value: value.into(), optional }
+    }
+}
+
 impl Bridge<'_> {
     /// Connects the container, and makes the bridge if it is not there.
     #[must_use]
@@ -113,7 +137,7 @@ impl Bridge<'_> {
     fn make_bridge(&self, found: &Found, plan: &mut Vec<Op>) {
         let settings = self.settings_of_bridge();
         if found.sysctl_files {
-            let lines = settings.iter().map(|(key, value)| (key.path(self.name), *value)).collect();
+            let lines = settings.iter().map(|it| (it.key.path(self.name), it.value)).collect();
             plan.push(Op::SysctlFile { path: sysctl_file(self.name), lines });
         }
         plan.push(Op::MakeBridge {
@@ -122,41 +146,44 @@ impl Bridge<'_> {
             vlan_filtering: self.vlan.is_some(),
             vrf: found.vrf,
         });
-        plan.extend(settings.into_iter().map(|(key, value)| Op::sysctl(key, value)));
+        plan.extend(settings.into_iter().map(Op::from));
         plan.extend(self.ipam.gateways.iter().map(|&net| Op::Address { on: On::Bridge, net }));
         plan.push(Op::change(On::Bridge, Change::Up));
     }
 
-    fn settings_of_bridge(&self) -> Vec<(Key, &'static str)> {
+    /// Without forwarding there is no way out, and with it an internal network has one. The rest is a convenience; only an internal
+    /// IPv6 network must also be kept from telling the host of routers, which a bridge that forwards believes in no case.
+    fn settings_of_bridge(&self) -> Vec<Setting> {
         let ipv6 = self.ipam.ipv6;
         let mut list = Vec::new();
         if self.internal {
-            list.push((Key::v4(On::Bridge, "forwarding"), "0"));
+            list.push(Setting::needed(Key::v4(On::Bridge, "forwarding"), "0"));
             if ipv6 {
-                list.push((Key::v6(On::Bridge, "forwarding"), "0"));
+                list.push(Setting::needed(Key::v6(On::Bridge, "forwarding"), "0"));
             }
         } else {
-            list.push((Key::Host("net/ipv4/ip_forward"), "1"));
+            list.push(Setting::needed(Key::Host("net/ipv4/ip_forward"), "1"));
             if ipv6 {
-                list.push((Key::Host("net/ipv6/conf/all/forwarding"), "1"));
+                list.push(Setting::needed(Key::Host("net/ipv6/conf/all/forwarding"), "1"));
             }
             // So that published ports answer at 127.0.0.1 too.
-            list.push((Key::v4(On::Bridge, "route_localnet"), "1"));
+            list.push(Setting::convenient(Key::v4(On::Bridge, "route_localnet"), "1"));
         }
         if ipv6 {
             // All addresses are given out here, and no router of the network is to be believed.
-            list.push((Key::v6(On::Bridge, "accept_dad"), "0"));
-            list.push((Key::v6(On::Bridge, "accept_ra"), "0"));
+            list.push(Setting::convenient(Key::v6(On::Bridge, "accept_dad"), "0"));
+            let accept_ra = Key::v6(On::Bridge, "accept_ra");
+            list.push(Setting { key: accept_ra, value: "0", optional: !self.internal });
         }
         // A container on two networks answers by either.
-        list.push((Key::v4(On::Bridge, "rp_filter"), "2"));
+        list.push(Setting::convenient(Key::v4(On::Bridge, "rp_filter"), "2"));
         list
     }
 
     fn settings_of_pair(&self, plan: &mut Vec<Op>) {
         plan.extend(settings(self.ipam.ipv6));
         if self.ipam.ipv6 {
-            plan.push(Op::sysctl(Key::v6(On::Port, "accept_dad"), "0"));
+            plan.push(Op::optional(Key::v6(On::Port, "accept_dad"), "0"));
         }
     }
 

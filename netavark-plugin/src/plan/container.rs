@@ -15,14 +15,14 @@ pub(super) fn no_autoconf() -> Op {
     Op::optional(Key::v6(On::Inside, "autoconf"), "0")
 }
 
-/// Settings of the container's end of a pair.
+/// Settings of the container's end of a pair. It works without any of them.
 pub(super) fn settings(ipv6: bool) -> impl Iterator<Item = Op> {
-    let no_detection = ipv6.then(|| Op::sysctl(Key::v6(On::Inside, "accept_dad"), "0"));
+    let no_detection = ipv6.then(|| Op::optional(Key::v6(On::Inside, "accept_dad"), "0"));
     let rest = [
         // Neighbours learn at once that an address has moved here.
-        Op::sysctl(Key::v4(On::Inside, "arp_notify"), "1"),
+        Op::optional(Key::v4(On::Inside, "arp_notify"), "1"),
         // A container on two networks answers by either.
-        Op::sysctl(Key::v4(On::Inside, "rp_filter"), "2"),
+        Op::optional(Key::v4(On::Inside, "rp_filter"), "2"),
     ];
     [no_autoconf()].into_iter().chain(no_detection).chain(rest)
 }

@@ -94,7 +94,7 @@ pub enum Op {
         key: Key,
         /// Its value.
         value: Cow<'static, str>,
-        /// Whether a kernel without it, and a file system that is read-only, will do.
+        /// Whether it is a convenience: a kernel without it, and a file system that is read-only, will do.
         optional: bool,
     },
     /// A change of an interface.
@@ -190,7 +190,7 @@ impl Op {
         Self::Sysctl { key, value: value.into(), optional: false }
     }
 
-    /// A setting that not every kernel has.
+    /// A setting without which the network works, if not as well.
     fn optional(key: Key, value: impl Into<Cow<'static, str>>) -> Self {
         Self::Sysctl { key, value: value.into(), optional: true }
     }

@@ -38,7 +38,7 @@ impl fmt::Display for Op {
                 )
             }
             Self::Sysctl { key, value, optional } => {
-                let optional = if *optional { " (if there is one)" } else { "" };
+                let optional = if *optional { " (if it can be set)" } else { "" };
                 let place = if let Key::Of { on, .. } = key { on.place() } else { "host" };
                 let path = if let Key::Of { on, .. } = key { key.path(on.word()) } else { key.path("") };
                 write!(f, "{place:<10} sysctl {path}={value}{optional}")

@@ -156,17 +156,17 @@ fn ipv6_from_the_network_itself() {
     };
     assert_snapshot!(text(&child(true).setup(3)), @r"
     host       ip link add eth0 link #3 netns CONTAINER type macvlan mode bridge
-    container  sysctl net/ipv6/conf/INSIDE/accept_ra=2 (if there is one)
-    container  sysctl net/ipv6/conf/INSIDE/autoconf=1 (if there is one)
-    container  sysctl net/ipv6/conf/INSIDE/accept_ra_defrtr=0 (if there is one)
-    container  sysctl net/ipv6/conf/INSIDE/ra_defrtr_metric=99 (if there is one)
-    container  sysctl net/ipv6/conf/INSIDE/optimistic_dad=1 (if there is one)
-    container  sysctl net/ipv6/conf/INSIDE/use_optimistic=1 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/accept_ra=2 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/autoconf=1 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/accept_ra_defrtr=0 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/ra_defrtr_metric=99 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/optimistic_dad=1 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/use_optimistic=1 (if it can be set)
     container  ip link set INSIDE up
     ");
     assert_snapshot!(text(&child(false).setup(3)), @r"
     host       ip link add eth0 link #3 netns CONTAINER type macvlan mode bridge
-    container  sysctl net/ipv6/conf/INSIDE/autoconf=0 (if there is one)
+    container  sysctl net/ipv6/conf/INSIDE/autoconf=0 (if it can be set)
     container  ip link set INSIDE up
     ");
     let theirs = |ipv6| Bridge { managed: false, metric: 7, ipam: dhcp(ipv6), ..bridge() };

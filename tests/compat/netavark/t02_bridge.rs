@@ -368,6 +368,54 @@ fn a_read_only_proc_is_told_unless_nothing_need_be_written() {
     );
 }
 
+/// What a container around us is started with, and a `/proc/sys` that cannot be written.
+const NESTED: &str = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+    mount -o bind,ro /proc/sys /proc/sys";
+
+#[test]
+fn what_is_a_convenience_is_done_without_on_a_read_only_proc() {
+    let host = host!(ours "what_is_a_convenience_is_done_without_on_a_read_only_proc");
+    assert!(host.machine.sh(NESTED).unwrap().success());
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4, V6])]);
+    let setup = host.cmd(&["setup", &container.path()]).env("RUST_LOG", "warn").input(line(&request));
+    let output = setup.run(LIMIT).unwrap();
+    assert!(output.success(), "{output}");
+    for key in [
+        "net/ipv4/conf/eth0/arp_notify",
+        "net/ipv4/conf/eth0/rp_filter",
+        "net/ipv6/conf/eth0/accept_dad",
+        "net/ipv4/conf/podman0/route_localnet",
+        "net/ipv4/conf/podman0/rp_filter",
+        "net/ipv6/conf/podman0/accept_ra",
+    ] {
+        assert!(output.err().contains(&format!("cannot set {key} to ")), "{key}: {output}");
+    }
+    // The kernel looks for duplicates first, a second long.
+    let reached = container.sh("ping -c1 -W5 10.88.0.1 && ping -6 -c3 -i0.5 -w5 fd10:88::1").unwrap();
+    assert!(reached.success(), "{reached}");
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
+#[test]
+fn a_read_only_proc_gives_no_internal_network_a_way_out() {
+    let host = host!(ours "a_read_only_proc_gives_no_internal_network_a_way_out");
+    assert!(host.machine.sh(NESTED).unwrap().success());
+    let container = host.container();
+    let request = request("one", &[Join::bridge("podman", "podman0", &[V4]).with("internal", true)]);
+    let said = host.refused(&container, &request);
+    let text = "set sysctl net/ipv4/conf/podman0/forwarding: IO error: Read-only file system (os error 30)";
+    assert!(said.contains(text), "{said}");
+    host.is_clean();
+    let script = "mount -o remount,bind,rw /proc/sys; echo 0 > /proc/sys/net/ipv4/ip_forward
+        mount -o remount,bind,ro /proc/sys";
+    assert!(host.machine.sh(script).unwrap().success());
+    host.setup(&container, &request);
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
 #[test]
 fn ipv6_that_is_switched_off_is_explained() {
     let host = host!("ipv6_that_is_switched_off_is_explained");
