@@ -8,12 +8,13 @@
 //!                        ├──▶ firewall       rules of the network, published ports
 //!                        └──▶ dns_handover   names for the DNS server
 //! ```
-//! [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
+//! What has come up is announced on its link (`announce`). [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
 //! The commands ([`commands`]) decide the order of things; [`error`] has the words of failure, [`logging`] the form of log
 //! lines.
 
 #![forbid(unsafe_code)]
 
+mod announce;
 pub mod apply;
 pub mod cli;
 pub mod commands;

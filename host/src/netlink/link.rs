@@ -3,7 +3,8 @@
 use super::socket::{Error, Netlink};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoVrf, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 use slipway_netstack::addr::MacAddr;
@@ -35,6 +36,19 @@ pub struct Interface {
     pub vlan_filtering: bool,
     /// For a vrf: its routing table.
     pub table: Option<u32>,
+    /// For a port of a bridge: whether frames pass it.
+    pub passage: Option<Passage>,
+}
+
+/// Whether frames pass a bridge's port (IEEE 802.1D, Linux `BR_STATE_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// They do.
+    Open,
+    /// Not for many seconds: the bridge looks for loops first (spanning tree, states listening and learning).
+    Later,
+    /// They do not. The kernel may not have noticed yet that the port's link is there, which it does in a moment.
+    Closed,
 }
 
 /// The longest name (IFNAMSIZ less its zero byte).
@@ -193,6 +207,16 @@ fn describe(found: &mut Interface, info: &LinkInfo) {
         LinkInfo::Data(InfoData::Vrf(list)) => {
             found.table = list.iter().find_map(|item| match item {
                 InfoVrf::TableId(table) => Some(*table),
+                _ => None,
+            });
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(list)) => {
+            found.passage = list.iter().find_map(|item| match item {
+                InfoBridgePort::State(BridgePortState::Forwarding) => Some(Passage::Open),
+                InfoBridgePort::State(BridgePortState::Listening | BridgePortState::Learning) => {
+                    Some(Passage::Later)
+                }
+                InfoBridgePort::State(_) => Some(Passage::Closed),
                 _ => None,
             });
         }

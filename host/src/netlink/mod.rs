@@ -16,7 +16,7 @@ mod socket;
 mod way;
 
 pub use addr::{Address, Lifetimes};
-pub use link::Interface;
+pub use link::{Interface, Passage};
 pub use monitor::{Changes, Monitor};
 pub use neigh::Neighbour;
 pub use new_link::{IpvlanMode, Kind, MacvlanMode, NewLink};

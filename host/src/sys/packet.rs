@@ -38,7 +38,19 @@ pub fn open(interface: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
         mr_address: [0; 8],
     };
     set(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &mut promiscuous)?;
-    bind(&fd, index)?;
+    bind(&fd, index, u16::try_from(libc::ETH_P_ALL).map_err(|_| Errno::EINVAL)?)?;
+    Ok(fd)
+}
+
+/// Opens a non-blocking socket that sends out of the interface number `interface` and receives nothing: it names no
+/// protocol.
+///
+/// # Errors
+/// EPERM without CAP_NET_RAW over the calling thread's network namespace; ENODEV or ENXIO without such an interface.
+pub fn sender(interface: u32) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+    bind(&fd, i32::try_from(interface).map_err(|_| Errno::ENODEV)?, 0)?;
     Ok(fd)
 }
 
@@ -67,10 +79,10 @@ fn set<T>(fd: &OwnedFd, level: i32, name: i32, value: &mut T) -> io::Result<()> 
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
-fn bind(fd: &OwnedFd, index: i32) -> io::Result<()> {
+fn bind(fd: &OwnedFd, index: i32, protocol: u16) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).map_err(|_| Errno::EINVAL)?,
-        sll_protocol: u16::try_from(libc::ETH_P_ALL).map_err(|_| Errno::EINVAL)?.to_be(),
+        sll_protocol: protocol.to_be(),
         sll_ifindex: index,
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -128,6 +140,25 @@ mod tests {
             assert_eq!(receive(none.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             send(none.as_fd(), &[0xff; 60]).unwrap();
             assert!((0..4).any(|_| receive(all.as_fd(), &mut buffer).is_ok_and(|len| len == 60)));
+        });
+    }
+
+    #[test]
+    fn a_sender_sends_and_hears_nothing() {
+        in_new_namespace("a_sender_sends_and_hears_nothing", || {
+            let mut netlink = Netlink::open().unwrap();
+            let lo = netlink.interface("lo").unwrap();
+            let sender = sender(lo.index).unwrap();
+            assert_eq!(send(sender.as_fd(), &[0xff; 60]).unwrap_err().raw_os_error(), Some(libc::ENETDOWN));
+            netlink.set_up(&lo).unwrap();
+            let all = open(lo.index, &[ACCEPT]).unwrap();
+            send(sender.as_fd(), &[0xfe; 61]).unwrap();
+            let mut buffer = [0; 200];
+            assert!((0..4).any(|_| receive(all.as_fd(), &mut buffer).is_ok_and(|len| len == 61)));
+            let none = receive(sender.as_fd(), &mut buffer).unwrap_err();
+            assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+            let missing = super::sender(4711).unwrap_err().raw_os_error();
+            assert!(matches!(missing, Some(libc::ENODEV | libc::ENXIO)), "{missing:?}");
         });
     }
 

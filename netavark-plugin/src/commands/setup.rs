@@ -95,6 +95,7 @@ fn connect(
         roll_back(drivers, places, firewall);
         return Err(error);
     }
+    drivers.iter().for_each(|(_, driver)| driver.announce(places));
     Ok(status)
 }
 

@@ -6,6 +6,7 @@
 
 use super::lease::Lease;
 use super::opener;
+use crate::announce;
 use crate::error::{Context as _, Errors, Result};
 use crate::namespaces::Place;
 use ipnet::{IpNet, Ipv4Net};
@@ -45,7 +46,10 @@ impl Target {
         let added = netlink.run_one(&add(&interface, lease.address));
         let is_new = added.is_ok();
         unless(Errno::EEXIST, added)?;
-        let Some(gateway) = lease.gateways.first() else { return Ok(()) };
+        let Some(gateway) = lease.gateways.first() else {
+            announce::leased(&place, &interface, lease.address.addr());
+            return Ok(());
+        };
         let added = unless(Errno::EEXIST, netlink.run_one(&Request::add_route(&default(*gateway))));
         if added.is_err() && is_new {
             let undo = Request::delete_address(interface.index, IpNet::V4(lease.address));
@@ -53,7 +57,9 @@ impl Target {
                 log::warn!("{error}");
             }
         }
-        added.context("add default route")
+        added.context("add default route")?;
+        announce::leased(&place, &interface, lease.address.addr());
+        Ok(())
     }
 
     /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes. After an error it may
@@ -83,7 +89,9 @@ impl Target {
                 errors.note(unless(Errno::EEXIST, added).context("add new default route"));
             }
         }
-        errors.finish()
+        errors.finish()?;
+        announce::leased(&place, &interface, new.address.addr());
+        Ok(())
     }
 
     /// Its namespace, and the interface as it is now.

@@ -11,6 +11,7 @@ mod mtu;
 use super::options::{Common, status};
 use super::rules::{Filter, network_rules, port_rules};
 use super::{DnsEntry, Outcome, Request, lease};
+use crate::announce;
 use crate::apply::{self, Links, Undo};
 use crate::error::{Context, Error, Errors, Result};
 use crate::firewall::{Firewall, NetworkRules, PortRules};
@@ -51,6 +52,7 @@ struct Done {
     undo: Undo,
     new_bridge: bool,
     dns_servers: Vec<IpAddr>,
+    links: Links,
 }
 
 impl<'a> Bridge<'a> {
@@ -97,8 +99,8 @@ impl<'a> Bridge<'a> {
         let mut links = Links { bridge: found.bridge.clone(), ..Links::default() };
         let new_bridge = found.bridge.is_none();
         let undo = apply::setup(&plan.setup(&found), places, &mut links)?;
-        self.done = Some(Done { undo, new_bridge, dns_servers });
-        match self.finish(&plan, filter, &links, places, firewall) {
+        self.done = Some(Done { undo, new_bridge, dns_servers, links });
+        match self.finish(&plan, filter, places, firewall) {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 // The firewall has undone its own part.
@@ -116,12 +118,12 @@ impl<'a> Bridge<'a> {
         &self,
         plan: &Plan<'_>,
         filter: Filter,
-        links: &Links,
         places: &mut Places,
         firewall: &Firewall,
     ) -> Result<Outcome> {
-        let inside = links.inside.as_ref().ok_or_else(|| Error::msg("internal: no interface"))?;
-        let dns_servers = self.done.as_ref().map_or(&[][..], |done| &done.dns_servers);
+        let done = self.done.as_ref().ok_or_else(|| Error::msg("internal: not connected"))?;
+        let inside = done.links.inside.as_ref().ok_or_else(|| Error::msg("internal: no interface"))?;
+        let dns_servers = done.dns_servers.as_slice();
         let mut outcome = Outcome { status: status(inside, &plan.ipam.addresses), dns: None };
         if plan.ipam.kind == IpamKind::Dhcp {
             outcome.status = lease::obtain(&self.request, plan.name, inside, places)?;
@@ -139,6 +141,12 @@ impl<'a> Bridge<'a> {
             outcome.status.dns_server_ips = Some(servers.to_vec());
         }
         Ok(outcome)
+    }
+
+    /// Tells the neighbours of a container that [`Self::setup`] has connected where its addresses are now.
+    pub fn announce(&self, places: &mut Places) {
+        let Some((done, wanted)) = self.done.as_ref().zip(self.wanted.as_ref()) else { return };
+        announce::connected(places, &done.links, wanted.plan.managed);
     }
 
     /// Where the DNS server listens: at the network's own addresses, or at those that somebody else's bridge has.

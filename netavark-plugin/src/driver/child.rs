@@ -4,6 +4,7 @@
 
 use super::options::{Common, status};
 use super::{Outcome, Request, lease};
+use crate::announce;
 use crate::apply::{self, Links, Undo};
 use crate::error::{Context, Error, Errors, Result};
 use crate::namespaces::Places;
@@ -19,12 +20,13 @@ pub struct Child<'a> {
     kind: fn(&Request<'_>) -> Result<ChildKind>,
     wanted: Option<Plan<'a>>,
     undo: Option<Undo>,
+    links: Links,
 }
 
 impl<'a> Child<'a> {
     /// Takes the request; `kind` reads the driver's own options.
     pub(super) fn new(request: Request<'a>, kind: fn(&Request<'_>) -> Result<ChildKind>) -> Self {
-        Self { request, kind, wanted: None, undo: None }
+        Self { request, kind, wanted: None, undo: None, links: Links::default() }
     }
 
     /// Checks the request. Nothing is touched.
@@ -91,7 +93,15 @@ impl<'a> Child<'a> {
             }
         }
         self.undo = Some(undo);
+        self.links = links;
         Ok(outcome)
+    }
+
+    /// Tells the neighbours of a container that [`Self::setup`] has connected where its addresses are now.
+    pub fn announce(&self, places: &mut Places) {
+        if self.undo.is_some() {
+            announce::connected(places, &self.links, false);
+        }
     }
 
     /// Undoes a setup that succeeded.

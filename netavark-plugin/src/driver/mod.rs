@@ -100,6 +100,16 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Tells the neighbours of a container that [`Self::setup`] has connected where its addresses are now; the later, the
+    /// less it has to wait for the link. A plugin does so itself.
+    pub fn announce(&self, places: &mut Places) {
+        match self {
+            Self::Bridge(bridge) => bridge.announce(places),
+            Self::Child(child) => child.announce(places),
+            Self::Plugin(..) => {}
+        }
+    }
+
     /// What [`Self::setup`] would do, one line each, firewall included; a plugin does not say. Nothing is touched.
     ///
     /// # Errors

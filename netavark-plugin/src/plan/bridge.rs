@@ -5,7 +5,7 @@
 //! the bridge's own MAC address pinned only when it has its first port, because the kernel takes the port's until
 //! then, and a bridge that changes its address loses its neighbours.
 
-use super::container::{address_and_route, forget_routes, listen_to_routers, settings};
+use super::container::{address_and_route, forget_routes, listen_to_routers, ndisc_notify, settings};
 use super::{Change, Key, On, Op};
 use crate::spec::Ipam;
 use slipway_host::netlink::Interface;
@@ -123,8 +123,11 @@ impl Bridge<'_> {
         plan.extend(self.vlan.map(|vlan| Op::change(On::Port, Change::Vlan(vlan))));
         if self.managed {
             self.settings_of_pair(&mut plan);
-        } else if self.ipam.from_routers() {
-            plan.extend(listen_to_routers(self.metric, self.default_route && !self.internal));
+        } else {
+            if self.ipam.from_routers() {
+                plan.extend(listen_to_routers(self.metric, self.default_route && !self.internal));
+            }
+            plan.push(ndisc_notify());
         }
         plan.push(Op::change(On::Port, Change::Up));
         if new {

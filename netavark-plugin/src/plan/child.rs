@@ -1,7 +1,7 @@
 //! A macvlan or ipvlan network: the container gets a child of an interface of the host, and is a neighbour of the
 //! machines on the host's own network. No bridge, no rules, no names.
 
-use super::container::{address_and_route, forget_routes, listen_to_routers, no_autoconf};
+use super::container::{address_and_route, forget_routes, listen_to_routers, ndisc_notify, no_autoconf};
 use super::{ChildKind, On, Op};
 use crate::spec::Ipam;
 use slipway_netstack::addr::MacAddr;
@@ -42,6 +42,7 @@ impl Child<'_> {
         } else {
             plan.push(no_autoconf());
         }
+        plan.push(ndisc_notify());
         plan.extend(address_and_route(&self.ipam, self.metric, self.default_route));
         plan
     }

@@ -162,18 +162,20 @@ fn ipv6_from_the_network_itself() {
     container  sysctl net/ipv6/conf/INSIDE/ra_defrtr_metric=99 (if it can be set)
     container  sysctl net/ipv6/conf/INSIDE/optimistic_dad=1 (if it can be set)
     container  sysctl net/ipv6/conf/INSIDE/use_optimistic=1 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/ndisc_notify=1 (if it can be set)
     container  ip link set INSIDE up
     ");
     assert_snapshot!(text(&child(false).setup(3)), @r"
     host       ip link add eth0 link #3 netns CONTAINER type macvlan mode bridge
     container  sysctl net/ipv6/conf/INSIDE/autoconf=0 (if it can be set)
+    container  sysctl net/ipv6/conf/INSIDE/ndisc_notify=1 (if it can be set)
     container  ip link set INSIDE up
     ");
     let theirs = |ipv6| Bridge { managed: false, metric: 7, ipam: dhcp(ipv6), ..bridge() };
     let settings = |plan: Vec<Op>| text(&plan).lines().filter(|line| line.contains("sysctl")).count();
     assert_eq!(
         (settings(theirs(true).setup(&there(false))), settings(theirs(false).setup(&there(false)))),
-        (6, 0)
+        (7, 1)
     );
     assert!(text(&theirs(true).setup(&there(false))).contains("accept_ra_defrtr=1"));
 }

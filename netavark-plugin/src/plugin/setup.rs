@@ -14,6 +14,7 @@ use super::record::{Member, Record};
 use super::request::{Call, Wanted};
 use super::surroundings::Surroundings;
 use super::uplink::{Network, Uplink};
+use crate::announce;
 use crate::apply::{self, Links, Undo};
 use crate::driver::{SEARCH_DOMAIN, status};
 use crate::error::{Context, Error, Errors, Result};
@@ -179,6 +180,7 @@ impl Joining<'_> {
             ports,
         });
         record.save()?;
+        announce::connected(places, &links, true);
         Ok(self.answer(inside))
     }
 

@@ -50,6 +50,18 @@ fn t01_a_container_on_a_bridge() {
     assert_eq!((&again["yiaddr"], &again["gateways"]), (&json!(""), &json!([])), "nothing is held any more");
 }
 
+/// Whoever spoke with the one that had the address before does not wait for a cache to end.
+#[test]
+fn t01_neighbours_are_told_of_a_lease() {
+    let place = fixture!("t01_neighbours_are_told_of_a_lease");
+    let _server = place.server("198.51.100.50", &[]);
+    let _proxy = place.proxy(&[]);
+    place.sh("ip neigh replace 198.51.100.50 lladdr 02:00:00:00:00:99 dev br0 nud stale");
+    place.lease("setup", &place.request());
+    let known = || place.machine.sh("ip neigh show 198.51.100.50").unwrap().out();
+    Place::until("the host knows the new one", || known().contains(MAC));
+}
+
 #[test]
 fn t01_a_container_on_a_macvlan() {
     let place = fixture!("t01_a_container_on_a_macvlan");

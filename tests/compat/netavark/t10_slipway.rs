@@ -179,6 +179,29 @@ fn containers_reach_each_other() {
     place.is_clean();
 }
 
+/// Its neighbours on the bridge do not wait for their caches to end.
+#[test]
+fn neighbours_find_a_container_that_comes_back() {
+    let place = place!("neighbours_find_a_container_that_comes_back");
+    let run = |command: &str, container: &Namespace, call: &Value| {
+        let output = place.plugin(&[command, &container.path()]).input(line(call)).run(LIMIT).unwrap();
+        assert!(output.success(), "{output}");
+    };
+    let join = |last: u8| {
+        Place::join("net", "slip1").addresses(&[&format!("10.89.0.{last}"), &format!("fd89::{last}")])
+    };
+    let two = place.host.container();
+    run("setup", &two, &call(&request("two", &[join(3)])));
+    let call = call(&request("one", &[join(2)]));
+    for round in 0..3 {
+        let one = place.host.container();
+        run("setup", &one, &call);
+        let pinged = two.sh("ping -c1 -W1 10.89.0.2 && ping -6 -c1 -W1 fd89::2").unwrap();
+        assert!(pinged.success(), "{round}: {pinged}");
+        run("teardown", &one, &call);
+    }
+}
+
 /// Whoever addresses the bridge itself is not heard, whatever the packet says, and nobody answers for the host.
 #[test]
 fn the_host_is_out_of_reach() {

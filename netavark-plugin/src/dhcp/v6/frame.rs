@@ -49,6 +49,19 @@ pub(super) fn to_routers(mac: MacAddr, own: Option<Ipv6Addr>) -> Vec<u8> {
     neighbour_discovery(mac, own.unwrap_or(Ipv6Addr::UNSPECIFIED), ALL_ROUTERS, message)
 }
 
+/// The frame that tells all neighbours that `address` is at `mac`, unasked, and that this overrides what they know.
+#[must_use]
+pub(crate) fn to_neighbours(mac: MacAddr, address: Ipv6Addr, is_router: bool) -> Vec<u8> {
+    // RFC 4861 §4.4 and §7.2.6: type 136; the flag O, and R for a router, which would lose its place as one without it; the
+    // target, and its link-layer address as an option.
+    const ADVERTISEMENT: u8 = 136;
+    const OVERRIDE: u8 = 0x20;
+    let flags = OVERRIDE | if is_router { 0x80 } else { 0 };
+    let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
+    let message = [&head[..], &address.octets(), &[2, 1], &mac.0].concat();
+    neighbour_discovery(mac, address, ALL_NODES, message)
+}
+
 /// The frame in which a server at `from` would send a message to the client `to`, for tests and the fuzzer.
 pub(super) fn from_server(from: MacAddr, to: Ipv6Addr, message: &[u8]) -> Vec<u8> {
     datagram(from, (from.link_local(), SERVER), (to, CLIENT), message)

@@ -31,6 +31,7 @@ mod message;
 
 pub(super) use client::Grant;
 pub(super) use frame::filter;
+pub(crate) use frame::to_neighbours;
 pub(super) use keeper::Keeper;
 pub(super) use message::Identity;
 
