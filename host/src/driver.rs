@@ -49,7 +49,7 @@ use slipway_netstack::within::dns;
 use slipway_netstack::{Engine, FlowId, Instant};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -150,9 +150,9 @@ impl Driver {
     /// The kernel's: out of descriptors or memory.
     pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
         let sockets = Sockets::new()?;
-        sockets.events().add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
+        sockets.events().add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
         let link_alone = EventSet::new()?;
-        link_alone.add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
+        link_alone.add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
         Ok(Self {
             engine,
             link,
@@ -240,8 +240,23 @@ impl Driver {
         &self.link
     }
 
-    /// Why the link has ended, told once: the interface was deleted, or the guest has hung up. It is not watched any more;
-    /// frames to the guest are lost and counted.
+    /// Closes the link, and ends the flows as those of guests that are gone ([`Engine::forget_guests`]). Orphans live on.
+    pub fn close_link(&mut self) {
+        self.hang_up(clock::now());
+    }
+
+    fn hang_up(&mut self, now: Instant) {
+        if let Ok(fd) = self.link.fd() {
+            self.sockets.events().remove(fd);
+            self.link_alone.remove(fd);
+        }
+        self.link.close();
+        (self.awaiting_room, self.changed) = (false, true);
+        self.engine.forget_guests(now, &mut self.sockets);
+    }
+
+    /// Why the link has ended, told once: the interface was deleted, or the guest has hung up. It is closed, and the flows
+    /// have ended ([`Driver::close_link`]); frames to the guest are lost and counted.
     pub fn take_loss(&mut self) -> Option<io::Error> {
         self.loss.take()
     }
@@ -252,9 +267,9 @@ impl Driver {
     /// # Errors
     /// The kernel's: out of watches or memory. The old link stays.
     pub fn replace_link(&mut self, link: Link) -> io::Result<()> {
-        self.sockets.events().add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
-        self.link_alone.add(link.as_fd(), Token::Link, EpollFlags::EPOLLIN)?;
-        // A link that ended was taken out of the set, any other one leaves it by being closed.
+        self.sockets.events().add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
+        self.link_alone.add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
+        // The former one leaves the set by being closed.
         self.link = link;
         self.loss = None;
         (self.awaiting_room, self.changed) = (false, true);
@@ -301,8 +316,10 @@ impl Driver {
         let awaiting_room = self.engine.awaits_link();
         if awaiting_room != self.awaiting_room {
             let interest = Interest { readable: true, writable: awaiting_room }.flags();
-            // Fails only for a link that has ended, and is not in the set any more: it takes and refuses nothing.
-            let _ = self.sockets.events().modify(self.link.as_fd(), Token::Link, interest);
+            // One that is closed takes and refuses nothing.
+            if let Ok(fd) = self.link.fd() {
+                let _ = self.sockets.events().modify(fd, Token::Link, interest);
+            }
             self.awaiting_room = awaiting_room;
         }
     }
@@ -358,8 +375,7 @@ impl Driver {
                 Some(Token::Link) => {
                     woken.by_guest = true;
                     if let Err(error) = self.read_link(now, slept) {
-                        self.sockets.events().remove(self.link.as_fd());
-                        self.link_alone.remove(self.link.as_fd());
+                        self.hang_up(now);
                         self.loss = Some(error);
                     }
                 }
@@ -446,7 +462,7 @@ impl Driver {
     /// The station that had `guest` has left the link: its connections are reset, its other flows end.
     pub fn forget_guest(&mut self, guest: IpAddr) {
         self.changed = true;
-        self.engine.forget_guest(guest, &mut self.sockets);
+        self.engine.forget_guest(clock::now(), guest, &mut self.sockets);
     }
 
     /// Nobody is on the link any more: all connections are reset, all other flows end.
@@ -472,6 +488,14 @@ impl Driver {
         for flow in self.sockets.sharing(listener) {
             self.engine.end_udp(flow, &mut self.sockets);
         }
+    }
+}
+
+impl Drop for Driver {
+    /// However the program ends, a connection that is complete is closed, and its peer gets the rest from the kernel. Every
+    /// other one is reset when the sockets go: nobody takes a part for the whole.
+    fn drop(&mut self) {
+        self.engine.forget_guests(clock::now(), &mut self.sockets);
     }
 }
 

@@ -77,7 +77,7 @@ pub struct Engine {
     pub(crate) icmp_errors: IcmpErrors,
     pub(crate) within: Within,
     pub(crate) paths: PathMtus,
-    outbox: VecDeque<(Offload, Vec<u8>)>,
+    pub(crate) outbox: VecDeque<(Offload, Vec<u8>)>,
     pub(crate) buffer: TxBuffer,
     /// The global IPv6 address that the guest was last seen to use.
     pub(crate) guest_v6: Option<Ipv6Addr>,
@@ -362,33 +362,6 @@ impl Engine {
     /// Ends a TCP flow by RST on both sides, whatever it still has to carry.
     pub fn reset<U: Upstream>(&mut self, now: Instant, flow: FlowId, up: &mut U) {
         self.tcp_step(now, flow, up, |tcp, ctx| tcp.abort(ctx));
-    }
-
-    /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may come
-    /// back with another one.
-    pub fn forget_guest<U: Upstream>(&mut self, guest: IpAddr, up: &mut U) {
-        let gone = |key: &Key| key.guest.ip() == guest;
-        let flows: Vec<_> = self.flows.iter().filter(|(_, key, _)| gone(key)).map(|(id, ..)| id).collect();
-        for id in flows {
-            self.abandon(id, up);
-        }
-        self.forget_neighbour(guest);
-    }
-
-    /// The link has ended, or leads to another guest from now on: all flows end, as by [`Engine::forget_guest`], and nothing is
-    /// known of anybody any more.
-    pub fn forget_guests<U: Upstream>(&mut self, now: Instant, up: &mut U) {
-        self.flush_udp_batch(now, up);
-        let flows: Vec<_> = self.flows.iter().map(|(id, ..)| id).collect();
-        for id in flows {
-            self.abandon(id, up);
-        }
-        self.neighbours.clear();
-        self.within = Within::new(&self.config);
-        self.queries = Queries::default();
-        self.reassembler = Reassembler::default();
-        self.outbox.clear();
-        self.guest_v6 = self.config.v6.and_then(|v6| v6.guest);
     }
 
     /// Another station may have `guest` now: whoever wants to reach it asks the link.

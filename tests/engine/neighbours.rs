@@ -152,7 +152,7 @@ fn who_leaves_takes_his_flows_along_and_nobody_elses() {
     world.accept_tcp("[2001:db8::7]:5000", "[fd00::64]:80", Script::manual()).unwrap();
     world.run_for(Duration::from_millis(10));
     assert_eq!(world.engine.flow_count(), 4);
-    world.engine.forget_guest(GUEST4.into(), &mut world.host);
+    world.engine.forget_guest(world.now(), GUEST4.into(), &mut world.host);
     assert_eq!((world.engine.flow_count(), world.host.open_sockets()), (1, 1));
     world.run_for(Duration::from_millis(1));
     assert_eq!([0, 1, 2].map(|n| world.host.peer(n).reset), [true, true, false]);

@@ -16,9 +16,10 @@ pub use pcap::Capture;
 pub use seqpacket::Seqpacket;
 pub use tap::Tap;
 
+use nix::errno::Errno;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// A buffer of this size takes every frame: Ethernet and VLAN header, and the largest IP packet.
 pub const MAX_FRAME: usize = 14 + 4 + 65_535;
@@ -45,6 +46,8 @@ pub enum Link {
     Seqpacket(Seqpacket),
     /// One of the others, written down.
     Captured(Box<Capture<Self>>),
+    /// No link any more, and what the former one did not carry. Nothing comes from it; what goes there is lost.
+    Closed(Lost),
 }
 
 impl Link {
@@ -54,6 +57,24 @@ impl Link {
     /// When the file's header cannot be written.
     pub fn captured(self, file: std::fs::File) -> io::Result<Self> {
         Ok(Self::Captured(Box::new(Capture::new(self, file)?)))
+    }
+
+    /// Closes it: the interface, and the namespace it lives in, are nobody's reason to stay any more.
+    pub fn close(&mut self) {
+        *self = Self::Closed(self.lost());
+    }
+
+    /// Its descriptor.
+    ///
+    /// # Errors
+    /// EBADF when it is closed.
+    pub fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Tap(tap) => Ok(tap.as_fd()),
+            Self::Seqpacket(socket) => Ok(socket.as_fd()),
+            Self::Captured(capture) => capture.inner().fd(),
+            Self::Closed(_) => Err(Errno::EBADF.into()),
+        }
     }
 
     /// Reads one frame into `into` (of [`MAX_FRAME`] bytes): what is left to do, and its length. `None`: there is
@@ -66,6 +87,7 @@ impl Link {
             Self::Tap(tap) => tap.read_frame(into),
             Self::Seqpacket(socket) => socket.read_frame(into),
             Self::Captured(capture) => capture.read_frame(into),
+            Self::Closed(_) => Ok(None),
         }
     }
 
@@ -74,7 +96,7 @@ impl Link {
     pub fn capabilities(&self) -> Capabilities {
         match self {
             Self::Tap(tap) => tap.capabilities(),
-            Self::Seqpacket(_) => Capabilities::default(),
+            Self::Seqpacket(_) | Self::Closed(_) => Capabilities::default(),
             Self::Captured(capture) => capture.inner().capabilities(),
         }
     }
@@ -86,6 +108,7 @@ impl Link {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
             Self::Captured(capture) => capture.inner().lost(),
+            Self::Closed(lost) => *lost,
         }
     }
 }
@@ -96,16 +119,10 @@ impl Device for Link {
             Self::Tap(tap) => tap.transmit(offload, frame),
             Self::Seqpacket(socket) => socket.transmit(offload, frame),
             Self::Captured(capture) => capture.transmit(offload, frame),
-        }
-    }
-}
-
-impl AsFd for Link {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tap(tap) => tap.as_fd(),
-            Self::Seqpacket(socket) => socket.as_fd(),
-            Self::Captured(capture) => capture.inner().as_fd(),
+            Self::Closed(lost) => {
+                lost.down = lost.down.saturating_add(1);
+                Ok(())
+            }
         }
     }
 }

@@ -8,6 +8,9 @@
 //! [`Sockets::decode`] turns what epoll says into the engine's events; it alone asks a socket for its error, and only if
 //! epoll told of one.
 //!
+//! A connection is closed by [`Upstream::close`] alone. Those that are left when the table goes, at whatever end of the program
+//! that can still run code, are reset.
+//!
 //! When the host runs out of descriptors, opening says so ([`Errno::Exhausted`]) and nothing else changes; nothing is
 //! retried here.
 
@@ -249,6 +252,17 @@ impl Sockets {
             _ => {}
         }
         socket
+    }
+}
+
+impl Drop for Sockets {
+    /// A connection that is still here was not closed: it is incomplete, and its peer is told so by a reset.
+    fn drop(&mut self) {
+        for place in self.places.drain(..) {
+            if let Some(Socket::Tcp(socket)) = place.socket {
+                socket.reset();
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod echo;
 pub mod flow;
 #[cfg(test)]
 pub(crate) mod lab;
+pub mod parting;
 pub(crate) mod places;
 pub(crate) mod silence;
 pub(crate) mod table;

@@ -83,7 +83,7 @@ impl<T> Table<T> {
 
     /// How many flows there are.
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.slots.len() - self.free.len()
     }
 
     /// The flow with this key.
@@ -125,6 +125,17 @@ impl<T> Table<T> {
         slot.tenant.as_mut().map(|(key, flow)| (&*key, flow))
     }
 
+    /// The flow `id` is found by its id alone from now on; another may have its key.
+    pub(crate) fn unlist(&mut self, id: FlowId) {
+        let Some(slot) = self.slots.get(id.index()).filter(|s| s.generation == id.generation()) else {
+            return;
+        };
+        let Ok(place) = u32::try_from(id.index()) else { return };
+        if let Ok(entry) = self.index.find_entry(slot.hash, |&p| p == place) {
+            entry.remove();
+        }
+    }
+
     /// Removes the flow `id`. Its id never matches again (until the generation wraps after 2^24 tenants).
     pub(crate) fn remove(&mut self, id: FlowId) -> Option<(Key, T)> {
         let slot = self.slots.get_mut(id.index()).filter(|s| s.generation == id.generation())?;
@@ -132,6 +143,7 @@ impl<T> Table<T> {
         slot.generation = (slot.generation + 1) & FlowId::GENERATION_MASK;
         let hash = slot.hash;
         let place = u32::try_from(id.index()).ok()?;
+        // It may have been unlisted before.
         if let Ok(entry) = self.index.find_entry(hash, |&p| p == place) {
             entry.remove();
         }
@@ -220,6 +232,21 @@ mod tests {
             ..v4
         };
         assert_ne!(v4.hash(&[0; 16]), mapped.hash(&[0; 16]));
+    }
+
+    #[test]
+    fn an_unlisted_flow_leaves_its_key_to_another() {
+        let mut table = Table::new([1; 16], 10);
+        let old = table.insert(key(1), 'a').unwrap();
+        table.unlist(old);
+        assert_eq!((table.find(&key(1)), table.len()), (None, 1));
+        let new = table.insert(key(1), 'b').unwrap();
+        assert_eq!(table.find(&key(1)), Some(new));
+        assert_eq!(table.remove(old).map(|(_, flow)| flow), Some('a'));
+        table.unlist(old);
+        assert_eq!((table.find(&key(1)), table.len()), (Some(new), 1), "the other is still found");
+        assert_eq!(table.remove(new).map(|(_, flow)| flow), Some('b'));
+        assert_eq!((table.find(&key(1)), table.len()), (None, 0));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod keepalive;
 mod memory;
 mod open;
 pub(crate) mod options;
+mod orphan;
 pub(crate) mod rtt;
 pub(crate) mod segment;
 pub(crate) mod seq;
@@ -62,6 +63,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use memory::{Held, Memory};
 pub(crate) use open::{Opening, Refusal, refusal};
+pub(crate) use orphan::Parted;
 pub(crate) use segment::{Flags, Segment};
 use seq::SeqNum;
 use to_guest::ToGuest;
@@ -91,6 +93,8 @@ enum Stage {
     SynReceived,
     /// Both sides are connected. Closing is told by the halves.
     Open,
+    /// The guest has closed and is gone; the socket gets the rest until then.
+    Orphan(Instant),
 }
 
 /// What a step did to the flow.
@@ -215,6 +219,8 @@ impl Tcp {
         match self.stage {
             Stage::Waiting | Stage::Connecting => return self.while_connecting(seg, mac, ctx),
             Stage::SynSent => return self.answer_to_syn(seg, mac, ctx),
+            // It is not found by a guest's segments.
+            Stage::Orphan(_) => return Step::Continue,
             Stage::SynReceived | Stage::Open => {}
         }
         // RFC 9293 §3.10.7.4, first: is it in the window?
@@ -300,6 +306,9 @@ impl Tcp {
 
     /// The flow's socket has news.
     pub(crate) fn on_upstream<U: Upstream>(&mut self, event: Event, ctx: &mut Ctx<'_, U>) -> Step {
+        if matches!(self.stage, Stage::Orphan(_)) {
+            return self.orphan_news(event, ctx);
+        }
         match event {
             Event::Readable => self.tx.look(),
             Event::Urgent => {
@@ -323,8 +332,11 @@ impl Tcp {
 
     /// The deadline has come.
     pub(crate) fn on_timeout<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> Step {
-        if self.is_before_syn() {
-            return Step::Continue;
+        match self.stage {
+            Stage::Waiting | Stage::Connecting => return Step::Continue,
+            Stage::Orphan(until) if until <= ctx.now => return self.orphan_timeout(ctx),
+            Stage::Orphan(_) => return Step::Continue,
+            Stage::SynSent | Stage::SynReceived | Stage::Open => {}
         }
         self.rx.on_timeout(ctx);
         let gone = !self.tx.on_timeout(ctx) || self.silence_is_over(ctx);
@@ -344,8 +356,10 @@ impl Tcp {
 
     /// When [`Tcp::on_timeout`] wants to be called.
     pub(crate) fn deadline(&self, config: &TcpConfig) -> Option<Instant> {
-        if self.is_before_syn() {
-            return None; // the kernel's own timeout ends it
+        match self.stage {
+            Stage::Waiting | Stage::Connecting => return None, // the kernel's own timeout ends it
+            Stage::Orphan(until) => return Some(until),
+            Stage::SynSent | Stage::SynReceived | Stage::Open => {}
         }
         let silence = match self.probes {
             0 => config.keepalive_idle,
@@ -369,7 +383,7 @@ impl Tcp {
         budget: usize,
     ) -> Result<bool, Step> {
         let Some(mac) = self.mac else { return Ok(false) };
-        if self.is_before_syn() {
+        if matches!(self.stage, Stage::Waiting | Stage::Connecting | Stage::Orphan(_)) {
             return Ok(false);
         }
         let mut wire = segment::Wire { key, mac, out, now: ctx.now, urgent: self.tx.urgent() };
@@ -449,6 +463,7 @@ impl Tcp {
     pub(crate) fn state_name(&self) -> &'static str {
         match (self.stage, self.rx.guest_closed(), self.tx.upstream_closed()) {
             (Stage::Waiting | Stage::Connecting, ..) => "connecting",
+            (Stage::Orphan(_), ..) => "orphan",
             (Stage::SynSent, ..) => "syn-sent",
             (Stage::SynReceived, ..) => "syn-received",
             (Stage::Open, false, false) => "established",
@@ -473,11 +488,6 @@ impl Tcp {
         self.stage != Stage::Waiting
     }
 
-    /// Whether neither we nor the host have said anything to the guest.
-    fn is_before_syn(&self) -> bool {
-        matches!(self.stage, Stage::Waiting | Stage::Connecting)
-    }
-
     /// Whether it began with the guest.
     pub(crate) const fn is_outbound(&self) -> bool {
         self.outbound
@@ -493,7 +503,7 @@ impl Tcp {
         match self.stage {
             Stage::Waiting | Stage::Connecting | Stage::SynSent | Stage::SynReceived => Some(SHORT),
             Stage::Open if self.rx.guest_closed() && self.tx.upstream_closed() => Some(LONG),
-            Stage::Open => None,
+            Stage::Open | Stage::Orphan(_) => None,
         }
     }
 
@@ -575,7 +585,7 @@ impl Tcp {
     fn upstream_failed<U: Upstream>(&mut self, _errno: Errno, ctx: &mut Ctx<'_, U>) -> Step {
         match self.stage {
             Stage::Waiting | Stage::Connecting | Stage::SynSent => self.abort(ctx),
-            Stage::SynReceived | Stage::Open => {
+            Stage::SynReceived | Stage::Open | Stage::Orphan(_) => {
                 self.tx.break_off();
                 self.rx.break_off(ctx);
                 Step::Continue

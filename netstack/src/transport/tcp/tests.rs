@@ -6,6 +6,7 @@ mod closing;
 mod full_link;
 mod memory;
 mod opening;
+mod parting;
 mod to_guest;
 mod to_upstream;
 mod urgent;

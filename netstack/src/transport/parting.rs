@@ -1,0 +1,77 @@
+//! What becomes of flows whose guest has left: one station of a network, or everybody with the link itself.
+//!
+//! A datagram flow ends. A connection that the guest has closed, with all its bytes in the host's socket, is closed: the
+//! kernel sees to the rest. Any other is incomplete, and its peer must not take a part for the whole: it is reset. One kind is
+//! in between: the guest has closed, all that it sent is here and acknowledged, and only the socket had no room for it yet.
+//! Such a flow is an *orphan*. It has no guest any more (its key is free for the next one), sends nothing to the link, and
+//! lives until its socket has taken the last byte, [`PATIENCE`] at most; then it is closed, or reset.
+//!
+//! Whoever ends the whole program calls [`Engine::forget_guests`] and goes on until [`Engine::flow_count`] is zero, or drops
+//! what is left with a reset.
+
+use crate::clock::Instant;
+use crate::engine::{Body, Engine, Entry};
+use crate::ip::fragment::Reassembler;
+use crate::ip::rewrite::{Route, route};
+use crate::transport::flow::FlowId;
+use crate::transport::tcp::{Ctx, Parted};
+use crate::upstream::Upstream;
+use crate::within::Within;
+use crate::within::dns::Queries;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// How long an orphan may take.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may come
+    /// back with another one.
+    pub fn forget_guest<U: Upstream>(&mut self, now: Instant, guest: IpAddr, up: &mut U) {
+        let theirs = self.flows.iter().filter(|(_, key, _)| key.guest.ip() == guest).map(|(id, ..)| id);
+        for id in theirs.collect::<Vec<_>>() {
+            self.part(now, id, up);
+        }
+        self.forget_neighbour(guest);
+    }
+
+    /// Nobody is left on the link, or it leads to another guest from now on: all flows end, and nothing is known of anybody
+    /// any more. What remains in the table are orphans.
+    pub fn forget_guests<U: Upstream>(&mut self, now: Instant, up: &mut U) {
+        self.flush_udp_batch(now, up);
+        let all: Vec<_> = self.flows.iter().map(|(id, ..)| id).collect();
+        for id in all {
+            self.part(now, id, up);
+        }
+        self.neighbours.clear();
+        self.within = Within::new(&self.config);
+        self.queries = Queries::default();
+        self.reassembler = Reassembler::default();
+        self.outbox.clear();
+        self.guest_v6 = self.config.v6.and_then(|v6| v6.guest);
+    }
+
+    /// Whether there is a connection whose guest has not closed.
+    #[must_use]
+    pub fn has_open_connections(&self) -> bool {
+        self.flows.iter().any(|(.., entry)| matches!(&entry.body, Body::Tcp(tcp) if tcp.awaits_guest()))
+    }
+
+    /// The guest of a flow is gone.
+    fn part<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) {
+        let Some((key, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else {
+            return self.finish(id, up);
+        };
+        // Whoever resolves names for a guest that is gone does it for nobody.
+        let resolver = matches!(route(&self.config, key.peer), Route::Dns);
+        let guest = key.guest.ip();
+        let mut ctx = Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
+        match tcp.part(!resolver, &mut ctx) {
+            Parted::Over => self.forget(id),
+            Parted::Orphan(until) => {
+                self.flows.unlist(id);
+                self.timers.set(id, Some(until));
+            }
+        }
+    }
+}
