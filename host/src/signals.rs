@@ -12,9 +12,13 @@
 //!   program calls [`Inheritance::restore`] in the child**, between fork and exec; otherwise the user's command cannot be
 //!   interrupted and does not die of a closed pipe.
 //!
+//! Who sent a signal is told as far as the kernel does: those of a terminal (Ctrl-C, a new window size) go to its whole
+//! foreground process group, our child included, and come from the kernel itself ([`Caught::terminal`]).
+//!
 //! Signals of the same number merge while they wait (signalfd(2)): after a SIGCHLD, ask for every child.
 
-use crate::sys::disposition;
+use crate::sys::{disposition, signal};
+use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
@@ -28,6 +32,29 @@ pub struct Signals {
     inheritance: Inheritance,
 }
 
+/// A signal that has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caught {
+    /// Its number. Real-time signals have no name.
+    pub number: i32,
+    /// The kernel sent it, and it is one of those that a terminal sends to all its foreground processes.
+    pub terminal: bool,
+}
+
+impl Caught {
+    /// Whether it is `signal`.
+    #[must_use]
+    pub const fn is(self, signal: Signal) -> bool {
+        self.number == signal as i32
+    }
+}
+
+impl std::fmt::Display for Caught {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&signal::name(self.number))
+    }
+}
+
 /// What a child has to be given back before it runs a program of somebody else.
 #[derive(Debug, Clone, Copy)]
 pub struct Inheritance {
@@ -38,6 +65,23 @@ pub struct Inheritance {
 impl Signals {
     /// The signals that end a program, and the one that reports a child's end.
     pub const USUAL: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
+    /// Those with a name by which somebody may want to tell a program something. Not here: what the program has done wrong
+    /// (SIGSEGV, SIGXCPU, ..), and what stops it, which has to stop whoever stands for it, too.
+    pub const MESSAGES: [Signal; 13] = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGTERM,
+        Signal::SIGCONT,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGWINCH,
+        Signal::SIGIO,
+        Signal::SIGPWR,
+    ];
 
     /// Blocks `wanted` in this thread, except what is ignored, and opens the descriptor.
     ///
@@ -46,34 +90,61 @@ impl Signals {
     /// # Errors
     /// Whatever the system calls report.
     pub fn catch(wanted: &[Signal]) -> io::Result<Self> {
-        let mut caught = SigSet::empty();
-        for &signal in wanted {
-            if !disposition::is_ignored(signal)? {
-                caught.add(signal);
-            } else if signal == Signal::SIGCHLD {
-                disposition::set_default(signal)?;
-                caught.add(signal);
+        Self::catch_numbers(wanted.iter().map(|&signal| signal as i32))
+    }
+
+    /// The same for [`Signals::MESSAGES`], all real-time signals and SIGCHLD.
+    ///
+    /// # Errors
+    /// Whatever the system calls report.
+    pub fn catch_all() -> io::Result<Self> {
+        let named = Self::MESSAGES.into_iter().chain([Signal::SIGCHLD]).map(|signal| signal as i32);
+        Self::catch_numbers(named.chain(signal::real_time()))
+    }
+
+    fn catch_numbers(wanted: impl Iterator<Item = i32>) -> io::Result<Self> {
+        let mut numbers = Vec::new();
+        for number in wanted {
+            let ignored = disposition::is_ignored_number(number)?;
+            if ignored && number == Signal::SIGCHLD as i32 {
+                disposition::set_default(Signal::SIGCHLD)?;
+            } else if ignored {
+                continue;
             }
+            numbers.push(number);
         }
+        let caught = signal::set_of(numbers);
         let mask = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let fd = SignalFd::with_flags(&caught, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let inheritance = Inheritance { mask, sigpipe_ignored: false };
         Ok(Self { fd, caught, inheritance })
     }
 
-    /// The next signal that has arrived; `None` when there is none left.
+    /// The next signal that has arrived; `None` when there is none left. Real-time signals are passed over.
     ///
     /// # Errors
     /// Whatever read(2) reports.
     pub fn next(&self) -> io::Result<Option<Signal>> {
         loop {
-            let Some(info) = self.fd.read_signal()? else { return Ok(None) };
-            // A number we did not ask for cannot come; if it does, it is not worth ending for.
-            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            if signal.is_some() {
-                return Ok(signal);
+            let Some(caught) = self.next_caught()? else { return Ok(None) };
+            if let Ok(signal) = Signal::try_from(caught.number) {
+                return Ok(Some(signal));
             }
         }
+    }
+
+    /// The next signal of any number, and who sent it.
+    ///
+    /// # Errors
+    /// Whatever read(2) reports.
+    pub fn next_caught(&self) -> io::Result<Option<Caught>> {
+        // SIGHUP: the terminal is gone, which its session's leader is told alone. SIGALRM: an alarm that was set before we were
+        // executed, and is meant for what we do.
+        const TERMINAL: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGCONT];
+        let Some(info) = self.fd.read_signal()? else { return Ok(None) };
+        let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+        let of_terminal = TERMINAL.iter().any(|&signal| signal as i32 == number);
+        Ok(Some(Caught { number, terminal: of_terminal && info.ssi_code == libc::SI_KERNEL }))
     }
 
     /// Whether `signal` is read here (and not left ignored as it was found).
@@ -154,6 +225,26 @@ mod tests {
         assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGUSR1));
         drop(signals);
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+    }
+
+    #[test]
+    fn real_time_signals_are_read_too_and_senders_told_apart() {
+        let signals = Signals::catch_all().unwrap();
+        let last = *signal::real_time().end();
+        signal::send(nix::unistd::Pid::this(), 0).unwrap();
+        for number in [Signal::SIGINT as i32, Signal::SIGWINCH as i32, last] {
+            // To this thread alone.
+            raise_number(number);
+            assert_eq!(signals.next_caught().unwrap(), Some(Caught { number, terminal: false }));
+        }
+        raise_number(last);
+        assert_eq!(signals.next().unwrap(), None, "it has no name");
+    }
+
+    fn raise_number(number: i32) {
+        let before = SigSet::thread_get_mask().unwrap();
+        assert!(before.contains(Signal::SIGINT), "blocked, so that it does not kill");
+        signal::raise(number);
     }
 
     #[test]

@@ -6,7 +6,18 @@
 //! are written, so that a success says nothing.
 
 use log::{LevelFilter, Log, Metadata, Record};
+use slipway_host::logging::stream::STDERR;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// See [`never_wait`].
+static NEVER_WAIT: AtomicBool = AtomicBool::new(false);
+
+/// From now on nobody waits for whoever reads stderr: for a program that serves others. Lines without room are lost and counted.
+pub fn never_wait() {
+    STDERR.own(std::io::stderr());
+    NEVER_WAIT.store(true, Ordering::Relaxed);
+}
 
 /// Has lines written to stderr, as `filter` (the value of `RUST_LOG`) says.
 pub fn init(filter: Option<&str>) {
@@ -85,8 +96,13 @@ impl Log for Stderr {
         if self.enabled(record.metadata()) {
             let line =
                 format!("[{:<5} {}] {}\n", record.level(), public_name(record.target()), record.args());
-            // There is nobody left to tell.
-            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+            let mut stderr = std::io::stderr().lock();
+            if NEVER_WAIT.load(Ordering::Relaxed) {
+                STDERR.offer(stderr, "", &line);
+            } else {
+                // There is nobody left to tell.
+                let _ = stderr.write_all(line.as_bytes());
+            }
         }
     }
 

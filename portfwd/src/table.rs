@@ -190,6 +190,15 @@ impl Table {
         Some(live.rule)
     }
 
+    /// Closes the sockets of all rules, which stay listed with what they have done.
+    pub fn close_all(&mut self, host: &mut impl Forwarder) {
+        let places: Vec<u32> =
+            self.rules.values_mut().flat_map(|live| core::mem::take(&mut live.slots)).collect();
+        self.close(&places, host);
+        self.paused.clear();
+        self.resume_at = None;
+    }
+
     /// The rules in force, by id.
     pub fn list(&self) -> impl Iterator<Item = Info<'_>> {
         self.rules.iter().map(|(&id, live)| self.info(id, live))

@@ -12,7 +12,7 @@
 //! commands/        run, attach, uplink
 //! uplink/          the process behind networks of containers in another namespace
 //! rootlessport.rs  the port helper of Podman, for those containers
-//! serve.rs         the loop that every command ends up in; names.rs: the resolver behind the DNS address
+//! serve.rs         the loop that every command ends up in, and its end; names.rs: the resolver behind the DNS address
 //! tuning.rs        what the environment sets
 //! docs/            man pages and completions, from the same tables
 //! ```
@@ -24,6 +24,7 @@ pub mod fds;
 pub mod flags;
 pub mod logging;
 mod names;
+pub mod pid_file;
 pub mod rootlessport;
 pub mod serve;
 pub mod slirp4netns;

@@ -6,15 +6,21 @@
 use log::{LevelFilter, Log, Metadata, Record};
 use slipway_host::clock;
 use slipway_host::logging::limit::{Limit, Verdict};
-use std::io::Write as _;
+use slipway_host::logging::stream::STDERR;
 use std::sync::Mutex;
 
 /// Has lines of `level` and above written to stderr. Only the first call of a process counts.
 pub fn init(level: LevelFilter) {
-    static STDERR: Stderr = Stderr { limit: Mutex::new(Limit::new()) };
-    if log::set_logger(&STDERR).is_ok() {
+    static LOGGER: Stderr = Stderr { limit: Mutex::new(Limit::new()) };
+    if log::set_logger(&LOGGER).is_ok() {
+        STDERR.own(std::io::stderr());
         log::set_max_level(level);
     }
+}
+
+/// Says something on stderr, whole lines, without waiting for whoever reads it: what there is no room for is lost and counted.
+pub fn tell(text: &str) {
+    STDERR.offer(std::io::stderr().lock(), "slipway: ", text);
 }
 
 struct Stderr {
@@ -40,7 +46,7 @@ impl Log for Stderr {
                 format!("slipway: {count} lines left out\nslipway: {}\n", record.args())
             }
         };
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        tell(&line);
     }
 
     fn flush(&self) {}

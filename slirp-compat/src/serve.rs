@@ -6,8 +6,11 @@
 //!
 //! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
 
+mod ending;
+
 use crate::fds::ExitFd;
 use crate::names::{self, Local, Names};
+use crate::pid_file::PidFile;
 use crate::tuning;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -16,7 +19,7 @@ use slipway_host::device::{Link, seqpacket};
 use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
 use slipway_host::netns::Watch;
 use slipway_host::resolver::{self, Resolver};
-use slipway_host::signals::Signals;
+use slipway_host::signals::{Caught, Signals};
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::{BindError, Notice, Server};
@@ -26,6 +29,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use ending::{Ending, PATIENCE, Rest};
 
 const EXIT: u32 = 0;
 const SIGNALS: u32 = 1;
@@ -48,7 +53,7 @@ pub enum End {
     /// The other side of the exit descriptor was closed.
     ExitFd,
     /// A signal arrived. The session may be run on.
-    Signal(Signal),
+    Signal(Caught),
     /// The watched target is gone.
     Target,
     /// The descriptor of [`Session::attend`] has something to read, or its other side is gone. The session may be run on.
@@ -86,6 +91,7 @@ pub struct Session {
     door_opens: Option<Instant>,
     /// Whoever may interrupt.
     control: Option<OwnedFd>,
+    pid_file: Option<PidFile>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -151,6 +157,7 @@ impl Session {
             door: None,
             door_opens: None,
             control: None,
+            pid_file: None,
             ready: Vec::new(),
         }
     }
@@ -202,6 +209,14 @@ impl Session {
         self.driver.watch(signals.as_fd(), Interest::READ, SIGNALS)?;
         self.signals = Some(signals);
         Ok(())
+    }
+
+    /// The next signal that has arrived and was not told yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn signal_so_far(&self) -> io::Result<Option<Caught>> {
+        Ok(self.signals.as_ref().map(Signals::next_caught).transpose()?.flatten())
     }
 
     /// Uses these nameservers, and no others. What they have said is forgotten when the network of this process changes, for
@@ -260,6 +275,11 @@ impl Session {
         self.driver.watch(control.as_fd(), Interest::READ, CONTROL)?;
         self.control = Some(control);
         Ok(())
+    }
+
+    /// Removes this file at the end, among the first things.
+    pub fn hold(&mut self, pid_file: PidFile) {
+        self.pid_file = Some(pid_file);
     }
 
     /// The station that had the address `guest` has left.
@@ -331,8 +351,7 @@ impl Session {
             EXIT if event.hangup || event.error => return Ok(Some(End::ExitFd)),
             TARGET if self.target.as_ref().is_some_and(Watch::ended) => return Ok(Some(End::Target)),
             SIGNALS => {
-                let signal = self.signals.as_ref().map(Signals::next).transpose()?.flatten();
-                return Ok(signal.map(End::Signal));
+                return Ok(self.signal_so_far()?.map(End::Signal));
             }
             RESOLVER => {
                 let host = self.host_servers.as_mut();

@@ -1,11 +1,13 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
 //! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams`, `transfers` and `publish` drive the slirp4netns role directly, so the original can stand
-//! in for ours to prove the tests; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
+//! in for ours to prove the tests; `ending` is how it ends, `surroundings` what may be amiss around it;
+//! `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
 //! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands.
 
 mod attach;
 mod bridges;
+mod ending;
 mod engines;
 mod filter;
 mod image;
@@ -19,6 +21,7 @@ mod ports;
 mod publish;
 mod rootless;
 mod run;
+mod surroundings;
 mod tcp;
 mod traffic;
 mod transfers;

@@ -231,3 +231,69 @@ fn processes(lab: &Lab) -> Vec<String> {
     }
     found
 }
+
+/// A command that says which signals it gets, and ends with SIGTERM.
+const TELLS: &str = "for s in HUP INT QUIT USR1 USR2 ALRM CONT WINCH VTALRM IO PWR RTMIN RTMIN+5 RTMAX; do
+    trap \"echo got $s\" $s; done
+    trap 'echo got TERM; exit 5' TERM; echo ready; while :; do sleep 0.02; done";
+
+#[test]
+fn every_signal_that_comes_to_us_alone_is_passed_on() {
+    let (lab, _) = lab!(ours "every_signal_that_comes_to_us_alone_is_passed_on", ["bash"]);
+    let mut command =
+        lab.host([&lab.program("slipway"), "run", "-q", "--", "bash", "-c", TELLS]).start().unwrap();
+    command.until(LIMIT, |running| running.stdout().contains("ready")).unwrap();
+    let pid = command.pid().to_string();
+    for name in [
+        "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "CONT", "WINCH", "VTALRM", "IO", "PWR", "RTMIN",
+        "RTMIN+5", "RTMAX",
+    ] {
+        // bash knows the names of the real-time ones.
+        lab.host_root(["bash", "-c", &format!("kill -{name} {pid}")]).ok(LIMIT).unwrap();
+        let line = format!("got {name}\n");
+        command.until(LIMIT, |running| running.stdout().contains(&line)).unwrap();
+    }
+    lab.host_root(["kill", "-TERM", &pid]).ok(LIMIT).unwrap();
+    let ended = command.finish(LIMIT).unwrap().expect("it ends");
+    assert_eq!(ended.code(), 5, "{ended}");
+    assert_eq!(ended.out().matches("got TERM").count(), 1, "{ended}");
+}
+
+#[test]
+fn a_signal_while_starting_is_not_lost() {
+    let (lab, _) = lab!(ours "a_signal_while_starting_is_not_lost", ["bash"]);
+    // Signals of every moment of the start: before there is a child, before the command, after it.
+    for delay in 0..12 {
+        let script = r#"pause=$1; shift; "$@" & sleep "$pause"; kill -USR1 $!; wait $!"#;
+        let output = lab
+            .host(["bash", "-c", script, "bash", &format!("{:.3}", f64::from(delay) * 0.005)])
+            .args([&lab.program("slipway"), "run", "-q", "--", "sleep", "20"])
+            .run(LIMIT)
+            .unwrap();
+        assert_eq!(output.code(), 128 + Signal::SIGUSR1 as i32, "after {delay}: {output}");
+    }
+}
+
+#[test]
+fn an_end_by_a_real_time_signal_is_told() {
+    let (lab, _) = lab!(ours "an_end_by_a_real_time_signal_is_told", ["bash"]);
+    let output = lab
+        .host([&lab.program("slipway"), "run", "-q", "--", "bash", "-c", "kill -RTMIN+3 $$"])
+        .run(LIMIT)
+        .unwrap();
+    assert_eq!(output.code(), 128 + 37, "{output}");
+}
+
+#[test]
+fn a_key_of_the_terminal_is_not_passed_on_twice() {
+    let (lab, _) = lab!(ours "a_key_of_the_terminal_is_not_passed_on_twice", ["bash", "script"]);
+    // script(1) makes a terminal whose foreground group is ours; what it reads is typed there. Octal 003: Ctrl-C.
+    let inner = format!(
+        "{} run -q -- bash -c 'trap \"echo got INT\" INT; echo ready; for i in $(seq 60); do sleep 0.05; done; exit 4'",
+        lab.program("slipway")
+    );
+    let typed = r#"(sleep 1; printf '\003'; sleep 4) | script -qec "$0" /dev/null"#;
+    let output = lab.host(["bash", "-c", typed, &inner]).run(LIMIT).unwrap();
+    assert_eq!(output.code(), 4, "{output}");
+    assert_eq!(output.out().matches("got INT").count(), 1, "{output}");
+}

@@ -14,11 +14,14 @@ mod samples;
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::socket::{setsockopt, sockopt};
+use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use slipway_lab::{now, starved};
 
 use samples::Samples;
@@ -27,8 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A stream that does not move for so long will not.
 const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
-                     latency ADDR SECONDS PAUSE_MS | sink ADDR | \
-                     flood ADDR SECONDS SIZE TRAIN | upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | start-up PROGRAM WORDS | timed PROGRAM WORDS";
+                     latency ADDR SECONDS PAUSE_MS | sink ADDR | slow-sink ADDR | send ADDR BYTES [hold] | \
+                     flood ADDR SECONDS SIZE TRAIN | upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | \
+                     old-kernel ERRNO PROGRAM WORDS | start-up PROGRAM WORDS | timed PROGRAM WORDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -58,8 +62,14 @@ fn run(words: &[&str]) -> io::Result<()> {
             datagrams::flood(address(to)?, span(seconds)?, size, train)
         }
         ["upload", to, seconds] => upload(address(to)?, span(seconds)?),
+        ["slow-sink", at] => slow_sink(address(at)?),
+        ["send", to, bytes] => send(address(to)?, bytes.parse().map_err(invalid)?, false),
+        ["send", to, bytes, "hold"] => send(address(to)?, bytes.parse().map_err(invalid)?, true),
         ["hold", to, count] => hold(address(to)?, count.parse().map_err(invalid)?),
         ["half-close", to] => half_close(address(to)?),
+        ["old-kernel", errno, program, words @ ..] => {
+            old_kernel(errno.parse().map_err(invalid)?, program, words)
+        }
         ["start-up", program @ ..] if !program.is_empty() => start_up(program),
         ["timed", program, words @ ..] => timed(program, words),
         _ => Err(invalid(USAGE)),
@@ -263,6 +273,39 @@ fn upload(to: SocketAddr, span: Duration) -> io::Result<()> {
     writeln!(io::stdout(), "{sent} {seconds:.4} {:.4}", starved(std::process::id()).as_secs_f64())
 }
 
+/// Accepts one connection, says so, and reads nothing before standard input says a line. Then it reads to the end, and says how
+/// many bytes came and whether it was an end or a reset.
+fn slow_sink(at: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    // Little room, also for what a connection has before it is accepted.
+    setsockopt(&listener, sockopt::RcvBuf, &(64 << 10))?;
+    let (mut stream, _) = listener.accept()?;
+    writeln!(io::stdout(), "accepted")?;
+    io::stdin().lock().read_line(&mut String::new())?;
+    stream.set_read_timeout(Some(STALLED))?;
+    let (mut buffer, mut bytes) = (vec![0; 64 << 10], 0);
+    let end = loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break "end",
+            Ok(count) => bytes += count,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break "reset",
+            Err(error) => return Err(error),
+        }
+    };
+    writeln!(io::stdout(), "{bytes} {end}")
+}
+
+/// Sends so many bytes, says so, and ends; with `hold` only when standard input does.
+fn send(to: SocketAddr, bytes: usize, hold: bool) -> io::Result<()> {
+    let mut stream = connect(to)?;
+    stream.write_all(&vec![b's'; bytes])?;
+    writeln!(io::stdout(), "sent")?;
+    if hold {
+        io::stdin().lock().read_line(&mut String::new())?;
+    }
+    Ok(())
+}
+
 /// Opens many connections, asks each once, and again for every line on standard input.
 fn hold(to: SocketAddr, count: usize) -> io::Result<()> {
     let mut streams = Vec::with_capacity(count);
@@ -289,6 +332,22 @@ fn half_close(to: SocketAddr) -> io::Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     write!(io::stdout(), "{answer}")
+}
+
+/// Becomes a program for which every system call that came after Linux 5.0 fails with this errno: what a container's filter of that
+/// age does to calls that it does not know. From number 424 on all architectures count alike.
+fn old_kernel(errno: u32, program: &str, words: &[&str]) -> io::Result<()> {
+    let failed = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
+    let rules = (424..=511).map(|call| (call, Vec::new())).collect();
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| failed(&error))?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), arch);
+    let filter: BpfProgram =
+        filter.and_then(TryInto::try_into).map_err(|error: BackendError| failed(&error))?;
+    // Whatever this program itself needs of them, it needs no longer.
+    let mut command = Command::new(program);
+    command.args(words);
+    seccompiler::apply_filter(&filter).map_err(|error| failed(&error))?;
+    Err(command.exec())
 }
 
 /// Times a program from exec to the first byte on its descriptor 3, then ends it by closing its standard input.

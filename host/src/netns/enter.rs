@@ -144,7 +144,7 @@ fn open(
     match (answer, status) {
         (Ok(Answer::Tap(opened)), _) => Ok(opened),
         (Ok(Answer::Failure(message)), _) => Err(NetnsError::Child { message, status: 1 }),
-        (_, Ok(WaitStatus::Signaled(_, signal, _))) => Err(NetnsError::Killed(signal)),
+        (_, Ok(WaitStatus::Signaled(_, signal, _))) => Err(NetnsError::Killed(signal.to_string())),
         (Err(error), _) => Err(error),
     }
 }

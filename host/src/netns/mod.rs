@@ -12,6 +12,7 @@
 //! Source: namespaces(7), user_namespaces(7), setns(2).
 
 mod configure;
+mod cover;
 mod diagnose;
 mod enter;
 mod spawn;
@@ -41,7 +42,7 @@ pub enum NetnsError {
     },
     /// The child died of a signal.
     #[error("the helper process was killed by {0}")]
-    Killed(nix::sys::signal::Signal),
+    Killed(String),
     /// A system call of this process failed.
     #[error("cannot {doing}: {source}")]
     System {

@@ -9,46 +9,48 @@
 //!   get ready to serve           (waits)
 //!   Running::start ────────────▶ fork ─▶ exec ── errno, if it fails ─▶ Err
 //! ```
-//! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf`;
+//! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf` (`cover`);
 //! its terminal, process group and descriptors are the caller's too. When it ends, everything that it has left behind
 //! is ended; when this process ends, however it ends, so is the command. With the last process the namespace goes.
 //!
-//! For the caller: the terminal sends Ctrl-C and its like to the command as well as to you, so do not end of them; pass on
-//! SIGTERM and SIGHUP, which come to you alone ([`Running::signal`]).
+//! For the caller: catch every signal before ([`crate::signals::Signals::catch_all`]). The terminal sends Ctrl-C and its like to the
+//! command as well as to you, so do not end of them; pass on whatever has come to you alone ([`Running::signal`]).
 //!
 //! Ids: one user and one group are mapped, which needs no privilege and no helper. setgroups(2) has to be denied for that
 //! (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed. Root, where it may,
 //! makes no user namespace: programs that change their user (apt, su) go on working, and so do hosts where
 //! user namespaces are switched off.
 //!
+//! No call is needed that Linux 4.18 has not: a filter of an outer container may refuse all newer ones. So the keeper's end is told by
+//! a pipe, not by a pidfd.
+//!
 //! Limits: `/sys` still shows the host's interfaces (it belongs to whoever mounted it), and services that are asked
 //! through a socket in the file system (nscd, systemd-resolved) answer for the host.
 
 use super::configure::{Configure, allow_low_ports, allow_ping};
+use super::cover::Cover;
 use super::diagnose::{Settings, Step};
 use super::enter::{Answer, Opened, open_here, receive, report_tap};
 use super::supervise::Keeper;
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
 use crate::sys::fdpass;
-use crate::sys::proc::{fork_child, pidfd_open, wait_for};
+use crate::sys::proc::fork_child;
+use crate::sys::signal::{self, Ended};
 use crate::words::{strerror, words};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, execvp, getegid, geteuid, getppid, pipe2, sethostname, write};
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 
 /// Who one is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct Command {
     pub hostname: Option<String>,
     /// What it reads in `/etc/resolv.conf`, if not what the host does.
     pub resolv_conf: Option<String>,
+    /// It does not begin unless it does so.
+    pub resolv_conf_needed: bool,
     /// The TAP's name.
     pub interface: String,
     /// What the TAP is given.
@@ -83,8 +87,8 @@ pub struct Command {
 pub enum Outcome {
     /// With this status.
     Exited(u8),
-    /// By this signal.
-    Signaled(Signal),
+    /// By the signal of this number.
+    Signaled(i32),
 }
 
 /// Why a command could not be started.
@@ -107,10 +111,11 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     keeper: Pid,
-    pidfd: OwnedFd,
     gate: OwnedFd,
     /// Carries signals; its end is the command's.
     life: Option<OwnedFd>,
+    /// Nothing comes through it but the end: the keeper's.
+    death: OwnedFd,
     program: String,
     reaped: bool,
 }
@@ -124,35 +129,29 @@ pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
         .map_err(|error| NetnsError::system("make a socket pair", error))?;
     let (life_read, life) =
         pipe2(OFlag::O_CLOEXEC).map_err(|error| NetnsError::system("make a pipe", error))?;
+    let (death, death_write) =
+        pipe2(OFlag::O_CLOEXEC).map_err(|error| NetnsError::system("make a pipe", error))?;
     // Our ends are closed in the child, or it would not notice our death. In each process one of two closures
     // takes its ends; the other's are dropped.
-    let mut ours = Some((gate, life));
-    let mut their_ends = Some((theirs, life_read));
+    let mut ours = Some((gate, life, death));
+    let mut their_ends = Some((theirs, life_read, death_write));
     let keeper = fork_child(|| {
         ours = None;
-        their_ends.take().map_or(1, |(gate, life)| in_child(command, gate, life))
+        // The last is held until the process ends, and by no program that it executes.
+        their_ends.take().map_or(1, |(gate, life, _death)| in_child(command, gate, life))
     })
     .map_err(|error| NetnsError::system("fork", error))?;
     drop(their_ends);
-    let Some((gate, life)) = ours else {
+    let Some((gate, life, death)) = ours else {
         return Err(NetnsError::system("fork", Errno::EBADF));
     };
     let program = command.words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let pidfd = match pidfd_open(keeper) {
-        Ok(pidfd) => pidfd,
-        Err(error) => {
-            // Closing the gate ends the child.
-            drop(gate);
-            let _ = wait_for(keeper);
-            return Err(NetnsError::system("watch the child", error));
-        }
-    };
-    let mut running = Running { keeper, pidfd, gate, life: Some(life), program, reaped: false };
+    let mut running = Running { keeper, gate, life: Some(life), death, program, reaped: false };
     match receive(running.gate.as_fd()) {
         Ok(Answer::Tap(opened)) => Ok((opened, running)),
         Ok(Answer::Failure(message)) => Err(NetnsError::Child { message, status: 1 }),
         Err(error) => match running.reap() {
-            Ok(Outcome::Signaled(signal)) => Err(NetnsError::Killed(signal)),
+            Ok(Outcome::Signaled(number)) => Err(NetnsError::Killed(signal::name(number))),
             _ => Err(error),
         },
     }
@@ -185,17 +184,17 @@ impl Running {
     /// # Errors
     /// Out of descriptors.
     pub fn watch(&self) -> io::Result<Watch> {
-        Ok(Watch::from_pidfd(self.pidfd.try_clone()?))
+        Ok(Watch::from_pipe(self.death.try_clone()?))
     }
 
-    /// Sends the started command a signal; that it has ended already is no error.
-    pub fn signal(&self, signal: Signal) {
+    /// Sends the started command the signal of this number; that it has ended already is no error.
+    pub fn signal(&self, number: i32) {
         // Signals have numbers from 1 to 64.
-        let number = u8::try_from(signal as i32).unwrap_or(0);
+        let byte = u8::try_from(number).unwrap_or(0);
         if let Some(life) = &self.life
-            && let Err(error) = write(life, &[number])
+            && let Err(error) = write(life, &[byte])
         {
-            log::debug!("cannot pass on {signal}: {error}");
+            log::debug!("cannot pass on {}: {error}", signal::name(number));
         }
     }
 
@@ -208,12 +207,11 @@ impl Running {
     }
 
     fn reap(&mut self) -> io::Result<Outcome> {
-        let status = wait_for(self.keeper)?;
+        let ended = signal::wait_end(self.keeper)?;
         self.reaped = true;
-        Ok(match status {
-            WaitStatus::Signaled(_, signal, _) => Outcome::Signaled(signal),
-            WaitStatus::Exited(_, status) => Outcome::Exited(u8::try_from(status).unwrap_or(u8::MAX)),
-            _ => Outcome::Exited(u8::MAX),
+        Ok(match ended {
+            Ended::Signaled(number) => Outcome::Signaled(number),
+            Ended::Exited(status) => Outcome::Exited(status),
         })
     }
 }
@@ -234,7 +232,10 @@ impl Drop for Running {
 /// The child's whole life.
 fn in_child(command: &Command, gate: OwnedFd, life: OwnedFd) -> u8 {
     let tap = prepare(command).and_then(|()| open_here(&command.interface, Some(&command.configure)));
-    let tap = tap.and_then(|tap| finish(command).map(|()| tap));
+    let (tap, cover) = match tap.and_then(|tap| finish(command).map(|cover| (tap, cover))) {
+        Ok((tap, cover)) => (Ok(tap), cover),
+        Err(line) => (Err(line), None),
+    };
     // The TAP itself is kept by the parent alone.
     if report_tap(gate.as_fd(), tap).is_err() {
         return 1;
@@ -246,7 +247,7 @@ fn in_child(command: &Command, gate: OwnedFd, life: OwnedFd) -> u8 {
         _ => return 1,
     }
     let keeper = Pid::this();
-    let started = Keeper::new(life).and_then(|ready| {
+    let started = Keeper::new(life, cover).and_then(|ready| {
         let pid = fork_child(|| {
             let errno = execute(command, keeper);
             refuse(gate.as_fd(), errno);
@@ -293,18 +294,22 @@ fn prepare(command: &Command) -> Result<(), String> {
 }
 
 /// What the command may notice, when the network is there.
-fn finish(command: &Command) -> Result<(), String> {
+fn finish(command: &Command) -> Result<Option<Cover>, String> {
     allow_ping();
     allow_low_ports();
     if let Some(name) = &command.hostname {
         sethostname(name).map_err(|error| format!("cannot set the host name {name}: {}", strerror(error)))?;
     }
-    if let Some(text) = &command.resolv_conf
-        && let Err(error) = cover_resolv_conf(text)
-    {
-        log::warn!("the command sees the host's /etc/resolv.conf: {}", words(&error));
+    match command.resolv_conf.as_deref().map(Cover::lay).transpose() {
+        Ok(cover) => Ok(cover),
+        Err(error) if command.resolv_conf_needed => {
+            Err(format!("cannot show the command its own /etc/resolv.conf: {}", words(&error)))
+        }
+        Err(error) => {
+            log::warn!("the command sees the host's /etc/resolv.conf: {}", words(&error));
+            Ok(None)
+        }
     }
-    Ok(())
 }
 
 fn map_ids(identity: Identity, uid: Uid, gid: Gid) -> io::Result<()> {
@@ -314,29 +319,6 @@ fn map_ids(identity: Identity, uid: Uid, gid: Gid) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{} {uid} 1", inside(uid.as_raw())))?;
     fs::write("/proc/self/gid_map", format!("{} {gid} 1", inside(gid.as_raw())))
-}
-
-/// Where the file for [`cover_resolv_conf`] may be made. None of them has to exist.
-const PLACES: [&str; 4] = ["/tmp", "/run", "/dev/shm", "/mnt"];
-
-/// Binds a file with `text` over `/etc/resolv.conf`, or over what that is a link to. The file lives in a tmpfs that has
-/// no other name: it was mounted elsewhere for a moment, and nothing of it is left when the namespace ends.
-fn cover_resolv_conf(text: &str) -> io::Result<()> {
-    let target = fs::canonicalize("/etc/resolv.conf")?;
-    let usable = |place: &&&str| Path::new(place).is_dir() && !target.starts_with(place);
-    let place = PLACES.iter().find(usable).ok_or(Errno::ENOENT)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("tmpfs"), *place, Some("tmpfs"), flags, Some("size=64k,mode=0755"))?;
-    let covered = bind_text(&Path::new(place).join("resolv.conf"), text, &target);
-    umount2(*place, MntFlags::MNT_DETACH)?;
-    covered
-}
-
-fn bind_text(file: &PathBuf, text: &str, target: &PathBuf) -> io::Result<()> {
-    fs::write(file, text)?;
-    // Whatever our umask: it is for every user in there.
-    fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
-    Ok(mount(Some(file), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
 /// In the command's process. Returns only if it fails.

@@ -7,10 +7,11 @@
 //! * The keeper is a child subreaper (prctl(2)): a daemon that the command leaves behind becomes the keeper's child,
 //!   whatever it does to its session. When the command has ended, all of them get SIGKILL, as at the end of a container:
 //!   their network is gone, and a survivor would pin the namespace.
-//! * Each byte on the life line is the number of a signal for the command. Its end means that we are gone or
+//! * Each byte on the life line is the number of a signal for the command, real-time ones included. Its end means that we are gone or
 //!   have no more use for the command: all is ended at once. So it does not matter how we die.
 //! * The command gets SIGKILL when the keeper dies. The keeper blocks every other signal: those of the terminal
 //!   (Ctrl-C, Ctrl-Z) reach the command without it, for all are in one process group.
+//! * It keeps the command's own `/etc/resolv.conf` in its place (`cover`).
 //! * The keeper ends as the command did, by the same status or signal, so whoever waits for it learns the truth.
 //!
 //! Why no process namespace: it would end all just as well, but the command would find another `/proc`, other process
@@ -19,17 +20,17 @@
 //! Limits: a kernel without CONFIG_PROC_CHILDREN does not tell who the orphans are; they live on there, without network.
 //! A process that sleeps in the kernel beyond [`PATIENCE`] is left to its SIGKILL.
 
+use super::cover::Cover;
 use crate::clock;
 use crate::sandbox::tracers;
 use crate::sys::disposition;
-use crate::sys::proc::reap;
+use crate::sys::signal::{self, Ended, reap};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -49,11 +50,13 @@ pub(super) struct Keeper {
     children_ended: SignalFd,
     /// Opened early: the command may mount something else over /proc.
     children: Option<File>,
+    /// What the command sees in the place of the host's file, kept up.
+    cover: Option<Cover>,
 }
 
 impl Keeper {
     /// Makes this process the keeper. From now on it is deaf to signals.
-    pub(super) fn new(life: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(life: OwnedFd, cover: Option<Cover>) -> io::Result<Self> {
         SigSet::all().thread_set_mask()?;
         // Ignored, as it may have been inherited, it would take the command's status away.
         disposition::set_default(Signal::SIGCHLD)?;
@@ -67,7 +70,7 @@ impl Keeper {
         let children = File::open("/proc/thread-self/children")
             .inspect_err(|error| log::debug!("cannot tell who will be left behind: {error}"))
             .ok();
-        Ok(Self { life, children_ended, children })
+        Ok(Self { life, children_ended, children, cover })
     }
 
     /// Stays with `command` to its end, and ends what it leaves behind. Returns the status to exit with; does
@@ -76,16 +79,19 @@ impl Keeper {
         let end = self.until_it_ends(command);
         self.end_all();
         match end {
-            Some(WaitStatus::Exited(_, status)) => u8::try_from(status).unwrap_or(UNKNOWN),
-            Some(WaitStatus::Signaled(_, signal, _)) => die_of(signal),
-            _ => UNKNOWN,
+            Some(Ended::Exited(status)) => status,
+            Some(Ended::Signaled(number)) => die_of(number),
+            None => UNKNOWN,
         }
     }
 
     /// How the command ended; `None` when it has not, but should.
-    fn until_it_ends(&mut self, command: Pid) -> Option<WaitStatus> {
+    fn until_it_ends(&mut self, command: Pid) -> Option<Ended> {
         loop {
-            let (told, ended) = self.wait();
+            let Woken { told, ended, uncovered } = self.wait();
+            if uncovered && let Some(cover) = &mut self.cover {
+                cover.renew();
+            }
             if ended {
                 match self.reap_until(command) {
                     Reaped::Command(status) => return status,
@@ -98,16 +104,18 @@ impl Keeper {
         }
     }
 
-    /// Sleeps until there is something on the life line, or a child has ended.
-    fn wait(&self) -> (bool, bool) {
-        let mut fds = [
+    /// Sleeps until there is something on the life line, a child has ended, or the cover may have come off.
+    fn wait(&self) -> Woken {
+        let mut fds = vec![
             PollFd::new(self.life.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.children_ended.as_fd(), PollFlags::POLLIN),
         ];
-        // It cannot be interrupted; should it fail for lack of memory, both are looked at.
+        fds.extend(self.cover.iter().flat_map(Cover::wakers));
+        // It cannot be interrupted; should it fail for lack of memory, all are looked at.
         let failed = poll(&mut fds, PollTimeout::NONE).is_err();
-        let [life, ended] = fds.map(|fd| fd.any().unwrap_or(true));
-        (failed || life, failed || ended)
+        let mut woken = fds.into_iter().map(|fd| failed || fd.any().unwrap_or(true));
+        let mut next = || woken.next().unwrap_or(false);
+        Woken { told: next(), ended: next(), uncovered: woken.any(|woken| woken) }
     }
 
     /// Passes on the signals that were ordered. `false`: there will be no more.
@@ -119,10 +127,10 @@ impl Keeper {
             Err(_) => 0,
         };
         let numbers = numbers.into_iter().take(count);
-        for signal in numbers.filter_map(|number| Signal::try_from(i32::from(number)).ok()) {
-            // Not reaped yet, so the number is still the command's.
-            if let Err(error) = kill(command, signal) {
-                log::debug!("cannot pass on {signal}: {error}");
+        for number in numbers.map(i32::from) {
+            // Not reaped yet, so the process number is still the command's.
+            if let Err(error) = signal::send(command, number) {
+                log::debug!("cannot pass on {}: {error}", signal::name(number));
             }
         }
         true
@@ -133,11 +141,9 @@ impl Keeper {
         self.quieten();
         loop {
             match reap() {
-                Ok(Some(status)) if status.pid() == Some(command) => return Reaped::Command(Some(status)),
+                Ok(Some((pid, ended))) if pid == command => return Reaped::Command(Some(ended)),
                 Ok(Some(_)) => {}
                 Ok(None) => return Reaped::Others,
-                // Somebody was reaped who died of a real-time signal, which has no name here. Was it the command?
-                Err(error) if is(&error, Errno::EINVAL) && kill(command, None).is_ok() => {}
                 Err(_) => return Reaped::Command(None),
             }
         }
@@ -189,10 +195,17 @@ impl Keeper {
     }
 }
 
+/// What a sleep was ended by.
+struct Woken {
+    told: bool,
+    ended: bool,
+    uncovered: bool,
+}
+
 /// What was found among the dead.
 enum Reaped {
     /// The command, and how it ended, if that can be told.
-    Command(Option<WaitStatus>),
+    Command(Option<Ended>),
     /// Nobody, or orphans.
     Others,
 }
@@ -207,14 +220,12 @@ fn parse(list: &str) -> Vec<Pid> {
     numbers.filter(|number| *number > 1).map(Pid::from_raw).collect()
 }
 
-/// Ends this process by `signal`, without a memory image: that would be ours, not the command's.
-fn die_of(signal: Signal) -> u8 {
+/// Ends this process by the signal `number`, without a memory image: that would be ours, not the command's.
+fn die_of(number: i32) -> u8 {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    let _ = disposition::set_default(signal);
-    let _ = SigSet::from(signal).thread_unblock();
-    let _ = raise(signal);
+    signal::die_of(number);
     // Not reached, for whatever killed the command kills us.
-    u8::try_from(signal as i32).map_or(UNKNOWN, |number| number.saturating_add(128))
+    u8::try_from(number).map_or(UNKNOWN, |number| number.saturating_add(128))
 }
 
 #[cfg(test)]
@@ -223,6 +234,8 @@ mod tests {
     use super::*;
     use crate::sys::proc::{fork_child, wait_for};
     use nix::fcntl::OFlag;
+    use nix::sys::signal::raise;
+    use nix::sys::wait::WaitStatus;
     use nix::unistd::{pipe2, write};
 
     /// A keeper whose command is `work`; the parent's end of its life line, and its number.
@@ -231,7 +244,7 @@ mod tests {
         let mut ours = Some(ours);
         let keeper = fork_child(|| {
             ours = None;
-            let keeper = Keeper::new(life).unwrap();
+            let keeper = Keeper::new(life, None).unwrap();
             let command = fork_child(|| {
                 SigSet::empty().thread_set_mask().unwrap();
                 work()
@@ -272,6 +285,14 @@ mod tests {
         // What is no signal is passed over.
         write(&life, &[0, 255, 10]).unwrap();
         assert_eq!(wait_for(keeper).unwrap(), WaitStatus::Signaled(keeper, Signal::SIGUSR1, false));
+    }
+
+    #[test]
+    fn real_time_signals_travel_too() {
+        let (life, keeper) = keep(doze);
+        let number = *signal::real_time().start() + 3;
+        write(&life, &[u8::try_from(number).unwrap()]).unwrap();
+        assert_eq!(signal::wait_end(keeper).unwrap(), Ended::Signaled(number));
     }
 
     #[test]

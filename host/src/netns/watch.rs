@@ -1,18 +1,27 @@
-//! Notices that a target has ended: a process by its pidfd, a namespace that was bound to a path by the path's end.
+//! Notices that a target has ended: a process by its pidfd, a namespace that was bound to a path by the path's end, a child of ours
+//! by a pipe that it holds.
+//!
+//! Where the kernel, or the filter of a container around us, gives no pidfd, the process's directory in /proc is opened (so that its number
+//! cannot pass to another unnoticed) and looked at once a second.
 //!
 //! A namespace itself tells nobody that it is empty, and our TAP keeps it alive anyway. So the process that was named
-//! is watched, or the file: engines unlink it when they are done (`ip netns delete`, Podman). Nothing is polled.
+//! is watched, or the file: engines unlink it when they are done (`ip netns delete`, Podman). Nothing else is polled.
 //!
 //! Limits: a namespace that is bound to a path and has no process left goes on for us until that path is removed or
 //! replaced; unmounting alone tells nobody. After the start no path is looked up again, for a sandbox may hide it.
 
 use crate::sys::proc::pidfd_open;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+use nix::sys::stat::Mode;
+use nix::sys::time::{TimeSpec, TimeValLike as _};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +34,13 @@ pub struct Watch {
 #[derive(Debug)]
 enum Kind {
     Process(OwnedFd),
+    /// The other end is closed by its end.
+    Pipe(OwnedFd),
+    /// `/proc/PID`, looked at when the timer says so.
+    Polled {
+        process: OwnedFd,
+        timer: TimerFd,
+    },
     /// The directory is watched, of which only one name matters.
     File {
         inotify: Inotify,
@@ -36,13 +52,31 @@ impl Watch {
     /// Watches the process `pid`.
     ///
     /// # Errors
-    /// ESRCH when there is none.
+    /// ESRCH when there is none; whatever stands in the way of looking at it.
     pub fn process(pid: Pid) -> io::Result<Self> {
-        Ok(Self::from_pidfd(pidfd_open(pid)?))
+        match pidfd_open(pid) {
+            Ok(pidfd) => Ok(Self { kind: Kind::Process(pidfd) }),
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Err(error),
+            // ENOSYS of an old kernel, or whatever a filter answers to calls that it does not know.
+            Err(error) => {
+                log::debug!("the process {pid} is looked at now and then: {error}");
+                Self::polled(pid)
+            }
+        }
     }
 
-    pub(super) fn from_pidfd(pidfd: OwnedFd) -> Self {
-        Self { kind: Kind::Process(pidfd) }
+    fn polled(pid: Pid) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let process = open(format!("/proc/{pid}").as_str(), flags, Mode::empty())
+            .map_err(|errno| if errno == Errno::ENOENT { Errno::ESRCH } else { errno })?;
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        timer.set(Expiration::Interval(TimeSpec::seconds(1)), TimerSetTimeFlags::empty())?;
+        Ok(Self { kind: Kind::Polled { process, timer } })
+    }
+
+    pub(super) fn from_pipe(pipe: OwnedFd) -> Self {
+        Self { kind: Kind::Pipe(pipe) }
     }
 
     /// Watches what is at `path`; `/proc/PID/...` means the process, even at the end of links.
@@ -66,16 +100,25 @@ impl Watch {
 
     /// Whether a watched process has ended already.
     pub(super) fn process_is_gone(&self) -> bool {
-        let Kind::Process(pidfd) = &self.kind else { return false };
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        match &self.kind {
+            Kind::Process(pidfd) => {
+                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+            }
+            Kind::Polled { process, .. } => has_ended(process),
+            Kind::Pipe(_) | Kind::File { .. } => false,
+        }
     }
 
     /// To be asked once when the descriptor is readable: what has happened is read away.
     #[must_use]
     pub fn ended(&self) -> bool {
         match &self.kind {
-            Kind::Process(_) => true,
+            Kind::Process(_) | Kind::Pipe(_) => true,
+            Kind::Polled { process, timer } => {
+                let _ = timer.wait();
+                has_ended(process)
+            }
             Kind::File { inotify, name } => {
                 let mut ended = false;
                 loop {
@@ -108,8 +151,28 @@ fn ends(event: &InotifyEvent, name: &OsStr) -> bool {
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.kind {
-            Kind::Process(fd) => fd.as_fd(),
+            Kind::Process(fd) | Kind::Pipe(fd) => fd.as_fd(),
+            Kind::Polled { timer, .. } => timer.as_fd(),
             Kind::File { inotify, .. } => inotify.as_fd(),
+        }
+    }
+}
+
+/// Whether the process of this directory in /proc has ended, be it that nobody has waited for it yet.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut text = String::new();
+    let read = openat(process, "stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|fd| File::from(fd).read_to_string(&mut text));
+    match read {
+        // proc_pid_stat(5): behind the name, which may hold anything, comes the state.
+        Ok(_) => {
+            matches!(text.rsplit(") ").next().and_then(|rest| rest.chars().next()), Some('Z' | 'X' | 'x'))
+        }
+        // Out of descriptors, for instance, is no end.
+        Err(error) => {
+            let gone = [Errno::ESRCH, Errno::ENOENT].map(|errno| Some(errno as i32));
+            gone.contains(&error.raw_os_error())
         }
     }
 }
@@ -167,6 +230,24 @@ mod tests {
         assert!(all.iter().all(|watch| readable(watch, 5000) && watch.ended()));
         wait_for(child).unwrap();
         assert!(Watch::process(child).is_err());
+    }
+
+    #[test]
+    fn without_a_pidfd_a_process_is_looked_at() {
+        let child = fork_child(|| {
+            std::thread::sleep(std::time::Duration::from_secs(30));
+            0
+        })
+        .unwrap();
+        let watch = Watch::polled(child).unwrap();
+        assert!(readable(&watch, 5000) && !watch.ended());
+        kill(child, Signal::SIGKILL).unwrap();
+        // A zombie first, nobody then.
+        let ended = || (0..10).any(|_| readable(&watch, 5000) && watch.ended());
+        assert!(ended());
+        wait_for(child).unwrap();
+        assert!(ended());
+        assert_eq!(Watch::polled(child).unwrap_err().raw_os_error(), Some(Errno::ESRCH as i32));
     }
 
     #[test]

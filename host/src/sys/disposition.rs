@@ -7,9 +7,14 @@ use nix::sys::signal::Signal;
 
 /// Whether `signal` is ignored, as `nohup` and the `&` of a shell leave SIGHUP and SIGINT for a new program.
 pub fn is_ignored(signal: Signal) -> nix::Result<bool> {
+    is_ignored_number(signal as i32)
+}
+
+/// The same by number.
+pub fn is_ignored_number(number: i32) -> nix::Result<bool> {
     let mut now = core::mem::MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: the new action is null, so nothing changes; the old one is written to `now`, which is large enough.
-    let done = unsafe { libc::sigaction(signal as libc::c_int, core::ptr::null(), now.as_mut_ptr()) };
+    let done = unsafe { libc::sigaction(number, core::ptr::null(), now.as_mut_ptr()) };
     Errno::result(done)?;
     // SAFETY: sigaction(2) succeeded, so it has filled `now`.
     let now = unsafe { now.assume_init() };

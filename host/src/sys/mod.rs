@@ -13,6 +13,7 @@ pub mod mount_attr;
 pub mod packet;
 pub mod proc;
 pub(crate) mod random;
+pub mod signal;
 pub mod sockopt;
 pub mod tcp;
 pub mod tcp_info;

@@ -6,7 +6,7 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -54,18 +54,6 @@ pub fn wait_for(child: Pid) -> io::Result<WaitStatus> {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// Any child that has ended, without waiting. `None`: none has; ECHILD: there is none at all.
-///
-/// # Errors
-/// Those of waitpid(2).
-pub fn reap() -> io::Result<Option<WaitStatus>> {
-    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => Ok(None),
-        Ok(status) => Ok(Some(status)),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -62,6 +62,7 @@ pub struct DhcpProxy {
 /// # Errors
 /// What keeps it from serving.
 pub(super) fn run(options: &DhcpProxy) -> Result<()> {
+    crate::logging::never_wait();
     let given = environment::variable(DIR_VARIABLE).map(PathBuf::from);
     let dir = given.or_else(|| options.dir.clone()).unwrap_or_else(|| DIR.into());
     // Before the socket exists, so that no signal finds it and leaves it behind.

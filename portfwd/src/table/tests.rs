@@ -313,6 +313,22 @@ fn removing_closes_the_listener_and_nothing_else() {
 }
 
 #[test]
+fn all_sockets_close_at_the_end_and_the_counters_stay() {
+    let (mut table, mut host) = (table(), FakeHost::new());
+    let tcp = table.add(rule("127.0.0.1::80"), &mut host).unwrap();
+    let udp = table.add(rule("127.0.0.1::53/udp"), &mut host).unwrap();
+    let (tcp_at, udp_at) = (endpoint(&table, tcp), endpoint(&table, udp));
+    let _client = TcpStream::connect(tcp_at).unwrap();
+    round(&mut table, &mut host);
+    table.close_all(&mut host);
+    assert_eq!(TcpStream::connect(tcp_at).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(TcpListener::bind(tcp_at).is_ok() && UdpSocket::bind(udp_at).is_ok());
+    let told: Vec<_> = table.list().map(|info| (info.id, info.counters.accepted)).collect();
+    assert_eq!(told, [(tcp, 1), (udp, 0)]);
+    assert!(table.remove(tcp, &mut host).is_some(), "nothing is closed twice");
+}
+
+#[test]
 fn a_late_event_meets_the_next_tenant_without_harm() {
     let (mut table, mut host) = (table(), FakeHost::v4_only());
     let gone = table.add(rule("127.0.0.1::80"), &mut host).unwrap();

@@ -7,15 +7,16 @@ use super::{complain, configuration, drop_privileges, log_level, nameservers, ne
 use crate::cli::AttachArgs;
 use crate::fds::{ExitFd, ReadyFd};
 use crate::logging;
-use crate::serve::End;
+use crate::pid_file::PidFile;
+use crate::serve::{End, Ending};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use slipway_host::netns::{self, Target, Watch};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::words::words;
 use std::ffi::OsStr;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs `slipway attach`.
@@ -52,7 +53,9 @@ fn start(args: &AttachArgs) -> Result<(), String> {
     }
     session.watch_target(watch).map_err(system)?;
     nameservers(&mut session, &network)?;
-    let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    if let Some(path) = &args.pid_file {
+        session.hold(PidFile::write(path)?);
+    }
     drop_privileges(Profile::Network)?;
     if !args.network.quiet && !network.dns().is_empty() {
         hint(&network.dns());
@@ -68,8 +71,9 @@ fn start(args: &AttachArgs) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) => Err(format!("the network has ended: {}", words(&error))),
     };
+    session.end(Ending::Delivered);
     if args.network.stats {
-        let _ = std::io::stderr().write_all(report::counters(session.driver(), session.table()).as_bytes());
+        logging::tell(&report::counters(session.driver(), session.table()));
     }
     end
 }
@@ -87,7 +91,7 @@ fn advise(line: String, userns: bool) -> String {
 /// Says what we do not do: which nameservers to write into the target's resolv.conf.
 fn hint(servers: &[std::net::IpAddr]) {
     let servers: Vec<_> = servers.iter().map(|address| format!("nameserver {address}")).collect();
-    let _ = writeln!(std::io::stderr(), "slipway: for the target's /etc/resolv.conf: {}", servers.join(", "));
+    logging::tell(&format!("slipway: for the target's /etc/resolv.conf: {}\n", servers.join(", ")));
 }
 
 /// A process, if it is a number; otherwise a path.
@@ -96,7 +100,10 @@ fn target(word: &OsStr) -> Result<(Target, Watch), String> {
     match pid {
         Some(pid @ 1..) => {
             let pid = Pid::from_raw(pid);
-            let watch = Watch::process(pid).map_err(|_| format!("there is no process {pid}"))?;
+            let watch = Watch::process(pid).map_err(|error| match error.raw_os_error() {
+                Some(errno) if errno == Errno::ESRCH as i32 => format!("there is no process {pid}"),
+                _ => format!("cannot watch the process {pid}: {}", words(&error)),
+            })?;
             Ok((Target::pid(pid), watch))
         }
         Some(pid) => Err(format!("{pid} is no process id: it is a positive number")),
@@ -106,23 +113,6 @@ fn target(word: &OsStr) -> Result<(Target, Watch), String> {
                 Watch::path(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?;
             Ok((Target::path(path), watch))
         }
-    }
-}
-
-/// A file with our process id, removed at the end.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(path: &Path) -> Result<Self, String> {
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|error| format!("cannot write {}: {}", path.display(), words(&error)))?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

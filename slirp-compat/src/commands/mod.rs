@@ -12,6 +12,7 @@ pub mod run;
 pub mod uplink;
 
 use crate::cli::{Cli, Command, NetworkArgs};
+use crate::logging::tell;
 use crate::serve::{Session, max_flows};
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -75,7 +76,7 @@ fn refuse(argv: &[OsString], error: &clap::Error) -> ExitCode {
 
 /// One line about what went wrong, on stderr.
 fn complain(problem: &dyn Display) {
-    let _ = writeln!(std::io::stderr(), "slipway: {problem}");
+    tell(&format!("slipway: {problem}\n"));
 }
 
 /// The network that `args` describe.

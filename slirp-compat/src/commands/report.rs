@@ -1,11 +1,11 @@
 //! What `run` and `attach` tell people, on stderr: published ports, API requests, counters.
 
+use crate::logging::tell;
 use slipway_host::driver::Driver;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_portfwd::Table;
 use slipway_portfwd::api::slirp::Notice;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 /// Says where ports are published: all of them, or only those whose number the kernel chose.
 pub fn ports(table: &Table, all: bool) {
@@ -17,7 +17,7 @@ pub fn ports(table: &Table, all: bool) {
             }
         }
     }
-    let _ = std::io::stderr().write_all(out.as_bytes());
+    tell(&out);
 }
 
 /// Logs what happens at the API socket.

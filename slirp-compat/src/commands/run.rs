@@ -1,25 +1,25 @@
 //! `slipway run`: a command in namespaces of its own, with a network, and its exit status as ours.
 //!
 //! The command begins when everything works and this process has dropped its privileges: ports are published, the
-//! nameservers known. Signals that ask for the end are passed on to the command, which decides; those of the
-//! terminal (Ctrl-C, Ctrl-\) reach it without us. When it ends, we do, and with us the namespace.
+//! nameservers known. It stands for the command: every signal that has come to this process alone is passed on, and the command
+//! decides; those of the terminal (Ctrl-C, Ctrl-\, a new window size) reach it without us. When it ends, we do, and with
+//! us the namespace (see `serve/ending.rs`).
 
 use super::{
     OWN_FAILURE, complain, configuration, drop_privileges, log_level, nameservers, network, report, session,
 };
 use crate::cli::RunArgs;
 use crate::logging;
-use crate::serve::{End, Session};
+use crate::serve::{End, Ending, Session};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, StartError};
 use slipway_host::resolver::{self, ResolvConf};
 use slipway_host::sandbox::seccomp::Profile;
-use slipway_host::signals::Signals;
+use slipway_host::signals::{Caught, Signals};
 use slipway_host::words::words;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ impl From<String> for Failure {
 pub fn main(args: &RunArgs) -> ExitCode {
     match start(args) {
         Ok(Outcome::Exited(status)) => ExitCode::from(status),
-        Ok(Outcome::Signaled(signal)) => ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)),
+        Ok(Outcome::Signaled(number)) => ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
         Err(Failure(line, code)) => {
             complain(&line);
             ExitCode::from(code)
@@ -55,14 +55,14 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
     logging::init(log_level(args.network.quiet, args.network.verbose));
     let network = network(&args.network).map_err(|error| error.to_string())?;
     // Caught before there is a child: no signal falls between.
-    let asked = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGCHLD];
-    let signals =
-        Signals::catch(&asked).map_err(|error| format!("cannot catch signals: {}", words(&error)))?;
+    let signals = Signals::catch_all().map_err(|error| format!("cannot catch signals: {}", words(&error)))?;
     let command = Command {
         words: if args.cmd.is_empty() { vec![shell()] } else { args.cmd.clone() },
         identity: if args.map_root { Identity::Root } else { Identity::Unchanged },
         hostname: args.hostname.clone(),
         resolv_conf: resolv_conf(&network.dns(), network.search.as_deref()),
+        // Who names servers wants them, and nobody else's.
+        resolv_conf_needed: !network.nameservers.is_empty(),
         interface: args.network.ifname.clone(),
         configure: configuration(&network),
         inheritance: signals.inheritance(),
@@ -77,31 +77,42 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
     nameservers(&mut session, &network)?;
     drop_privileges(Profile::Parent)?;
     running.start().map_err(|error| cannot_start(&error))?;
+    // What has come so far, of the terminal's too, the command has missed, or part of it: better twice than not at all.
+    while let Ok(Some(caught)) = session.signal_so_far() {
+        pass_on(&running, caught);
+    }
     let outcome = serve(&mut session, running)?;
     if args.network.stats {
-        let _ = std::io::stderr().write_all(report::counters(session.driver(), session.table()).as_bytes());
+        logging::tell(&report::counters(session.driver(), session.table()));
     }
     Ok(outcome)
 }
 
-/// Serves until the command ends.
+/// Serves until the command ends, and ends the session.
 fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
-    loop {
+    let ending = loop {
         match session.run() {
-            Ok(End::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP))) => running.signal(signal),
-            // SIGINT and SIGQUIT come from the terminal, which has sent them to the command as well. SIGCHLD is caught only
-            // so that it is not ignored; the command's end is told by its pidfd.
-            Ok(End::Signal(_) | End::Asked) => {}
-            Ok(End::Target | End::ExitFd) => break,
+            Ok(End::Signal(caught)) if caught.terminal => {}
+            Ok(End::Signal(caught)) => pass_on(&running, caught),
+            Ok(End::Asked) => {}
+            Ok(End::Target | End::ExitFd) => break Ending::HeardOut,
             // The command may delete its interface; it runs on without network.
             Ok(End::Link(reason)) => complain(&format!("the interface is gone: {}", words(&reason))),
             Err(error) => {
                 complain(&format!("the network has ended: {}", words(&error)));
-                break;
+                break Ending::AtOnce;
             }
         }
-    }
+    };
+    session.end(ending);
     running.wait().map_err(|error| Failure::from(format!("cannot wait for the command: {}", words(&error))))
+}
+
+/// Tells the command what we were told. SIGCHLD is about it, not for it: caught only so that it is not ignored.
+fn pass_on(running: &Running, caught: Caught) {
+    if !caught.is(Signal::SIGCHLD) {
+        running.signal(caught.number);
+    }
 }
 
 fn cannot_start(error: &StartError) -> Failure {

@@ -38,7 +38,7 @@ fn serve(args: &UplinkArgs, path: Option<&Path>) -> Result<(), String> {
     let starter = Starter::new().map_err(started)?;
     let door = Door::open(path)?;
     let ended = |error: std::io::Error| format!("the uplink has ended: {}", words(&error));
-    let mut supervisor = Supervisor::new(door, starter, args.host_loopback).map_err(ended)?;
+    let supervisor = Supervisor::new(door, starter, args.host_loopback).map_err(ended)?;
     settle(path);
     supervisor.run().map_err(ended)
 }

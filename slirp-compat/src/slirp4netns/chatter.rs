@@ -2,6 +2,7 @@
 //! people who look for a problem expect to find these lines there.
 
 use super::config::Config;
+use slipway_host::logging::stream::{STDERR, STDOUT};
 use slipway_portfwd::api::slirp::Notice;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -49,15 +50,25 @@ pub fn start_up(config: &Config) -> String {
     format!("Starting slirp\n{out}")
 }
 
-/// Writes to stdout what nobody has to read: that it is closed, or full, is no reason to fail.
-pub fn say(text: &str) {
+/// Writes to stdout what somebody has asked for, and waits for the reader: help, the version. That it is closed is no reason to fail.
+pub fn answer(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Writes a line to stderr.
+/// Before anything is said by [`say`], and before the sandbox.
+pub fn prepare() {
+    STDOUT.own(std::io::stdout());
+}
+
+/// Writes to stdout what nobody has to read: that it is closed, or full, is no reason to fail, nor to wait.
+pub fn say(text: &str) {
+    STDOUT.offer(std::io::stdout().lock(), "", text);
+}
+
+/// Writes a line to stderr, or counts it as lost if there is no room.
 pub fn complain(line: &str) {
-    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    STDERR.offer(std::io::stderr().lock(), "", &format!("{line}\n"));
 }
 
 /// What the API's clients do, for stderr.

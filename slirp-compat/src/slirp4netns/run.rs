@@ -9,12 +9,12 @@
 //! to ready byte is paid for every container. SIGPIPE is ignored, as in every Rust program.
 
 use super::args::{self, Stop};
-use super::chatter::{complain, on_api, say, start_up};
+use super::chatter::{self, answer, complain, on_api, say, start_up};
 use super::config::{Config, Netns, Target, World};
 use super::usage;
 use crate::fds::{ExitFd, ReadyFd};
 use crate::logging;
-use crate::serve::{End, Session, max_flows};
+use crate::serve::{End, Ending, Session, max_flows};
 use ipnet::Ipv4Net;
 use log::LevelFilter;
 use nix::errno::Errno;
@@ -58,13 +58,13 @@ pub fn main(program: &str, args: &[OsString]) -> ExitCode {
         Err(stop) => stop,
     };
     match stop {
-        Stop::Help => say(&usage::help(program)),
-        Stop::Version => say(&usage::version()),
+        Stop::Help => answer(&usage::help(program)),
+        Stop::Version => answer(&usage::version()),
         Stop::Usage(diagnostic) => {
             if let Some(line) = diagnostic {
                 complain(&line);
             }
-            say(&usage::help(program));
+            answer(&usage::help(program));
             return ExitCode::FAILURE;
         }
         Stop::Value(diagnostic) => {
@@ -78,15 +78,10 @@ pub fn main(program: &str, args: &[OsString]) -> ExitCode {
 /// The exit code, and the last lines.
 fn finish(result: Result<End, Failure>) -> ExitCode {
     match result {
-        Ok(End::ExitFd) => {
-            complain("exitfd event");
-            complain("do_slirp is exiting");
-            ExitCode::SUCCESS
-        }
         // Nothing else is watched, or ends the loop; it would be an ordinary end.
-        Ok(End::Target | End::Link(_) | End::Asked) => ExitCode::SUCCESS,
+        Ok(End::ExitFd | End::Target | End::Link(_) | End::Asked) => ExitCode::SUCCESS,
         // As a shell tells the death by a signal.
-        Ok(End::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)),
+        Ok(End::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal.number).unwrap_or(u8::MAX)),
         Err(Failure::Child(line, status)) => {
             complain(&line);
             complain(&format!("child failed({status})"));
@@ -120,6 +115,7 @@ fn parent(doing: &'static str) -> impl Fn(std::io::Error) -> Failure {
 
 fn start(config: &Config) -> Result<End, Failure> {
     logging::init(LevelFilter::Warn);
+    chatter::prepare();
     // Whoever starts us may have put us into the guest's user namespace.
     if let Err(error) = sandbox::tracers::keep_out() {
         log::debug!("{error}");
@@ -163,9 +159,23 @@ fn start(config: &Config) -> Result<End, Failure> {
         match session.run().map_err(parent("serve the guest"))? {
             // As the original, which lives on until exit-fd or a signal says otherwise: whoever started it counts on that.
             End::Link(reason) => complain(&format!("do_slirp: read: {}", words(&reason))),
-            end => return Ok(end),
+            end => {
+                session.end(ending(&end));
+                return Ok(end);
+            }
         }
     }
+}
+
+/// Whoever closes the exit-fd waits for nothing but our ports and paths. A signal ended the original on the spot, and whoever sends
+/// one may well wait for the process.
+fn ending(end: &End) -> Ending {
+    if !matches!(end, End::ExitFd) {
+        return Ending::AtOnce;
+    }
+    complain("exitfd event");
+    complain("do_slirp is exiting");
+    Ending::Delivered
 }
 
 /// The user namespace in which the sandbox may mount: the guest's, where it is known.

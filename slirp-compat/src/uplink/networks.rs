@@ -7,7 +7,7 @@
 mod status;
 
 use super::orders::{MAX_RULES, Order};
-use super::processes::{Fate, Process};
+use super::processes::{Fate, Leaving, Process};
 use super::protocol::{Container, Network, Port, Refusal};
 use super::publications::{Live, Planned, Publication, Strings, plan};
 use super::records::Records;
@@ -23,6 +23,7 @@ use std::rc::Rc;
 pub struct Networks {
     records: Records,
     processes: BTreeMap<String, Process>,
+    leaving: Leaving,
     publications: BTreeMap<String, Publication>,
     last_id: u64,
     host_loopback: bool,
@@ -33,13 +34,15 @@ impl Networks {
     /// None. With `host_loopback` the gateways to come lead to the host's loopback.
     #[must_use]
     pub fn new(starter: Starter, host_loopback: bool) -> Self {
+        let starter = Rc::new(starter);
         Self {
             records: Records::default(),
             processes: BTreeMap::new(),
+            leaving: Leaving::new(Rc::clone(&starter)),
             publications: BTreeMap::new(),
             last_id: 0,
             host_loopback,
-            starter: Rc::new(starter),
+            starter,
         }
     }
 
@@ -183,7 +186,7 @@ impl Networks {
     pub fn bury(&mut self, network: &str) {
         let Some(process) = self.processes.remove(network) else { return };
         self.forget_rules(network);
-        match process.bury() {
+        match process.bury(&mut self.leaving) {
             Fate::LinkLost => {
                 log::info!("the TAP of the network {network} is gone, and so is the network");
                 self.drop_network(network);
@@ -235,9 +238,22 @@ impl Networks {
 
     /// Ends the worker of a network, and with it the rules in it.
     fn end(&mut self, network: &str) {
-        if self.processes.remove(network).is_some() {
+        if let Some(process) = self.processes.remove(network) {
+            process.release(&mut self.leaving);
             self.forget_rules(network);
         }
+    }
+
+    /// Ends all workers.
+    pub fn end_all(&mut self) {
+        for (_, process) in std::mem::take(&mut self.processes) {
+            process.release(&mut self.leaving);
+        }
+    }
+
+    /// Workers that serve no network any more.
+    pub const fn leaving(&mut self) -> &mut Leaving {
+        &mut self.leaving
     }
 
     /// The rules that a worker had are gone with it.

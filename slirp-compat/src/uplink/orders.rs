@@ -2,20 +2,26 @@
 //!
 //! The supervisor alone speaks first, and waits for the reply: a worker answers between two rounds of its event loop, well
 //! below a millisecond later. One that has not answered after [`PATIENCE`] is taken for broken.
+//!
+//! The end is told in both directions: the supervisor says no more, or the worker has its reasons. Either way the worker's
+//! [`LastWord`] comes when its ports and the TAP are free; an end without it is a crash.
 
 use super::protocol::{Container, Network, Refusal, granted, read_reply};
 use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use slipway_host::sys::{fdpass, sockopt};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a worker may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// The error number of a worker that does not answer.
-pub const BROKEN: i32 = Errno::EPIPE as i32;
+/// The error number of a worker that is gone, and of one that is there but does not answer.
+pub const GONE: i32 = Errno::EPIPE as i32;
+/// See [`GONE`].
+pub const BROKEN: i32 = Errno::ETIMEDOUT as i32;
 /// Rules of one order, or in one reply, at most 40 KiB of text.
 pub const MAX_RULES: usize = 512;
 /// More than any order or reply needs: a request's worth of rules of both families.
@@ -62,6 +68,16 @@ pub enum Order {
     Status,
 }
 
+/// Why a worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LastWord {
+    /// It was told to.
+    Ends,
+    /// The TAP is gone.
+    LinkLost,
+}
+
 /// The supervisor's end.
 #[derive(Debug)]
 pub struct Line(OwnedFd);
@@ -79,19 +95,41 @@ impl Line {
     /// Gives an order and waits for the reply.
     ///
     /// # Errors
-    /// The worker's refusal, or that it does not answer (`errno` is [`BROKEN`] then).
+    /// The worker's refusal, or that it does not answer (`errno` is [`GONE`] or [`BROKEN`] then).
     pub fn call(&self, order: &Order, fd: Option<BorrowedFd<'_>>) -> Result<Value, Refusal> {
-        let broken = |error: &dyn std::fmt::Display| Refusal {
-            text: format!("the network's process does not answer: {error}"),
-            errno: Some(BROKEN),
+        let broken = |error: io::Error| {
+            // The socket's own patience is over.
+            let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData);
+            Refusal {
+                text: format!("the network's process does not answer: {error}"),
+                errno: Some(if silent { BROKEN } else { GONE }),
+            }
         };
-        let text = serde_json::to_vec(order).map_err(|error| broken(&error))?;
-        fdpass::send(self.0.as_fd(), &text, fd).map_err(|error| broken(&error))?;
+        let text = serde_json::to_vec(order).map_err(|error| broken(error.into()))?;
+        fdpass::send(self.0.as_fd(), &text, fd).map_err(broken)?;
         let mut buffer = vec![0; MAX_ORDER];
-        match fdpass::receive(self.0.as_fd(), &mut buffer).map_err(|error| broken(&error))? {
-            (0, _) => Err(broken(&"it has ended")),
-            (len, _) => read_reply(buffer.get(..len).unwrap_or_default()),
+        let (len, _) = fdpass::receive(self.0.as_fd(), &mut buffer).map_err(broken)?;
+        let reply = buffer.get(..len).unwrap_or_default();
+        if reply.is_empty() || last_word(reply).is_some() {
+            return Err(broken(io::Error::new(io::ErrorKind::BrokenPipe, "it has ended")));
         }
+        read_reply(reply)
+    }
+
+    /// Says no more, and waits for the worker's last word; `None` if it has none.
+    #[must_use]
+    pub fn part(&self) -> Option<LastWord> {
+        // It may have hung up by itself; then its last word is there already.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
+        let mut buffer = [0; 64];
+        let received = match fdpass::receive(self.0.as_fd(), &mut buffer) {
+            // It had an order before it, unread; that is told first, once.
+            Err(error) if error.raw_os_error() == Some(Errno::ECONNRESET as i32) => {
+                fdpass::receive(self.0.as_fd(), &mut buffer)
+            }
+            received => received,
+        };
+        last_word(buffer.get(..received.ok()?.0)?)
     }
 }
 
@@ -115,6 +153,18 @@ pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<(Order, Option<OwnedFd>
         None | Some([]) => Ok(None),
         Some(text) => Ok(Some((serde_json::from_slice(text)?, fd))),
     }
+}
+
+/// Tells the supervisor that this is the end. That nobody hears it is no matter.
+pub fn part(socket: BorrowedFd<'_>, why: LastWord) {
+    if let Ok(text) = serde_json::to_vec(&why) {
+        let _ = fdpass::send(socket, &text, None);
+    }
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+}
+
+fn last_word(packet: &[u8]) -> Option<LastWord> {
+    serde_json::from_slice(packet).ok()
 }
 
 /// Tells the supervisor how it went.
@@ -172,6 +222,32 @@ mod tests {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         drop(theirs);
         let refusal = Line::new(ours).unwrap().call(&Order::Status, None).unwrap_err();
-        assert_eq!(refusal.errno, Some(BROKEN));
+        assert_eq!(refusal.errno, Some(GONE));
+    }
+
+    #[test]
+    fn the_last_word_is_heard_whoever_ends_it() {
+        let pair = || {
+            let (ours, theirs) =
+                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+            (Line::new(ours).unwrap(), theirs)
+        };
+        let (line, theirs) = pair();
+        part(theirs.as_fd(), LastWord::LinkLost);
+        let refusal = line.call(&Order::Status, None).unwrap_err();
+        assert_eq!(refusal.errno, Some(GONE), "the worker lives, so that it is not to be killed");
+        assert_eq!(line.part(), Some(LastWord::LinkLost));
+
+        let (line, theirs) = pair();
+        std::thread::scope(|scope| {
+            let word = scope.spawn(|| line.part());
+            assert!(next(theirs.as_fd()).unwrap().is_none());
+            part(theirs.as_fd(), LastWord::Ends);
+            assert_eq!(word.join().unwrap(), Some(LastWord::Ends));
+        });
+
+        let (line, theirs) = pair();
+        drop(theirs);
+        assert_eq!(line.part(), None, "a crash has none");
     }
 }

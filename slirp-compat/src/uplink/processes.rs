@@ -1,9 +1,8 @@
 //! Workers as the supervisor has them: started, spoken to, ended, and what became of them.
 
-use super::orders::{BROKEN, Line, Order};
+use super::orders::{BROKEN, LastWord, Line, Order};
 use super::protocol::{Network, Refusal};
 use super::starter::Starter;
-use super::worker::LINK_LOST;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde_json::Value;
 use slipway_host::clock;
@@ -15,14 +14,15 @@ use std::time::Duration;
 /// A worker that died sooner is not started again: it would die again.
 const GROWN_UP: Duration = Duration::from_secs(5);
 
-/// A running worker. Dropped, it is killed.
+/// A worker that has said its last word may deliver what is left; after so long it is stuck.
+const OVERDUE: Duration = Duration::from_secs(4);
+
+/// A running worker. Dropped, it ends by itself; [`Process::release`] has it waited for.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
     /// Whose child it is.
     starter: Rc<Starter>,
-    /// It has been waited for: its number may be another's.
-    reaped: bool,
     line: Line,
     /// For the next worker, if this one dies.
     tap: OwnedFd,
@@ -34,10 +34,18 @@ pub struct Process {
 pub enum Fate {
     /// The TAP is gone, so there is nothing to serve.
     LinkLost,
-    /// It died on the job: the TAP for another one.
+    /// It died on the job, or was ended by somebody else: the TAP for another one.
     Died(OwnedFd),
     /// It died at once.
     Stillborn,
+}
+
+/// Workers that serve nothing any more, but are still there: they deliver what is left.
+#[derive(Debug)]
+pub struct Leaving {
+    starter: Rc<Starter>,
+    /// By process id, none of which has been waited for, and since when they leave.
+    workers: Vec<(i32, Instant)>,
 }
 
 impl Process {
@@ -59,10 +67,14 @@ impl Process {
             .start(&network.name, theirs.as_fd())
             .map_err(|error| Refusal::system("start a process for the network", &error))?;
         drop(theirs);
-        let starter = Rc::clone(starter);
-        let process = Self { pid, starter, reaped: false, line, tap, began: clock::now() };
+        let process = Self { pid, starter: Rc::clone(starter), line, tap, began: clock::now() };
         let start = Order::Start { network: network.clone(), host_loopback };
-        process.line.call(&start, Some(process.tap.as_fd()))?;
+        if let Err(refusal) = process.line.call(&start, Some(process.tap.as_fd())) {
+            // It serves nobody yet.
+            process.starter.kill(process.pid);
+            let _ = process.starter.wait(process.pid);
+            return Err(refusal);
+        }
         Ok(process)
     }
 
@@ -85,20 +97,35 @@ impl Process {
         })
     }
 
-    /// It has hung up: what became of it.
+    /// It has hung up: what became of it. Its ports are free.
     #[must_use]
-    pub fn bury(mut self) -> Fate {
-        let status = self.starter.wait(self.pid);
-        self.reaped = true;
+    pub fn bury(self, leaving: &mut Leaving) -> Fate {
         let grown_up = clock::now() - self.began >= GROWN_UP;
-        match status {
-            Some(code) if code == i32::from(LINK_LOST) => Fate::LinkLost,
-            _ if grown_up => {
-                log::warn!("the process of a network has died ({status:?}) and is replaced");
-                self.tap.try_clone().map_or(Fate::Stillborn, Fate::Died)
+        let status = match self.line.part() {
+            Some(last_word) => {
+                leaving.add(self.pid);
+                if last_word == LastWord::LinkLost {
+                    return Fate::LinkLost;
+                }
+                None
             }
-            _ => Fate::Stillborn,
+            // Without a last word it is dying already.
+            None => self.starter.wait(self.pid),
+        };
+        if !grown_up {
+            return Fate::Stillborn;
         }
+        log::warn!("the process of a network has died ({status:?}) and is replaced");
+        self.tap.try_clone().map_or(Fate::Stillborn, Fate::Died)
+    }
+
+    /// Serves its network no longer. When this returns its ports and the TAP are free; it is waited for later.
+    pub fn release(self, leaving: &mut Leaving) {
+        if self.line.part().is_none() {
+            // It has crashed, or is stuck. Both are without effect on one that has ended.
+            self.starter.kill(self.pid);
+        }
+        leaving.add(self.pid);
     }
 }
 
@@ -108,11 +135,41 @@ impl AsFd for Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.starter.kill(self.pid);
-            let _ = self.starter.wait(self.pid);
-        }
+impl Leaving {
+    /// None so far; `starter` is whose children they are.
+    #[must_use]
+    pub const fn new(starter: Rc<Starter>) -> Self {
+        Self { starter, workers: Vec::new() }
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Forgets those that have ended, and kills those that should have.
+    pub fn tidy(&mut self) {
+        let now = clock::now();
+        let starter = &self.starter;
+        self.workers.retain(|&(pid, since)| {
+            if now - since >= OVERDUE {
+                log::warn!("the process {pid} of a network does not end, and is killed");
+                starter.kill(pid);
+                let _ = starter.wait(pid);
+                return false;
+            }
+            starter.has(pid)
+        });
+    }
+
+    /// They are to end without delivering anything more.
+    pub fn hurry(&self) {
+        self.workers.iter().for_each(|&(pid, _)| self.starter.terminate(pid));
+    }
+
+    fn add(&mut self, pid: i32) {
+        self.workers.push((pid, clock::now()));
+        self.tidy();
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   supervisor ── start NAME, with the worker's end of its line ──▶ starter ── fork, exec ──▶ worker
 //!              ◀── its process id ─────────────────────────────────
-//!              ── kill, wait ─────────────────────────────────────▶
+//!              ── terminate, kill, has it ended?, wait ───────────▶
 //! ```
 //! The supervisor reads what others send, so it executes nothing any more, and takes its own sandbox: nobody who took it over
 //! would come further than to have workers started, of this program and no other. The starter never meets anything but the
@@ -12,7 +12,7 @@
 
 use super::worker::{LEVEL, NAME};
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Pid, dup2_stdin, setpgid};
 use slipway_host::sys::fdpass;
@@ -32,7 +32,9 @@ const LONGEST: usize = 4096;
 
 const START: u8 = b's';
 const KILL: u8 = b'k';
+const TERMINATE: u8 = b't';
 const WAIT: u8 = b'w';
+const HAS: u8 = b'h';
 
 /// The supervisor's end.
 #[derive(Debug)]
@@ -73,6 +75,17 @@ impl Starter {
     pub fn kill(&self, pid: i32) {
         // A starter that is gone has no workers.
         let _ = self.ask(&numbered(KILL, pid), None);
+    }
+
+    /// Sends SIGTERM to a worker that has not been waited for.
+    pub fn terminate(&self, pid: i32) {
+        let _ = self.ask(&numbered(TERMINATE, pid), None);
+    }
+
+    /// Whether a worker is still there; one that has ended has been waited for by then.
+    #[must_use]
+    pub fn has(&self, pid: i32) -> bool {
+        self.ask(&numbered(HAS, pid), None).is_ok_and(|answer| answer == 1)
     }
 
     /// Waits for the end of a worker; gives its status, unless a signal has ended it.
@@ -131,6 +144,20 @@ fn obey(socket: &OwnedFd, children: &mut BTreeMap<i32, Child>) -> io::Result<Opt
             // Not waited for yet, so the number is its own.
             children.get_mut(&number(pid)).map_or(0, |child| i32::from(child.kill().is_ok()))
         }
+        (Some([TERMINATE, pid @ ..]), _) => {
+            let pid = number(pid);
+            let term = |_| kill(Pid::from_raw(pid), Signal::SIGTERM);
+            i32::from(children.get(&pid).is_some_and(|child| term(child).is_ok()))
+        }
+        (Some([HAS, pid @ ..]), _) => {
+            let pid = number(pid);
+            // An error: nobody can wait for it any more.
+            let runs = children.get_mut(&pid).is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+            if !runs {
+                children.remove(&pid);
+            }
+            i32::from(runs)
+        }
         (Some([WAIT, pid @ ..]), _) => {
             let status = children.remove(&number(pid)).and_then(|mut child| child.wait().ok());
             status.and_then(|status| status.code()).unwrap_or(-1)
@@ -166,6 +193,8 @@ mod tests {
             (b"x", invalid),
             (b"k\x01", Some(0)),
             (b"k\x01\0\0\0", Some(0)),
+            (b"t\x01\0\0\0", Some(0)),
+            (b"h\x01\0\0\0", Some(0)),
             (b"w", Some(-1)),
         ] {
             fdpass::send(ours.as_fd(), order, None).unwrap();

@@ -4,6 +4,9 @@
 //! half of a request to wait for, and a client that says nothing costs a descriptor; beyond [`MAX_CLIENTS`] the one that
 //! came first goes. Replies are sent without waiting: a client that does not read them is dropped. What a client has said
 //! before it hung up is done all the same.
+//!
+//! A worker that has ended its service may live on for a moment to deliver what is left. The loop goes on meanwhile; at the
+//! end of the uplink it is waited for, when all sockets of ours are closed, unless a second signal comes.
 
 use super::networks::Networks;
 use super::protocol::{MAX_REQUEST, Refusal, Request, granted};
@@ -23,9 +26,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 /// Clients at a time.
 const MAX_CLIENTS: usize = 64;
+/// How often workers are looked at that are about to end, and how often when the uplink waits for them.
+const TIDY: Duration = Duration::from_millis(200);
+/// See [`TIDY`].
+const TIDY_AT_THE_END: Duration = Duration::from_millis(20);
 
 /// The uplink at work.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub struct Supervisor {
     watched: Watched,
     door: Door,
     signals: Signals,
+    /// What counts at the end: signals alone. Made before the sandbox.
+    last: EventSet,
     networks: Networks,
     clients: BTreeMap<u32, Client>,
     /// For the moment when there are no others.
@@ -79,21 +89,24 @@ impl Supervisor {
         let mut watched = Watched { events: EventSet::new()?, sources: BTreeMap::new(), next: 0 };
         watched.add(door.as_fd(), Source::Door, EpollFlags::EPOLLIN)?;
         watched.add(signals.as_fd(), Source::Signals, EpollFlags::EPOLLIN)?;
+        let last = EventSet::new()?;
+        last.add(signals.as_fd(), Token::Foreign(0), EpollFlags::EPOLLIN)?;
         if let Err(error) = raise_descriptor_limit() {
             log::info!("the limit of open descriptors stays as it is: {error}");
         }
         let networks = Networks::new(starter, host_loopback);
-        Ok(Self { watched, door, signals, networks, clients: BTreeMap::new(), spare: spare() })
+        Ok(Self { watched, door, signals, last, networks, clients: BTreeMap::new(), spare: spare() })
     }
 
     /// Serves until a signal says that it is over.
     ///
     /// # Errors
     /// The kernel's: out of memory.
-    pub fn run(&mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::default();
         loop {
-            self.watched.events.wait(&mut events, None)?;
+            let timeout = (!self.networks.leaving().is_empty()).then_some(TIDY);
+            self.watched.events.wait(&mut events, timeout)?;
             let mut at = 0;
             while let Some((token, _)) = events.get(at) {
                 at += 1;
@@ -104,8 +117,7 @@ impl Supervisor {
                     Source::Signals => {
                         if let Some(signal) = self.signals.next()? {
                             log::info!("{signal}: the uplink ends");
-                            self.shut_doors();
-                            return Ok(());
+                            return self.end();
                         }
                     }
                     Source::Door => self.admit(),
@@ -120,7 +132,26 @@ impl Supervisor {
                 }
                 self.tidy();
             }
+            self.networks.leaving().tidy();
         }
+    }
+
+    /// The doors first, then the workers, which deliver what is left; a second signal ends that.
+    fn end(mut self) -> io::Result<()> {
+        self.shut_doors();
+        let Self { signals, last, mut networks, watched, door, clients, .. } = self;
+        drop((watched, door, clients));
+        networks.end_all();
+        let mut found = Events::default();
+        // Each is killed when it is overdue.
+        while !networks.leaving().is_empty() {
+            last.wait(&mut found, Some(TIDY_AT_THE_END))?;
+            if signals.next()?.is_some() {
+                networks.leaving().hurry();
+            }
+            networks.leaving().tidy();
+        }
+        Ok(())
     }
 
     /// A client knocks.

@@ -8,14 +8,15 @@
 //! other networks' workers: what a hostile container could make of a bug ends here. The stages of the sandbox are those of
 //! the other commands: mounts (in a user namespace of its own where one is needed), capabilities, system calls.
 //!
-//! It ends when the supervisor is gone, and with status [`LINK_LOST`] when the TAP is.
+//! It ends when the supervisor says no more, when the TAP is gone, and at a signal. First its ports and the TAP are free, then it
+//! says its last word, so that the supervisor need not wait while it delivers what is left (`serve/ending.rs`).
 
-use super::orders::{self, Order};
+use super::orders::{self, LastWord, Order};
 use super::protocol::{Container, Network, Refusal};
 use super::records::Records;
 use crate::logging;
 use crate::names::Local;
-use crate::serve::{End, Session, max_flows};
+use crate::serve::{End, Ending, Session, max_flows};
 use crate::words::words;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -41,8 +42,6 @@ use std::process::ExitCode;
 
 /// What the program is called when it is a worker.
 pub const NAME: &str = "slipway-uplink-worker";
-/// The exit status when the TAP is gone.
-pub const LINK_LOST: u8 = 3;
 /// The environment variable with the level of log lines.
 pub const LEVEL: &str = "SLIPWAY_UPLINK_LOG";
 
@@ -63,9 +62,9 @@ pub fn main(_args: &[OsString]) -> ExitCode {
     let _ = nix::sys::prctl::set_name(c"slipway-uplink");
     let level = environment::text(LEVEL).and_then(|text| text.parse().ok());
     logging::init(level.unwrap_or(log::LevelFilter::Warn));
-    let served = take_inherited(0).map_err(|error| words(&error)).and_then(|control| serve(&control));
+    let served = take_inherited(0).map_err(|error| words(&error)).and_then(serve);
     match served {
-        Ok(status) => ExitCode::from(status),
+        Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             log::error!("uplink worker: {line}");
             ExitCode::FAILURE
@@ -73,26 +72,26 @@ pub fn main(_args: &[OsString]) -> ExitCode {
     }
 }
 
-fn serve(control: &OwnedFd) -> Result<u8, String> {
+fn serve(control: OwnedFd) -> Result<(), String> {
     let spoken = |error: io::Error| format!("cannot speak with the uplink: {}", words(&error));
     let Some((Order::Start { network, host_loopback }, Some(tap))) =
         orders::next(control.as_fd()).map_err(spoken)?
     else {
         return Err("it is started by `slipway uplink`, and by nobody else".to_owned());
     };
-    let worker = start(network, host_loopback, tap, control);
+    let worker = start(network, host_loopback, tap, &control);
     let mut worker = match worker {
         Ok(worker) => worker,
         Err(refusal) => {
             orders::reply(control.as_fd(), &Err(refusal)).map_err(spoken)?;
-            return Ok(1);
+            return Ok(());
         }
     };
     orders::reply(control.as_fd(), &Ok(json!({}))).map_err(spoken)?;
-    loop {
+    let last_word = loop {
         match worker.session.run().map_err(|error| format!("the network has ended: {}", words(&error)))? {
             End::Asked => match orders::next(control.as_fd()).map_err(spoken)? {
-                None => return Ok(0),
+                None => break LastWord::Ends,
                 Some((order, _)) => {
                     let result = worker.obey(order);
                     orders::reply(control.as_fd(), &result).map_err(spoken)?;
@@ -100,11 +99,16 @@ fn serve(control: &OwnedFd) -> Result<u8, String> {
             },
             End::Link(reason) => {
                 log::info!("the network's TAP is gone: {}", words(&reason));
-                return Ok(LINK_LOST);
+                break LastWord::LinkLost;
             }
-            End::ExitFd | End::Signal(_) | End::Target => return Ok(0),
+            End::ExitFd | End::Signal(_) | End::Target => break LastWord::Ends,
         }
-    }
+    };
+    let rest = worker.session.let_go(Ending::Delivered);
+    orders::part(control.as_fd(), last_word);
+    drop(control);
+    worker.session.deliver(rest);
+    Ok(())
 }
 
 /// Everything that comes before the first frame.

@@ -40,7 +40,8 @@ fn the_last_one_to_leave_ends_the_network() {
     assert_eq!(stage.peer_seen(HOST4, 8080), "", "its ports went with it");
     assert_eq!(stage.leave(&network(), &two), 1, "once more is no error");
     assert_eq!(stage.leave(&network(), &one), 0);
-    assert!(!lives(worker) && !stage.netns.sh("ip link show tap0").unwrap().success());
+    assert!(!stage.netns.sh("ip link show tap0").unwrap().success(), "{}", stage.uplink.stderr());
+    eventually("the worker ends", || !lives(worker));
     assert_eq!(stage.leave(&network(), &one), 0);
     assert_eq!(stage.status()["networks"], json!([]));
     // And from the beginning.

@@ -2,7 +2,9 @@
 
 use super::super::testing::{NOBODY, ended, unprivileged};
 use super::*;
+use crate::sys::proc::wait_for;
 use nix::sys::signal::kill;
+use nix::sys::wait::WaitStatus;
 use nix::unistd::pipe2;
 use slipway_netstack::config::Mtu;
 use std::time::Duration;
@@ -13,6 +15,7 @@ fn command(words: &[&str]) -> Command {
         identity: Identity::Root,
         hostname: Some("inside".to_owned()),
         resolv_conf: Some("nameserver 192.0.2.3\n".to_owned()),
+        resolv_conf_needed: true,
         interface: "tap3".to_owned(),
         configure: Configure { mtu: Mtu::ETHERNET, mac: None, v4: None, v6: None },
         inheritance: Inheritance::current().unwrap(),
@@ -66,8 +69,8 @@ fn signals_reach_it_and_dropping_kills() {
     let name = "signals_reach_it_and_dropping_kills";
     let Some((_, mut running)) = ready(name, &["sleep", "30"]) else { return };
     running.start().unwrap();
-    running.signal(Signal::SIGTERM);
-    assert_eq!(running.wait().unwrap(), Outcome::Signaled(Signal::SIGTERM));
+    running.signal(Signal::SIGTERM as i32);
+    assert_eq!(running.wait().unwrap(), Outcome::Signaled(Signal::SIGTERM as i32));
     let Some((_, running)) = ready(name, &["sleep", "30"]) else { return };
     let child = running.keeper;
     drop(running);
@@ -130,7 +133,7 @@ fn a_failed_start_leaves_nobody() {
         let Some((_, mut running)) = ready(name, &["/no/such/program"]) else { return 0 };
         assert!(running.start().is_err());
         drop(running);
-        assert_eq!(crate::sys::proc::reap().unwrap_err().raw_os_error(), Some(Errno::ECHILD as i32));
+        assert_eq!(signal::reap().unwrap_err().raw_os_error(), Some(Errno::ECHILD as i32));
         0
     })
     .unwrap();
@@ -146,7 +149,7 @@ fn the_command_has_the_usual_signals() {
         return;
     };
     running.start().unwrap();
-    assert_eq!(running.wait().unwrap(), Outcome::Signaled(Signal::SIGPIPE));
+    assert_eq!(running.wait().unwrap(), Outcome::Signaled(Signal::SIGPIPE as i32));
 }
 
 #[test]

@@ -306,6 +306,8 @@ const UPLINK: &[c_long] = &[
     // Requests, orders to workers and to their starter, and what goes with them: host::sys::fdpass.
     libc::SYS_sendmsg,
     libc::SYS_recvmsg,
+    // Nothing more is said to a worker, whose last word is waited for: orders.
+    libc::SYS_shutdown,
     // Whether a client is of our user: socket.
     libc::SYS_geteuid,
     // What kind of descriptor came with a request: publications. Which socket is to be removed: supervisor.

@@ -84,7 +84,7 @@ fn what_it_does_not_do_is_the_end() {
         }),
     ]);
     let status = under_filter(Profile::Parent, || {
-        assert!(crate::sys::proc::reap().is_err(), "there is no child");
+        assert!(crate::sys::signal::reap().is_err(), "there is no child");
     });
     assert!(matches!(status, WaitStatus::Exited(_, 0)), "a parent may: {status:?}");
 }
