@@ -28,6 +28,24 @@ fn data_waits_in_the_socket_and_nothing_is_repeated() {
 }
 
 #[test]
+fn the_end_waits_behind_bytes_that_the_link_refused() {
+    for room in [0, 1, 2, 3] {
+        let mut lab = Lab::open();
+        lab.serve(&bytes(4000));
+        lab.serve_end();
+        lab.link.room = Some(room);
+        let first = lab.step();
+        assert_eq!(first.iter().filter(|g| g.flags & FIN != 0).count(), room / 3, "{first:?}");
+        lab.link.room = None;
+        let rest = lab.step();
+        assert_eq!([data(&first), data(&rest)].concat(), bytes(4000));
+        assert_eq!(rest.iter().filter(|g| g.flags & FIN != 0).count(), 1 - room / 3, "{rest:?}");
+        lab.say(0, 4001, &[]);
+        assert!(lab.pass(ms(5000)).is_empty(), "nothing is repeated");
+    }
+}
+
+#[test]
 fn every_kind_of_segment_is_made_up_for() {
     // SYN-ACK.
     let mut lab = Lab::new();
