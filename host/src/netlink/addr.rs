@@ -48,6 +48,18 @@ impl Netlink {
         Ok(list.into_iter().filter_map(address).collect())
     }
 
+    /// All addresses of the interface with the number `index`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn addresses_of(&mut self, index: u32) -> Result<Vec<Address>, Error> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        let list = self.dump("list the addresses", &RouteNetlinkMessage::GetAddress(message))?;
+        // A kernel without strict checking sends them all.
+        Ok(list.into_iter().filter_map(address).filter(|address| address.interface == index).collect())
+    }
+
     /// The first address of the interface called `name` in the given family, global ones before those of this host or
     /// link only. Link-local ones of IPv6 are left out: a socket that is bound to one reaches nothing beyond the link.
     ///

@@ -273,6 +273,11 @@ fn record(op: &Op, links: &Links, undo: &mut Undo) {
                 undo.vlan_filtering(bridge.index);
             }
         }
+        Op::Address { on: On::Bridge, net } => {
+            if let Some(bridge) = &links.bridge {
+                undo.address_on_host(bridge.index, *net);
+            }
+        }
         Op::Route(route) if route.kind != RouteKind::Unicast => undo.route(*route),
         _ => {}
     }

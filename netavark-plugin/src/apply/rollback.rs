@@ -7,6 +7,7 @@
 use super::container;
 use crate::error::{Errors, Result};
 use crate::namespaces::{Places, gone};
+use ipnet::IpNet;
 use slipway_host::netlink::{NewRoute, Request};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ enum Step {
     DeleteOnHost(u32),
     DeleteInside(u32),
     NoVlanFiltering(u32),
+    DeleteAddressOnHost(u32, IpNet),
     WriteBack { path: String, value: String },
     DeleteRoute(NewRoute),
 }
@@ -35,6 +37,11 @@ impl Undo {
 
     pub(super) fn link_inside(&mut self, index: u32) {
         self.0.push(Step::DeleteInside(index));
+    }
+
+    /// An address of an interface that may have been there before.
+    pub(super) fn address_on_host(&mut self, index: u32, net: IpNet) {
+        self.0.push(Step::DeleteAddressOnHost(index, net));
     }
 
     pub(super) fn vlan_filtering(&mut self, index: u32) {
@@ -77,6 +84,9 @@ impl Step {
             Self::DeleteInside(index) => gone(container(places)?.netlink.run_one(&Request::delete(index))),
             Self::NoVlanFiltering(index) => {
                 gone(places.host.netlink.run_one(&Request::set_vlan_filtering(index, false)))
+            }
+            Self::DeleteAddressOnHost(index, net) => {
+                gone(places.host.netlink.run_one(&Request::delete_address(index, net)))
             }
             Self::WriteBack { path, value } => Ok(std::fs::write(path, value)?),
             Self::DeleteRoute(route) => {

@@ -35,6 +35,7 @@ pub(super) struct Line<'a> {
     pub(super) network: &'a str,
     pub(super) container_id: &'a str,
     internal: bool,
+    listen: &'a [IpAddr],
     header: String,
     text: String,
 }
@@ -64,6 +65,7 @@ impl<'a> Line<'a> {
             network: &entry.network,
             container_id: &entry.container_id,
             internal: entry.internal,
+            listen: &entry.listen,
             header,
             text,
         })
@@ -149,10 +151,14 @@ impl Files {
             plain
         };
         let old = read(&path)?.unwrap_or_default();
-        let (mut text, _) = without(&old, line.container_id);
-        if text.is_empty() {
-            text = line.header.clone() + "\n";
-        }
+        let (others, _) = without(&old, line.container_id);
+        // The network may have other addresses than before. Those that it had are still asked by older containers.
+        let mut text = match others.split_once('\n') {
+            Some((header, rest)) if has_containers(&others) => {
+                format!("{}\n{rest}", with_addresses(header, line.listen))
+            }
+            _ => line.header.clone() + "\n",
+        };
         text += &line.text;
         text.push('\n');
         self.write(&path, &text)
@@ -240,6 +246,21 @@ fn read(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// A header with these addresses behind those that it has.
+fn with_addresses(header: &str, listen: &[IpAddr]) -> String {
+    let (list, servers) = header.split_once(' ').map_or((header, None), |(list, rest)| (list, Some(rest)));
+    let known: Vec<Option<IpAddr>> = list.split(',').map(|address| address.parse().ok()).collect();
+    let mut text = list.to_owned();
+    for address in listen.iter().filter(|&&address| !known.contains(&Some(address))) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ",{address}");
+    }
+    servers.into_iter().for_each(|servers| {
+        let _ = write!(text, " {servers}");
+    });
+    text
 }
 
 /// Whether there is more than a header.

@@ -113,6 +113,25 @@ fn lines_are_added_and_removed() {
 }
 
 #[test]
+fn a_network_is_served_at_addresses_that_it_got_later() {
+    let lab = Lab::new("exit 0");
+    let mut first = entry("net", "c1", "10.0.0.2");
+    (first.listen, first.network_servers) = (ips(&["10.0.0.1"]), ips(&["1.1.1.1"]));
+    lab.handover.commit(&[first]).unwrap();
+    let header = || lab.text("net").unwrap().lines().next().unwrap().to_owned();
+    let mut second = entry("net", "c2", "fd00::3");
+    second.listen = ips(&["fd00::1"]);
+    lab.handover.commit(&[second.clone()]).unwrap();
+    assert_eq!(header(), "10.0.0.1,fd00::1 1.1.1.1");
+    lab.handover.commit(&[second.clone()]).unwrap();
+    assert_eq!(header(), "10.0.0.1,fd00::1 1.1.1.1", "no address twice");
+    // Without the older container nobody asks at its address.
+    lab.handover.remove("c1", ["net"]).unwrap();
+    lab.handover.commit(&[second]).unwrap();
+    assert_eq!(header(), "fd00::1");
+}
+
+#[test]
 fn a_line_left_behind_is_replaced() {
     let lab = Lab::new("exit 0");
     lab.handover.commit(&[entry("net", "c1", "10.0.0.2")]).unwrap();

@@ -250,7 +250,8 @@ impl<'a> Bridge<'a> {
         if places.container.is_some() {
             apply::teardown(&plan.forget_routes(), places, &mut links, &mut errors);
         }
-        if self.has_rules(&plan) {
+        // The definition may have been another when the rules were made.
+        if self.has_rules(&plan) || (plan.managed && firewall.knows(&self.request.network.id)) {
             let dns_servers: Vec<_> = if self.request.network.dns_enabled {
                 plan.ipam.gateways.iter().map(|net| net.addr()).collect()
             } else {
@@ -386,6 +387,10 @@ fn look(plan: &Plan<'_>, places: &mut Places, rootless: bool) -> Result<Found> {
     let mut found = Found::default();
     match netlink.interface(plan.name) {
         Ok(bridge) if bridge.kind.as_deref() == Some("bridge") => {
+            if plan.managed {
+                let addresses = netlink.addresses_of(bridge.index).context("get bridge addresses")?;
+                found.addresses = addresses.into_iter().map(|address| address.net).collect();
+            }
             found.bridge = Some(bridge);
             return Ok(found);
         }

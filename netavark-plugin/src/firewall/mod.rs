@@ -205,6 +205,7 @@ impl Firewall {
     /// As [`Self::setup`], all of them together.
     pub fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
         let mut errors = Errors::new();
+        let network = &self.with_former_subnets(network, complete);
         if let Some(state) = &self.state {
             errors.note(state.forget(ports, complete));
         }
@@ -220,6 +221,21 @@ impl Firewall {
 }
 
 impl Firewall {
+    /// Whether it has rules of a network, by its state files.
+    #[must_use]
+    pub fn knows(&self, network_id: &str) -> bool {
+        self.state.as_ref().is_some_and(|state| state.knows(network_id))
+    }
+
+    /// What goes with the last container of a network: also the rules of subnets that its definition has no longer.
+    fn with_former_subnets(&self, network: &NetworkRules, complete: bool) -> NetworkRules {
+        let Some(state) = self.state.as_ref().filter(|_| complete) else { return network.clone() };
+        state.with_former_subnets(network).unwrap_or_else(|error| {
+            log::warn!(target: TARGET, "{error}");
+            network.clone()
+        })
+    }
+
     /// The steps of [`Self::setup`], one line each. Nothing is touched.
     ///
     /// # Errors
@@ -243,7 +259,9 @@ impl Firewall {
         complete: bool,
     ) -> Result<Vec<String>> {
         match &self.driver {
-            Driver::Nftables => nft::describe_teardown(network, ports, complete),
+            Driver::Nftables => {
+                nft::describe_teardown(&self.with_former_subnets(network, complete), ports, complete)
+            }
             Driver::Firewalld(_) => Ok(vec!["host       no more rules by firewalld".to_owned()]),
             Driver::None => Ok(Vec::new()),
         }

@@ -3,11 +3,12 @@
 //! ```text
 //! <config>/firewall/firewall-driver           the driver's name, nothing else
 //!                   firewall-reload.lock      locked while any of these is read or changed
-//!                   networks/<network>        rules of a network, written when it is new
+//!                   networks/<network>        rules of a network, written when it is new or has changed
 //!                   ports/<network>_<container>
 //! ```
 //! They are written before the rules are made and removed before the rules are, so a restore that comes in between can
-//! only make rules that are wanted. A restore holds the lock for as long as it works: [`Saved`] has it.
+//! only make rules that are wanted. The subnets that a network had when older containers were connected stay in its file, since
+//! their rules do, until the last container takes them along. A restore holds the lock for as long as it works: [`Saved`] has it.
 
 use super::rules::{NetworkRules, PortRules};
 use crate::error::{Context, Result};
@@ -61,8 +62,10 @@ impl State {
         }
         let path = self.network_file(ports);
         let new = !path.exists();
-        if new {
-            let text = serde_json::to_vec(network)?;
+        let known = read::<NetworkRules>(&path).ok();
+        let network = with_former_subnets(network, known.as_ref());
+        if known.is_none_or(|known| known != network) {
+            let text = serde_json::to_vec(&network)?;
             self.write(&path, &text).with_context(|| format!("create network config {path:?}"))?;
         }
         let path = self.port_file(ports);
@@ -89,6 +92,22 @@ impl State {
             remove(&path).with_context(|| format!("remove network config {path:?}"))?;
         }
         Ok(())
+    }
+
+    /// The network with all subnets that it has had since it was saved as new.
+    ///
+    /// # Errors
+    /// When the lock cannot be had.
+    pub fn with_former_subnets(&self, network: &NetworkRules) -> Result<NetworkRules> {
+        let _lock = self.lock()?;
+        let known = read(&self.networks().join(&network.network_id)).ok();
+        Ok(with_former_subnets(network, known.as_ref()))
+    }
+
+    /// Whether rules of a network were saved.
+    #[must_use]
+    pub fn knows(&self, network_id: &str) -> bool {
+        self.networks().join(network_id).exists()
     }
 
     /// Everything that was saved; `None` when nothing ever was. A file that cannot be understood is an error: restoring
@@ -134,6 +153,17 @@ impl State {
     fn port_file(&self, ports: &PortRules) -> PathBuf {
         self.ports().join(format!("{}_{}", ports.network_id, ports.container_id))
     }
+}
+
+/// Nothing is known of a network that is new, or whose file cannot be understood.
+fn with_former_subnets(network: &NetworkRules, known: Option<&NetworkRules>) -> NetworkRules {
+    let mut network = network.clone();
+    for subnet in known.map(NetworkRules::subnets).unwrap_or_default() {
+        if !network.subnets().contains(subnet) {
+            network.subnets.get_or_insert_default().push(*subnet);
+        }
+    }
+    network
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -4,10 +4,14 @@
 //! The order matters in places: settings of the bridge before it is up (no duplicate address detection, no routers);
 //! the bridge's own MAC address pinned only when it has its first port, because the kernel takes the port's until
 //! then, and a bridge that changes its address loses its neighbours.
+//!
+//! A bridge that is there is brought up to the definition. What it has besides stays, for containers that were connected
+//! before the definition changed may still live on it; it goes with the bridge.
 
 use super::container::{address_and_route, forget_routes, listen_to_routers, ndisc_notify, settings};
 use super::{Change, Key, On, Op};
 use crate::spec::Ipam;
+use ipnet::IpNet;
 use slipway_host::netlink::Interface;
 use slipway_netstack::addr::MacAddr;
 use std::path::{Path, PathBuf};
@@ -49,6 +53,8 @@ pub struct Bridge<'a> {
 pub struct Found {
     /// The bridge.
     pub bridge: Option<Interface>,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
     /// The number of the vrf that is asked for.
     pub vrf: Option<u32>,
     /// The MTU of the way out.
@@ -109,10 +115,7 @@ impl Bridge<'_> {
         let new = found.bridge.is_none();
         match &found.bridge {
             None => self.make_bridge(found, &mut plan),
-            Some(bridge) if self.vlan.is_some() && !bridge.vlan_filtering => {
-                plan.push(Op::change(On::Bridge, Change::VlanFiltering));
-            }
-            Some(_) => {}
+            Some(bridge) => self.complete_bridge(bridge, &found.addresses, &mut plan),
         }
         plan.push(Op::MakePair {
             port: self.port.to_owned(),
@@ -152,6 +155,28 @@ impl Bridge<'_> {
         plan.extend(settings.into_iter().map(Op::from));
         plan.extend(self.ipam.gateways.iter().map(|&net| Op::Address { on: On::Bridge, net }));
         plan.push(Op::change(On::Bridge, Change::Up));
+    }
+
+    /// The network's definition may have changed since the bridge was made, and somebody may have taken it down.
+    fn complete_bridge(&self, bridge: &Interface, addresses: &[IpNet], plan: &mut Vec<Op>) {
+        if self.vlan.is_some() && !bridge.vlan_filtering {
+            plan.push(Op::change(On::Bridge, Change::VlanFiltering));
+        }
+        if !self.managed {
+            return;
+        }
+        // An interface has an IPv6 address once, whatever the length of its prefix.
+        let same =
+            |one: &IpNet, other: &IpNet| one == other || (one.addr().is_ipv6() && one.addr() == other.addr());
+        let is_missing = |net: &&IpNet| !addresses.iter().any(|there| same(there, net));
+        let missing: Vec<_> = self.ipam.gateways.iter().filter(is_missing).collect();
+        if self.internal || !missing.is_empty() || !bridge.up {
+            plan.extend(self.settings_of_bridge().into_iter().map(Op::from));
+        }
+        plan.extend(missing.into_iter().map(|&net| Op::Address { on: On::Bridge, net }));
+        if !bridge.up {
+            plan.push(Op::change(On::Bridge, Change::Up));
+        }
     }
 
     /// Without forwarding there is no way out, and with it an internal network has one. The rest is a convenience; only an internal

@@ -35,8 +35,10 @@ fn bridge() -> Bridge<'static> {
 }
 
 fn there(vlan_filtering: bool) -> Found {
-    let bridge = Interface { name: "podman1".to_owned(), mtu: 9000, vlan_filtering, ..Interface::default() };
-    Found { bridge: Some(bridge), ..Found::default() }
+    let bridge =
+        Interface { name: "podman1".to_owned(), mtu: 9000, vlan_filtering, up: true, ..Interface::default() };
+    let addresses = ["10.88.0.1/16", "fd10:88::1/64", "fe80::1/64"].map(|net| net.parse().unwrap()).into();
+    Found { bridge: Some(bridge), addresses, ..Found::default() }
 }
 
 #[test]
@@ -48,6 +50,37 @@ fn the_first_container_of_a_network() {
 #[test]
 fn another_container_of_the_network() {
     assert_snapshot!(text(&bridge().setup(&there(false))));
+}
+
+#[test]
+fn a_bridge_that_is_not_what_its_definition_says() {
+    let on_bridge = |found: &Found| -> Vec<String> {
+        let lines = text(&bridge().setup(found));
+        lines
+            .lines()
+            .filter(|line| line.contains(" BRIDGE") && line.contains("ip "))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(
+        on_bridge(&there(false)),
+        ["host       ip link add veth# master BRIDGE type veth peer eth0 netns CONTAINER mtu 9000"]
+    );
+    let mut found = there(false);
+    found.addresses = vec!["10.77.0.1/16".parse().unwrap(), "fd10:88::1/48".parse().unwrap()];
+    assert_eq!(on_bridge(&found)[0], "host       ip addr add 10.88.0.1/16 dev BRIDGE");
+    found.bridge.as_mut().unwrap().up = false;
+    found.addresses.clear();
+    assert_eq!(
+        on_bridge(&found)[..3],
+        [
+            "host       ip addr add 10.88.0.1/16 dev BRIDGE",
+            "host       ip addr add fd10:88::1/64 dev BRIDGE",
+            "host       ip link set BRIDGE up"
+        ]
+    );
+    assert!(text(&bridge().setup(&found)).contains("sysctl net/ipv6/conf/all/forwarding=1"));
+    assert!(!text(&Bridge { managed: false, ..bridge() }.setup(&found)).contains("BRIDGE up"));
 }
 
 #[test]

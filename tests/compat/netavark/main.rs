@@ -36,8 +36,8 @@ macro_rules! host {
             None => return,
         }
     };
-    (ours $name:literal) => {{
-        let host = $crate::host!($name);
+    (ours $name:literal $(, [$($program:literal),*])?) => {{
+        let host = $crate::host!($name $(, [$($program),*])?);
         if !host.is_ours() {
             println!("SKIP {}: the original does otherwise", $name);
             return;

@@ -368,6 +368,76 @@ fn a_read_only_proc_is_told_unless_nothing_need_be_written() {
     );
 }
 
+/// What of the network is in the kernel's rules: subnets.
+fn subnets(host: &crate::place::Host, some: &[&str]) -> Vec<bool> {
+    let rules = host.rules();
+    some.iter().map(|subnet| rules.contains(subnet)).collect()
+}
+
+#[test]
+fn a_bridge_in_use_follows_its_definition() {
+    let host = host!(ours "a_bridge_in_use_follows_its_definition");
+    let (one, two, three) = (host.container(), host.container(), host.container());
+    let first = request("one", &[Join::bridge("podman", "podman0", &[V4])]);
+    host.setup(&one, &first);
+    assert_eq!(host.machine.sh("cat /proc/sys/net/ipv6/conf/all/forwarding").unwrap().out().trim(), "0");
+    // It gets IPv6, then another IPv4 subnet.
+    let both = |gateways: &[&str], addresses: &[&str]| {
+        Join::bridge("podman", "podman0", gateways).addresses(addresses)
+    };
+    let second = request("two", &[both(&[V4, V6], &["10.88.0.3", "fd10:88::3"])]);
+    host.setup(&two, &second);
+    assert_eq!(host.machine.sh("cat /proc/sys/net/ipv6/conf/all/forwarding").unwrap().out().trim(), "1");
+    let reached = two.sh("ping -6 -c1 -W5 fd10:88::1 && ping -c1 -W5 10.88.0.2").unwrap();
+    assert!(reached.success(), "{reached}");
+    let third = request("three", &[both(&["10.89.7.1/24", V6], &["10.89.7.3", "fd10:88::4"])]);
+    host.setup(&three, &third);
+    let reached = three.sh("ping -c1 -W5 10.89.7.1 && ping -6 -c1 -W5 fd10:88::3").unwrap();
+    assert!(reached.success(), "{reached}");
+    let all = ["10.88.0.0/16", "fd10:88::/64", "10.89.7.0/24"];
+    assert_eq!(subnets(&host, &all), [true; 3]);
+    // The rules of all of them are restored, and go with the last container, which knows of one subnet alone.
+    assert!(host.machine.sh("nft flush ruleset").unwrap().success());
+    host.cmd(&["firewall-reload"]).ok(LIMIT).unwrap();
+    assert_eq!(subnets(&host, &all), [true; 3]);
+    host.teardown(&one, &only("one", &[V6]));
+    host.teardown(&two, &only("two", &[V6]));
+    host.teardown(&three, &only("three", &[V6]));
+    assert_eq!(subnets(&host, &all), [false; 3]);
+    host.is_clean();
+}
+
+/// A teardown by a definition of these subnets alone.
+fn only(container: &str, gateways: &[&str]) -> Value {
+    request(container, &[Join::bridge("podman", "podman0", gateways)])
+}
+
+#[test]
+fn a_bridge_that_was_taken_down_comes_up_whole() {
+    let host = host!(ours "a_bridge_that_was_taken_down_comes_up_whole");
+    let (one, two) = (host.container(), host.container());
+    let join = || Join::bridge("podman", "podman0", &[V4, V6]);
+    host.setup(&one, &request("one", &[join()]));
+    // The kernel takes IPv6 addresses away with that.
+    let script = "ip link set podman0 down && ip address del 10.88.0.1/16 dev podman0";
+    assert!(host.machine.sh(script).unwrap().success());
+    let second = request("two", &[join().addresses(&["10.88.0.3", "fd10:88::3"])]);
+    host.setup(&two, &second);
+    let reached = two.sh("ping -c1 -W5 10.88.0.1 && ping -6 -c1 -W5 fd10:88::1").unwrap();
+    assert!(reached.success(), "{reached}");
+}
+
+#[test]
+fn a_setup_that_fails_leaves_the_bridge_as_it_was() {
+    let host = host!(ours "a_setup_that_fails_leaves_the_bridge_as_it_was");
+    let (one, two) = (host.container(), host.container());
+    host.setup(&one, &request("one", &[Join::bridge("podman", "podman0", &[V4])]));
+    let bad = Join::bridge("podman", "podman0", &[V4, V6]).own("static_mac", "00:00:00:00:00:00");
+    host.refused(&two, &request("two", &[bad]));
+    let shown = host.machine.sh("ip -o address show podman0").unwrap().out();
+    assert!(shown.contains("10.88.0.1/16") && !shown.contains("fd10:88::1"), "{shown}");
+}
+
 /// What a container around us is started with, and a `/proc/sys` that cannot be written.
 const NESTED: &str = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
     mount -o bind,ro /proc/sys /proc/sys";

@@ -65,6 +65,28 @@ fn names_are_written_served_and_taken_back() {
 }
 
 #[test]
+fn names_are_served_at_an_address_that_the_network_got_later() {
+    let name = "names_are_served_at_an_address_that_the_network_got_later";
+    let Some(host) =
+        host!(ours "names_are_served_at_an_address_that_the_network_got_later", ["dig"]).with_dns(name)
+    else {
+        return;
+    };
+    let (one, two) = (host.container(), host.container());
+    let join = |gateways: &[&str]| Join::bridge("podman", "podman0", gateways).with("dns_enabled", true);
+    host.setup(&one, &request("one", &[join(&["10.88.0.1/16"])]));
+    let later = join(&["10.88.0.1/16", "fd10:88::1/64"]).addresses(&["10.88.0.3", "fd10:88::3"]);
+    let answer = host.setup(&two, &request("two", &[later]));
+    assert_eq!(answer["podman"]["dns_server_ips"], serde_json::json!(["10.88.0.1", "fd10:88::1"]));
+    assert_eq!(file(&host, "podman").unwrap().lines().next(), Some("10.88.0.1,fd10:88::1"));
+    for (container, server) in [(&one, "10.88.0.1"), (&two, "fd10:88::1")] {
+        let answer =
+            container.sh(&format!("dig +short +tries=3 +time=2 @{server} one.dns.podman A")).unwrap();
+        assert_eq!(answer.out().trim(), "10.88.0.2", "{answer}");
+    }
+}
+
+#[test]
 fn an_internal_network_has_a_file_of_its_own() {
     let Some(host) = host!("an_internal_network_has_a_file_of_its_own").with_dns("dns") else { return };
     let container = host.container();
