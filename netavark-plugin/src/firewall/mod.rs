@@ -96,7 +96,10 @@ impl Driver {
                 }
                 Ok(())
             }
-            Self::Firewalld(firewalld) => firewalld.setup(network, ports),
+            Self::Firewalld(firewalld) => {
+                nft::close_loopback(socket, network)?;
+                firewalld.setup(network, ports)
+            }
             Self::None => Ok(()),
         }
     }
@@ -115,7 +118,14 @@ impl Driver {
                 }
                 nft::teardown(socket, network, ports, complete)
             }
-            Self::Firewalld(firewalld) => firewalld.teardown(network, ports, complete),
+            Self::Firewalld(firewalld) => {
+                let mut errors = Errors::new();
+                errors.note(firewalld.teardown(network, ports, complete));
+                if complete {
+                    errors.note(nft::open_loopback(socket, network));
+                }
+                errors.finish()
+            }
             Self::None => Ok(()),
         }
     }
@@ -129,7 +139,11 @@ impl Driver {
                 }
                 Ok(())
             }
-            Self::Firewalld(firewalld) => firewalld.restore(saved),
+            Self::Firewalld(firewalld) => {
+                let mut socket = open()?;
+                saved.networks.iter().try_for_each(|network| nft::close_loopback(&mut socket, network))?;
+                firewalld.restore(saved)
+            }
             Self::None => Ok(()),
         }
     }

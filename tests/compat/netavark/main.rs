@@ -1,7 +1,8 @@
 //! The netavark contract, seen from outside: the binary under its drop-in name on a machine of its own.
 //!
 //! Numbered by area as in the contract: commands and errors, bridges, macvlan and ipvlan, firewall, DNS hand-over,
-//! what a killed process leaves behind, signals, plugins, the program as a plugin itself, and addresses that have moved. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
+//! what a killed process leaves behind, signals, plugins, the program as a plugin itself, addresses that have moved, and
+//! what bridges do to others. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
 //! the original (`SLIPWAY_NETAVARK_BINARY=/usr/lib/podman/netavark`), which proves the tests; what the original does
 //! not do, or does wrong, is tested with ours only and says so.
 
@@ -21,6 +22,7 @@ mod t09_plugins;
 mod t10_slipway;
 mod t11_at_once;
 mod t12_moved;
+mod t13_others;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {

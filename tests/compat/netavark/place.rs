@@ -110,9 +110,13 @@ impl Host {
 
     /// Nothing of any container or network is left.
     pub(crate) fn is_clean(&self) {
+        self.is_clean_by(&self.rules());
+    }
+
+    /// The same, where the rules are these.
+    pub(crate) fn is_clean_by(&self, rules: &str) {
         let links = self.ip("link show");
         assert_eq!(links.as_array().unwrap().len(), 1, "only lo: {links:#}");
-        let rules = self.rules();
         for trace in ["nv_", "10.88.", "10.89.", "fd10:", "dport", "podman"] {
             assert!(!rules.contains(trace), "{trace}: {rules}");
         }

@@ -1,7 +1,8 @@
 //! Published ports in firewalld's terms. Pure.
 //!
 //! A port on all addresses is a `forward_ports` entry of the policy towards the host, and a rich rule for 127.0.0.1 in the
-//! policy away from the host, because the host's own packets never come in. A port on one address is a rich rule.
+//! policy away from the host, because the host's own packets never come in. A port on one address is a rich rule; for an
+//! address of the loopback, in the policy away from the host alone, for who comes from elsewhere forges it.
 
 use super::client::{ForwardPort, PolicySettings};
 use crate::error::{Error, Result};
@@ -41,7 +42,6 @@ impl Forwards {
     fn add(&mut self, mapping: &PortMapping, ports: &PortRules) -> Result<()> {
         let v4 = ports.container_ip_v4.map(IpAddr::V4);
         let v6 = ports.container_ip_v6.map(IpAddr::V6);
-        let local = |to: IpAddr| rule(mapping, Ipv4Addr::LOCALHOST.into(), to);
         let host = match mapping.host_ip.as_str() {
             "" => None,
             text => Some(text.parse::<IpAddr>().map_err(|_| {
@@ -52,7 +52,7 @@ impl Forwards {
         match host {
             // The kernel translates no connection to ::1.
             Some(IpAddr::V6(host)) if host.is_loopback() => {}
-            Some(host) if host == Ipv4Addr::LOCALHOST => self.local_rules.extend(v4.map(local)),
+            Some(host) if host.is_loopback() => self.local_rules.extend(v4.map(|to| rule(mapping, host, to))),
             Some(host) if !host.is_unspecified() => {
                 let to = if host.is_ipv4() { v4 } else { v6 };
                 self.rules.extend(to.map(|to| rule(mapping, host, to)));
@@ -60,7 +60,8 @@ impl Forwards {
             any => {
                 if any.is_none_or(|host| host.is_ipv4()) {
                     self.ports.extend(v4.map(|to| forward_port(mapping, to)));
-                    self.local_rules.extend(v4.map(local));
+                    let local = Ipv4Addr::LOCALHOST.into();
+                    self.local_rules.extend(v4.map(|to| rule(mapping, local, to)));
                 }
                 if any.is_none_or(|host| host.is_ipv6()) {
                     self.ports.extend(v6.map(|to| forward_port(mapping, to)));
@@ -190,6 +191,9 @@ mod tests {
         assert!(of("::").local_rules.is_empty());
         assert_eq!(of("::1"), Forwards::default());
         assert_eq!((of("127.0.0.1").ports.len(), of("127.0.0.1").local_rules), (0, vec![LOCAL.to_owned()]));
+        let second =
+            Forwards { local_rules: vec![LOCAL.replace("127.0.0.1", "127.0.0.2")], ..Forwards::default() };
+        assert_eq!(of("127.0.0.2"), second);
         assert_eq!(of("198.51.100.7").rules, [LOCAL.replace("127.0.0.1", "198.51.100.7")]);
         assert_eq!(
             of("2001:db8::7").rules,

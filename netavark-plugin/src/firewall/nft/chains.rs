@@ -9,11 +9,19 @@
 //!  postrouting   POSTROUTING    masquerades what SETMARK marked ; ─▶ nv_… masquerades what leaves a subnet
 //! ```
 //! Names and order are the contract: other programs and older versions look for them.
+//!
+//! Beyond the contract, as long as a network has a way out: the chain LOOPBACK. Bridges have route_localnet, so that the
+//! answers to what the host sent to 127.0.0.1 find their way back. With it a container reaches the host's loopback
+//! by its gateway, and a port published for 127.0.0.1 is translated for whoever forges that destination, for translation
+//! comes before the kernel looks whether an address may come from there. So it is looked at first of all.
+//! ::1 needs it only where frames that stay on a bridge pass the firewall, too (br_netfilter): elsewhere the kernel
+//! drops it before any rule. Which bridges are ours says the set `bridges`; it may be empty.
 
 use super::plan::{Plan, Wanted};
-use super::rule::{Clause, INVALID, Rule};
+use super::rule::{Clause, Direction, End, INVALID, Rule};
 use crate::spec::Compat;
 use ipnet::IpNet;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The table.
 pub(super) const TABLE: &str = "netavark";
@@ -54,6 +62,10 @@ pub(super) static BASES: [Base; 5] = [
     Base { name: OUTPUT, kind: "nat", hook: 3, hook_name: "output", priority: -100 },
 ];
 
+/// Before everything else, the connection tracker included.
+pub(super) static LOOPBACK: Base =
+    Base { name: "LOOPBACK", kind: "filter", hook: 0, hook_name: "prerouting", priority: -300 };
+
 /// The chain of a subnet: `nv_2f259bab_10_88_0_0_nm16`.
 pub(super) fn subnet_chain(network_id: &str, subnet: &IpNet) -> String {
     let id = network_id.get(..8).unwrap_or(network_id);
@@ -68,10 +80,11 @@ pub(super) fn dnat_chain(network_id: &str, subnet: &IpNet) -> String {
 
 /// What [`make_shared`] looks at.
 pub(super) fn look_at_shared(wanted: &mut Wanted) {
+    wanted.bridges();
     for chain in [FORWARD, POSTROUTING, PREROUTING, OUTPUT, SETMARK, ISOLATION_3] {
         wanted.rules(chain);
     }
-    for chain in [INPUT, DNAT] {
+    for chain in [INPUT, DNAT, LOOPBACK.name] {
         wanted.existence(chain);
     }
 }
@@ -120,6 +133,26 @@ fn make_forward(plan: &mut Plan, compat: Compat) {
     if !plan.has(FORWARD, |rule| rule.jumps_to(ISOLATION_1)) {
         plan.append(FORWARD, Rule(vec![jump(ISOLATION_1)]));
     }
+}
+
+/// Closes the loopback to everybody but the host itself, with the first bridge that could open it.
+pub(super) fn close_loopback(plan: &mut Plan, bridge: &str) {
+    plan.add_bridge(bridge);
+    if plan.has_chain(LOOPBACK.name) {
+        return;
+    }
+    plan.make_base_chain(&LOOPBACK);
+    // Not "unless by lo": a vrf is the loopback of what is in it, and may have 127.0.0.1 itself.
+    for (net, length) in [(IpAddr::from([127, 0, 0, 0]), 8), (Ipv6Addr::LOCALHOST.into(), 128)] {
+        let to = Clause::Address { end: End::Destination, net: subnet(net, length), equal: true };
+        plan.append(LOOPBACK.name, Rule(vec![to, Clause::ElsewhereDestination, Clause::Drop]));
+    }
+    let from = Clause::Address { end: End::Source, net: subnet([127, 0, 0, 0].into(), 8), equal: true };
+    plan.append(LOOPBACK.name, Rule(vec![Clause::OurBridge(Direction::In), from, Clause::Drop]));
+}
+
+fn subnet(address: IpAddr, length: u8) -> IpNet {
+    IpNet::new(address, length).unwrap_or_default()
 }
 
 /// The last rule of the isolation, which is shared.

@@ -9,12 +9,15 @@
 
 use super::rule::{Clause, Direction, End, Rule};
 use super::wire::{
-    COMMENT, DESTINATION_PORT, IPV4_ADDRESSES, IPV6_ADDRESSES, NAME_LENGTH, base, cmp, ct, expression as e,
-    family, fib, meta, nat, object, register, verdict,
+    BRIDGES, COMMENT, DESTINATION_PORT, DESTINATION_REWRITTEN, IPV4_ADDRESSES, IPV6_ADDRESSES, NAME_LENGTH,
+    base, cmp, ct, expression as e, family, fib, meta, nat, object, register, set, verdict,
 };
 use ipnet::IpNet;
 use slipway_host::netlink::netfilter::attributes;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The kind that an address has for the interface that the packet came in by.
+const FROM_THE_INTERFACE: u32 = fib::DADDR | fib::IIF;
 
 /// A rule of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,8 @@ impl Listed {
 enum Held {
     Meta(u32),
     Ct(u32),
-    FibType,
+    /// The kind of the destination, asked for with these flags.
+    FibType(u32),
     Payload {
         base: u32,
         offset: u32,
@@ -169,10 +173,10 @@ impl Reader<'_> {
     fn fib(&mut self, data: &[u8]) -> Option<()> {
         let number = |kind| find_number(data, kind);
         first(number(e::FIB_DREG)?)?;
-        if number(e::FIB_RESULT)? != fib::RESULT_TYPE || number(e::FIB_FLAGS)? != fib::DADDR {
+        if number(e::FIB_RESULT)? != fib::RESULT_TYPE {
             return None;
         }
-        self.first = Some(Held::FibType);
+        self.first = Some(Held::FibType(number(e::FIB_FLAGS)?));
         Some(())
     }
 
@@ -219,7 +223,11 @@ impl Reader<'_> {
             Held::Meta(meta::OIFNAME) => {
                 Clause::Interface { direction: Direction::Out, name: interface(value)?, equal }
             }
-            Held::FibType if equal && native(value)? == fib::LOCAL => Clause::LocalDestination,
+            Held::FibType(flags) if native(value)? == fib::LOCAL => match (flags, equal) {
+                (fib::DADDR, true) => Clause::LocalDestination,
+                (FROM_THE_INTERFACE, false) => Clause::ElsewhereDestination,
+                _ => return None,
+            },
             Held::Payload { base: base::TRANSPORT, offset: DESTINATION_PORT, length: 2 } if equal => {
                 let port = self.port(value)?;
                 Clause::Port { first: port, last: port }
@@ -266,6 +274,9 @@ impl Reader<'_> {
         }
         match held {
             Held::Ct(ct::STATE) if !equal && native(value)? == 0 => Some(Clause::State(native(mask)?)),
+            Held::Ct(ct::STATUS) if !equal && native(value)? == 0 => {
+                (native(mask)? == DESTINATION_REWRITTEN).then_some(Clause::Rewritten)
+            }
             Held::Ct(ct::MARK) if equal && mask == value => Some(Clause::ConnectionMark(native(mask)?)),
             Held::Meta(meta::MARK) if equal && mask == value => Some(Clause::PacketMark(native(mask)?)),
             Held::Payload { base: base::NETWORK, offset, .. } => {
@@ -308,6 +319,12 @@ impl Reader<'_> {
         match (find_number(data, e::LOOKUP_DREG), held) {
             (None, Held::Meta(meta::L4PROTO)) if name.starts_with("__set") => {
                 self.clauses.push(Clause::TcpOrUdp);
+            }
+            (None, Held::Meta(meta::IIFNAME)) if name == BRIDGES => {
+                self.clauses.push(Clause::OurBridge(Direction::In));
+            }
+            (None, Held::Meta(meta::OIFNAME)) if name == BRIDGES => {
+                self.clauses.push(Clause::OurBridge(Direction::Out));
             }
             (
                 Some(register),
@@ -387,6 +404,13 @@ fn find(list: &[u8], kind: u16) -> Option<&[u8]> {
 
 fn find_number(list: &[u8], kind: u16) -> Option<u32> {
     Some(u32::from_be_bytes(find(list, kind)?.try_into().ok()?))
+}
+
+/// The names of interfaces that an entry of the answer to NFT_MSG_GETSETELEM lists.
+pub(super) fn bridges(entry: &[u8]) -> Vec<String> {
+    let elements = find(entry, set::ELEMENTS).unwrap_or_default();
+    let keys = attributes(elements).filter_map(|(_, element)| find_value(element, set::ELEMENT_KEY));
+    keys.filter_map(interface).collect()
 }
 
 /// The bytes of a nested NFTA_DATA_VALUE.

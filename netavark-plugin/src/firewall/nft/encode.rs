@@ -8,8 +8,8 @@
 
 use super::rule::{Clause, Direction, End, PortMap, Rule};
 use super::wire::{
-    COMMENT, DESTINATION_PORT, IPV4_ADDRESSES, IPV6_ADDRESSES, NAME_LENGTH, base, cmp, ct, expression as e,
-    family, fib, meta, nat, object, register, set, verdict,
+    BRIDGES, COMMENT, DESTINATION_PORT, DESTINATION_REWRITTEN, IPV4_ADDRESSES, IPV6_ADDRESSES, NAME_LENGTH,
+    base, cmp, ct, expression as e, family, fib, meta, nat, object, register, set, verdict,
 };
 use ipnet::IpNet;
 use slipway_host::netlink::netfilter::Attributes;
@@ -77,11 +77,14 @@ impl Program<'_> {
                 self.load_meta(meta::L4PROTO);
                 self.look_up("__set%d", false);
             }
+            Clause::OurBridge(direction) => {
+                self.load_interface(*direction);
+                self.look_up_named(BRIDGES);
+            }
             Clause::Port { first, last } => self.port(*first, *last),
             Clause::State(bits) => {
                 self.load_ct(ct::STATE);
-                self.mask(&bits.to_ne_bytes(), &[0; 4]);
-                self.compare(cmp::NEQ, &[0; 4]);
+                self.has_any(*bits);
             }
             Clause::ConnectionMark(bits) => {
                 self.load_ct(ct::MARK);
@@ -93,12 +96,16 @@ impl Program<'_> {
             }
             Clause::Interface { direction, name, equal } => self.interface(*direction, name, *equal),
             Clause::LocalDestination => {
-                self.expression("fib", |list| {
-                    list.number(e::FIB_FLAGS, fib::DADDR);
-                    list.number(e::FIB_RESULT, fib::RESULT_TYPE);
-                    list.number(e::FIB_DREG, register::FIRST);
-                });
+                self.load_kind_of_address(fib::DADDR);
                 self.compare(cmp::EQ, &fib::LOCAL.to_ne_bytes());
+            }
+            Clause::ElsewhereDestination => {
+                self.load_kind_of_address(fib::DADDR | fib::IIF);
+                self.compare(cmp::NEQ, &fib::LOCAL.to_ne_bytes());
+            }
+            Clause::Rewritten => {
+                self.load_ct(ct::STATUS);
+                self.has_any(DESTINATION_REWRITTEN);
             }
             Clause::SetPacketMark(bits) => {
                 self.add_to_mark(*bits);
@@ -167,12 +174,8 @@ impl Program<'_> {
     }
 
     fn interface(&mut self, direction: Direction, name: &str, equal: bool) {
-        let key = if direction == Direction::In { meta::IIFNAME } else { meta::OIFNAME };
-        self.load_meta(key);
-        // No interface has a longer name, and the zero at its end belongs to it.
-        let mut bytes: Vec<u8> = name.bytes().take(NAME_LENGTH - 1).collect();
-        bytes.resize(NAME_LENGTH, 0);
-        self.compare(if equal { cmp::EQ } else { cmp::NEQ }, &bytes);
+        self.load_interface(direction);
+        self.compare(if equal { cmp::EQ } else { cmp::NEQ }, &interface_key(name));
     }
 
     fn dnat_by_port(&mut self, map: &PortMap) {
@@ -188,6 +191,18 @@ impl Program<'_> {
         self.expression("meta", |list| {
             list.number(e::META_KEY, key);
             list.number(e::META_DREG, register::FIRST);
+        });
+    }
+
+    fn load_interface(&mut self, direction: Direction) {
+        self.load_meta(if direction == Direction::In { meta::IIFNAME } else { meta::OIFNAME });
+    }
+
+    fn load_kind_of_address(&mut self, flags: u32) {
+        self.expression("fib", |list| {
+            list.number(e::FIB_FLAGS, flags);
+            list.number(e::FIB_RESULT, fib::RESULT_TYPE);
+            list.number(e::FIB_DREG, register::FIRST);
         });
     }
 
@@ -227,6 +242,11 @@ impl Program<'_> {
         });
     }
 
+    fn has_any(&mut self, bits: u32) {
+        self.mask(&bits.to_ne_bytes(), &[0; 4]);
+        self.compare(cmp::NEQ, &[0; 4]);
+    }
+
     fn has_bits(&mut self, bits: u32) {
         self.mask(&bits.to_ne_bytes(), &[0; 4]);
         self.compare(cmp::EQ, &bits.to_ne_bytes());
@@ -247,6 +267,13 @@ impl Program<'_> {
             }
             list.text(e::LOOKUP_SET, name);
             list.number(e::LOOKUP_SET_ID, set);
+        });
+    }
+
+    fn look_up_named(&mut self, name: &str) {
+        self.expression("lookup", |list| {
+            list.number(e::LOOKUP_SREG, register::FIRST);
+            list.text(e::LOOKUP_SET, name);
         });
     }
 
@@ -359,13 +386,12 @@ impl AnonymousSet {
     /// byte order of keys and data (1 the host's, 2 the network's), 3 is the expression that gives the key (9: a meta
     /// key, its number in 1), 6 says whether the data are intervals.
     fn userdata(self) -> Vec<u8> {
-        let number = |kind: u8, value: u32| [&[kind, 4][..], &value.to_ne_bytes()].concat();
         match self {
             Self::TcpAndUdp => {
-                let key = [number(0, 9), vec![1, 6], number(0, meta::L4PROTO)].concat();
-                [number(0, 1), vec![3, 14], key].concat()
+                let key = [printing(0, 9), vec![1, 6], printing(0, meta::L4PROTO)].concat();
+                [printing(0, 1), vec![3, 14], key].concat()
             }
-            Self::Ports(_) => [number(0, 2), number(1, 0), number(6, 0)].concat(),
+            Self::Ports(_) => [printing(0, 2), printing(1, 0), printing(6, 0)].concat(),
         }
     }
 
@@ -377,6 +403,41 @@ impl AnonymousSet {
             }
         }
     }
+}
+
+/// Writes what NFT_MSG_NEWSET says of the set of our bridges.
+pub(super) fn bridge_set(table: &str, out: &mut Attributes) {
+    out.text(set::TABLE, table);
+    out.text(set::NAME, BRIDGES);
+    out.number(set::FLAGS, 0);
+    out.number(set::KEY_TYPE, set::TYPE_INTERFACE);
+    out.number(set::KEY_LENGTH, number(NAME_LENGTH));
+    // Numbers are looked up by the transaction's anonymous sets, from 1; a set with a name is looked up by that.
+    out.number(set::ID, 0);
+    out.bytes(set::USERDATA, &printing(0, 1));
+}
+
+/// Writes what NFT_MSG_NEWSETELEM and NFT_MSG_DELSETELEM say of one bridge in that set.
+pub(super) fn bridge_element(table: &str, bridge: &str, out: &mut Attributes) {
+    out.text(set::ELEMENTS_TABLE, table);
+    out.text(set::ELEMENTS_SET, BRIDGES);
+    out.nested(set::ELEMENTS, |list| {
+        list.nested(object::ENTRY, |list| {
+            list.nested(set::ELEMENT_KEY, |list| list.bytes(e::VALUE, &interface_key(bridge)));
+        });
+    });
+}
+
+/// An interface's name as it is compared. No interface has a longer one, and the zero at its end belongs to it.
+fn interface_key(name: &str) -> Vec<u8> {
+    let mut bytes: Vec<u8> = name.bytes().take(NAME_LENGTH - 1).collect();
+    bytes.resize(NAME_LENGTH, 0);
+    bytes
+}
+
+/// What nft(8) keeps with a set for printing it: kind, length, value in the byte order of the host.
+fn printing(kind: u8, value: u32) -> Vec<u8> {
+    [&[kind, 4][..], &value.to_ne_bytes()].concat()
 }
 
 /// Each part of data of two parts begins at a multiple of four bytes.

@@ -11,10 +11,11 @@
 //! Source: Linux `net/netfilter/nf_tables_api.c`.
 
 use super::chains::{Base, TABLE};
-use super::decode::Listed;
+use super::decode::{self, Listed};
+use super::encode::{bridge_element, bridge_set};
 use super::plan::{Look, Plan, Ruleset, Step, Wanted};
 use super::rule::Rule;
-use super::wire::{SUBSYSTEM, family, message, object};
+use super::wire::{BRIDGES, SUBSYSTEM, family, message, object, set};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use slipway_host::netlink::netfilter::{
@@ -97,7 +98,12 @@ fn generation(socket: &mut Netfilter) -> Result<u32, Errno> {
 
 fn read(socket: &mut Netfilter, wanted: &Wanted) -> Result<Ruleset, Errno> {
     let mut ruleset = Ruleset::default();
-    for (chain, look) in wanted.iter() {
+    if wanted.wants_bridges()
+        && let Some(names) = read_bridges(socket)?
+    {
+        ruleset.set_bridges(names);
+    }
+    for (chain, look) in wanted.chains() {
         let mut name = Attributes::default();
         name.text(object::CHAIN_TABLE, TABLE);
         name.text(object::CHAIN_NAME, chain);
@@ -120,6 +126,23 @@ fn read(socket: &mut Netfilter, wanted: &Wanted) -> Result<Ruleset, Errno> {
         ruleset.add_chain(chain, rules);
     }
     Ok(ruleset)
+}
+
+/// The names in the set of our bridges; `None` when there is no such set.
+fn read_bridges(socket: &mut Netfilter) -> Result<Option<Vec<String>>, Errno> {
+    let mut name = Attributes::default();
+    name.text(set::ELEMENTS_TABLE, TABLE);
+    name.text(set::ELEMENTS_SET, BRIDGES);
+    let mut names = Vec::new();
+    let listed = socket.list(request(message::GET_ELEMENTS), &name, |event| match event {
+        ListEvent::Restart => names.clear(),
+        ListEvent::Entry(entry) => names.extend(decode::bridges(entry)),
+    });
+    match listed {
+        Ok(()) => Ok(Some(names)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn commit(socket: &mut Netfilter, generation: u32, steps: &[Step]) -> Result<(), Refused> {
@@ -168,6 +191,13 @@ impl Writer {
                 list.text(object::RULE_CHAIN, chain);
                 list.long(object::RULE_HANDLE, *handle);
             }),
+            Step::BridgeSet => self.message(message::NEW_SET, CREATE, |list| bridge_set(TABLE, list)),
+            Step::AddBridge(name) => {
+                self.message(message::NEW_ELEMENTS, CREATE, |list| bridge_element(TABLE, name, list));
+            }
+            Step::RemoveBridge(name) => {
+                self.message(message::DELETE_ELEMENTS, 0, |list| bridge_element(TABLE, name, list));
+            }
             Step::DeleteChain(chain) => self.message(message::DELETE_CHAIN, 0, |list| {
                 list.text(object::CHAIN_TABLE, TABLE);
                 list.text(object::CHAIN_NAME, chain);

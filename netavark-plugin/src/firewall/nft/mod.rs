@@ -26,6 +26,7 @@ mod wire;
 
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
+use chains::LOOPBACK;
 pub(super) use fuzz::{fuzz, seeds};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
@@ -96,6 +97,35 @@ fn remove(plan: &mut Plan, network: &NetworkRules, ports: &PortRules, complete: 
         network::remove(plan, network);
     }
     Ok(())
+}
+
+/// What a bridge needs whoever keeps the other rules: that nobody but the host itself reaches its loopback.
+pub(super) fn close_loopback(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
+    if network.internal {
+        return Ok(());
+    }
+    kernel::change(socket, &the_loopback(), |plan| {
+        plan.make_table();
+        chains::close_loopback(plan, &network.bridge_name);
+        Ok(())
+    })
+}
+
+/// The opposite, with the last container of a network.
+pub(super) fn open_loopback(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
+    kernel::change(socket, &the_loopback(), |plan| {
+        if plan.remove_bridges(|_, bridge| bridge == network.bridge_name) {
+            plan.delete_chain(LOOPBACK.name);
+        }
+        Ok(())
+    })
+}
+
+fn the_loopback() -> Wanted {
+    let mut wanted = Wanted::default();
+    wanted.bridges();
+    wanted.existence(LOOPBACK.name);
+    wanted
 }
 
 /// Adds whatever is missing of all that was saved.

@@ -4,8 +4,8 @@
 //! each has a copy of the rules that name the subnet; removing one network removes one copy.
 
 use super::chains::{
-    FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, POSTROUTING, end_isolation, jump, look_at_shared,
-    make_shared, subnet_chain,
+    FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, LOOPBACK, POSTROUTING, close_loopback,
+    end_isolation, jump, look_at_shared, make_shared, subnet_chain,
 };
 use super::plan::{Plan, Wanted};
 use super::rule::{Clause, Direction, ESTABLISHED, End, RELATED, Rule};
@@ -30,6 +30,9 @@ pub(super) fn add(plan: &mut Plan, network: &NetworkRules) {
     make_shared(plan, network.compat);
     isolate(plan, network);
     end_isolation(plan);
+    if !network.internal {
+        close_loopback(plan, &network.bridge_name);
+    }
     for subnet in network.subnets() {
         let chain = subnet_chain(&network.network_id, subnet);
         if !plan.has_chain(&chain) {
@@ -88,6 +91,8 @@ fn translate(network: &NetworkRules, subnet: &IpNet) -> Clause {
 
 /// What [`remove`] looks at.
 pub(super) fn look_to_remove(network: &NetworkRules, wanted: &mut Wanted) {
+    wanted.bridges();
+    wanted.existence(LOOPBACK.name);
     for chain in [INPUT, FORWARD, POSTROUTING, ISOLATION_1, ISOLATION_2, ISOLATION_3] {
         wanted.rules(chain);
     }
@@ -118,6 +123,14 @@ pub(super) fn remove(plan: &mut Plan, network: &NetworkRules) {
     for chain in [ISOLATION_1, ISOLATION_2, ISOLATION_3] {
         plan.delete(chain, |rule| rule.names(&network.bridge_name));
     }
+    // The isolation names every bridge; those that it does not were taken down by another version.
+    if plan.remove_bridges(|plan, bridge| !is_isolated(plan, bridge)) {
+        plan.delete_chain(LOOPBACK.name);
+    }
+}
+
+fn is_isolated(plan: &Plan, bridge: &str) -> bool {
+    [ISOLATION_1, ISOLATION_2, ISOLATION_3].iter().any(|chain| plan.has(chain, |rule| rule.names(bridge)))
 }
 
 fn from(subnet: &IpNet) -> Clause {

@@ -7,7 +7,8 @@
 use super::chains::Base;
 use super::decode::Listed;
 use super::rule::Rule;
-use std::collections::BTreeMap;
+use super::wire::BRIDGES;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What has to be known of a chain before planning.
@@ -19,25 +20,36 @@ pub(super) enum Look {
     Rules,
 }
 
-/// Chains to read.
+/// Chains to read, and whether the set of our bridges is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Wanted(BTreeMap<String, Look>);
+pub(super) struct Wanted {
+    chains: BTreeMap<String, Look>,
+    bridges: bool,
+}
 
 impl Wanted {
     pub(super) fn rules(&mut self, chain: impl Into<String>) {
-        self.0.insert(chain.into(), Look::Rules);
+        self.chains.insert(chain.into(), Look::Rules);
     }
 
     pub(super) fn existence(&mut self, chain: impl Into<String>) {
-        self.0.entry(chain.into()).or_insert(Look::Existence);
+        self.chains.entry(chain.into()).or_insert(Look::Existence);
+    }
+
+    pub(super) fn bridges(&mut self) {
+        self.bridges = true;
+    }
+
+    pub(super) fn wants_bridges(&self) -> bool {
+        self.bridges
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.chains.is_empty() && !self.bridges
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Look)> {
-        self.0.iter().map(|(chain, look)| (chain.as_str(), *look))
+    pub(super) fn chains(&self) -> impl Iterator<Item = (&str, Look)> {
+        self.chains.iter().map(|(chain, look)| (chain.as_str(), *look))
     }
 }
 
@@ -45,6 +57,8 @@ impl Wanted {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Ruleset {
     chains: BTreeMap<String, Vec<Entry>>,
+    /// The set of our bridges; `None` when there is none.
+    bridges: Option<BTreeSet<String>>,
 }
 
 /// A rule in a chain.
@@ -61,6 +75,11 @@ impl Ruleset {
     pub(super) fn add_chain(&mut self, chain: &str, rules: Vec<Listed>) {
         let entries = rules.into_iter().map(|l| Entry { handle: Some(l.handle), rule: l.rule }).collect();
         self.chains.insert(chain.to_owned(), entries);
+    }
+
+    /// The set of our bridges, which exists.
+    pub(super) fn set_bridges(&mut self, names: impl IntoIterator<Item = String>) {
+        self.bridges = Some(names.into_iter().collect());
     }
 }
 
@@ -81,6 +100,12 @@ pub(super) enum Step {
     Delete { chain: String, handle: u64, rule: Rule },
     /// Remove a chain with its rules.
     DeleteChain(String),
+    /// Make the set of our bridges.
+    BridgeSet,
+    /// Put a bridge into it.
+    AddBridge(String),
+    /// Take one out of it.
+    RemoveBridge(String),
 }
 
 impl fmt::Display for Step {
@@ -99,6 +124,9 @@ impl fmt::Display for Step {
                 write!(f, "delete rule {chain} handle {handle} # {rule}")
             }
             Self::DeleteChain(chain) => write!(f, "delete chain {chain}"),
+            Self::BridgeSet => write!(f, "add set {BRIDGES} {{ type ifname; }}"),
+            Self::AddBridge(name) => write!(f, "add element {BRIDGES} {{ \"{name}\" }}"),
+            Self::RemoveBridge(name) => write!(f, "delete element {BRIDGES} {{ \"{name}\" }}"),
         }
     }
 }
@@ -121,9 +149,9 @@ impl Plan {
         self.steps
     }
 
-    /// Makes the table, unless a chain of it was seen.
+    /// Makes the table, unless something of it was seen.
     pub(super) fn make_table(&mut self) {
-        if self.ruleset.chains.is_empty() {
+        if self.ruleset.chains.is_empty() && self.ruleset.bridges.is_none() {
             self.steps.push(Step::Table);
         }
     }
@@ -142,6 +170,31 @@ impl Plan {
             self.ruleset.chains.insert(chain.to_owned(), Vec::new());
             self.steps.push(Step::Chain(chain.to_owned()));
         }
+    }
+
+    /// Makes the set of our bridges, unless it was seen.
+    pub(super) fn make_bridge_set(&mut self) -> &mut BTreeSet<String> {
+        if self.ruleset.bridges.is_none() {
+            self.steps.push(Step::BridgeSet);
+        }
+        self.ruleset.bridges.get_or_insert_default()
+    }
+
+    /// Puts a bridge into the set, unless it is in it.
+    pub(super) fn add_bridge(&mut self, name: &str) {
+        if self.make_bridge_set().insert(name.to_owned()) {
+            self.steps.push(Step::AddBridge(name.to_owned()));
+        }
+    }
+
+    /// Takes those bridges out of the set for which `such` holds. Whether none is left.
+    pub(super) fn remove_bridges(&mut self, such: impl Fn(&Self, &str) -> bool) -> bool {
+        let Some(there) = self.ruleset.bridges.take() else { return true };
+        let (gone, kept): (BTreeSet<_>, BTreeSet<_>) = there.into_iter().partition(|name| such(self, name));
+        let none_left = kept.is_empty();
+        self.ruleset.bridges = Some(kept);
+        self.steps.extend(gone.into_iter().map(Step::RemoveBridge));
+        none_left
     }
 
     /// Whether the chain exists.

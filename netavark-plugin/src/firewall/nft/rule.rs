@@ -6,6 +6,7 @@
 //!
 //! Limit: the set behind `meta l4proto { tcp, udp }` is not read back; any anonymous set in that place is taken for it.
 
+use super::wire::BRIDGES;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -52,8 +53,14 @@ pub(super) enum Clause {
     PacketMark(u32),
     /// `iifname "podman0"`
     Interface { direction: Direction, name: String, equal: bool },
+    /// `iifname @bridges`: by one of the bridges in the table's set.
+    OurBridge(Direction),
     /// `fib daddr type local`
     LocalDestination,
+    /// `fib daddr . iif type != local`: not an address of the very interface it came in by.
+    ElsewhereDestination,
+    /// `ct status dnat`: the connection's destination was rewritten.
+    Rewritten,
     /// `meta mark set meta mark | 0x00002000`
     SetPacketMark(u32),
     /// `ct mark set meta mark | 0x00001000`
@@ -202,7 +209,11 @@ impl fmt::Display for Clause {
                 let key = if *direction == Direction::In { "iifname" } else { "oifname" };
                 write!(f, "{key} {}\"{name}\"", not(*equal))
             }
+            Self::OurBridge(Direction::In) => write!(f, "iifname @{BRIDGES}"),
+            Self::OurBridge(Direction::Out) => write!(f, "oifname @{BRIDGES}"),
             Self::LocalDestination => f.write_str("fib daddr type local"),
+            Self::ElsewhereDestination => f.write_str("fib daddr . iif type != local"),
+            Self::Rewritten => f.write_str("ct status dnat"),
             Self::SetPacketMark(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Self::SetConnectionMark(bits) => write!(f, "ct mark set meta mark | {bits:#010x}"),
             Self::Accept => f.write_str("accept"),

@@ -21,6 +21,8 @@ pub(super) mod message {
     pub(in super::super) const DELETE_RULE: u8 = 8;
     pub(in super::super) const NEW_SET: u8 = 9;
     pub(in super::super) const NEW_ELEMENTS: u8 = 12;
+    pub(in super::super) const GET_ELEMENTS: u8 = 13;
+    pub(in super::super) const DELETE_ELEMENTS: u8 = 14;
     pub(in super::super) const GET_GENERATION: u8 = 16;
 }
 
@@ -75,6 +77,7 @@ pub(super) mod set {
     pub(in super::super) const TYPE_IPV6_ADDRESS: u32 = 8;
     pub(in super::super) const TYPE_PROTOCOL: u32 = 12;
     pub(in super::super) const TYPE_SERVICE: u32 = 13;
+    pub(in super::super) const TYPE_INTERFACE: u32 = 41;
     /// A type of two parts has the first part's number shifted by so many bits.
     pub(in super::super) const TYPE_BITS: u32 = 6;
 }
@@ -142,6 +145,7 @@ pub(super) mod meta {
 /// NFT_CT_*.
 pub(super) mod ct {
     pub(in super::super) const STATE: u32 = 0;
+    pub(in super::super) const STATUS: u32 = 2;
     pub(in super::super) const MARK: u32 = 3;
 }
 
@@ -182,12 +186,19 @@ pub(super) mod nat {
     pub(in super::super) const PORT_GIVEN: u32 = 2;
 }
 
-/// What "is it an address of this host" is made of: NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, RTN_LOCAL.
+/// What "is it an address of this host" is made of: NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFTA_FIB_F_IIF, RTN_LOCAL.
 pub(super) mod fib {
     pub(in super::super) const RESULT_TYPE: u32 = 3;
     pub(in super::super) const DADDR: u32 = 2;
+    pub(in super::super) const IIF: u32 = 8;
     pub(in super::super) const LOCAL: u32 = 2;
 }
+
+/// IPS_DST_NAT of a connection's status.
+pub(super) const DESTINATION_REWRITTEN: u32 = 0x20;
+
+/// The set of the names of our bridges.
+pub(super) const BRIDGES: &str = "bridges";
 
 /// Where the addresses are in an IP header: source, destination.
 pub(super) const IPV4_ADDRESSES: (u32, u32) = (12, 16);

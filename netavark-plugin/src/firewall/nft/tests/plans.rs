@@ -9,12 +9,13 @@ use crate::firewall::nft::{network, ports};
 use crate::firewall::{NetworkRules, PortRules};
 use crate::spec::Compat;
 use crate::spec::validate::Isolation;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A table in memory: chains with handles and rules.
 #[derive(Default)]
 struct Table {
     chains: BTreeMap<String, Vec<(u64, Rule)>>,
+    bridges: Option<BTreeSet<String>>,
     last_handle: u64,
 }
 
@@ -22,7 +23,10 @@ impl Table {
     /// What would be read of it.
     fn read(&self, wanted: &Wanted) -> Ruleset {
         let mut ruleset = Ruleset::default();
-        for (chain, look) in wanted.iter() {
+        if let Some(bridges) = self.bridges.clone().filter(|_| wanted.wants_bridges()) {
+            ruleset.set_bridges(bridges);
+        }
+        for (chain, look) in wanted.chains() {
             let Some(rules) = self.chains.get(chain) else { continue };
             let listed = rules.iter().filter(|_| look == Look::Rules).map(|(handle, rule)| Listed {
                 chain: chain.to_owned(),
@@ -53,6 +57,9 @@ impl Table {
                     let at = rules.iter().position(|(found, _)| found == handle).unwrap();
                     rules.remove(at);
                 }
+                Step::BridgeSet => assert_eq!(self.bridges.replace(BTreeSet::new()), None),
+                Step::AddBridge(name) => assert!(self.bridges.as_mut().unwrap().insert(name.clone())),
+                Step::RemoveBridge(name) => assert!(self.bridges.as_mut().unwrap().remove(name)),
                 Step::DeleteChain(chain) => {
                     self.chains.remove(chain).unwrap();
                     let jumps = self.chains.values().flatten().any(|(_, rule)| rule.jumps_to(chain));
@@ -200,6 +207,53 @@ fn internal_networks_reach_the_dns_server_and_nothing_else() {
     insta::assert_snapshot!("internal", strip_shared(&table.set_up(&network, &ports)));
     table.tear_down(&network, &ports, true);
     assert!(table.text("INPUT").is_empty() && table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+}
+
+#[test]
+fn the_loopback_is_closed_from_the_first_network_with_a_way_out_to_the_last() {
+    let mut one = network(&["10.88.0.0/16"]);
+    let mut two = network(&["10.89.0.0/24"]);
+    two.network_id = "ffffffff00".to_owned();
+    two.bridge_name = "podman1".to_owned();
+    two.isolation = Isolation::Strict;
+    let (one_ports, two_ports) = (ports(&one, &[]), ports(&two, &[]));
+    let mut table = Table::default();
+    one.internal = true;
+    table.set_up(&one, &one_ports);
+    assert!(!table.chains.contains_key("LOOPBACK"));
+    one.internal = false;
+    for _ in 0..2 {
+        table.set_up(&one, &one_ports);
+        table.set_up(&two, &two_ports);
+    }
+    let closed = [
+        "ip daddr 127.0.0.0/8 fib daddr . iif type != local drop",
+        "ip6 daddr ::1 fib daddr . iif type != local drop",
+        "iifname @bridges ip saddr 127.0.0.0/8 drop",
+    ];
+    assert_eq!(table.text("LOOPBACK"), closed);
+    table.tear_down(&one, &one_ports, false);
+    assert_eq!(table.bridges.as_ref().unwrap().len(), 2);
+    table.tear_down(&one, &one_ports, true);
+    assert_eq!(table.text("LOOPBACK"), closed);
+    assert!(table.bridges.as_ref().unwrap().iter().eq(["podman1"]));
+    table.tear_down(&two, &two_ports, true);
+    assert!(!table.chains.contains_key("LOOPBACK") && table.bridges.as_ref().unwrap().is_empty());
+}
+
+#[test]
+fn a_bridge_that_another_version_took_down_is_forgotten() {
+    let one = network(&["10.88.0.0/16"]);
+    let mut two = network(&["10.89.0.0/24"]);
+    two.network_id = "ffffffff00".to_owned();
+    two.bridge_name = "podman1".to_owned();
+    let mut table = Table::default();
+    table.set_up(&one, &ports(&one, &[]));
+    table.set_up(&two, &ports(&two, &[]));
+    // What it knows of: rules and chains, not the set.
+    table.chains.get_mut("NETAVARK-ISOLATION-3").unwrap().retain(|(_, rule)| !rule.names("podman0"));
+    table.tear_down(&two, &ports(&two, &[]), true);
+    assert!(table.bridges.as_ref().unwrap().is_empty() && !table.chains.contains_key("LOOPBACK"));
 }
 
 #[test]
