@@ -46,6 +46,10 @@ pub struct Request<'a> {
     pub netns_path: &'a Path,
     /// Whether it wants IPv6 too.
     pub ipv6: bool,
+    /// Whether it is to have the default route that the server names.
+    pub default_route: bool,
+    /// The metric of that; without one it is the proxy's.
+    pub metric: Option<u32>,
 }
 
 /// What the server granted. The proxy has configured the interface already.
@@ -189,6 +193,8 @@ impl Request<'_> {
             version: Version::V4.into(),
             ns_path: ns_path.to_owned(),
             container_id: container_id.to_owned(),
+            no_default_route: !self.default_route,
+            metric: self.metric,
         })
     }
 }

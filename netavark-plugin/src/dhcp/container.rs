@@ -9,14 +9,15 @@ use super::opener;
 use crate::announce;
 use crate::error::{Context as _, Errors, Result};
 use crate::namespaces::Place;
+use crate::proto::NetworkConfig;
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use slipway_host::netlink::{Interface, NewRoute, Request, RouteKind};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// The metric of the default route, by contract. A network's own options do not reach the proxy.
-const METRIC: u32 = 100;
+/// The metric of the default route by contract, when the caller says nothing.
+pub(crate) const METRIC: u32 = 100;
 
 /// One interface in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +26,25 @@ pub(super) struct Target {
     pub(super) netns: PathBuf,
     /// The interface in it.
     pub(super) interface: String,
+    /// The metric of its default route; `None`: it has none, whatever the server says.
+    pub(super) metric: Option<u32>,
 }
 
 impl Target {
+    /// Where a call's lease goes.
+    pub(super) fn of(config: &NetworkConfig) -> Self {
+        Self {
+            netns: (&config.ns_path).into(),
+            interface: config.container_iface.clone(),
+            metric: (!config.no_default_route).then(|| config.metric.unwrap_or(METRIC)),
+        }
+    }
+
+    /// The default route that a lease gives it.
+    fn default_route(&self, lease: &Lease) -> Option<NewRoute> {
+        self.metric.zip(lease.gateways.first()).map(|(metric, gateway)| default(*gateway, metric))
+    }
+
     /// Whether the namespace is still there.
     pub(super) fn exists(&self) -> bool {
         opener::open(&self.netns).is_ok()
@@ -46,11 +63,11 @@ impl Target {
         let added = netlink.run_one(&add(&interface, lease.address));
         let is_new = added.is_ok();
         unless(Errno::EEXIST, added)?;
-        let Some(gateway) = lease.gateways.first() else {
+        let Some(route) = self.default_route(lease) else {
             announce::leased(&place, &interface, lease.address.addr());
             return Ok(());
         };
-        let added = unless(Errno::EEXIST, netlink.run_one(&Request::add_route(&default(*gateway))));
+        let added = unless(Errno::EEXIST, netlink.run_one(&Request::add_route(&route)));
         if added.is_err() && is_new {
             let undo = Request::delete_address(interface.index, IpNet::V4(lease.address));
             if let Err(error) = netlink.run_one(&undo) {
@@ -80,12 +97,12 @@ impl Target {
         }
         // With the old address the kernel may have taken the route through the old network.
         if (&old.gateways, old.address) != (&new.gateways, new.address) {
-            if let Some(gateway) = old.gateways.first() {
-                let deleted = netlink.run_one(&Request::delete_route(&default(*gateway)));
+            if let Some(route) = self.default_route(old) {
+                let deleted = netlink.run_one(&Request::delete_route(&route));
                 errors.note(unless(Errno::ESRCH, deleted).context("delete old default route"));
             }
-            if let Some(gateway) = new.gateways.first() {
-                let added = netlink.run_one(&Request::add_route(&default(*gateway)));
+            if let Some(route) = self.default_route(new) {
+                let added = netlink.run_one(&Request::add_route(&route));
                 errors.note(unless(Errno::EEXIST, added).context("add new default route"));
             }
         }
@@ -110,11 +127,11 @@ fn add(interface: &Interface, address: Ipv4Net) -> Request {
     Request::add_address(interface.index, IpNet::V4(address))
 }
 
-fn default(gateway: Ipv4Addr) -> NewRoute {
+pub(crate) fn default(gateway: Ipv4Addr, priority: u32) -> NewRoute {
     NewRoute {
         destination: IpNet::V4(Ipv4Net::default()),
         gateway: Some(gateway.into()),
-        priority: METRIC,
+        priority,
         kind: RouteKind::Unicast,
     }
 }

@@ -18,7 +18,7 @@
 
 mod cache;
 pub mod client;
-mod container;
+pub(crate) mod container;
 mod drive;
 mod frame;
 mod keeper;

@@ -124,7 +124,7 @@ impl Service {
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let version = Version::try_from(config.version)
             .map_err(|_| Status::invalid_argument("invalid protocol version"))?;
-        let target = Target { netns: (&config.ns_path).into(), interface: config.container_iface.clone() };
+        let target = Target::of(config);
         target.check().map_err(|error| status(Code::InvalidArgument, &error))?;
         let cancelled = self.shared.begin((mac, version));
         let obtained = async {

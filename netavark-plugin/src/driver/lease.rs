@@ -5,13 +5,15 @@
 //! which a lease tells one: they are looked up on the interface.
 
 use super::Request;
-use super::options::status;
+use super::options::{Common, status};
 use crate::dhcp::client::{self, Both, Granted};
+use crate::dhcp::container::{METRIC, default};
 use crate::error::{Context, Error, Result};
-use crate::namespaces::Places;
-use crate::spec::{NetAddress, StatusBlock};
+use crate::namespaces::{Places, gone};
+use crate::spec::{NetAddress, StatusBlock, validate};
 use ipnet::IpNet;
-use slipway_host::netlink::{Address, Interface};
+use slipway_host::netlink::{Address, Interface, Request as Route};
+use std::net::IpAddr;
 
 /// Asks for a lease on the network of `host_interface`, and tells of it.
 ///
@@ -23,7 +25,15 @@ pub(super) fn obtain(
     inside: &Interface,
     places: &mut Places,
 ) -> Result<StatusBlock> {
-    let granted = client::setup(&question(request, host_interface, inside)?)?;
+    let question = question(request, host_interface, inside)?;
+    let granted = client::setup(&question)?;
+    if let Err(error) = lead_out(&question, &granted.v4, inside, places) {
+        // Otherwise the lease would stay behind.
+        if let Err(error) = client::teardown(&question) {
+            log::warn!("{error}");
+        }
+        return Err(error);
+    }
     let mut addresses = vec![NetAddress { gateway: granted.v4.gateway, ipnet: granted.v4.address }];
     if let Some(v6) = &granted.v6 {
         addresses.extend(ipv6(request, v6, seen(inside, places)));
@@ -43,11 +53,40 @@ pub(super) fn release(request: &Request<'_>, host_interface: &str, places: &mut 
     client::teardown(&question(request, host_interface, &inside)?)
 }
 
+/// Sees to it that the default route is what the network wants. The proxy has made it so if it is ours; another one knows nothing
+/// of the network, and makes one of its own metric in any case.
+fn lead_out(
+    question: &client::Request<'_>,
+    granted: &Granted,
+    inside: &Interface,
+    places: &mut Places,
+) -> Result<()> {
+    let (Some(IpAddr::V4(gateway)), Some(container)) = (granted.gateway, &mut places.container) else {
+        return Ok(());
+    };
+    let wanted = question.default_route.then(|| question.metric.unwrap_or(METRIC));
+    let mut found: Vec<u32> = Vec::new();
+    for route in container.netlink.routes().context("list the container's routes")? {
+        let is_ours = route.interface == Some(inside.index) && route.gateway == Some(gateway.into());
+        if is_ours && route.destination.prefix_len() == 0 {
+            found.push(route.priority);
+        }
+    }
+    let add = wanted.filter(|wanted| !found.contains(wanted)).map(|metric| default(gateway, metric));
+    let delete =
+        found.iter().filter(|&&metric| Some(metric) != wanted).map(|&metric| default(gateway, metric));
+    let requests = add.iter().map(Route::add_route).chain(delete.map(|route| Route::delete_route(&route)));
+    let results = container.netlink.run(&requests.collect::<Vec<_>>());
+    results.into_iter().try_for_each(|result| gone(result).context("set the default route of the lease"))
+}
+
 fn question<'a>(
     request: &Request<'a>,
     host_interface: &'a str,
     inside: &'a Interface,
 ) -> Result<client::Request<'a>> {
+    // A definition that makes no sense was refused by the set-up; what there is of a lease is given back nevertheless.
+    let default_route = Common::of(request, METRIC).is_ok_and(|common| common.default_route);
     Ok(client::Request {
         host_interface,
         container_interface: &inside.name,
@@ -56,6 +95,8 @@ fn question<'a>(
         container_id: request.container_id,
         netns_path: request.netns_path,
         ipv6: request.network.ipv6_enabled,
+        default_route: default_route && !request.network.internal,
+        metric: validate::option(request.network.options.as_ref(), "metric").ok().flatten(),
     })
 }
 
@@ -95,7 +136,8 @@ fn told(request: &Request<'_>, inside: &Interface, granted: &Both, addresses: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{options, request};
+    use crate::testing::{on_a_machine, options, request};
+    use slipway_host::netlink::{Kind, NewLink};
     use slipway_netstack::addr::MacAddr;
 
     #[test]
@@ -126,6 +168,54 @@ mod tests {
         options.dns_servers = Some(vec!["1.1.1.1".parse().unwrap()]);
         let wanted = format!(r#"{{"dns_search_domains":[],"dns_server_ips":["1.1.1.1"],{interface}"#);
         assert_eq!(text(&options, &granted), wanted);
+    }
+
+    /// A proxy of another make knows nothing of a network's options.
+    #[test]
+    fn what_another_proxy_has_made_is_put_right() {
+        on_a_machine("what_another_proxy_has_made_is_put_right", |places| {
+            let link = |name, kind| NewLink { name, mtu: None, mac: None, master: None, netns: None, kind };
+            let netlink = &mut places.container.as_mut().unwrap().netlink;
+            let pair = link("eth0", Kind::Veth { peer: Box::new(link("far", Kind::Dummy)) });
+            netlink.run_one(&Route::create(&pair)).unwrap();
+            let mut inside = netlink.interface("eth0").unwrap();
+            let far = netlink.interface("far").unwrap();
+            let address: IpNet = "10.1.2.3/24".parse().unwrap();
+            let up = [Route::set_up(inside.index, true), Route::set_up(far.index, true)];
+            netlink.run(&up).into_iter().for_each(|result| result.unwrap());
+            netlink.run_one(&Route::add_address(inside.index, address)).unwrap();
+            inside.mac = Some(MacAddr([2, 0, 0, 0, 0, 1]));
+            let gateway = "10.1.2.1".parse().unwrap();
+            let granted = Granted {
+                address,
+                gateway: Some(IpAddr::V4(gateway)),
+                dns_servers: Vec::new(),
+                domains: Vec::new(),
+            };
+            for (network_options, internal, wanted) in [
+                (r#"{}"#, false, &[100][..]),
+                (r#"{"metric":"50"}"#, false, &[50]),
+                (r#"{"metric":"50","no_default_route":"true"}"#, false, &[]),
+                (r#"{}"#, true, &[]),
+            ] {
+                let rest = format!(r#","options":{network_options},"ipam_options":{{"driver":"dhcp"}}"#);
+                let mut options = options("macvlan", "", &rest, "");
+                options.network_info.get_mut("net1").unwrap().internal = internal;
+                let netlink = &mut places.container.as_mut().unwrap().netlink;
+                netlink.run_one(&Route::add_route(&default(gateway, METRIC))).unwrap();
+                let request = request(&options);
+                let question = question(&request, "up0", &inside).unwrap();
+                lead_out(&question, &granted, &inside, places).unwrap();
+                let netlink = &mut places.container.as_mut().unwrap().netlink;
+                let routes = netlink.routes().unwrap();
+                let found: Vec<_> =
+                    routes.iter().filter(|r| r.gateway.is_some()).map(|r| r.priority).collect();
+                assert_eq!(found, wanted, "{network_options}");
+                for metric in found {
+                    netlink.run_one(&Route::delete_route(&default(gateway, metric))).unwrap();
+                }
+            }
+        });
     }
 
     #[test]

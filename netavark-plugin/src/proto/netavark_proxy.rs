@@ -27,6 +27,12 @@ pub struct NetworkConfig {
     /// What the container calls itself before the server.
     #[prost(string, tag = "8")]
     pub container_id: ::prost::alloc::string::String,
+    /// No default route is made of what the server names.
+    #[prost(bool, tag = "100")]
+    pub no_default_route: bool,
+    /// The metric of the IPv4 default route; 100 unless it is given.
+    #[prost(uint32, optional, tag = "101")]
+    pub metric: ::core::option::Option<u32>,
 }
 /// What the server granted. Addresses are texts; what was not granted is empty or zero.
 ///

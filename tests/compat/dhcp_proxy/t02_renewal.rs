@@ -81,6 +81,34 @@ fn t02_a_new_router_alone_replaces_the_old_one() {
 }
 
 #[test]
+fn t02_a_changed_lease_heeds_what_the_network_wants() {
+    for (extra, routes) in [
+        (
+            json!({"metric": 7}),
+            &["198.51.100.1 dev eth0 proto static metric 7", "198.51.100.2 dev eth0 proto static metric 7"][..],
+        ),
+        (json!({"no_default_route": true}), &[]),
+    ] {
+        let place = fixture!("t02_a_changed_lease_heeds_what_the_network_wants");
+        let server = place.server("198.51.100.50", &[SOON]);
+        let proxy = place.proxy(&[]);
+        let mut request = place.request();
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        place.lease("setup", &request);
+        let shown = || place.in_container("ip route show default").trim().to_owned();
+        let wanted =
+            |number: usize| routes.get(number).map_or(String::new(), |route| format!("default via {route}"));
+        assert_eq!(shown(), wanted(0));
+        drop(server);
+        let _server = place.server("198.51.100.50", &[SOON, "--dhcp-option=3,198.51.100.2"]);
+        let line = format!("ip or gateway for mac {MAC} changed, update address");
+        Place::until("the change", || proxy.stderr().contains(&line));
+        Place::until("the new route", || shown() == wanted(1));
+        assert!(!proxy.stderr().contains("ERROR"), "{}", proxy.stderr());
+    }
+}
+
+#[test]
 fn t02_a_container_that_vanished_keeps_no_lease() {
     let mut place = fixture!("t02_a_container_that_vanished_keeps_no_lease");
     let _server = place.server("198.51.100.50", &[SOON]);

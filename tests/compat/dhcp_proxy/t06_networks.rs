@@ -181,3 +181,33 @@ fn t06_without_ipv4_everything_is_given_back() {
     assert_eq!(place.cache(), json!({}));
     assert!(!container.sh("ip link show eth0").unwrap().success(), "nothing remains");
 }
+
+/// The default routes of a container, without what the kernel adds.
+fn defaults(container: &Namespace) -> Vec<String> {
+    let shown = out(container, "ip -4 route show default");
+    shown.lines().map(|line| line.trim().replace(" proto static", "")).collect()
+}
+
+#[test]
+fn t06_the_network_says_what_becomes_of_the_default_route() {
+    let place = fixture!("t06_the_network_says_what_becomes_of_the_default_route");
+    let _server = place.server("198.51.100.50", &[]);
+    let _proxy = place.proxy(&[]);
+    let container = newcomer(&place);
+    let route = |metric: &str| vec![format!("default via 198.51.100.1 dev eth0 metric {metric}")];
+    for (options, internal, wanted) in [
+        (json!({"mode": "unmanaged"}), false, route("100")),
+        (json!({"mode": "unmanaged", "metric": "50"}), false, route("50")),
+        (json!({"mode": "unmanaged", "no_default_route": "true"}), false, vec![]),
+        (json!({"mode": "unmanaged", "no_default_route": "true", "metric": "50"}), false, vec![]),
+        (json!({"mode": "unmanaged", "metric": "50"}), true, vec![]),
+    ] {
+        let mut lan = network("bridge", "br0", false);
+        lan["options"] = options;
+        lan["internal"] = json!(internal);
+        let (block, said) = setup(&place, &container, &lan);
+        assert_eq!((nets(&block), said.as_str()), (vec!["198.51.100.50/24"], ""));
+        assert_eq!(defaults(&container), wanted, "{lan}");
+        assert!(place.netavark("teardown", &container, &lan).success());
+    }
+}
