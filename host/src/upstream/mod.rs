@@ -14,6 +14,7 @@
 //! When the host runs out of descriptors, opening says so ([`Errno::Exhausted`]) and nothing else changes; nothing is
 //! retried here.
 
+mod ahead;
 mod allowance;
 pub mod batch;
 mod errors;
@@ -30,6 +31,7 @@ pub use within::Stream;
 use crate::clock;
 use crate::epoll::EventSet;
 use crate::token::Token;
+use ahead::Ahead;
 use allowance::Allowance;
 use nix::sys::epoll::EpollFlags;
 use ping::PingSocket;
@@ -50,8 +52,8 @@ pub struct Sockets {
     events: EventSet,
     places: Vec<Place>,
     ways: Ways,
-    /// Where bytes go that are peeked only to get behind them; empty as long as no socket has to.
-    scratch: Vec<u8>,
+    /// What was read ahead of sockets that cannot be peeked at from an offset.
+    ahead: Ahead,
     receiver: batch::Receiver,
     /// Flows that send through a socket of somebody else's, by its number: it is open as long as they are here.
     sharing: BTreeSet<(RawFd, FlowId)>,
@@ -120,7 +122,7 @@ impl Sockets {
             events: EventSet::new()?,
             places: Vec::new(),
             ways,
-            scratch: Vec::new(),
+            ahead: Ahead::default(),
             receiver: batch::Receiver::default(),
             sharing: BTreeSet::new(),
             bell: within::Bell::default(),
@@ -245,6 +247,7 @@ impl Sockets {
         let place = self.places.get_mut(flow.index())?;
         let socket = if place.generation == flow.generation() { place.socket.take() } else { None };
         match &socket {
+            Some(Socket::Tcp(_)) => self.ahead.forget(flow),
             Some(Socket::Within(shared)) => shared.close(),
             Some(Socket::Udp(shared)) if shared.is_shared() => {
                 self.sharing.remove(&(shared.as_fd().as_raw_fd(), flow));
@@ -322,14 +325,12 @@ impl Upstream for Sockets {
     }
 
     fn tcp_peek(&mut self, flow: FlowId, offset: usize, into: &mut [u8]) -> Peek {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let found = match self.get(flow) {
-            Some(Socket::Tcp(socket)) => socket.peek(&mut scratch, offset, into),
+        let place = self.places.get_mut(flow.index()).filter(|place| place.generation == flow.generation());
+        match place.and_then(|place| place.socket.as_mut()) {
+            Some(Socket::Tcp(socket)) => socket.peek(flow, &mut self.ahead, offset, into),
             Some(Socket::Within(shared)) => shared.peek(offset, into),
             _ => Peek::Failed(Errno::BadSocket),
-        };
-        self.scratch = scratch;
-        found
+        }
     }
 
     fn tcp_consume(&mut self, flow: FlowId, count: usize) {
@@ -343,7 +344,7 @@ impl Upstream for Sockets {
             Some(Socket::Within(shared)) => return shared.consume(count),
             _ => return,
         };
-        socket.consume(count);
+        socket.consume(flow, &mut self.ahead, count);
         if socket.wants_news() {
             // Setting the same interest again makes epoll look again. It can fail only for want of memory.
             let _ = self.events.modify(socket.as_fd(), Token::Flow(flow), tcp::INTEREST);

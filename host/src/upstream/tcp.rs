@@ -7,9 +7,9 @@
 //! **Peek offset.** From Linux 6.9 on, SO_PEEK_OFF makes MSG_PEEK start behind bytes already seen, and the kernel moves
 //! the offset by itself: forward when peeking, back when bytes are taken. We keep count, so that only a jump (a
 //! retransmission) costs a setsockopt. It stays off as long as every peek is from the front, which is all that short
-//! exchanges ever do. Otherwise the seen bytes are copied into a scratch buffer first ([`Peeking::Skip`]): on older kernels, for
-//! IPv6 before Linux 6.12, and on a socket that says no when it is asked for the first time (one that was opened by others
-//! may be MPTCP, which has no offset).
+//! exchanges ever do. Otherwise the seen bytes are copied into a scratch buffer first, and those of the next frames are brought
+//! along ([`Peeking::Skip`], see `ahead`): on older kernels, for IPv6 before Linux 6.12, and on a socket that says no when it
+//! is asked for the first time (one that was opened by others may be MPTCP, which has no offset).
 //!
 //! **Known ends.** A peek that filled less than its buffer has seen the end of the queue; what arrives later raises a
 //! new event. So until that event a peek from there on is answered without a system call. Two things would break the
@@ -20,6 +20,7 @@
 //!
 //! The kernel behaviour that all this leans on is tested in `tests/platform/tcp.rs`.
 
+use super::ahead::{Ahead, Seen};
 use super::errors::errno;
 use crate::sys::sockopt::{self, Opt};
 use crate::sys::{message, mmsg};
@@ -30,6 +31,7 @@ use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, shutdown,
     socket,
 };
+use slipway_netstack::FlowId;
 use slipway_netstack::upstream::{Errno, Event, MAX_PIECES, Peek, Sent};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -78,9 +80,6 @@ impl Ways {
         }
     }
 }
-
-/// Room for bytes that are skipped: with 1023 parts in a system call, offsets up to 64 MiB.
-const SCRATCH: usize = 64 * 1024;
 
 /// What a flow's TCP socket is waited for, edge-triggered.
 pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN
@@ -250,8 +249,8 @@ impl TcpSocket {
         before.ok().filter(|before| *before < all)
     }
 
-    /// Copies from `offset` behind the front of the receive queue.
-    pub(super) fn peek(&mut self, scratch: &mut Vec<u8>, offset: usize, into: &mut [u8]) -> Peek {
+    /// Copies from `offset` behind the front of the receive queue of `flow`, whose socket this is.
+    pub(super) fn peek(&mut self, flow: FlowId, ahead: &mut Ahead, offset: usize, into: &mut [u8]) -> Peek {
         let Ok(at) = u32::try_from(offset) else { return Peek::Empty };
         if into.is_empty() {
             return Peek::Empty;
@@ -263,21 +262,23 @@ impl TcpSocket {
             Peeking::Offset => match self.peek_from(at, into) {
                 Err(Code::EOPNOTSUPP | Code::ENOPROTOOPT) => {
                     self.peeking = Peeking::Skip;
-                    self.peek_behind(offset, scratch, into)
+                    self.peek_behind(flow, ahead, offset, into)
                 }
                 found => found,
             },
-            Peeking::Skip => self.peek_behind(offset, scratch, into),
+            Peeking::Skip => self.peek_behind(flow, ahead, offset, into),
         };
         match found {
-            Ok(0) => Peek::End,
-            Ok(len) => {
+            Ok(Seen { shown: 0, .. }) => Peek::End,
+            Ok(Seen { shown, end }) => {
                 let last = self.ended && self.peeking == Peeking::Offset;
-                self.note_end(offset + len, len < into.len(), last);
-                Peek::Data(len)
+                if let Some(end) = end {
+                    self.note_end(offset + end, last);
+                }
+                Peek::Data(shown)
             }
             Err(Code::EAGAIN) => {
-                self.note_end(offset, true, false);
+                self.note_end(offset, false);
                 Peek::Empty
             }
             Err(code) => Peek::Failed(errno(code)),
@@ -285,14 +286,14 @@ impl TcpSocket {
     }
 
     /// The queue was seen to its end, `last` if nothing can come behind it.
-    fn note_end(&mut self, end: usize, seen: bool, last: bool) {
-        if seen && (last || !self.ask_always) {
+    fn note_end(&mut self, end: usize, last: bool) {
+        if last || !self.ask_always {
             self.dry_at = u32::try_from(end).ok();
         }
     }
 
     /// Peeks with the kernel's offset.
-    fn peek_from(&mut self, at: u32, into: &mut [u8]) -> Result<usize, Code> {
+    fn peek_from(&mut self, at: u32, into: &mut [u8]) -> Result<Seen, Code> {
         if self.peek_at.unwrap_or(0) != at {
             let value = i32::try_from(at).map_err(|_| Code::EAGAIN)?;
             sockopt::set(self.fd.as_fd(), Opt::PEEK_OFFSET, value)?;
@@ -302,35 +303,37 @@ impl TcpSocket {
         if let Some(at) = &mut self.peek_at {
             *at = at.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
         }
-        Ok(len)
+        Ok(Seen { shown: len, end: (len < into.len()).then_some(len) })
     }
 
     /// Peeks by skipping.
-    fn peek_behind(&self, offset: usize, scratch: &mut Vec<u8>, into: &mut [u8]) -> Result<usize, Code> {
-        let fd = self.fd.as_fd();
-        if offset > 0 && scratch.is_empty() {
-            scratch.resize(SCRATCH, 0);
-        }
-        let mut closed = false;
-        loop {
-            let len = retry(|| tcp::peek_behind(fd, offset, scratch, into))?;
-            if len > offset {
-                return Ok(len - offset);
-            }
-            if len == 0 && offset == 0 {
-                return Ok(0);
-            }
+    fn peek_behind(
+        &self,
+        flow: FlowId,
+        ahead: &mut Ahead,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<Seen, Code> {
+        let (fd, dry_at) = (self.fd.as_fd(), self.dry_at.map(|at| at as usize));
+        let mut look = |into: &mut [u8]| {
+            ahead.peek(flow, offset, into, dry_at, |before, behind| {
+                retry(|| tcp::peek_behind(fd, offset, before, behind))
+            })
+        };
+        match look(into) {
             // All was skipped. Whether more can come, the state tells; what came in between, one more look.
-            match (closed, tcp_info::peer_has_closed(fd)) {
-                (true, _) => return Ok(0),
-                (false, Ok(true)) => closed = true,
-                (false, _) => return Err(Code::EAGAIN),
+            Err(Code::EAGAIN) if offset > 0 && tcp_info::peer_has_closed(fd) == Ok(true) => {
+                match look(into) {
+                    Err(Code::EAGAIN) => Ok(Seen { shown: 0, end: None }),
+                    found => found,
+                }
             }
+            found => found,
         }
     }
 
     /// Takes `count` bytes that were peeked.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(super) fn consume(&mut self, flow: FlowId, ahead: &mut Ahead, count: usize) {
         let mut left = count;
         while left > 0 {
             match retry(|| tcp::discard(self.fd.as_fd(), left)) {
@@ -339,6 +342,7 @@ impl TcpSocket {
                 Ok(0) | Err(_) => break,
             }
         }
+        ahead.taken(flow, count - left);
         let taken = u32::try_from(count - left).unwrap_or(u32::MAX);
         for at in [&mut self.peek_at, &mut self.dry_at].into_iter().flatten() {
             *at = at.saturating_sub(taken);

@@ -101,6 +101,32 @@ fn peeks_jump_back_and_forth_and_bytes_stay_until_consumed() {
 }
 
 #[test]
+fn each_frame_is_whole_however_much_is_under_way() {
+    for (peeking, address) in peekings() {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+        let sent: Vec<u8> = (0..50_000_u32).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
+        peer.write_all(&sent).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        world.until(|event| event == Event::Readable);
+        let (mut got, mut taken) = (Vec::new(), 0);
+        while got.len() < sent.len() {
+            let frame = peek(&mut world, got.len() - taken, 3000).unwrap();
+            assert_eq!(frame.len(), 3000.min(sent.len() - got.len()), "{peeking:?}");
+            got.extend(frame);
+            if taken + 10_000 <= got.len() {
+                world.sockets.tcp_consume(FLOW, 4000);
+                taken += 4000;
+            }
+        }
+        assert_eq!(got, sent, "{peeking:?}");
+        assert_eq!(peek(&mut world, got.len() - taken, 3000), Err(Peek::Empty));
+        peer.write_all(b"more").unwrap();
+        world.until(|event| event == Event::Readable);
+        assert_eq!(peek(&mut world, got.len() - taken, 3000), Ok(b"more".to_vec()));
+    }
+}
+
+#[test]
 fn the_end_is_told_behind_the_last_byte_only() {
     for (peeking, address) in peekings() {
         let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
