@@ -26,6 +26,7 @@ use ::caps::{CapSet, Capability};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// A stage that could not be taken.
@@ -45,15 +46,39 @@ impl SandboxError {
 
 /// The stages `tracers`, `mounts` and `caps`: what `--enable-sandbox` asks for.
 ///
-/// `userns` is the user namespace in which mounting is allowed: that of the guest. It is joined unless we are real root; that
-/// we are in it already is no error. Only for a process with one thread.
+/// `userns` is the guest's user namespace, if it is known. Mounting takes one: real root needs none; where the guest's is another
+/// than ours, we make one of our own, on which the guest's root has no hold; otherwise, and where none may be made, the guest's
+/// is joined, and that we are in it already is no error. Only for a process with one thread.
+///
+/// In a namespace of our own the user may look into `/proc/PID` as ever: engines and tests look for the root directory there.
+/// In the guest's, that would be the guest's root as well.
 ///
 /// # Errors
 /// When a step fails that the rest depends on. The process is then in an undefined state and should end.
 pub fn enter(userns: Option<&Path>) -> Result<(), SandboxError> {
     tracers::keep_out()?;
+    if userns.is_some_and(is_apart) && make_own().is_ok() {
+        mounts::isolate(Some(Path::new(OWN)))?;
+        caps::drop_all()?;
+        return tracers::let_the_user_in();
+    }
     mounts::isolate(userns)?;
     caps::drop_all()
+}
+
+const OWN: &str = "/proc/self/ns/user";
+
+/// Whether a process that is not root has nothing in common with the user namespace at `path`, and would have the rights to mount in
+/// one of its own. AppArmor may let everybody make namespaces that are good for nothing.
+fn is_apart(path: &Path) -> bool {
+    let number = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    let restricted = || {
+        std::fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+            .is_ok_and(|text| text.trim() != "0")
+    };
+    !geteuid().is_root()
+        && matches!((number(path), number(Path::new(OWN))), (Ok(theirs), Ok(ours)) if theirs != ours)
+        && !restricted()
 }
 
 /// What a daemon keeps of its privileges, once everything that takes more is done.
@@ -92,6 +117,14 @@ pub fn enter_own() -> Result<(), SandboxError> {
         tracers::keep_out()?;
         return mounts::isolate(None);
     }
+    make_own()?;
+    tracers::keep_out()?;
+    mounts::isolate(Some(Path::new(OWN)))
+}
+
+/// Makes a user namespace in which this user is root, and nobody else is anything. With an error everything is as before, unless the
+/// namespace was made and could not be filled.
+fn make_own() -> Result<(), SandboxError> {
     if ::caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_BIND_SERVICE).unwrap_or(false) {
         return Err(SandboxError::new(
             "hide the host's files",
@@ -111,8 +144,7 @@ pub fn enter_own() -> Result<(), SandboxError> {
         std::fs::write(format!("/proc/self/{name}"), text)
             .map_err(|error| SandboxError::new(format!("write {name}"), error))?;
     }
-    tracers::keep_out()?;
-    mounts::isolate(Some(Path::new("/proc/self/ns/user")))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -152,7 +152,33 @@ fn the_sandbox_shows_etc_and_run_only() {
     assert!(container.cmd(["ping", "-c1", "-W5", GATEWAY4]).run(LIMIT).unwrap().success());
 }
 
-/// The sandbox joins the container's user namespace, whose root may trace what is in it.
+/// The user who started it may look at what the sandbox has left, as ever; nobody else has a hold on its user namespace.
+#[test]
+fn the_user_may_look_into_the_sandbox() {
+    let (lab, _) = lab!("the_user_may_look_into_the_sandbox", []);
+    let container = lab.container().unwrap();
+    let slirp = lab.slirp(&container, &["-c", "--enable-sandbox", "--enable-seccomp"]).unwrap();
+    let root = format!("/proc/{}/root", slirp.process.pid());
+    let looked = lab.host(["ls", &root]).run(LIMIT).unwrap();
+    if looked.err().contains("Permission denied") && restricts_namespaces() {
+        println!("SKIP the_user_may_look_into_the_sandbox: nobody may make user namespaces here");
+        return;
+    }
+    let left = looked.out();
+    assert!(["etc", "run"].iter().all(|name| left.lines().any(|line| line == *name)), "{looked}");
+    assert!(
+        !["home", "root", "usr", "var"].iter().any(|name| left.lines().any(|line| line == *name)),
+        "{looked}"
+    );
+    assert_eq!(slirp.exit().unwrap(), 0);
+}
+
+fn restricts_namespaces() -> bool {
+    let setting = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    std::fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0")
+}
+
+/// Whoever is in the container's user namespace may be traced by its root.
 #[test]
 fn root_of_the_container_does_not_trace_us() {
     let (lab, _) = lab!(ours "root_of_the_container_does_not_trace_us", ["strace"]);
