@@ -6,8 +6,8 @@
 
 use super::socket::Request;
 use netlink_packet_route::link::{
-    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use slipway_netstack::addr::MacAddr;
@@ -86,6 +86,19 @@ impl Request {
             BridgeVlanInfo { flags: BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged, vid: vlan };
         message.attributes.push(LinkAttribute::AfSpecBridge(vec![AfSpecBridge::VlanInfo(info)]));
         Self::set(format!("put the port {index} into VLAN {vlan}"), message)
+    }
+
+    /// Has a bridge send frames back through the port that they came from, if their address leads there, or not.
+    #[must_use]
+    pub fn set_hairpin(index: u32, on: bool) -> Self {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(on)])),
+        ]));
+        // As above.
+        Self::new(format!("set hairpin mode of the port {index}"), RouteNetlinkMessage::NewLink(message), 0)
     }
 
     /// Deletes an interface.

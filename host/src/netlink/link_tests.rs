@@ -174,6 +174,26 @@ fn children_appear_in_the_other_namespace() {
 }
 
 #[test]
+fn a_port_in_hairpin_mode() {
+    in_new_namespace("a_port_in_hairpin_mode", || {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.run_one(&Request::create(&link("br7", Kind::Bridge { vlan_filtering: false }))).unwrap();
+        let bridge = netlink.interface("br7").unwrap();
+        let port = NewLink { master: Some(bridge.index), ..pair("p0", "p1") };
+        netlink.run_one(&Request::create(&port)).unwrap();
+        let port = netlink.interface("p0").unwrap();
+        let mode = || std::fs::read_to_string("/sys/class/net/p0/brport/hairpin_mode");
+        netlink.run_one(&Request::set_hairpin(port.index, true)).unwrap();
+        // Where /sys shows this namespace at all.
+        if let Ok(mode) = mode() {
+            assert_eq!(mode.trim(), "1");
+        }
+        netlink.run_one(&Request::set_hairpin(port.index, false)).unwrap();
+        assert!(netlink.run_one(&Request::set_hairpin(bridge.index, true)).is_err(), "it is no port");
+    });
+}
+
+#[test]
 fn routes_of_every_kind() {
     in_new_namespace("routes_of_every_kind", || {
         let mut netlink = Netlink::open().unwrap();

@@ -207,6 +207,7 @@ fn request(op: &Op, links: &Links) -> Result<Request> {
                 Change::Up => Request::set_up(link.index, true),
                 Change::Vlan(vlan) => Request::set_port_vlan(link.index, *vlan),
                 Change::VlanFiltering => Request::set_vlan_filtering(link.index, true),
+                Change::Hairpin => Request::set_hairpin(link.index, true),
                 Change::PinMac => {
                     let mac = link.mac.ok_or_else(|| Error::msg("the bridge has no MAC address"))?;
                     Request::set_mac(link.index, mac)
@@ -255,6 +256,7 @@ fn judge(op: &Op, result: Result<(), netlink::Error>, links: &Links) -> Result<(
                 Change::Up => format!("set {what} up"),
                 Change::Vlan(vlan) => format!("set vlan {vlan} on {what}"),
                 Change::VlanFiltering => format!("enable vlan filtering on {what}"),
+                Change::Hairpin => format!("set hairpin mode of {what}"),
                 Change::PinMac => format!("set static mac on {what}"),
             }
         }),

@@ -341,6 +341,7 @@ fn parse<'a>(request: &Request<'a>) -> Result<Wanted<'a>> {
     if plan.ipam.kind == IpamKind::Dhcp && plan.managed {
         return Err(Error::msg("cannot use dhcp ipam driver without using the option mode=unmanaged"));
     }
+    plan.publishes = plan.managed && !plan.internal && !request.ports().is_empty();
     (plan.mac, plan.mtu, plan.metric, plan.default_route) = (mac, mtu, metric, default_route);
     Ok(wanted)
 }
@@ -367,6 +368,7 @@ fn lenient<'a>(request: &Request<'a>) -> Result<Wanted<'a>> {
         vrf: None,
         metric: METRIC,
         default_route: false,
+        publishes: false,
         port: validate::interface("host", request.options.option("host_interface_name").unwrap_or_default())?,
         inside,
         mac: None,

@@ -38,6 +38,8 @@ pub struct Bridge<'a> {
     pub metric: u32,
     /// Whether there are default routes.
     pub default_route: bool,
+    /// Whether the container publishes ports, which it may use itself.
+    pub publishes: bool,
     /// The name of the host's end of the pair; empty: the kernel's choice.
     pub port: &'a str,
     /// The name of the container's end.
@@ -124,6 +126,11 @@ impl Bridge<'_> {
             mac: self.mac,
         });
         plan.extend(self.vlan.map(|vlan| Op::change(On::Port, Change::Vlan(vlan))));
+        if self.publishes {
+            // Where bridges hand their frames to the firewall (br_netfilter), what the container sends to its own published port has
+            // its own address before the bridge looks where that is: behind the port it came from.
+            plan.push(Op::change(On::Port, Change::Hairpin));
+        }
         if self.managed {
             self.settings_of_pair(&mut plan);
         } else {

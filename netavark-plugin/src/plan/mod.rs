@@ -130,6 +130,8 @@ pub enum Change {
     Vlan(u16),
     /// VLANs are kept apart.
     VlanFiltering,
+    /// What leads back to where it came from goes there.
+    Hairpin,
     /// The MAC address that it has becomes its own, so that it does not follow its ports.
     PinMac,
 }

@@ -53,6 +53,7 @@ impl fmt::Display for Op {
                     Change::VlanFiltering => {
                         write!(f, "{place:<10} ip link set {word} type bridge vlan_filtering 1")
                     }
+                    Change::Hairpin => write!(f, "{place:<10} bridge link set dev {word} hairpin on"),
                     Change::PinMac => write!(f, "{place:<10} ip link set {word} address ITS-OWN"),
                 }
             }

@@ -27,6 +27,7 @@ fn bridge() -> Bridge<'static> {
         vrf: None,
         metric: 100,
         default_route: true,
+        publishes: false,
         port: "",
         inside: "eth0",
         mac: None,
@@ -101,6 +102,16 @@ fn everything_that_can_be_asked_for() {
         plan.iter().filter(|op| matches!(op, Op::Change { change: Change::VlanFiltering, .. })).count()
     };
     assert_eq!((settings(&there(false)), settings(&there(true))), (1, 0));
+}
+
+#[test]
+fn a_container_may_use_its_own_published_ports() {
+    let lines = |publishes| {
+        let plan = text(&Bridge { publishes, ..bridge() }.setup(&there(false)));
+        plan.lines().filter(|line| line.contains("hairpin")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(true), ["host       bridge link set dev PORT hairpin on"]);
+    assert_eq!(lines(false), [""; 0]);
 }
 
 #[test]
