@@ -30,13 +30,40 @@ fn bridge(gateways: &[&str]) -> Join {
 
 /// A neighbour of the host at 198.51.100.2.
 fn neighbour(host: &Host) -> Namespace {
+    neighbour_in(host, "far", "198.51.100")
+}
+
+/// A neighbour at the second address of a network.
+fn neighbour_in(host: &Host, link: &str, net: &str) -> Namespace {
     let far = host.container();
-    let link = format!("ip link add far0 type veth peer name far1 netns {}", far.pid());
-    let ours = "ip link set far0 up && ip address add 198.51.100.1/24 dev far0";
-    assert!(host.machine.sh(&format!("{link} && {ours}")).unwrap().success());
-    let theirs = "ip link set lo up && ip link set far1 up && ip address add 198.51.100.2/24 dev far1";
-    assert!(far.sh(theirs).unwrap().success());
+    let made = format!(
+        "ip link add {link}0 type veth peer name {link}1 netns {} && ip link set {link}0 up && \
+         ip address add {net}.1/24 dev {link}0",
+        far.pid()
+    );
+    assert!(host.machine.sh(&made).unwrap().success());
+    let theirs = format!(
+        "ip link set lo up && ip link set {link}1 up && ip address add {net}.2/24 dev {link}1 && \
+         ip route add default via {net}.1"
+    );
+    assert!(far.sh(&theirs).unwrap().success());
     far
+}
+
+/// A way from one place to `address` of another, past the host: it sees half of each connection only.
+fn shortcut(host: &Host, from: &Namespace, to: &Namespace, address: &str) {
+    let link = format!("ip link add cut0 netns {} type veth peer name cut1 netns {}", from.pid(), to.pid());
+    assert!(host.machine.sh(&link).unwrap().success());
+    let there = "ip link set cut1 up && ip address add 192.0.2.2/30 dev cut1";
+    assert!(to.sh(there).unwrap().success());
+    let back = format!(
+        "ip link set cut0 up && ip address add 192.0.2.1/30 dev cut0 && ip route add {address} via 192.0.2.2"
+    );
+    assert!(from.sh(&back).unwrap().success());
+    for place in [from, to] {
+        let loose = "for conf in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $conf; done";
+        assert!(place.sh(loose).unwrap().success());
+    }
 }
 
 /// Greets whoever connects.
@@ -145,4 +172,73 @@ fn a_port_for_the_loopback_of_ipv6_is_nobody_elses() {
     host.teardown(&client, &second);
     host.teardown(&server, &published);
     host.is_clean();
+}
+
+#[test]
+fn connections_of_others_that_the_host_sees_half_of_go_on() {
+    let host = host!(ours "connections_of_others_that_the_host_sees_half_of_go_on");
+    assert!(host.machine.sh("echo 1 > /proc/sys/net/ipv4/ip_forward").unwrap().success());
+    let (one, two) = (neighbour(&host), neighbour_in(&host, "oth", "203.0.113"));
+    shortcut(&host, &two, &one, "198.51.100.2");
+    greeting(two.within(|| TcpListener::bind("0.0.0.0:80")).unwrap());
+    let goes_on = || one.within(|| greeted("203.0.113.2:80")).unwrap();
+    let container = host.container();
+    let request = request("one", &[bridge(&[V4])]);
+    host.setup(&container, &request);
+    assert!(goes_on(), "{}", host.rules());
+    host.teardown(&container, &request);
+    assert!(goes_on(), "{}", host.rules());
+    // So it was, and so it is no longer as soon as there is another container.
+    let everybodys = "nft insert rule inet netavark FORWARD ct state invalid drop";
+    assert!(host.machine.sh(everybodys).unwrap().success());
+    assert!(!goes_on(), "{}", host.rules());
+    host.setup(&container, &request);
+    assert!(goes_on(), "{}", host.rules());
+    host.teardown(&container, &request);
+}
+
+#[test]
+fn what_is_invalid_does_not_pass_our_bridges() {
+    let host = host!(ours "what_is_invalid_does_not_pass_our_bridges");
+    let far = neighbour(&host);
+    let container = host.container();
+    let request = request("one", &[bridge(&[V4])]);
+    host.setup(&container, &request);
+    for place in [&far, &container] {
+        greeting(place.within(|| TcpListener::bind("0.0.0.0:80")).unwrap());
+    }
+    let in_by = || far.within(|| greeted("10.88.0.2:80")).unwrap();
+    let out_by = || container.within(|| greeted("198.51.100.2:80")).unwrap();
+    // With the container's own address, so that the answers can take another way.
+    let unchanged = "nft insert rule inet netavark POSTROUTING ip daddr 198.51.100.2 accept";
+    assert!(host.machine.sh(unchanged).unwrap().success());
+    assert!(in_by() && out_by(), "{}", host.rules());
+    shortcut(&host, &container, &far, "198.51.100.2");
+    assert!(far.sh("ip route add 10.88.0.2 via 198.51.100.1").unwrap().success());
+    assert!(!in_by(), "{}", host.rules());
+    assert!(host.machine.sh("nft flush chain inet netavark INVALID").unwrap().success());
+    assert!(in_by());
+    // The other way round.
+    assert!(container.sh("ip route replace 198.51.100.2 via 10.88.0.1").unwrap().success());
+    assert!(far.sh("ip route replace 10.88.0.2 via 192.0.2.1").unwrap().success());
+    assert!(!out_by(), "{}", host.rules());
+    assert!(host.machine.sh("nft flush chain inet netavark FORWARD").unwrap().success());
+    assert!(out_by());
+    host.teardown(&container, &request);
+}
+
+#[test]
+fn packets_of_others_that_bear_our_mark_keep_their_source() {
+    let host = host!(ours "packets_of_others_that_bear_our_mark_keep_their_source");
+    assert!(host.machine.sh("echo 1 > /proc/sys/net/ipv4/ip_forward").unwrap().success());
+    let (one, two) = (neighbour(&host), neighbour_in(&host, "oth", "203.0.113"));
+    let marks = "nft add table inet mine && \
+                 nft 'add chain inet mine c { type filter hook prerouting priority mangle; }' && \
+                 nft add rule inet mine c iifname far0 meta mark set 0x2000";
+    assert!(host.machine.sh(marks).unwrap().success());
+    let container = host.container();
+    host.setup(&container, &request("one", &[bridge(&[V4])]));
+    let listener = two.within(|| TcpListener::bind("0.0.0.0:80")).unwrap();
+    one.within(|| TcpStream::connect_timeout(&"203.0.113.2:80".parse().unwrap(), LIMIT)).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "198.51.100.2");
 }

@@ -16,6 +16,11 @@
 //! comes before the kernel looks whether an address may come from there. So it is looked at first of all.
 //! ::1 needs it only where frames that stay on a bridge pass the firewall, too (br_netfilter): elsewhere the kernel
 //! drops it before any rule. Which bridges are ours says the set `bridges`; it may be empty.
+//!
+//! Shared rules concern our own bridges and connections. The contract's drop what is invalid of everybody whom the host
+//! routes for (half of a connection seen is invalid), and masquerade whatever bears the mark: ours stand in the same
+//! place and ask for more. What is invalid and goes to a bridge is dropped in a chain of its own, INVALID, which is there as
+//! LOOPBACK is, for the suites count the rules of FORWARD.
 
 use super::plan::{Plan, Wanted};
 use super::rule::{Clause, Direction, End, INVALID, Rule};
@@ -63,8 +68,12 @@ pub(super) static BASES: [Base; 5] = [
 ];
 
 /// Before everything else, the connection tracker included.
-pub(super) static LOOPBACK: Base =
+static LOOPBACK: Base =
     Base { name: "LOOPBACK", kind: "filter", hook: 0, hook_name: "prerouting", priority: -300 };
+
+/// At the place of FORWARD.
+static INVALID_CHAIN: Base =
+    Base { name: "INVALID", kind: "filter", hook: 2, hook_name: "forward", priority: 0 };
 
 /// The chain of a subnet: `nv_2f259bab_10_88_0_0_nm16`.
 pub(super) fn subnet_chain(network_id: &str, subnet: &IpNet) -> String {
@@ -80,11 +89,11 @@ pub(super) fn dnat_chain(network_id: &str, subnet: &IpNet) -> String {
 
 /// What [`make_shared`] looks at.
 pub(super) fn look_at_shared(wanted: &mut Wanted) {
-    wanted.bridges();
-    for chain in [FORWARD, POSTROUTING, PREROUTING, OUTPUT, SETMARK, ISOLATION_3] {
+    look_at_beyond(wanted);
+    for chain in [FORWARD, POSTROUTING, PREROUTING, OUTPUT, SETMARK, ISOLATION_1, ISOLATION_2, ISOLATION_3] {
         wanted.rules(chain);
     }
-    for chain in [INPUT, DNAT, LOOPBACK.name] {
+    for chain in [INPUT, DNAT] {
         wanted.existence(chain);
     }
 }
@@ -93,16 +102,18 @@ pub(super) fn look_at_shared(wanted: &mut Wanted) {
 /// isolation comes after the network's own, see [`end_isolation`].
 pub(super) fn make_shared(plan: &mut Plan, compat: Compat) {
     plan.make_table();
+    plan.make_bridge_set();
     for base in &BASES {
         plan.make_base_chain(base);
     }
     for chain in [DNAT, SETMARK, ISOLATION_1, ISOLATION_2, ISOLATION_3] {
         plan.make_chain(chain);
     }
-    let has_mark = |rule: &Rule| rule.clauses().contains(&Clause::PacketMark(MASQUERADE_MARK));
-    if !plan.has(POSTROUTING, has_mark) {
-        let rule = Rule(vec![Clause::PacketMark(MASQUERADE_MARK), Clause::Masquerade]);
-        plan.append(POSTROUTING, rule);
+    confine(plan);
+    for Confined { chain, ours, .. } in confined() {
+        if !plan.has(chain, |rule| *rule == ours) {
+            plan.insert(chain, ours);
+        }
     }
     let set_mark = Rule(vec![Clause::SetPacketMark(MASQUERADE_MARK)]);
     if !plan.has(SETMARK, |rule| *rule == set_mark) {
@@ -116,10 +127,72 @@ pub(super) fn make_shared(plan: &mut Plan, compat: Compat) {
     make_forward(plan, compat);
 }
 
-fn make_forward(plan: &mut Plan, compat: Compat) {
-    if !plan.has(FORWARD, |rule| rule.clauses().contains(&Clause::Drop)) {
-        plan.append(FORWARD, Rule(vec![Clause::State(INVALID), Clause::Drop]));
+/// A shared rule that stands first in its chain.
+struct Confined {
+    chain: &'static str,
+    /// As the original and earlier versions have it: for everybody's packets.
+    everybodys: Rule,
+    /// As it is here, and how it begins must not matter to the suites.
+    ours: Rule,
+}
+
+fn confined() -> [Confined; 2] {
+    let confined = |chain, whose, what: [Clause; 2]| Confined {
+        chain,
+        everybodys: Rule(what.to_vec()),
+        ours: Rule([vec![whose], what.to_vec()].concat()),
+    };
+    let marked = [Clause::PacketMark(MASQUERADE_MARK), Clause::Masquerade];
+    [
+        // Not "by our bridges": those of another version, which finds its rule here and adds none, count as well.
+        confined(POSTROUTING, Clause::Rewritten, marked),
+        confined(FORWARD, Clause::OurBridge(Direction::In), [Clause::State(INVALID), Clause::Drop]),
+    ]
+}
+
+/// Replaces the shared rules of another version, if they are there: they would concern others for ever.
+pub(super) fn confine(plan: &mut Plan) {
+    for Confined { chain, everybodys, ours } in confined() {
+        if !plan.has(chain, |rule| *rule == everybodys) {
+            continue;
+        }
+        // Those that it stood for are not to be without it.
+        plan.make_bridge_set();
+        for isolation in [ISOLATION_1, ISOLATION_2, ISOLATION_3] {
+            for bridge in plan.interfaces(isolation) {
+                plan.add_bridge(&bridge);
+            }
+        }
+        plan.delete(chain, |rule| *rule == everybodys);
+        plan.insert(chain, ours);
     }
+}
+
+/// What is to be known of the set and the chains beyond the contract.
+pub(super) fn look_at_beyond(wanted: &mut Wanted) {
+    wanted.bridges();
+    for base in [&LOOPBACK, &INVALID_CHAIN] {
+        wanted.existence(base.name);
+    }
+}
+
+/// Takes those chains away, when no bridge is left in the set.
+pub(super) fn delete_beyond(plan: &mut Plan) {
+    for base in [&LOOPBACK, &INVALID_CHAIN] {
+        plan.delete_chain(base.name);
+    }
+}
+
+/// Drops what is invalid and goes to one of our bridges.
+pub(super) fn drop_invalid(plan: &mut Plan) {
+    if !plan.has_chain(INVALID_CHAIN.name) {
+        plan.make_base_chain(&INVALID_CHAIN);
+        let to = Clause::OurBridge(Direction::Out);
+        plan.append(INVALID_CHAIN.name, Rule(vec![to, Clause::State(INVALID), Clause::Drop]));
+    }
+}
+
+fn make_forward(plan: &mut Plan, compat: Compat) {
     let mark = Clause::ConnectionMark(PUBLISHED_MARK);
     if compat >= Compat::Two && !plan.has(FORWARD, |rule| rule.clauses().contains(&mark)) {
         let rule = Rule(vec![mark, Clause::Accept]);

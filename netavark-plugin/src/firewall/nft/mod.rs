@@ -26,7 +26,6 @@ mod wire;
 
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
-use chains::LOOPBACK;
 pub(super) use fuzz::{fuzz, seeds};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
@@ -115,7 +114,7 @@ pub(super) fn close_loopback(socket: &mut Netfilter, network: &NetworkRules) -> 
 pub(super) fn open_loopback(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
     kernel::change(socket, &the_loopback(), |plan| {
         if plan.remove_bridges(|_, bridge| bridge == network.bridge_name) {
-            plan.delete_chain(LOOPBACK.name);
+            chains::delete_beyond(plan);
         }
         Ok(())
     })
@@ -123,8 +122,7 @@ pub(super) fn open_loopback(socket: &mut Netfilter, network: &NetworkRules) -> R
 
 fn the_loopback() -> Wanted {
     let mut wanted = Wanted::default();
-    wanted.bridges();
-    wanted.existence(LOOPBACK.name);
+    chains::look_at_beyond(&mut wanted);
     wanted
 }
 

@@ -4,8 +4,9 @@
 //! each has a copy of the rules that name the subnet; removing one network removes one copy.
 
 use super::chains::{
-    FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, LOOPBACK, POSTROUTING, close_loopback,
-    end_isolation, jump, look_at_shared, make_shared, subnet_chain,
+    FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, POSTROUTING, close_loopback, confine,
+    delete_beyond, drop_invalid, end_isolation, jump, look_at_beyond, look_at_shared, make_shared,
+    subnet_chain,
 };
 use super::plan::{Plan, Wanted};
 use super::rule::{Clause, Direction, ESTABLISHED, End, RELATED, Rule};
@@ -32,6 +33,7 @@ pub(super) fn add(plan: &mut Plan, network: &NetworkRules) {
     end_isolation(plan);
     if !network.internal {
         close_loopback(plan, &network.bridge_name);
+        drop_invalid(plan);
     }
     for subnet in network.subnets() {
         let chain = subnet_chain(&network.network_id, subnet);
@@ -91,8 +93,7 @@ fn translate(network: &NetworkRules, subnet: &IpNet) -> Clause {
 
 /// What [`remove`] looks at.
 pub(super) fn look_to_remove(network: &NetworkRules, wanted: &mut Wanted) {
-    wanted.bridges();
-    wanted.existence(LOOPBACK.name);
+    look_at_beyond(wanted);
     for chain in [INPUT, FORWARD, POSTROUTING, ISOLATION_1, ISOLATION_2, ISOLATION_3] {
         wanted.rules(chain);
     }
@@ -123,9 +124,10 @@ pub(super) fn remove(plan: &mut Plan, network: &NetworkRules) {
     for chain in [ISOLATION_1, ISOLATION_2, ISOLATION_3] {
         plan.delete(chain, |rule| rule.names(&network.bridge_name));
     }
+    confine(plan);
     // The isolation names every bridge; those that it does not were taken down by another version.
     if plan.remove_bridges(|plan, bridge| !is_isolated(plan, bridge)) {
-        plan.delete_chain(LOOPBACK.name);
+        delete_beyond(plan);
     }
 }
 

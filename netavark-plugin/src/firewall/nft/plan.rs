@@ -208,6 +208,13 @@ impl Plan {
         entries.filter_map(|entry| entry.rule.as_ref()).any(such)
     }
 
+    /// The interfaces that the chain's rules name.
+    pub(super) fn interfaces(&self, chain: &str) -> Vec<String> {
+        let entries = self.ruleset.chains.get(chain).into_iter().flatten();
+        let rules = entries.filter_map(|entry| entry.rule.as_ref());
+        rules.filter_map(Rule::interface).map(str::to_owned).collect()
+    }
+
     pub(super) fn append(&mut self, chain: &str, rule: Rule) {
         let entries = self.ruleset.chains.entry(chain.to_owned()).or_default();
         entries.push(Entry { handle: None, rule: Some(rule.clone()) });

@@ -118,6 +118,14 @@ impl Rule {
         self.0.iter().any(|clause| matches!(clause, Clause::Interface { name, .. } if name == interface))
     }
 
+    /// The first interface that it names.
+    pub(super) fn interface(&self) -> Option<&str> {
+        self.0.iter().find_map(|clause| match clause {
+            Clause::Interface { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Whether it asks for an address in exactly that subnet.
     pub(super) fn matches_net(&self, subnet: &IpNet) -> bool {
         self.0.iter().any(|clause| matches!(clause, Clause::Address { net, .. } if *net == subnet.trunc()))

@@ -162,7 +162,8 @@ fn a_table_of_the_older_contract_gets_the_mark_before_the_isolation() {
     old.compat = Compat::One;
     let old_ports = ports(&old, &[mapping("", "tcp", 80, 80, 2)]);
     table.set_up(&old, &old_ports);
-    assert_eq!(table.text("FORWARD")[..2], ["ct state invalid drop", "jump NETAVARK-ISOLATION-1"]);
+    let first = ["iifname @bridges ct state invalid drop", "jump NETAVARK-ISOLATION-1"];
+    assert_eq!(table.text("FORWARD")[..2], first);
     let dnat = format!("nv_{}_10_88_0_0_nm16_dnat", &ID[..8]);
     assert_eq!(table.text(&dnat)[2], "tcp dport 80 dnat ip to 10.88.0.2:80");
 
@@ -239,6 +240,7 @@ fn the_loopback_is_closed_from_the_first_network_with_a_way_out_to_the_last() {
     assert!(table.bridges.as_ref().unwrap().iter().eq(["podman1"]));
     table.tear_down(&two, &two_ports, true);
     assert!(!table.chains.contains_key("LOOPBACK") && table.bridges.as_ref().unwrap().is_empty());
+    assert!(!table.chains.contains_key("INVALID"));
 }
 
 #[test]
@@ -254,6 +256,51 @@ fn a_bridge_that_another_version_took_down_is_forgotten() {
     table.chains.get_mut("NETAVARK-ISOLATION-3").unwrap().retain(|(_, rule)| !rule.names("podman0"));
     table.tear_down(&two, &ports(&two, &[]), true);
     assert!(table.bridges.as_ref().unwrap().is_empty() && !table.chains.contains_key("LOOPBACK"));
+}
+
+#[test]
+fn shared_rules_of_other_versions_give_way_to_ours() {
+    let one = network(&["10.88.0.0/16"]);
+    let mut two = network(&["10.89.0.0/24"]);
+    two.network_id = "ffffffff00".to_owned();
+    two.bridge_name = "podman1".to_owned();
+    let of_another_version = || {
+        let mut table = Table::default();
+        table.set_up(&one, &ports(&one, &[]));
+        for chain in ["LOOPBACK", "INVALID"] {
+            table.chains.remove(chain);
+        }
+        table.bridges = None;
+        for (chain, first) in [("FORWARD", "OurBridge"), ("POSTROUTING", "Rewritten")] {
+            let rules = table.chains.get_mut(chain).unwrap();
+            let place = rules.iter().position(|(_, rule)| format!("{rule:?}").contains(first)).unwrap();
+            let (_, Rule(clauses)) = &mut rules[place];
+            clauses.remove(0);
+            assert_eq!(place, 0, "it is the first");
+        }
+        assert_eq!(table.text("FORWARD")[0], "ct state invalid drop");
+        table
+    };
+    let confined = |table: &Table| {
+        assert_eq!(table.text("FORWARD")[0], "iifname @bridges ct state invalid drop");
+        assert_eq!(
+            table.text("POSTROUTING")[0],
+            "ct status dnat meta mark & 0x00002000 == 0x00002000 masquerade"
+        );
+        assert_eq!(table.text("FORWARD").iter().filter(|rule| rule.contains("invalid")).count(), 1);
+        assert_eq!(table.text("POSTROUTING").iter().filter(|rule| rule.contains("mark")).count(), 1);
+    };
+    // By another network: the bridge that the old rule stood for is not forgotten.
+    let mut table = of_another_version();
+    table.set_up(&two, &ports(&two, &[]));
+    confined(&table);
+    assert!(table.bridges.as_ref().unwrap().iter().eq(["podman0", "podman1"]));
+    assert_eq!(table.text("INVALID"), ["oifname @bridges ct state invalid drop"]);
+    // By the last container, so that nothing of it outlives the networks.
+    let mut table = of_another_version();
+    table.tear_down(&one, &ports(&one, &[]), true);
+    confined(&table);
+    assert!(table.bridges.as_ref().unwrap().is_empty() && !table.chains.contains_key("INVALID"));
 }
 
 #[test]
