@@ -4,6 +4,7 @@
 //! from the test: monitors, DNS servers, slirp4netns and rootlessport all go their own way, while what a test starts
 //! itself stays its child.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
@@ -23,8 +24,8 @@ impl Podman {
         let processes: Vec<_> = self.processes().into_iter().map(|pid| (pid, line(pid))).collect();
         assert!(processes.is_empty(), "processes are left: {processes:?}");
         let holder = self.pause().unwrap_or_else(|| self.lab.host_pid());
-        let mounts = slurp(format!("/proc/{holder}/mountinfo"));
-        let left: Vec<_> = mounts.lines().filter(|line| line.contains(" nsfs ")).collect();
+        let now = namespaces(holder);
+        let left: Vec<_> = now.difference(&self.others).collect();
         assert!(left.is_empty(), "namespaces are left: {left:?}");
         let run = match self.user {
             User::Ordinary => self.lab.dir().join("run"),
@@ -78,6 +79,14 @@ impl Podman {
             }
         }
     }
+}
+
+/// The namespaces that are mounted for a process, each with its place.
+pub(super) fn namespaces(pid: u32) -> BTreeSet<String> {
+    let mounts = slurp(format!("/proc/{pid}/mountinfo"));
+    // proc_pid_mountinfo(5): behind three numbers come the root, which is the namespace's name, and the place.
+    let namespaces = mounts.lines().filter(|line| line.contains(" nsfs "));
+    namespaces.map(|line| line.split(' ').skip(3).take(2).collect::<Vec<_>>().join(" at ")).collect()
 }
 
 /// Whether a process is this one or a descendant of it.

@@ -31,6 +31,7 @@ mod left;
 mod matrix;
 mod scenes;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use slipway_lab::{Cmd, LIMIT, Lab, Output, built, skip};
@@ -163,6 +164,8 @@ pub(crate) struct Podman {
     /// The program that joins the rootless-netns to host.
     way_out: &'static str,
     config: PathBuf,
+    /// Namespaces of others, whose mounts host has got with all the rest of the machine's.
+    others: BTreeSet<String>,
 }
 
 const PROGRAMS: &[&str] =
@@ -197,7 +200,8 @@ impl Podman {
         options.programs.extend(wish.helpers(options.tree.as_deref())?);
         let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         let config = lab.home().join(".config/containers");
-        let podman = Self { lab, user: wish.user, pair: wish.pair, way_out: wish.way_out(), config };
+        let others = left::namespaces(lab.host_pid());
+        let podman = Self { lab, user: wish.user, pair: wish.pair, way_out: wish.way_out(), config, others };
         podman.configure(wish);
         let image = crate::image::tar(podman.lab.dir(), &["getent", "host"]);
         podman.run(&["import", &image.to_string_lossy(), "localhost/bb"]);
