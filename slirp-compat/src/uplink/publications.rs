@@ -10,7 +10,9 @@ use super::socket::listener;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use slipway_portfwd::Rule;
+use slipway_portfwd::rule::Ports;
 use std::io;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -58,7 +60,8 @@ pub struct Live {
     pub id: u64,
 }
 
-/// The rules that publish these ports of a container as things are, on networks that are `served`.
+/// The rules that publish these ports of a container as things are, on networks that are `served`. What another one of them says
+/// already is left out: two sockets cannot listen there.
 ///
 /// # Errors
 /// When there is no address for one of them.
@@ -84,7 +87,38 @@ pub fn plan(
             }
         }
     }
-    Ok(planned)
+    Ok(folded(planned))
+}
+
+fn folded(planned: Vec<Planned>) -> Vec<Planned> {
+    let mut kept: Vec<Planned> = Vec::with_capacity(planned.len());
+    for next in planned {
+        if !kept.iter().any(|other| covers(other, &next)) {
+            kept.retain(|other| !covers(&next, other));
+            kept.push(next);
+        }
+    }
+    kept
+}
+
+/// Whether `one` leads whatever `other` leads to the same place.
+fn covers(one: &Planned, other: &Planned) -> bool {
+    let place = |it: &Planned| (it.network.clone(), it.rule.proto(), it.rule.target());
+    let listen = |it: &Planned| it.rule.listen().filter(|listen| !listen.ip().is_unspecified());
+    // Rules of one target are of one family, so that all addresses are all of the other's family.
+    place(one) == place(other)
+        && (listen(one).is_none() || listen(one) == listen(other))
+        && holds(one.rule.ports(), other.rule.ports())
+}
+
+/// Whether the pairs of `other` are among those of `one`. What the kernel chooses is never the same.
+fn holds(one: Ports, other: Ports) -> bool {
+    let (Some(first), Some(begin)) = (one.first_listen(), other.first_listen()) else { return false };
+    let after = |from: NonZeroU16, to: NonZeroU16| to.get().checked_sub(from.get());
+    let offset = after(first, begin);
+    let end = offset.and_then(|offset| offset.checked_add(other.count().get()));
+    offset == after(one.first_target(), other.first_target())
+        && end.is_some_and(|end| end <= one.count().get())
 }
 
 impl Strings {
@@ -177,6 +211,31 @@ mod tests {
         records.leave("a", "web");
         let error = planned(&records, &all).unwrap_err();
         assert!(error.contains("no address on any network"), "{error}");
+    }
+
+    #[test]
+    fn what_says_the_same_is_said_once() {
+        let mut records = Records::default();
+        records.join(network("a", "10.1.0.0/24", "10.1.0.1", false), container("web", &["10.1.0.2"]));
+        records.join(network("b", "fd00:2::/64", "fd00:2::1", false), container("web", &["fd00:2::2"]));
+        let port = |ip: &str, host: u16, inside: u16, range: u16| json!({ "host_ip": ip, "host_port": host, "container_port": inside, "protocol": "tcp", "range": range });
+        let folded = |ports: &[Value]| planned(&records, &json!(ports)).unwrap();
+        let all = ["0 a 8080:10.1.0.2:80/tcp", "0 b 8080:[fd00:2::2]:80/tcp"];
+        for other in ["", "::", "::1", "0.0.0.0", "127.0.0.1"] {
+            assert_eq!(folded(&[port("", 8080, 80, 1), port(other, 8080, 80, 1)]), all, "{other}");
+        }
+        assert_eq!(
+            folded(&[port("127.0.0.1", 8080, 80, 1), port("::", 8080, 80, 1), port("", 8080, 80, 1)]),
+            ["1 b [::]:8080:[fd00:2::2]:80/tcp", "2 a 8080:10.1.0.2:80/tcp"]
+        );
+        let run = ["0 a 127.0.0.1:8080-8084:10.1.0.2:80-84/tcp"];
+        assert_eq!(folded(&[port("127.0.0.1", 8080, 80, 5), port("127.0.0.1", 8082, 82, 3)]), run);
+        // What leads elsewhere is told by the kernel, and so is what is only partly the same.
+        for (host, inside, range) in [(8080, 81, 1), (8082, 81, 2), (8082, 82, 4), (8079, 79, 2)] {
+            let both = folded(&[port("127.0.0.1", 8080, 80, 5), port("127.0.0.1", host, inside, range)]);
+            assert_eq!(both.len(), 2, "{host}");
+        }
+        assert_eq!(folded(&[port("127.0.0.1", 8080, 80, 1), port("127.0.0.2", 8080, 80, 1)]).len(), 2);
     }
 
     #[test]
