@@ -101,6 +101,37 @@ fn a_port_is_reached_by_every_address_of_the_host() {
     host.is_clean();
 }
 
+/// Translated, it would be lost to the host's own programs, and an answer would come from a broadcast address.
+#[test]
+fn a_broadcast_is_for_the_host_itself() {
+    let host = host!("a_broadcast_is_for_the_host_itself");
+    let far = host.container();
+    let script = format!(
+        "ip link add far0 type veth peer name far1 netns {} && ip link set far0 up && ip address add 198.51.100.1/24 brd + dev far0",
+        far.pid()
+    );
+    assert!(host.machine.sh(&script).unwrap().success());
+    let script = "ip link set far1 up && ip address add 198.51.100.2/24 brd + dev far1";
+    assert!(far.sh(script).unwrap().success());
+    let container = host.container();
+    host.setup(&container, &publish(request("one", &[bridge()]), &[("", 10600, 10600, "udp", 1)]));
+    let listen = || {
+        let socket = UdpSocket::bind("0.0.0.0:10600")?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(socket)
+    };
+    let (own, published) = (host.machine.within(listen).unwrap(), container.within(listen).unwrap());
+    let sender = far.within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    sender.set_broadcast(true).unwrap();
+    let mut heard = [0; 16];
+    for (to, socket) in [("198.51.100.1", &published), ("198.51.100.255", &own), ("198.51.100.1", &published)]
+    {
+        sender.send_to(to.as_bytes(), (to, 10600)).unwrap();
+        let length = socket.recv(&mut heard).unwrap_or_else(|error| panic!("{to}: {error}"));
+        assert_eq!(&heard[..length], to.as_bytes());
+    }
+}
+
 #[test]
 fn a_client_from_afar_keeps_its_address() {
     let host = host!("a_client_from_afar_keeps_its_address");
