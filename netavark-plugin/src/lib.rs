@@ -8,7 +8,8 @@
 //!                        ├──▶ firewall       rules of the network, published ports
 //!                        └──▶ dns_handover   names for the DNS server
 //! ```
-//! What has come up is announced on its link (`announce`). [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
+//! What has come up is announced on its link (`announce`); what the dead have left is told from what the living
+//! have (`living`). [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
 //! The commands ([`commands`]) decide the order of things; [`error`] has the words of failure, [`logging`] the form of log
 //! lines.
 
@@ -25,6 +26,7 @@ pub mod error;
 pub mod firewall;
 pub mod fuzz;
 mod input;
+mod living;
 pub mod logging;
 pub mod namespaces;
 pub mod net;

@@ -3,7 +3,7 @@
 use super::link::Interface;
 use super::socket::{Error, Netlink, Request};
 use ipnet::{IpNet, Ipv6Net};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
 };
@@ -58,6 +58,20 @@ impl Netlink {
         let list = self.dump("list the addresses", &RouteNetlinkMessage::GetAddress(message))?;
         // A kernel without strict checking sends them all.
         Ok(list.into_iter().filter_map(address).filter(|address| address.interface == index).collect())
+    }
+
+    /// All addresses of another namespace, which has the number `namespace` in this one (IFA_TARGET_NETNSID, Linux 4.20).
+    ///
+    /// # Errors
+    /// The kernel's: EINVAL when there is none of that number, or the kernel is older; EACCES without CAP_NET_ADMIN over it.
+    pub fn addresses_in(&mut self, namespace: i32) -> Result<Vec<Address>, Error> {
+        const TARGET_NAMESPACE: u16 = 10;
+        let mut message = AddressMessage::default();
+        let number = DefaultNla::new(TARGET_NAMESPACE, namespace.to_ne_bytes().to_vec());
+        message.attributes.push(AddressAttribute::Other(number));
+        let doing = format!("list the addresses of the namespace {namespace}");
+        let list = self.dump(&doing, &RouteNetlinkMessage::GetAddress(message))?;
+        Ok(list.into_iter().filter_map(address).collect())
     }
 
     /// The first address of the interface called `name` in the given family, global ones before those of this host or

@@ -36,6 +36,9 @@ pub struct Interface {
     pub vlan_filtering: bool,
     /// For a vrf: its routing table.
     pub table: Option<u32>,
+    /// The namespace of the other end of a veth pair, by the number that it has in this one; negative when it has ended. `None`
+    /// when it is the same one.
+    pub peer_namespace: Option<i32>,
     /// For a port of a bridge: whether frames pass it.
     pub passage: Option<Passage>,
 }
@@ -189,6 +192,7 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
             LinkAttribute::Address(bytes) => found.mac = bytes.try_into().ok().map(MacAddr),
             LinkAttribute::Controller(master) => found.master = Some(master),
             LinkAttribute::Link(linked) => found.linked = Some(linked),
+            LinkAttribute::LinkNetNsId(number) => found.peer_namespace = Some(number),
             LinkAttribute::Group(group) => found.group = group,
             LinkAttribute::LinkInfo(list) => list.iter().for_each(|info| describe(&mut found, info)),
             _ => {}

@@ -6,6 +6,7 @@
 
 use crate::driver::DnsEntry;
 use crate::error::{Context, Error, Result};
+use crate::living::Living;
 use crate::whole_file;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -38,6 +39,9 @@ pub(super) struct Line<'a> {
     listen: &'a [IpAddr],
     header: String,
     text: String,
+    addresses: &'a [IpAddr],
+    names: Vec<&'a str>,
+    others: usize,
 }
 
 impl<'a> Line<'a> {
@@ -68,6 +72,9 @@ impl<'a> Line<'a> {
             listen: &entry.listen,
             header,
             text,
+            addresses: &entry.addresses,
+            names,
+            others: entry.others,
         })
     }
 }
@@ -135,8 +142,9 @@ impl Files {
             .is_ok_and(|mut list| list.any(|file| file.is_ok_and(|file| file.file_name() != PID_FILE)))
     }
 
-    /// Adds a container to a network. A line that it left behind earlier goes: it would answer with dead addresses.
-    pub(super) fn add(&self, line: &Line<'_>) -> Result<()> {
+    /// Adds a container to a network. A line that it left behind earlier goes, and those of others that are dead: they would answer with
+    /// dead addresses.
+    pub(super) fn add(&self, line: &Line<'_>, living: &Living) -> Result<()> {
         let plain = self.path(line.network)?;
         let path = if line.internal {
             let internal = with_suffix(&plain);
@@ -152,6 +160,7 @@ impl Files {
         };
         let old = read(&path)?.unwrap_or_default();
         let (others, _) = without(&old, line.container_id);
+        let others = without_the_dead(&others, line, living);
         // The network may have other addresses than before. Those that it had are still asked by older containers.
         let mut text = match others.split_once('\n') {
             Some((header, rest)) if has_containers(&others) => {
@@ -282,6 +291,28 @@ fn without(text: &str, container_id: &str) -> (String, bool) {
         }
     }
     (kept, found)
+}
+
+/// The lines of those who can be alive. Dead are: all others if nobody else is on the network; who had an address that
+/// is the newcomer's now; and who has no address that anybody has. The last is asked about namesakes only, unless there are more
+/// lines than containers.
+fn without_the_dead(text: &str, line: &Line<'_>, living: &Living) -> String {
+    let containers = text.lines().skip(1).filter(|line| !line.is_empty()).count();
+    let is_dead = |other: &str| {
+        let mut fields = other.split(' ').skip(1);
+        let mut list = || fields.next().unwrap_or_default().split(',');
+        let addresses: Vec<IpAddr> = list().chain(list()).filter_map(|text| text.parse().ok()).collect();
+        let suspect = containers > line.others || list().any(|name| line.names.contains(&name));
+        let gone = || !addresses.is_empty() && !addresses.iter().any(|address| living.has(*address));
+        line.others == 0
+            || addresses.iter().any(|address| line.addresses.contains(address))
+            || (suspect && gone())
+    };
+    let lines = text.split_terminator('\n').enumerate();
+    lines
+        .filter(|(number, line)| *number == 0 || !is_dead(line))
+        .map(|(_, line)| format!("{line}\n"))
+        .collect()
 }
 
 /// For the fuzzer: editing any text removes all lines of the container, and nothing of the others.

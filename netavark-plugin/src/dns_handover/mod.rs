@@ -15,6 +15,7 @@ mod server;
 
 use crate::driver::DnsEntry;
 use crate::error::{Context, Error, Errors, Result};
+use crate::living::Living;
 use files::Files;
 pub use files::fuzz;
 use server::Server;
@@ -42,6 +43,7 @@ pub fn port(value: Option<&OsStr>) -> Result<u16> {
 pub struct Handover {
     files: Files,
     server: Server,
+    living: Living,
 }
 
 impl Handover {
@@ -52,6 +54,7 @@ impl Handover {
         Self {
             server: Server { dir: dir.clone(), binary: PathBuf::from(binary), rootless, port },
             files: Files::new(config_dir, dir),
+            living: Living::default(),
         }
     }
 
@@ -83,8 +86,8 @@ impl Handover {
             return Ok(());
         }
         let _lock = self.files.lock()?;
-        let result =
-            entries.iter().try_for_each(|entry| self.files.add(entry)).and_then(|()| self.notify(true));
+        let added = entries.iter().try_for_each(|entry| self.files.add(entry, &self.living));
+        let result = added.and_then(|()| self.notify(true));
         if result.is_err() {
             self.take_back(&entries);
         }

@@ -18,6 +18,7 @@ fn entry(network: &str, id: &str, ip: &str) -> DnsEntry {
         addresses: ips(&[ip]),
         names: vec![format!("name-{id}"), "alias".to_owned()],
         container_servers: Vec::new(),
+        others: usize::MAX,
     }
 }
 
@@ -38,6 +39,8 @@ impl Lab {
         let mut handover = Handover::new(&config, binary.as_os_str(), false, 5353);
         // Not through systemd, whatever this machine runs.
         handover.server.rootless = true;
+        let everybody = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
+        handover.living = Living::with(&everybody.collect::<Vec<_>>());
         Self { dir, handover }
     }
 
@@ -275,4 +278,28 @@ proptest::proptest! {
     fn editing_any_text_is_harmless(text in proptest::prelude::any::<Vec<u8>>()) {
         fuzz(&text);
     }
+}
+
+#[test]
+fn names_of_the_dead_go_with_the_next_container() {
+    let mut lab = Lab::new("exit 0");
+    let add = |lab: &Lab, id: &str, ip: &str, others: usize| {
+        lab.handover
+            .commit(&[DnsEntry { others, names: vec![format!("n-{id}")], ..entry("net", id, ip) }])
+            .unwrap();
+        let text = lab.text("net").unwrap();
+        text.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    add(&lab, "c1", "10.0.0.2", 0);
+    add(&lab, "c2", "10.0.0.3", 1);
+    assert_eq!(add(&lab, "c3", "10.0.0.4", 2), ["c1", "c2", "c3"]);
+    assert_eq!(add(&lab, "c4", "10.0.0.2", 3), ["c2", "c3", "c4"], "its address has another one");
+    lab.handover.living = Living::with(&ips(&["10.0.0.2", "10.0.0.4", "10.0.0.5"]));
+    assert_eq!(add(&lab, "c5", "10.0.0.5", 3), ["c2", "c3", "c4", "c5"], "nobody asks");
+    assert_eq!(add(&lab, "c6", "10.0.0.6", 3), ["c3", "c4", "c5", "c6"], "more lines than containers");
+    let namesake = DnsEntry { names: vec!["n-c3".into()], ..entry("net", "c7", "10.0.0.7") };
+    lab.handover.living = Living::with(&[]);
+    lab.handover.commit(&[namesake]).unwrap();
+    assert!(!lab.text("net").unwrap().contains("10.0.0.4"));
+    assert_eq!(add(&lab, "c8", "10.0.0.8", 0), ["c8"], "nobody else is there");
 }

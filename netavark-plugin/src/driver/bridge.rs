@@ -14,7 +14,8 @@ use super::{DnsEntry, Outcome, Request, lease};
 use crate::announce;
 use crate::apply::{self, Links, Undo};
 use crate::error::{Context, Error, Errors, Result};
-use crate::firewall::{Firewall, NetworkRules, PortRules};
+use crate::firewall::{self, Firewall, NetworkRules, PortRules};
+use crate::living::{Others, is_alive};
 use crate::namespaces::Places;
 use crate::plan::Op;
 use crate::plan::bridge::{Bridge as Plan, Found, Leaving};
@@ -53,6 +54,7 @@ struct Done {
     new_bridge: bool,
     dns_servers: Vec<IpAddr>,
     links: Links,
+    others: Others,
 }
 
 impl<'a> Bridge<'a> {
@@ -99,7 +101,8 @@ impl<'a> Bridge<'a> {
         let mut links = Links { bridge: found.bridge.clone(), ..Links::default() };
         let new_bridge = found.bridge.is_none();
         let undo = apply::setup(&plan.setup(&found), places, &mut links)?;
-        self.done = Some(Done { undo, new_bridge, dns_servers, links });
+        let others = others(links.bridge.as_ref(), links.port.as_ref(), places);
+        self.done = Some(Done { undo, new_bridge, dns_servers, links, others });
         match self.finish(&plan, filter, places, firewall) {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
@@ -130,7 +133,7 @@ impl<'a> Bridge<'a> {
         }
         if self.has_rules(plan) {
             let ports = port_rules(&self.request, &plan.ipam, dns_servers);
-            firewall.setup(&network_rules(&self.request, plan.name, filter), &ports)?;
+            firewall.setup(&network_rules(&self.request, plan.name, filter), &ports, &done.others)?;
         }
         let network = self.request.network;
         if network.dns_enabled {
@@ -192,6 +195,7 @@ impl<'a> Bridge<'a> {
             addresses: plan.ipam.addresses.iter().map(|address| address.ipnet.addr()).collect(),
             names,
             container_servers: self.request.container_dns_servers.unwrap_or_default().to_vec(),
+            others: self.done.as_ref().map_or(usize::MAX, |done| done.others.count),
         }
     }
 
@@ -216,7 +220,8 @@ impl<'a> Bridge<'a> {
         if self.has_rules(&plan) {
             let network = network_rules(&self.request, plan.name, filter);
             let ports = port_rules(&self.request, &plan.ipam, &done.dns_servers);
-            errors.note(firewall.teardown(&network, &ports, done.new_bridge));
+            let leaving = firewall::Leaving { complete: done.new_bridge, connected: true };
+            errors.note(firewall.teardown(&network, &ports, leaving));
         }
         errors.note(done.undo.run(places));
         errors.finish()
@@ -259,7 +264,8 @@ impl<'a> Bridge<'a> {
             };
             let network = network_rules(&self.request, plan.name, filter);
             let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
-            errors.note(firewall.teardown(&network, &ports, leaving.complete));
+            let leaving = firewall::Leaving { complete: leaving.complete, connected: leaving.port };
+            errors.note(firewall.teardown(&network, &ports, leaving));
         }
         apply::teardown(&plan.teardown(leaving), places, &mut links, &mut errors);
         errors.finish()
@@ -308,6 +314,20 @@ impl<'a> Bridge<'a> {
         leaving.complete = plan.managed && others == 0 && bridge.kind.as_deref() == Some("bridge");
         leaving
     }
+}
+
+/// Who is on the bridge besides the container that was just connected. When that cannot be told, everybody may be.
+fn others(bridge: Option<&Interface>, own: Option<&Interface>, places: &mut Places) -> Others {
+    let Some(bridge) = bridge else { return Others::default() };
+    let own = own.map(|port| port.index);
+    let count = match places.host.netlink.ports(bridge.index) {
+        Ok(ports) => ports.iter().filter(|port| Some(port.index) != own && is_alive(port)).count(),
+        Err(error) => {
+            log::warn!("{error}");
+            usize::MAX
+        }
+    };
+    Others { count, ..Others::default() }
 }
 
 /// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself: both

@@ -238,4 +238,6 @@ pub struct DnsEntry {
     pub names: Vec<String>,
     /// Where the names of the outside are asked, for this container.
     pub container_servers: Vec<IpAddr>,
+    /// How many other containers are on the network's bridge.
+    pub others: usize,
 }

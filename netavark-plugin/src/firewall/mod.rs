@@ -21,9 +21,12 @@ pub use rules::{DNS_PORT, NetworkRules, PortRules};
 pub use state::{Saved, State};
 
 use crate::error::{Context, Error, Errors, Result};
+use crate::living::{Living, Others};
 use firewalld::Neighbour;
 use slipway_host::netlink::netfilter::Netfilter;
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// The log target that callers look for.
@@ -85,22 +88,29 @@ impl Driver {
         }
     }
 
-    fn setup(&self, socket: &mut Netfilter, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    /// Gives the addresses of the dead whose rules were in the way and have gone.
+    fn setup(
+        &self,
+        socket: &mut Netfilter,
+        network: &NetworkRules,
+        ports: &PortRules,
+        others: &Others,
+    ) -> Result<HashSet<IpAddr>> {
         match self {
             Self::Nftables => {
                 let mut neighbour = Neighbour::find();
                 neighbour.as_mut().map_or(Ok(()), |firewalld| firewalld.check(ports))?;
-                nft::setup(socket, network, ports)?;
+                let dead = nft::setup(socket, network, ports, others)?;
                 if let Some(mut firewalld) = neighbour {
                     firewalld.trust(network);
                 }
-                Ok(())
+                Ok(dead)
             }
             Self::Firewalld(firewalld) => {
                 nft::close_loopback(socket, network)?;
-                firewalld.setup(network, ports)
+                firewalld.setup(network, ports).map(|()| HashSet::new())
             }
-            Self::None => Ok(()),
+            Self::None => Ok(HashSet::new()),
         }
     }
 
@@ -173,13 +183,14 @@ impl Firewall {
     ///
     /// # Errors
     /// `nftables error: ...`, `DBus error: ...`, or of the state files; `invalid host ip ...`.
-    pub fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    pub(crate) fn setup(&self, network: &NetworkRules, ports: &PortRules, others: &Others) -> Result<()> {
         if matches!(self.driver, Driver::None) {
             let state = self.state.as_ref();
             return state.map_or(Ok(()), |state| state.save(self.driver.name(), network, ports).map(drop));
         }
         self.with_socket(|socket| {
-            self.save_and_set_up(socket, network, ports)?;
+            self.forget_the_dead(socket, network, ports, others);
+            self.save_and_set_up(socket, network, ports, others)?;
             stale::forget_unpublished(socket, ports);
             Ok(())
         })
@@ -200,16 +211,54 @@ impl Firewall {
         socket: &mut Netfilter,
         network: &NetworkRules,
         ports: &PortRules,
+        others: &Others,
     ) -> Result<()> {
-        let Some(state) = &self.state else { return self.driver.setup(socket, network, ports) };
+        let Some(state) = &self.state else {
+            return self.driver.setup(socket, network, ports, others).map(drop);
+        };
         let new_network = state.save(self.driver.name(), network, ports)?;
-        let result = self.driver.setup(socket, network, ports);
-        if result.is_err()
-            && let Err(error) = state.forget(ports, new_network)
-        {
-            log::warn!(target: TARGET, "after a failure: {error}");
+        match self.driver.setup(socket, network, ports, others) {
+            Ok(dead) if dead.is_empty() => {}
+            Ok(dead) => {
+                warn(forget_files(state, ports, &dead));
+            }
+            Err(error) => {
+                if let Err(error) = state.forget(ports, new_network) {
+                    log::warn!(target: TARGET, "after a failure: {error}");
+                }
+                return Err(error);
+            }
         }
-        result
+        Ok(())
+    }
+
+    /// Takes back what the state files say of this container, from a life before, and of those of its network that live no longer. With
+    /// firewalld, which has one list for all, also of other networks' whose ports are wanted.
+    fn forget_the_dead(
+        &self,
+        socket: &mut Netfilter,
+        network: &NetworkRules,
+        ports: &PortRules,
+        others: &Others,
+    ) {
+        let Some(state) = &self.state else { return };
+        let everywhere = matches!(self.driver, Driver::Firewalld(_)) && !ports.ports().is_empty();
+        let mut dead: Vec<_> = warn(state.former(ports)).flatten().into_iter().collect();
+        dead.extend(warn(state.others(ports, others.count, everywhere)).into_iter().flatten().filter(|it| {
+            let here = it.network_id == ports.network_id;
+            let taken = |address| ports.any_address(|ours| ours == address);
+            here && (others.count == 0 || it.any_address(taken))
+                || !it.any_address(|address| others.living.has(address))
+        }));
+        for dead in dead {
+            log::info!(target: TARGET, "container {} is taken back: it lives no longer", dead.container_id);
+            warn(self.driver.teardown(socket, network, &dead, false));
+            warn(state.forget(&dead, false));
+            // A container that is set up once more keeps its peers.
+            let again = dead.container_id == ports.container_id;
+            let gone = dead.without(|address| again && ports.any_address(|ours| ours == address));
+            stale::forget_published(socket, &gone);
+        }
     }
 
     /// Removes the rules of a container's ports and, if it was the last container (`complete`), those of the network.
@@ -217,8 +266,14 @@ impl Firewall {
     ///
     /// # Errors
     /// As [`Self::setup`], all of them together.
-    pub fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
+    pub(crate) fn teardown(
+        &self,
+        network: &NetworkRules,
+        ports: &PortRules,
+        Leaving { complete, connected }: Leaving,
+    ) -> Result<()> {
         let mut errors = Errors::new();
+        let ports = &self.as_made(ports, connected);
         let network = &self.with_former_subnets(network, complete);
         if let Some(state) = &self.state {
             errors.note(state.forget(ports, complete));
@@ -235,6 +290,22 @@ impl Firewall {
 }
 
 impl Firewall {
+    /// What a container has: what its state file says, or else what is asked for. Without its interface (`connected`) it is late,
+    /// and another container may have an address of it by now, with the very same rules.
+    fn as_made(&self, ports: &PortRules, connected: bool) -> PortRules {
+        let saved = self.state.as_ref().and_then(|state| warn(state.former(ports)).flatten());
+        let made = saved.unwrap_or_else(|| ports.clone());
+        if connected {
+            return made;
+        }
+        let living = Living::default();
+        let others = self.state.as_ref().and_then(|state| warn(state.others(ports, 0, false)));
+        made.without(|address| {
+            let theirs = |it: &PortRules| it.any_address(|other| other == address);
+            living.has(address) && others.as_ref().is_none_or(|others| others.iter().any(theirs))
+        })
+    }
+
     /// Whether it has rules of a network, by its state files.
     #[must_use]
     pub fn knows(&self, network_id: &str) -> bool {
@@ -254,9 +325,14 @@ impl Firewall {
     ///
     /// # Errors
     /// When the rules cannot be read, or `invalid host ip ...`.
-    pub fn describe_setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<Vec<String>> {
+    pub(crate) fn describe_setup(
+        &self,
+        network: &NetworkRules,
+        ports: &PortRules,
+        others: &Others,
+    ) -> Result<Vec<String>> {
         match &self.driver {
-            Driver::Nftables => nft::describe_setup(network, ports),
+            Driver::Nftables => nft::describe_setup(&mut open()?, network, ports, others),
             Driver::Firewalld(_) => Ok(vec!["host       rules by firewalld".to_owned()]),
             Driver::None => Ok(Vec::new()),
         }
@@ -280,6 +356,30 @@ impl Firewall {
             Driver::None => Ok(Vec::new()),
         }
     }
+}
+
+/// What a teardown has found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaving {
+    /// Nobody is left on the network.
+    pub(crate) complete: bool,
+    /// The container was still connected.
+    pub(crate) connected: bool,
+}
+
+/// Forgets the files of containers with these addresses, on whatever network.
+fn forget_files(state: &State, own: &PortRules, dead: &HashSet<IpAddr>) -> Result<()> {
+    for other in state.others(own, 0, true)? {
+        if other.any_address(|address| dead.contains(&address)) {
+            state.forget(&other, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is in the way of cleaning up after others is told, and no more.
+fn warn<T>(result: Result<T>) -> Option<T> {
+    result.inspect_err(|error| log::warn!(target: TARGET, "{error}")).ok()
 }
 
 fn open() -> Result<Netfilter> {

@@ -99,6 +99,19 @@ impl PortRules {
         v4.into_iter().chain(v6)
     }
 
+    /// The same without the addresses that `taken` holds for: another container has them now.
+    #[must_use]
+    pub fn without(mut self, taken: impl Fn(IpAddr) -> bool) -> Self {
+        self.container_ip_v4 = self.container_ip_v4.filter(|address| !taken((*address).into()));
+        self.container_ip_v6 = self.container_ip_v6.filter(|address| !taken((*address).into()));
+        self
+    }
+
+    /// Whether one of the container's addresses is such.
+    pub fn any_address(&self, such: impl Fn(IpAddr) -> bool) -> bool {
+        self.addresses().any(|(address, _)| such(address))
+    }
+
     /// The DNS servers whose port is rewritten: those of a family that the container has.
     pub fn moved_dns_servers(&self) -> impl Iterator<Item = IpAddr> {
         let moved = self.dns_port != DNS_PORT;

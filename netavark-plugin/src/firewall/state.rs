@@ -94,6 +94,33 @@ impl State {
         Ok(())
     }
 
+    /// What was saved for the same container on the same network.
+    ///
+    /// # Errors
+    /// When the lock cannot be had. A file that cannot be understood is as good as none.
+    pub fn former(&self, ports: &PortRules) -> Result<Option<PortRules>> {
+        let _lock = self.lock()?;
+        Ok(understood(&self.port_file(ports)))
+    }
+
+    /// What was saved for other containers: of the same network if there are more than `expected`, of all networks (`everywhere`) in
+    /// any case.
+    ///
+    /// # Errors
+    /// When the files cannot be listed.
+    pub fn others(&self, ports: &PortRules, expected: usize, everywhere: bool) -> Result<Vec<PortRules>> {
+        let _lock = self.lock()?;
+        let (own, prefix) = (self.port_file(ports), format!("{}_", ports.network_id));
+        let mut paths = list(&self.ports())?;
+        let here =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+        paths.retain(|path| *path != own && (everywhere || here(path)));
+        if !everywhere && paths.len() <= expected {
+            return Ok(Vec::new());
+        }
+        Ok(paths.iter().filter_map(|path| understood(path)).collect())
+    }
+
     /// The network with all subnets that it has had since it was saved as new.
     ///
     /// # Errors
@@ -173,8 +200,21 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// All files of a directory, in the order of their names; none when the directory is missing.
-fn read_all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
+/// A file that cannot be understood is told and passed over.
+fn understood<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    match read(path) {
+        Ok(content) => Some(content),
+        Err(error) => {
+            if path.exists() {
+                log::warn!("config {path:?} is passed over: {error}");
+            }
+            None
+        }
+    }
+}
+
+/// The files of a directory, in the order of their names; none when it is missing.
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -182,6 +222,12 @@ fn read_all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
     };
     let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
+    Ok(paths)
+}
+
+/// The contents of all files of a directory.
+fn read_all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
+    let paths = list(directory)?;
     paths.iter().map(|path| read(path).with_context(|| format!("read config {path:?}"))).collect()
 }
 

@@ -24,6 +24,7 @@ mod t11_at_once;
 mod t12_moved;
 mod t13_others;
 mod t14_own_port;
+mod t15_killed_containers;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {

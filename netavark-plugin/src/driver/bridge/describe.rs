@@ -1,6 +1,6 @@
 //! What a setup or a teardown of a bridge network would do, beyond the plan of interfaces, in words. Nothing is touched.
 
-use super::{Bridge, Wanted};
+use super::{Bridge, Wanted, others};
 use crate::apply::Links;
 use crate::driver::DnsEntry;
 use crate::error::{Errors, Result};
@@ -14,8 +14,9 @@ impl Bridge<'_> {
     /// What is wrong with the request, or could not be looked at.
     pub fn describe_rules(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
         let Wanted { plan, filter } = self.wanted()?;
-        let rules = self.rules(&plan, filter, places)?;
-        rules.map_or_else(|| Ok(Vec::new()), |(network, ports)| firewall.describe_setup(&network, &ports))
+        let Some((network, ports)) = self.rules(&plan, filter, places)? else { return Ok(Vec::new()) };
+        let bridge = places.host.netlink.interface(plan.name).ok();
+        firewall.describe_setup(&network, &ports, &others(bridge.as_ref(), None, places))
     }
 
     /// What [`Self::setup`] would have the DNS server told.

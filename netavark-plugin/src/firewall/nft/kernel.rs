@@ -49,6 +49,14 @@ pub(super) fn change(
     Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))
 }
 
+/// The rules of a chain; none without it.
+pub(super) fn rules(socket: &mut Netfilter, chain: &str) -> Result<Vec<Rule>> {
+    let mut wanted = Wanted::default();
+    wanted.rules(chain);
+    let plan = Plan::new(read(socket, &wanted).map_err(unreadable)?);
+    Ok(plan.rules(chain).cloned().collect())
+}
+
 /// The steps that [`change`] would take now.
 pub(super) fn preview(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<Step>> {
     let mut socket = Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))?;

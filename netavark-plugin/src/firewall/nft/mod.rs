@@ -7,6 +7,8 @@
 //!        ▼                     ▼                               │
 //!   network.rs, ports.rs ─▶ Plan (plan.rs), steps ─▶ encode.rs ─▶ one transaction (kernel.rs)
 //! ```
+//! Before ports are added, [`rivals`] makes room for them among the rules of others.
+//!
 //! No `nft` program is started. Everything between reading and the transaction is pure: [`rule`] is the model of a rule,
 //! and what is added or removed is decided by comparing models. `nft list table inet netavark` prints what
 //! the contract has, in its order, and rules that another version has left are recognised as ours.
@@ -19,6 +21,7 @@ mod kernel;
 mod network;
 mod plan;
 mod ports;
+mod rivals;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -26,30 +29,66 @@ mod wire;
 
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
+use crate::living::Others;
 pub(super) use fuzz::{fuzz, seeds};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::IpAddr;
 
-/// Adds the rules of a network that are missing, and those of a container's ports.
-pub(super) fn setup(socket: &mut Netfilter, network: &NetworkRules, ports: &PortRules) -> Result<()> {
-    kernel::change(socket, &to_add(network, ports), |plan| add(plan, network, ports))
+/// Adds the rules of a network that are missing, and those of a container's ports, which are the ones that count from now on.
+/// Gives the addresses of the dead, whose rules have gone.
+pub(super) fn setup(
+    socket: &mut Netfilter,
+    network: &NetworkRules,
+    ports: &PortRules,
+    others: &Others,
+) -> Result<HashSet<IpAddr>> {
+    let dead = RefCell::default();
+    let wanted = to_add(socket, network, ports)?;
+    kernel::change(socket, &wanted, |plan| {
+        *dead.borrow_mut() = add(plan, network, ports, others)?;
+        Ok(())
+    })?;
+    Ok(dead.into_inner())
 }
 
 /// The steps of [`setup`] as lines, each a command of nft(8) for our table.
-pub(super) fn describe_setup(network: &NetworkRules, ports: &PortRules) -> Result<Vec<String>> {
-    described(&to_add(network, ports), |plan| add(plan, network, ports))
+pub(super) fn describe_setup(
+    socket: &mut Netfilter,
+    network: &NetworkRules,
+    ports: &PortRules,
+    others: &Others,
+) -> Result<Vec<String>> {
+    let wanted = to_add(socket, network, ports)?;
+    described(&wanted, |plan| add(plan, network, ports, others).map(drop))
 }
 
-fn to_add(network: &NetworkRules, ports: &PortRules) -> Wanted {
+fn to_add(socket: &mut Netfilter, network: &NetworkRules, ports: &PortRules) -> Result<Wanted> {
     let mut wanted = Wanted::default();
     network::look_to_add(network, &mut wanted);
     ports::look_to_add(ports, false, &mut wanted);
-    wanted
+    if !ports.ports().is_empty() {
+        wanted.rules(chains::DNAT);
+        // Others may have the same ports; which chains those are in says the list of jumps.
+        let jumps = kernel::rules(socket, chains::DNAT)?;
+        rivals::chains(ports, &jumps).for_each(|chain| wanted.rules(chain));
+    }
+    Ok(wanted)
 }
 
-fn add(plan: &mut Plan, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+fn add(
+    plan: &mut Plan,
+    network: &NetworkRules,
+    ports: &PortRules,
+    others: &Others,
+) -> Result<HashSet<IpAddr>> {
+    let cleared = rivals::clear(plan, ports, others.count == 0, |address| others.living.has(address));
     network::add(plan, network);
-    ports::add(plan, ports, false)
+    ports::add(plan, ports, false)?;
+    cleared.put_behind(plan);
+    Ok(cleared.dead)
 }
 
 fn described(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<String>> {

@@ -215,6 +215,21 @@ impl Plan {
         rules.filter_map(Rule::interface).map(str::to_owned).collect()
     }
 
+    /// The rules of a chain that are understood; none of a chain that was not read.
+    pub(super) fn rules(&self, chain: &str) -> impl Iterator<Item = &Rule> {
+        self.ruleset.chains.get(chain).into_iter().flatten().filter_map(|entry| entry.rule.as_ref())
+    }
+
+    /// Whether all rules of a chain are understood.
+    pub(super) fn understands(&self, chain: &str) -> bool {
+        self.ruleset.chains.get(chain).into_iter().flatten().all(|entry| entry.rule.is_some())
+    }
+
+    /// The names of the chains that were seen.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &str> {
+        self.ruleset.chains.keys().map(String::as_str)
+    }
+
     pub(super) fn append(&mut self, chain: &str, rule: Rule) {
         let entries = self.ruleset.chains.entry(chain.to_owned()).or_default();
         entries.push(Entry { handle: None, rule: Some(rule.clone()) });

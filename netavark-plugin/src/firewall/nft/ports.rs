@@ -5,6 +5,7 @@
 
 use super::chains::{DNAT, PUBLISHED_MARK, SETMARK, dnat_chain, jump};
 use super::plan::{Plan, Wanted};
+use super::rivals::{self, Translation};
 use super::rule::{Clause, End, PROTOCOLS, PortMap, Rule};
 use crate::error::{Error, Result};
 use crate::firewall::{DNS_PORT, PortRules};
@@ -23,17 +24,13 @@ enum Form {
     Map,
 }
 
-/// What [`add`] looks at. A restore adds nothing twice, so it looks at the rules.
+/// What [`add`] and what comes before it look at. A restore adds nothing twice, so it looks at the rules.
 pub(super) fn look_to_add(ports: &PortRules, restore: bool, wanted: &mut Wanted) {
     if restore || ports.moved_dns_servers().next().is_some() {
         wanted.rules(DNAT);
     }
     for chain in ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)) {
-        if restore {
-            wanted.rules(chain);
-        } else {
-            wanted.existence(chain);
-        }
+        wanted.rules(chain);
     }
 }
 
@@ -84,8 +81,11 @@ pub(super) fn remove(plan: &mut Plan, ports: &PortRules, complete: bool) {
     let expected = expected(ports);
     let mut chains = vec![DNAT.to_owned()];
     chains.extend(ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)));
-    for chain in &chains {
-        plan.delete(chain, |rule| expected.contains(&(chain.clone(), rule.clone().without_mark())));
+    // Translations first: what leads to them stays as long as another container's need it.
+    for chain in chains.iter().skip(1) {
+        let ours = |rule: &Rule| expected.contains(&(chain.clone(), rule.clone().without_mark()));
+        plan.delete(chain, |rule| Translation::of(rule).is_some() && ours(rule));
+        rivals::prune(plan, chain, |chain, rule| expected.contains(&(chain.to_owned(), rule.clone())));
     }
     if complete {
         // Other versions make such rules even when no names are served, for an address of the subnet.
@@ -99,6 +99,18 @@ pub(super) fn remove(plan: &mut Plan, ports: &PortRules, complete: bool) {
             plan.delete_chain(chain);
         }
     }
+}
+
+/// What the container's ports translate, each in one form.
+pub(super) fn translations(ports: &PortRules) -> Vec<Translation> {
+    let mut list = Vec::new();
+    for (address, subnet) in ports.addresses() {
+        for mapping in ports.ports() {
+            let rules = rules(ports, mapping, address, subnet, Form::Map).unwrap_or_default();
+            list.extend(rules.iter().filter_map(|(_, rule)| Translation::of(rule)));
+        }
+    }
+    list
 }
 
 /// All rules that any version would have made for these ports, without marks. A mapping that makes no sense has none.

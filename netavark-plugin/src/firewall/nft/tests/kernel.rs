@@ -5,7 +5,8 @@ use super::fixtures::{in_new_namespace, mapping, network, nft as command, ports,
 use crate::error::Result;
 use crate::firewall::nft;
 use crate::firewall::nft::wire::{SUBSYSTEM, family, message, object};
-use crate::firewall::{Firewall, NetworkRules, PortRules, State};
+use crate::firewall::{Firewall, Leaving, NetworkRules, PortRules, State};
+use crate::living::{Living, Others};
 use crate::spec::Compat;
 use crate::spec::validate::Isolation;
 use slipway_host::netlink::Netlink;
@@ -19,8 +20,14 @@ fn socket() -> Netfilter {
     Netfilter::open().unwrap()
 }
 
+/// Somebody, who lives.
+fn others() -> Others {
+    let everybody = (0..=255).map(|last| std::net::IpAddr::from([10, 88, 0, last]));
+    Others { count: 1, living: Living::with(&everybody.collect::<Vec<_>>()) }
+}
+
 fn setup(network: &NetworkRules, ports: &PortRules) -> Result<()> {
-    nft::setup(&mut socket(), network, ports)
+    nft::setup(&mut socket(), network, ports, &others()).map(drop)
 }
 
 fn teardown(network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
@@ -239,7 +246,7 @@ fn udp_peers_notice_that_a_port_was_published_and_that_it_was_not() {
         let directory = tempfile::tempdir().unwrap();
         let firewall = Firewall::select(None, directory.path(), false).unwrap();
         let network = network(&["10.88.0.0/16"]);
-        firewall.setup(&network, &ports(&network, &[])).unwrap();
+        firewall.setup(&network, &ports(&network, &[]), &others()).unwrap();
 
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let send = |port: u16| peer.send_to(b"hello", ("127.0.0.1", port)).unwrap();
@@ -247,7 +254,7 @@ fn udp_peers_notice_that_a_port_was_published_and_that_it_was_not() {
         send(6000);
         assert_eq!((connections(5000), connections(6000)), (1, 1));
         let published = ports(&network, &[mapping("", "udp", 4999, 53, 2)]);
-        firewall.setup(&network, &published).unwrap();
+        firewall.setup(&network, &published, &others()).unwrap();
         assert_eq!((connections(5000), connections(6000)), (0, 1));
 
         let container = UdpSocket::bind("10.88.0.2:54").unwrap();
@@ -257,9 +264,9 @@ fn udp_peers_notice_that_a_port_was_published_and_that_it_was_not() {
         assert_eq!(container.recv(&mut text).unwrap(), 5);
         assert_eq!(connections(5000), 1);
         // Set up once more, it leads to the right container.
-        firewall.setup(&network, &published).unwrap();
+        firewall.setup(&network, &published, &others()).unwrap();
         assert_eq!(connections(5000), 1);
-        firewall.teardown(&network, &published, true).unwrap();
+        firewall.teardown(&network, &published, Leaving { complete: true, connected: true }).unwrap();
         assert_eq!((connections(5000), connections(6000)), (0, 1));
     });
 }

@@ -1,0 +1,179 @@
+//! Rules that others have for a newcomer's ports and addresses.
+//!
+//! The first rule that matches decides, and rules of a container that vanished without a teardown stay. So at setup ([`clear`]) those of
+//! the dead go: of whoever had the newcomer's address before, of everybody if nobody is left on the network, and of
+//! those whose port is wanted and whom nobody has seen. Rules for a port of somebody who lives come behind the
+//! newcomer's ([`Cleared::put_behind`]): the newest one counts, and when it goes the other one is in force again.
+//!
+//! Jumps to a network's chain, and the marks in it, are shared by all containers of the network that have the same port. They go
+//! with the last translation that they lead to ([`prune`]).
+
+use super::chains::{DNAT, dnat_chain};
+use super::plan::Plan;
+use super::ports::translations;
+use super::rule::{Clause, End, Rule};
+use crate::firewall::PortRules;
+use ipnet::IpNet;
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// The end of the names of chains with translations.
+const SUFFIX: &str = "_dnat";
+
+/// What a rule asks of a packet: the address that it is for, the protocol, the ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Match {
+    host: Option<IpNet>,
+    protocol: u8,
+    first: u16,
+    last: u16,
+}
+
+impl Match {
+    /// `None` for a rule that asks for no port.
+    fn of(rule: &Rule) -> Option<Self> {
+        let (mut host, mut protocol, mut ports) = (None, None, None);
+        for clause in rule.clauses() {
+            match clause {
+                Clause::Address { end: End::Destination, net, equal: true } => host = Some(*net),
+                Clause::Protocol(number) => protocol = Some(*number),
+                Clause::Port { first, last } => ports = Some((*first, *last)),
+                _ => {}
+            }
+        }
+        let (first, last) = ports?;
+        Some(Self { host, protocol: protocol?, first, last })
+    }
+
+    /// Whether some packet is meant by both.
+    fn meets(&self, other: &Self) -> bool {
+        let hosts = self.host.zip(other.host).is_none_or(|(one, two)| one == two);
+        hosts && self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// A rule that sends packets to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Translation {
+    matched: Match,
+    to: IpAddr,
+}
+
+impl Translation {
+    /// `None` for any other rule, the DNS server's own included.
+    pub(super) fn of(rule: &Rule) -> Option<Self> {
+        let to = rule.clauses().iter().find_map(|clause| match clause {
+            Clause::Dnat(to) => Some(to.ip()),
+            Clause::DnatByPort(map) => Some(map.to.ip()),
+            _ => None,
+        })?;
+        Some(Self { matched: Match::of(rule)?, to })
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.to.is_ipv4() == other.to.is_ipv4() && self.matched.meets(&other.matched)
+    }
+}
+
+/// The chains of others to which the newcomer's packets could be sent, by the jumps that there are.
+pub(super) fn chains<'a>(ports: &PortRules, jumps: &'a [Rule]) -> impl Iterator<Item = &'a str> {
+    let wanted = translations(ports);
+    jumps.iter().filter_map(move |rule| {
+        let chain = target(rule)?;
+        let matched = Match::of(rule)?;
+        wanted.iter().any(|it| it.matched.meets(&matched)).then_some(chain)
+    })
+}
+
+fn target(rule: &Rule) -> Option<&str> {
+    rule.clauses().iter().find_map(|clause| match clause {
+        Clause::Jump(chain) if chain.ends_with(SUFFIX) => Some(chain.as_str()),
+        _ => None,
+    })
+}
+
+/// What [`clear`] did.
+#[derive(Debug, Default)]
+pub(super) struct Cleared {
+    behind: Vec<(String, Rule)>,
+    /// The addresses whose rules have gone.
+    pub(super) dead: HashSet<IpAddr>,
+}
+
+/// Makes room for the newcomer `ports`. `alone`: nobody else is on its network. `lives`: whether somebody has an address.
+pub(super) fn clear(
+    plan: &mut Plan,
+    ports: &PortRules,
+    alone: bool,
+    lives: impl Fn(IpAddr) -> bool,
+) -> Cleared {
+    let wanted = translations(ports);
+    let taken: Vec<IpAddr> = ports.addresses().map(|(address, _)| address).collect();
+    let own: Vec<_> = ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)).collect();
+    let all: Vec<String> = plan.chains().filter(|chain| chain.ends_with(SUFFIX)).map(str::to_owned).collect();
+    let mut cleared = Cleared::default();
+    for chain in &all {
+        let is_own = own.contains(chain);
+        let is_rival = |it: &Translation| wanted.iter().any(|wanted| wanted.meets(it));
+        let there: Vec<_> = plan.rules(chain).filter_map(Translation::of).collect();
+        let is_dead = |it: &&Translation| {
+            (is_own && (alone || taken.contains(&it.to))) || (is_rival(it) && !lives(it.to))
+        };
+        let dead: HashSet<_> = there.iter().filter(is_dead).map(|it| it.to).collect();
+        if !dead.is_empty() {
+            plan.delete(chain, |rule| Translation::of(rule).is_some_and(|it| dead.contains(&it.to)));
+            if plan.understands(chain) {
+                prune(plan, chain, |_, _| true);
+            }
+            cleared.dead.extend(dead);
+        }
+        if is_own {
+            cleared.take(plan, chain, |rule| Translation::of(rule).is_some_and(|it| is_rival(&it)));
+        } else {
+            // In another network's chain the order does not matter, but which chain comes first.
+            let rival = |rule: &Rule| {
+                rule.jumps_to(chain)
+                    && Match::of(rule).is_some_and(|it| wanted.iter().any(|wanted| wanted.matched.meets(&it)))
+            };
+            cleared.take(plan, DNAT, rival);
+        }
+    }
+    cleared
+}
+
+impl Cleared {
+    /// Takes rules out that come back behind.
+    fn take(&mut self, plan: &mut Plan, chain: &str, such: impl Fn(&Rule) -> bool) {
+        let behind = &mut self.behind;
+        plan.delete(chain, |rule| {
+            let takes = such(rule);
+            if takes {
+                behind.push((chain.to_owned(), rule.clone()));
+            }
+            takes
+        });
+    }
+
+    /// Puts the rules of those who live behind what the newcomer has by now.
+    pub(super) fn put_behind(&self, plan: &mut Plan) {
+        for (chain, rule) in &self.behind {
+            plan.append(chain, rule.clone());
+        }
+    }
+}
+
+/// Removes jumps to a chain, and marks in it, that lead to no translation any more, as far as `such` (chain, rule) says. One that is
+/// needed stays once.
+pub(super) fn prune(plan: &mut Plan, chain: &str, such: impl Fn(&str, &Rule) -> bool) {
+    let left: Vec<_> = plan.rules(chain).filter_map(Translation::of).collect();
+    let is_needed =
+        |rule: &Rule| Match::of(rule).is_some_and(|it| left.iter().any(|other| other.matched.meets(&it)));
+    for place in [DNAT, chain] {
+        let mut kept = HashSet::new();
+        plan.delete(place, |rule| {
+            let concerned =
+                if place == DNAT { rule.jumps_to(chain) } else { Translation::of(rule).is_none() };
+            concerned && such(place, rule) && !(is_needed(rule) && kept.insert(rule.clone()))
+        });
+    }
+}
