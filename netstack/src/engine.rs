@@ -66,7 +66,7 @@ pub struct Engine {
     pub(crate) flows: Table<Entry>,
     pub(crate) timers: Timers,
     /// Flows that have something to flush.
-    schedule: Schedule,
+    pub(crate) schedule: Schedule,
     /// The device refused a frame in this drain, or the last one.
     pub(crate) link_full: bool,
     pub(crate) tcp: tcp::Shared,
@@ -102,7 +102,7 @@ pub struct Engine {
 /// A flow in the table.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    share: Share,
+    pub(crate) share: Share,
     pub(crate) body: Body,
 }
 

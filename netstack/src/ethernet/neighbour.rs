@@ -169,6 +169,20 @@ impl Neighbours {
         !entry.waiting.is_empty()
     }
 
+    /// A packet of `ip` came from `mac`, and that is where the address is that was looked at last: it is confirmed. If not, nothing
+    /// has happened, and [`Neighbours::seen`] decides. Nearly every packet of a guest ends here.
+    pub fn confirm(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> bool {
+        match self.entries.get_mut(self.recent) {
+            Some(Entry {
+                ip: known, state: State::Known { mac: at, confirmed, asked, .. }, used, ..
+            }) if *known == ip && *at == mac => {
+                (*confirmed, *asked, *used) = (now, 0, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// A packet of `ip` came from `mac`, the address of a station.
     pub fn seen(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> Seen {
         let entry = self.entry(now, ip);

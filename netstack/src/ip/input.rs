@@ -102,6 +102,10 @@ impl Engine {
     /// Learns where the guest is from what it sends, and says where answers go.
     fn notice(&mut self, now: Instant, mac: MacAddr, packet: &Packet<'_>) -> MacAddr {
         let src = packet.src;
+        // IPv6 teaches more than that, and by more than this.
+        if src.is_ipv4() && self.neighbours.confirm(now, src, mac) {
+            return mac;
+        }
         let on_link = match src {
             IpAddr::V4(ip) => self.config.v4.is_some_and(|v4| v4.network.contains(&ip)),
             IpAddr::V6(ip) => self.notice_v6(ip) || ip.is_unicast_link_local(),

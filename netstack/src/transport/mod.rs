@@ -312,17 +312,19 @@ impl Engine {
         let mut ctx = Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
         match step(tcp, &mut ctx) {
             // The flush of the coming drain sets the timer.
-            Step::Continue => self.enqueue(id),
+            Step::Continue => self.schedule.enqueue(id, &mut entry.share),
             Step::Reject(seq) => {
                 self.enqueue(id);
                 self.post_reset(id, seq, false);
             }
             over => self.conclude(id, over),
         }
-        self.make_room();
+        if self.tcp.is_over() {
+            self.make_room();
+        }
     }
 
-    /// Flows forget what came ahead of a gap, if bytes in order need the memory.
+    /// Bytes in order need memory: flows forget what came ahead of a gap.
     fn make_room(&mut self) {
         for id in self.tcp.losers() {
             let Some((key, entry)) = self.flows.get_mut(id) else { continue };

@@ -89,6 +89,22 @@ fn packets_confirm_what_is_known() {
 }
 
 #[test]
+fn a_packet_from_where_the_last_one_came_from_confirms_and_no_other_does() {
+    let mut cache = Neighbours::new([5; 16]);
+    assert!(!cache.confirm(at(0), ip(1), MAC), "nothing is known");
+    cache.learn(at(0), ip(1), MAC);
+    for minute in 1..30 {
+        assert!(cache.confirm(at(minute * 60_000), ip(1), MAC));
+    }
+    assert_eq!(cache.lookup(at(30 * 60_000), ip(1)), Lookup::Known(MAC));
+    assert!(!cache.confirm(at(30 * 60_000), ip(1), MacAddr([2, 0, 0, 0, 0, 66])), "another station");
+    assert!(!cache.confirm(at(30 * 60_000), ip(2), MAC), "another address");
+    assert_eq!(cache.lookup(at(45 * 60_000), ip(1)), Lookup::Stale(MAC), "neither has confirmed anything");
+    cache.forget(ip(1));
+    assert!(!cache.confirm(at(45 * 60_000), ip(1), MAC));
+}
+
+#[test]
 fn a_packets_source_does_not_move_an_address_whose_station_answers() {
     const FORGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 66]);
     let mut cache = Neighbours::new([5; 16]);

@@ -146,9 +146,14 @@ impl Shared {
         if self.is_crowded(guest) { mss } else { u16::try_from(FIRST_WINDOW).unwrap_or(u16::MAX) }
     }
 
-    /// The flows that must forget what came ahead of a gap, for there is no memory left.
+    /// Whether there is no memory left.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.memory.is_over()
+    }
+
+    /// The flows that must then forget what came ahead of a gap.
     pub(crate) fn losers(&self) -> Vec<FlowId> {
-        if self.memory.is_over() { self.memory.losers() } else { Vec::new() }
+        self.memory.losers()
     }
 
     /// Bytes of memory that all buffers hold.
@@ -291,8 +296,10 @@ impl Tcp {
             // Nobody takes what it sends: it is neither kept nor acknowledged. A guest that closes wants no answer.
             return if seg.flags.fin() { self.abort(ctx) } else { Step::Continue };
         }
-        // Seventh and eighth: text, FIN.
-        if let Err(errno) = self.rx.accept(seg, ctx) {
+        // Sixth to eighth: URG, text, FIN; a download is acknowledged without any.
+        if (seg.space() > 0 || seg.urgent > 0)
+            && let Err(errno) = self.rx.accept(seg, ctx)
+        {
             return self.upstream_failed(errno, ctx);
         }
         if seg.flags.fin() && self.tx.upstream_closed() {
