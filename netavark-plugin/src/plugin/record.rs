@@ -82,6 +82,14 @@ impl Record {
     }
 }
 
+/// Who is on record for which network, without waiting for anybody: files are replaced as a whole.
+pub(super) fn all(directory: &Path) -> Vec<(String, Vec<Member>)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let records = entries.filter(|path| path.extension().is_some_and(|suffix| suffix == "json"));
+    let id = |path: &Path| Some(path.file_stem()?.to_str()?.to_owned());
+    records.filter_map(|path| Some((id(&path)?, read(&path).members))).collect()
+}
+
 fn path(directory: &Path, id: &str, suffix: &str) -> PathBuf {
     directory.join(format!("{id}.{suffix}"))
 }

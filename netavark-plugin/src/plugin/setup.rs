@@ -10,7 +10,7 @@
 //! When a step fails, everything of this call is undone. What the others gain from it stays: a TAP that was handed over for
 //! them, too.
 
-use super::record::{Member, Record};
+use super::record::{self, Member, Record};
 use super::request::{Call, Wanted};
 use super::surroundings::Surroundings;
 use super::uplink::{Network, Uplink};
@@ -19,6 +19,7 @@ use crate::apply::{self, Links, Undo};
 use crate::driver::{SEARCH_DOMAIN, status};
 use crate::error::{Context, Error, Errors, Result};
 use crate::input;
+use crate::living::is_alive;
 use crate::namespaces::{self, Place, Places, gone};
 use crate::plan::switch::TAP;
 use crate::spec::{PortMapping, StatusBlock};
@@ -145,6 +146,7 @@ impl Joining<'_> {
             None => false,
             Some(WayOut { uplink, network }) => {
                 let attached = uplink.join(network, &self.wanted.container)?;
+                self.forget_the_dead(record, uplink, network);
                 let taps = self.bridge.as_ref().map_or(0, |found| found.taps.len());
                 !attached || taps != 1
             }
@@ -166,7 +168,7 @@ impl Joining<'_> {
                 self.announce_others(found, record, uplink, network);
             }
         }
-        let ports = self.publish(surroundings)?;
+        let ports = self.publish(surroundings, places)?;
         let (inside, port) = links
             .inside
             .as_ref()
@@ -182,6 +184,44 @@ impl Joining<'_> {
         record.save()?;
         announce::connected(places, &links, true);
         Ok(self.answer(inside))
+    }
+
+    /// Takes those on record whose port has gone back from the uplink: they were killed with their namespace, and their names and
+    /// ports are in the way of others. The newcomer is there already, so the network keeps its stack.
+    fn forget_the_dead(&self, record: &mut Record, uplink: &Uplink, network: &Network) {
+        let lives = |member: &Member| {
+            let mut ports = self.bridge.iter().flat_map(|found| &found.ports);
+            ports.any(|port| is_alive(port) && is_port_of(port, member))
+        };
+        for dead in record.members.extract_if(.., |member| !lives(member)) {
+            if dead.container.id != self.call.container_id {
+                forget(uplink, &network.id, &dead);
+            }
+        }
+    }
+
+    /// The same for those on record for other networks. Whether there were any.
+    fn forget_the_dead_elsewhere(
+        &self,
+        surroundings: &Surroundings,
+        places: &mut Places,
+        uplink: &Uplink,
+    ) -> bool {
+        let mut any = false;
+        for (network, members) in record::all(&surroundings.records) {
+            for member in members.iter().filter(|member| member.container.id != self.call.container_id) {
+                let port = places.host.netlink.interface_at(member.port);
+                let lives = match &port {
+                    Ok(port) => is_alive(port) && is_port_of(port, member),
+                    Err(error) => error.errno() != Some(Errno::ENODEV),
+                };
+                if !lives {
+                    forget(uplink, &network, member);
+                    any = true;
+                }
+            }
+        }
+        any
     }
 
     /// Those on the bridge that an uplink started anew does not know. What it refuses is told and left: this container
@@ -202,12 +242,19 @@ impl Joining<'_> {
 
     /// Publishes what is ours to publish; for a container on several networks, the uplink does it once. Gives what is to be published
     /// for an uplink that was started anew, by whomever it was published first.
-    fn publish(&self, surroundings: &Surroundings) -> Result<Vec<PortMapping>> {
+    fn publish(&self, surroundings: &Surroundings, places: &mut Places) -> Result<Vec<PortMapping>> {
         let ports = self.call.port_mappings.as_deref().unwrap_or_default();
         match &self.way_out {
             None => Ok(Vec::new()),
             Some(WayOut { uplink, .. }) if surroundings.root && !ports.is_empty() => {
-                uplink.publish(&self.call.container_id, ports)?;
+                let publish = || uplink.publish(&self.call.container_id, ports);
+                if let Err(error) = publish() {
+                    // A port may be held for somebody who was killed on another network.
+                    if !self.forget_the_dead_elsewhere(surroundings, places, uplink) {
+                        return Err(error);
+                    }
+                    publish()?;
+                }
                 Ok(ports.to_vec())
             }
             Some(_) => Ok(ports.to_vec()),
@@ -235,6 +282,13 @@ impl Joining<'_> {
         }
         errors.note(self.undo.run(places));
         errors.finish()
+    }
+}
+
+fn forget(uplink: &Uplink, network: &str, dead: &Member) {
+    log::info!("container {} is taken back: it lives no longer", dead.container.name);
+    if let Err(error) = uplink.leave(network, &dead.container.id) {
+        log::warn!("{error}");
     }
 }
 

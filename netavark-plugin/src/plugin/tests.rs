@@ -153,13 +153,56 @@ fn an_uplink_that_was_started_anew_learns_of_everybody() {
         fake.asked();
         join(3, places);
         assert_eq!(fake.names("n1"), ["name2", "name3"]);
-        assert_eq!(fake.asked(), ["join", "attach", "join", "publish", "publish"]);
+        assert_eq!(fake.asked(), ["join", "leave", "attach", "join", "publish", "publish"]);
         let published: Vec<_> = fake.books().rules.iter().map(|(id, _)| id.clone()).collect();
         assert_eq!(published, ["c2", "c3"]);
         assert!(ports(places).iter().any(|port| port.starts_with(TAP)));
         disconnect(&request(3, &[]), &surroundings(true), places).unwrap();
         let record = Record::lock(Path::new(RECORDS), "n1").unwrap();
         assert_eq!(record.members.len(), 1, "who vanished is forgotten");
+    });
+}
+
+/// Drops the container's namespace, and waits until its port has gone.
+fn kill(container: Option<Place>, left: usize, places: &mut Places) {
+    drop(container);
+    for _ in 0..500 {
+        if ports(places).len() == left {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{:?}", ports(places));
+}
+
+#[test]
+fn what_the_dead_had_is_the_next_ones() {
+    on_a_machine("what_the_dead_had_is_the_next_ones", |places| {
+        let fake = Fake::start(Path::new(SOCKET));
+        join(1, places);
+        let first = next_container(places);
+        kill(first, 1, places);
+        fake.asked();
+        join(2, places);
+        assert_eq!(fake.asked(), ["join", "leave", "publish"], "the stack stays");
+        assert_eq!(fake.names("n1"), ["name2"]);
+        let published: Vec<_> = fake.books().rules.iter().map(|(id, _)| id.clone()).collect();
+        assert_eq!(published, ["c2"]);
+        let second = places.container.take();
+        disconnect(&request(1, &[]), &surroundings(true), places).unwrap();
+        assert_eq!(fake.names("n1"), ["name2"], "the late teardown changes nothing");
+        places.container = Some(Place::at(another_namespace().unwrap()).unwrap());
+        kill(second, 1, places);
+        // On another network, where the port is refused: the dead one holds it.
+        let refusal =
+            json!({"error": "cannot listen on tcp 0.0.0.0:8080: Address already in use", "errno": 98});
+        fake.instead("publish", refusal);
+        fake.asked();
+        let elsewhere =
+            request(3, &[("/network/id", json!("n2")), ("/network/network_interface", json!("br8"))]);
+        connect(&elsewhere, &surroundings(true), places).unwrap_err();
+        assert_eq!(fake.asked(), ["join", "attach", "publish", "leave", "publish", "leave"]);
+        assert_eq!(fake.names("n1"), [""; 0]);
     });
 }
 
