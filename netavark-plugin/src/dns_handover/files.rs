@@ -107,6 +107,12 @@ fn push_servers(text: &mut String, servers: &[IpAddr]) {
     }
 }
 
+/// Where the server of a network listens, by its file; the file with its process ID says nothing.
+pub(super) fn listening(text: &str) -> Vec<IpAddr> {
+    let first = text.lines().next().and_then(|header| header.split(' ').next());
+    first.unwrap_or_default().split(',').filter_map(|address| address.parse().ok()).collect()
+}
+
 /// Reads a list of servers from the command line.
 pub(super) fn servers(text: &str) -> Result<Vec<IpAddr>> {
     let parse = |text: &str| text.parse().with_context(|| format!("invalid DNS server {text:?}"));

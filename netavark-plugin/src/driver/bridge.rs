@@ -134,6 +134,8 @@ impl<'a> Bridge<'a> {
         if self.has_rules(plan) {
             let ports = port_rules(&self.request, &plan.ipam, dns_servers);
             firewall.setup(&network_rules(&self.request, plan.name, filter), &ports, &done.others)?;
+        } else if !dns_servers.is_empty() {
+            firewall.keep_names(self.request.dns_port, dns_servers)?;
         }
         let network = self.request.network;
         if network.dns_enabled {

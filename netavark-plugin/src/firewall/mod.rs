@@ -20,6 +20,7 @@ pub use firewalld::Firewalld;
 pub use rules::{DNS_PORT, NetworkRules, PortRules};
 pub use state::{Saved, State};
 
+use crate::dns_handover;
 use crate::error::{Context, Error, Errors, Result};
 use crate::living::{Living, Others};
 use firewalld::Neighbour;
@@ -27,7 +28,7 @@ use slipway_host::netlink::netfilter::Netfilter;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The log target that callers look for.
 const TARGET: &str = "netavark::firewall";
@@ -164,6 +165,8 @@ impl Driver {
 pub struct Firewall {
     driver: Driver,
     state: Option<State>,
+    /// The run directory.
+    config: PathBuf,
     /// Opened when it is needed, and kept: closing it after rules were removed takes long, see [`nft`].
     socket: RefCell<Option<Netfilter>>,
 }
@@ -175,7 +178,12 @@ impl Firewall {
     /// See [`Driver::named`].
     pub fn select(driver: Option<&str>, config: &Path, rootless: bool) -> Result<Self> {
         let state = (!rootless).then(|| State::new(config));
-        Ok(Self { driver: Driver::named(driver)?, state, socket: RefCell::new(None) })
+        Ok(Self {
+            driver: Driver::named(driver)?,
+            state,
+            config: config.to_owned(),
+            socket: RefCell::new(None),
+        })
     }
 
     /// Makes the rules of a network that are missing, and those of a container's ports. After an error nothing of it
@@ -191,6 +199,7 @@ impl Firewall {
         self.with_socket(|socket| {
             self.forget_the_dead(socket, network, ports, others);
             self.save_and_set_up(socket, network, ports, others)?;
+            warn(self.keep_all_names(socket, ports));
             stale::forget_unpublished(socket, ports);
             Ok(())
         })
@@ -204,6 +213,30 @@ impl Firewall {
             empty => empty.insert(open()?),
         };
         work(socket)
+    }
+
+    /// Keeps the questions to the DNS servers of this network from published ports that would take them, and, where this
+    /// container has such ports, those to all others.
+    fn keep_all_names(&self, socket: &mut Netfilter, ports: &PortRules) -> Result<()> {
+        let mut servers = ports.dns_server_ips.clone();
+        if ports.cover_dns() {
+            servers.extend(dns_handover::served(&self.config));
+        }
+        match self.driver {
+            Driver::Nftables => nft::keep_names(socket, ports.dns_port, &servers),
+            Driver::Firewalld(_) | Driver::None => Ok(()),
+        }
+    }
+
+    /// Keeps the questions to these DNS servers from the published ports of others: for a network without rules.
+    ///
+    /// # Errors
+    /// As [`Self::setup`].
+    pub(crate) fn keep_names(&self, dns_port: u16, servers: &[IpAddr]) -> Result<()> {
+        match self.driver {
+            Driver::Nftables => self.with_socket(|socket| nft::keep_names(socket, dns_port, servers)),
+            Driver::Firewalld(_) | Driver::None => Ok(()),
+        }
     }
 
     fn save_and_set_up(
@@ -394,7 +427,13 @@ pub fn reload(config: &Path) -> Result<bool> {
     let Some(saved) = State::new(config).load().context("read firewall config")? else {
         return Ok(false);
     };
-    Driver::named(Some(&saved.driver))?.restore(&saved)?;
+    let driver = Driver::named(Some(&saved.driver))?;
+    driver.restore(&saved)?;
+    if let (Driver::Nftables, Some(covering)) = (driver, saved.ports.iter().find(|ports| ports.cover_dns())) {
+        let mut servers = dns_handover::served(config);
+        servers.extend(saved.ports.iter().flat_map(|ports| &ports.dns_server_ips));
+        nft::keep_names(&mut open()?, covering.dns_port, &servers)?;
+    }
     Ok(true)
 }
 

@@ -112,6 +112,15 @@ impl PortRules {
         self.addresses().any(|(address, _)| such(address))
     }
 
+    /// Whether one of them takes what is sent to DNS servers.
+    #[must_use]
+    pub fn cover_dns(&self) -> bool {
+        self.ports().iter().any(|mapping| {
+            let more = DNS_PORT.checked_sub(mapping.host_port);
+            more.is_some_and(|more| more < mapping.count()) && ["tcp", "udp"].contains(&&*mapping.protocol)
+        })
+    }
+
     /// The DNS servers whose port is rewritten: those of a family that the container has.
     pub fn moved_dns_servers(&self) -> impl Iterator<Item = IpAddr> {
         let moved = self.dns_port != DNS_PORT;

@@ -201,3 +201,50 @@ fn a_dead_server_is_started_again() {
     let missing = host.cmd(&["teardown", &one.path()]).input(line(&first)).run(LIMIT).unwrap();
     assert!(missing.success() || !error(&missing).is_empty());
 }
+
+/// What a server says to a question for that name, over UDP or TCP: an address, or nothing.
+fn asked(place: &slipway_lab::Namespace, server: &str, name: &str, tcp: bool) -> String {
+    let over = if tcp { "+tcp" } else { "+notcp" };
+    let line = format!("dig +short +tries=1 +time=1 {over} @{server} {name} A 2>&1 | grep -v '^;' || true");
+    place.sh(&line).unwrap().out().trim().to_owned()
+}
+
+#[test]
+fn a_published_port_53_takes_no_questions_of_networks_with_names() {
+    const NAME: &str = "a_published_port_53_takes_no_questions_of_networks_with_names";
+    let host = match Host::fixture(NAME, &["dig"]).and_then(|host| host.with_dns(NAME)) {
+        Some(host) if host.is_ours() => host,
+        _ => return,
+    };
+    let with_names =
+        request("web", &[Join::bridge("podman", "podman0", &["10.88.0.1/16"]).with("dns_enabled", true)]);
+    let other = |ports: &[(&str, u16, u16, &str, u16)]| {
+        let join = Join::bridge("other", "podman1", &["10.89.0.1/24"]);
+        publish(request("hole", &[join]), ports)
+    };
+    let both = [("0.0.0.0", 53, 53, "udp", 1), ("0.0.0.0", 53, 53, "tcp", 1)];
+    let ranges = [("", 40, 40, "udp", 30), ("", 50, 50, "tcp", 10)];
+    for (ports, names_first) in [(both, true), (both, false), (ranges, true), (ranges, false)] {
+        let (web, hole) = (host.container(), host.container());
+        let publisher = other(&ports);
+        if names_first {
+            host.setup(&web, &with_names);
+            host.setup(&hole, &publisher);
+        } else {
+            host.setup(&hole, &publisher);
+            host.setup(&web, &with_names);
+        }
+        for tcp in [false, true] {
+            assert_eq!(asked(&web, "10.88.0.1", "web", tcp), "10.88.0.2", "{}", host.rules());
+        }
+        let before = host.rules();
+        assert!(host.machine.sh("nft flush ruleset").unwrap().success());
+        host.cmd(&["firewall-reload"]).ok(LIMIT).unwrap();
+        assert_eq!(asked(&web, "10.88.0.1", "web", false), "10.88.0.2", "{before}");
+        host.teardown(&hole, &publisher);
+        assert!(host.chain("NETAVARK-HOSTPORT-DNAT").is_empty(), "{}", host.rules());
+        host.teardown(&web, &with_names);
+        ended(&host);
+        host.is_clean();
+    }
+}

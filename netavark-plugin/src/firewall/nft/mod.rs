@@ -91,6 +91,19 @@ fn add(
     Ok(cleared.dead)
 }
 
+/// Keeps the questions to these DNS servers from published ports, where there are any that cover their port.
+pub(super) fn keep_names(socket: &mut Netfilter, dns_port: u16, servers: &[IpAddr]) -> Result<()> {
+    let mut wanted = Wanted::default();
+    ports::look_to_keep_names(dns_port, servers, &mut wanted);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    kernel::change(socket, &wanted, |plan| {
+        ports::keep_names(plan, dns_port, servers);
+        Ok(())
+    })
+}
+
 fn described(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<String>> {
     let steps = kernel::preview(wanted, plan)?;
     Ok(steps.iter().map(|step| format!("host       nft [inet netavark] {step}")).collect())

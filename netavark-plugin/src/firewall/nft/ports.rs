@@ -26,7 +26,8 @@ enum Form {
 
 /// What [`add`] and what comes before it look at. A restore adds nothing twice, so it looks at the rules.
 pub(super) fn look_to_add(ports: &PortRules, restore: bool, wanted: &mut Wanted) {
-    if restore || ports.moved_dns_servers().next().is_some() {
+    look_to_keep_names(ports.dns_port, &ports.dns_server_ips, wanted);
+    if restore || ports.moved_dns_servers().next().is_some() || ports.cover_dns() {
         wanted.rules(DNAT);
     }
     for chain in ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)) {
@@ -61,6 +62,45 @@ pub(super) fn add(plan: &mut Plan, ports: &PortRules, restore: bool) -> Result<(
     Ok(())
 }
 
+/// What [`keep_names`] looks at, for the servers of a network that is coming.
+pub(super) fn look_to_keep_names(dns_port: u16, servers: &[IpAddr], wanted: &mut Wanted) {
+    if dns_port == DNS_PORT && !servers.is_empty() {
+        wanted.rules(DNAT);
+    }
+}
+
+/// Puts what is sent to the port of DNS servers before published ports that would take it, if there are any. A server with
+/// another port has such a rule anyway.
+pub(super) fn keep_names(plan: &mut Plan, dns_port: u16, servers: &[IpAddr]) {
+    if dns_port != DNS_PORT || !plan.has(DNAT, takes_dns) {
+        return;
+    }
+    for server in servers {
+        if !plan.has(DNAT, |rule| moves_dns(rule, *server)) {
+            plan.insert(DNAT, move_dns(*server, DNS_PORT));
+        }
+    }
+}
+
+/// Whether it leads what is sent to the port of DNS servers to a container.
+fn takes_dns(rule: &Rule) -> bool {
+    let covers = |clause: &Clause| match clause {
+        Clause::Port { first, last } => (*first..=*last).contains(&DNS_PORT),
+        _ => false,
+    };
+    let jumps = rule.clauses().iter().any(|clause| matches!(clause, Clause::Jump(_)));
+    let may = [Clause::Protocol(6), Clause::Protocol(17)].iter().any(|one| rule.clauses().contains(one));
+    jumps && may && rule.clauses().iter().any(covers)
+}
+
+/// Whether [`keep_names`] made it.
+fn keeps_names(rule: &Rule) -> bool {
+    match rule.clauses() {
+        [Clause::Address { net, .. }, ..] => *rule == move_dns(net.addr(), DNS_PORT),
+        _ => false,
+    }
+}
+
 /// What [`remove`] looks at.
 pub(super) fn look_to_remove(ports: &PortRules, complete: bool, wanted: &mut Wanted) {
     let published = !ports.ports().is_empty();
@@ -86,6 +126,9 @@ pub(super) fn remove(plan: &mut Plan, ports: &PortRules, complete: bool) {
         let ours = |rule: &Rule| expected.contains(&(chain.clone(), rule.clone().without_mark()));
         plan.delete(chain, |rule| Translation::of(rule).is_some() && ours(rule));
         rivals::prune(plan, chain, |chain, rule| expected.contains(&(chain.to_owned(), rule.clone())));
+    }
+    if !plan.has(DNAT, takes_dns) {
+        plan.delete(DNAT, keeps_names);
     }
     if complete {
         // Other versions make such rules even when no names are served, for an address of the subnet.

@@ -10,6 +10,7 @@ use crate::firewall::{NetworkRules, PortRules};
 use crate::spec::Compat;
 use crate::spec::validate::Isolation;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// A table in memory: chains with handles and rules.
 #[derive(Default)]
@@ -79,12 +80,19 @@ impl Table {
     }
 
     fn set_up(&mut self, network: &NetworkRules, ports: &PortRules) -> String {
+        self.set_up_beside(network, ports, &ports.dns_server_ips)
+    }
+
+    /// The same where DNS servers of other networks are known.
+    fn set_up_beside(&mut self, network: &NetworkRules, ports: &PortRules, served: &[IpAddr]) -> String {
         let mut wanted = Wanted::default();
         network::look_to_add(network, &mut wanted);
         ports::look_to_add(ports, false, &mut wanted);
         self.change(&wanted, |plan| {
             network::add(plan, network);
-            ports::add(plan, ports, false)
+            ports::add(plan, ports, false)?;
+            ports::keep_names(plan, ports.dns_port, served);
+            Ok(())
         })
     }
 
@@ -402,4 +410,46 @@ fn moves_of_dns_go_with_the_subnet_even_when_no_names_are_served_any_more() {
     assert_eq!(table.text("NETAVARK-HOSTPORT-DNAT").len(), 2);
     table.tear_down(&network, &without, true);
     assert!(table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+}
+
+#[test]
+fn published_ports_that_cover_53_leave_dns_servers_their_questions() {
+    let one = network(&["10.88.0.0/16"]);
+    let mut two = network(&["10.89.0.0/24"]);
+    two.network_id = "ffffffff00".to_owned();
+    two.bridge_name = "podman1".to_owned();
+    let names = ports(&one, &[]);
+    let kept = |server: &str| {
+        format!("ip daddr {server} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}:53")
+    };
+    for (covering, covers) in [
+        (mapping("", "udp", 53, 53, 1), true),
+        (mapping("0.0.0.0", "tcp", 50, 50, 4), true),
+        (mapping("", "udp", 1, 1, u16::MAX), true),
+        (mapping("", "sctp", 53, 53, 1), false),
+        (mapping("", "tcp", 50, 50, 3), false),
+        (mapping("", "udp", 54, 53, 1), false),
+    ] {
+        let mut publisher = ports(&two, &[covering]);
+        assert_eq!(publisher.cover_dns(), covers);
+        // Its own network has no names: what it answers at its own gateway stays its own.
+        publisher.dns_server_ips.clear();
+        for names_first in [true, false] {
+            let mut table = Table::default();
+            if names_first {
+                table.set_up(&one, &names);
+                assert!(table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+                table.set_up_beside(&two, &publisher, &names.dns_server_ips);
+            } else {
+                table.set_up(&two, &publisher);
+                table.set_up(&one, &names);
+                table.set_up(&one, &names);
+            }
+            let rules = table.text("NETAVARK-HOSTPORT-DNAT");
+            assert_eq!(rules.len(), 1 + usize::from(covers), "{rules:?}");
+            assert_eq!(rules[0] == kept("10.88.0.1"), covers, "{rules:?}");
+            table.tear_down(&two, &publisher, false);
+            assert!(table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+        }
+    }
 }
