@@ -13,6 +13,8 @@ use crate::spec::PortMapping;
 use nix::errno::Errno;
 use slipway_host::netlink::Netlink;
 use slipway_host::netlink::netfilter::{Connection, Netfilter};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
 
 /// IPPROTO_UDP.
@@ -36,11 +38,37 @@ pub(super) fn forget_published(socket: &mut Netfilter, ports: &PortRules) {
     forget(socket, ports, |connection, _, container| connection.reply.0.ip() == container);
 }
 
-/// Whether the namespace has no connection at all. Asking costs little; the kernel's list costs eight milliseconds even
-/// when it is empty, for the table is walked, slot by slot, with a lock for each.
-fn nothing_is_tracked() -> bool {
-    std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
-        .is_ok_and(|count| count.trim_end() == "0")
+/// Whether there may be a connection to one of these ports. The kernel's list by netlink costs ten milliseconds even when it
+/// is empty, for all 262144 slots of the table are walked with a lock for each; its number of connections costs nothing, and
+/// its list as a text no locks. Not every kernel has that (CONFIG_NF_CONNTRACK_PROCFS): then there may be.
+pub(super) fn may_be_tracked(udp: &[&PortMapping]) -> bool {
+    let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+    if count.is_ok_and(|count| count.trim_end() == "0") {
+        return false;
+    }
+    // The thread's own namespace, which /proc/net is not.
+    let Ok(file) = File::open("/proc/thread-self/net/nf_conntrack") else { return true };
+    let mut lines = BufReader::new(file).lines();
+    lines.any(|line| {
+        // A list that breaks off says nothing.
+        line.map_or(true, |line| {
+            asked_port(&line).is_some_and(|port| udp.iter().any(|mapping| covers(mapping, port)))
+        })
+    })
+}
+
+/// The port that a line of nf_conntrack says was asked for, if it is one of UDP: `ipv4 2 udp 17 29 src=… dst=… sport=…
+/// dport=…`, and then the same of the answers.
+fn asked_port(line: &str) -> Option<u16> {
+    let mut words = line.split_ascii_whitespace();
+    if words.nth(2) != Some("udp") {
+        return None;
+    }
+    words.find_map(|word| word.strip_prefix("dport="))?.parse().ok()
+}
+
+fn covers(mapping: &PortMapping, port: u16) -> bool {
+    port.checked_sub(mapping.host_port).is_some_and(|offset| offset < mapping.count())
 }
 
 fn forget(
@@ -49,7 +77,7 @@ fn forget(
     mut stale: impl FnMut(&Connection, &PortMapping, IpAddr) -> bool,
 ) {
     let udp: Vec<_> = ports.ports().iter().filter(|mapping| mapping.protocol == "udp").collect();
-    if udp.is_empty() || nothing_is_tracked() {
+    if udp.is_empty() || !may_be_tracked(&udp) {
         return;
     }
     let mut forget_all = || -> Result<(), Errno> {
@@ -73,12 +101,27 @@ fn forget(
 /// Whether the connection was made to the mapping's port, and to its address if it has one.
 fn is_for(connection: &Connection, mapping: &PortMapping) -> bool {
     let asked = connection.original.1;
-    let offset = asked.port().checked_sub(mapping.host_port);
     let host = mapping.host_ip.parse::<IpAddr>().ok().filter(|host| !host.is_unspecified());
-    offset.is_some_and(|offset| offset < mapping.count()) && host.is_none_or(|host| host == asked.ip())
+    covers(mapping, asked.port()) && host.is_none_or(|host| host == asked.ip())
 }
 
 fn own_addresses() -> Vec<IpAddr> {
     let addresses = Netlink::open().and_then(|mut netlink| netlink.addresses());
     addresses.unwrap_or_default().into_iter().map(|address| address.net.addr()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_was_asked_for_is_read_from_the_kernels_text() {
+        let line = "ipv4     2 udp      17 29 src=127.0.0.1 dst=127.0.0.1 sport=4 dport=5000 [UNREPLIED] \
+                    src=10.88.0.2 dst=127.0.0.1 sport=53 dport=4 mark=0 zone=0 use=2";
+        assert_eq!(asked_port(line), Some(5000));
+        assert_eq!(asked_port(&line.replace("udp      17", "tcp      6")), None);
+        for bad in ["", "ipv4 2 udp", "ipv4 2 udp 17 29 dport=", "ipv4 2 udp 17 29 dport=70000"] {
+            assert_eq!(asked_port(bad), None, "{bad}");
+        }
+    }
 }

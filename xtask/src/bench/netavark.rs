@@ -54,7 +54,7 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
             Row::new(ONE_PORT, "ms", Goal::AtMost(1.0)),
             Row::new(RANGE, "ms", Goal::OfOurs(2.0, ONE_PORT)),
             Row::new(RANGE_DOWN, "ms", Goal::AtMost(1.0)),
-            Row::new(TRACKED, "ms", Goal::AtMost(1.0)),
+            Row::new(TRACKED, "ms", Goal::AtMost(0.3)),
             Row::new(MEMORY, "MB", Goal::AtMost(1.0)),
         ],
     };
