@@ -7,7 +7,8 @@
 //!
 //! The kernel could do that itself (`arp_notify`, `ndisc_notify`), but does it as the interface goes up. A bridge's port passes
 //! frames only when a worker of the kernel has noticed its link, a moment later, and nobody hears it. Here the port is looked at
-//! first. That comes last in a setup, when it passes frames already, nearly always.
+//! first, and then the kernel is asked to announce everything once more. That comes last in a setup, when the port passes frames
+//! already, nearly always.
 //!
 //! Where the kernel looks for duplicates of an IPv6 address (a LAN), the address cannot be used before it is done, and the kernel
 //! announces it then. What fails here is only told: everything is connected, and caches come to an end.
@@ -16,7 +17,7 @@ use crate::apply::Links;
 use crate::dhcp::to_neighbours;
 use crate::error::{Context as _, Result};
 use crate::namespaces::{Place, Places};
-use slipway_host::netlink::{Interface, Passage};
+use slipway_host::netlink::{Interface, Passage, Request};
 use slipway_host::sys::packet;
 use slipway_netstack::addr::MacAddr;
 use std::net::{IpAddr, Ipv4Addr};
@@ -49,7 +50,22 @@ fn announce(places: &mut Places, links: &Links, at_once: bool) -> Result<()> {
     if let Some(port) = &links.port {
         await_passage(host, port)?;
     }
-    tell(container, inside, &ours)
+    if by_the_kernel(container, inside)? { Ok(()) } else { tell(container, inside, &ours) }
+}
+
+/// Has the kernel announce all addresses, which it does when the interface is given a MAC address, the one that it has, too
+/// (NETDEV_CHANGEADDR; Linux `net/ipv4/devinet.c`, `net/ipv6/ndisc.c`). Closing a packet socket takes an RCU grace period, more
+/// than the rest of a setup. Whether it could be told to: not where `/proc/sys` is read-only, nor for an ipvlan.
+fn by_the_kernel(container: &mut Place, inside: &Interface) -> Result<bool> {
+    let Some(mac) = inside.mac else { return Ok(false) };
+    let name = &inside.name;
+    let set = |key: &str| std::fs::write(format!("/proc/sys/net/{key}"), "1").is_ok();
+    let asked = container.enter(|| {
+        let ipv6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
+        set(&format!("ipv4/conf/{name}/arp_notify"))
+            && (!ipv6 || set(&format!("ipv6/conf/{name}/ndisc_notify")))
+    })?;
+    Ok(asked && container.netlink.run_one(&Request::set_mac(inside.index, mac)).is_ok())
 }
 
 /// Waits until frames pass the port, unless that will take too long.
