@@ -67,7 +67,7 @@ impl Signals {
     pub const USUAL: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
     /// Those with a name by which somebody may want to tell a program something. Not here: what the program has done wrong
     /// (SIGSEGV, SIGXCPU, ..), and what stops it, which has to stop whoever stands for it, too.
-    pub const MESSAGES: [Signal; 13] = [
+    pub const MESSAGES: [Signal; 14] = [
         Signal::SIGHUP,
         Signal::SIGINT,
         Signal::SIGQUIT,
@@ -81,6 +81,7 @@ impl Signals {
         Signal::SIGWINCH,
         Signal::SIGIO,
         Signal::SIGPWR,
+        Signal::SIGSTKFLT,
     ];
 
     /// Blocks `wanted` in this thread, except what is ignored, and opens the descriptor.

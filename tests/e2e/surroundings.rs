@@ -23,7 +23,9 @@ fn own_etc(lab: &Lab, test: &str) -> Option<PathBuf> {
     Some(etc)
 }
 
-/// A command that shows its resolv.conf whenever it is asked.
+const MOUNTS_ON_ETC: &str = "grep -c ' /etc ' /proc/self/mountinfo\n";
+
+/// A command that shows its resolv.conf, or something else, whenever it is asked.
 struct Shower {
     command: Running,
     shown: usize,
@@ -31,14 +33,29 @@ struct Shower {
 
 impl Shower {
     fn start(lab: &Lab) -> Self {
-        let script = "while read -r line; do cat /etc/resolv.conf 2>&1; echo done; done";
-        let command =
-            lab.host([&lab.program("slipway"), "run", "-q", "--dns", "192.0.2.2", "--", "sh", "-c", script]);
+        let script = "while read -r line; do eval \"$line\" 2>&1; echo done; done";
+        let command = lab.host([
+            &lab.program("slipway"),
+            "run",
+            "-q",
+            "--map-root",
+            "--dns",
+            "192.0.2.2",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
         Self { command: command.start().unwrap(), shown: 0 }
     }
 
     fn show(&mut self) -> String {
-        self.command.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.told("cat /etc/resolv.conf\n")
+    }
+
+    /// What it says to a line of shell.
+    fn told(&mut self, line: &str) -> String {
+        self.command.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
         let shown = self.shown;
         self.command.until(LIMIT, |command| command.stdout()[shown..].contains("done\n")).unwrap();
         let text = self.command.stdout();
@@ -75,6 +92,7 @@ fn a_resolv_conf_that_is_replaced_stays_covered() {
     host(&lab, "rm /etc/resolv.conf; echo nameserver 127.0.0.1 > /etc/resolv.conf");
     let mut shower = Shower::start(&lab);
     assert!(shower.show().contains(OURS));
+    let on_etc = shower.told(MOUNTS_ON_ETC);
     for round in 0..3 {
         host(&lab, "echo nameserver 127.0.0.53 > /etc/new; mv /etc/new /etc/resolv.conf");
         shower.sees_ours(&format!("renamed over, round {round}"));
@@ -99,10 +117,19 @@ fn a_resolv_conf_that_is_replaced_stays_covered() {
     let inside =
         lab.host([&lab.program("slipway"), "run", "-q", "--", "sh", "-c", script]).ok(LIMIT).unwrap();
     assert_eq!(inside.out(), lab.host(["sh", "-c", script]).ok(LIMIT).unwrap().out());
-    host(&lab, "rm /etc/resolv.conf");
-    shower.sees_ours("removed");
-    host(&lab, "echo nameserver 127.0.0.58 > /etc/resolv.conf");
-    shower.sees_ours("made anew");
+    // Nothing else of /etc suffers when it is gone for a moment: files there can still be replaced.
+    host(&lab, "rm /etc/resolv.conf; sleep 0.1; echo nameserver 127.0.0.58 > /etc/resolv.conf");
+    shower.sees_ours("removed and made anew");
+    host(
+        &lab,
+        "rm /etc/resolv.conf; ln -s nowhere/yet /etc/resolv.conf; sleep 0.1; mkdir -p /etc/nowhere; echo nameserver 127.0.0.59 > /etc/nowhere/yet",
+    );
+    shower.sees_ours("a link whose target came later");
+    assert_eq!(shower.told(MOUNTS_ON_ETC), on_etc, "the whole of /etc is not covered");
+    // What the command itself mounts above it stays.
+    shower.told("mount -t tmpfs own /etc && echo nameserver 192.0.2.77 > /etc/resolv.conf\n");
+    host(&lab, "echo nameserver 127.0.0.60 > /etc/new; mv /etc/new /etc/resolv.conf; sleep 0.2");
+    assert!(shower.show().contains("192.0.2.77"));
 }
 
 #[test]

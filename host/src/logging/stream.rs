@@ -5,9 +5,10 @@
 //! lost and counted; the next text that gets through says how much. The descriptor cannot be made non-blocking instead: it is
 //! shared with others, who do not expect that.
 //!
-//! A pipe that says POLLOUT takes PIPE_BUF bytes at once (pipe(7)). A terminal promises nothing: it says so as long as there is
-//! room for one byte. So it is opened once more, for us alone and without waiting ([`Stream::own`]). Where that is refused, 256
-//! bytes are written at a time (the kernel's WAKEUP_CHARS), and a terminal whose reader stands still may hold us up.
+//! A pipe that says POLLOUT takes PIPE_BUF bytes at once (pipe(7)), if nobody else fills it meanwhile. A terminal promises nothing: it
+//! says so as long as there is room for one byte. So both are opened once more, for us alone and without waiting
+//! ([`Stream::own`]). Where that is refused, as much is written at a time as a pipe promises, or 256 bytes (the kernel's
+//! WAKEUP_CHARS), and a terminal whose reader stands still may hold us up.
 
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,7 +26,7 @@ const TERMINAL: usize = 256;
 #[derive(Debug, Default)]
 pub struct Stream {
     lost: AtomicU64,
-    /// The terminal, opened for us alone.
+    /// The pipe or terminal, opened for us alone.
     own: OnceLock<OwnedFd>,
 }
 
@@ -41,17 +42,17 @@ impl Stream {
         Self { lost: AtomicU64::new(0), own: OnceLock::new() }
     }
 
-    /// If `fd`, on which this stream will write, is a terminal, opens it once more: before a sandbox forbids that.
+    /// If `fd`, on which this stream will write, is a pipe or terminal, opens it once more: before a sandbox forbids that.
     pub fn own(&self, fd: impl AsFd) {
         let fd = fd.as_fd();
-        if terminal(fd).is_none() {
+        if one_that_blocks(fd).is_none() {
             return;
         }
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         match open(path.as_str(), flags, Mode::empty()) {
             Ok(own) => drop(self.own.set(own)),
-            Err(errno) => log::debug!("the terminal cannot be opened once more: {errno}"),
+            Err(errno) => log::debug!("{path} cannot be opened once more: {errno}"),
         }
     }
 
@@ -72,26 +73,30 @@ impl Stream {
         }
     }
 
-    /// Our own way to the terminal that `fd` is. The number of it may be something else by now: a child that closes what it has
+    /// Our own way to where `fd` leads. The number of it may be something else by now: a child that closes what it has
     /// inherited does not ask.
     fn best<'a>(&'a self, fd: BorrowedFd<'a>) -> BorrowedFd<'a> {
         match self.own.get() {
-            Some(own) if terminal(own.as_fd()).is_some_and(|it| terminal(fd) == Some(it)) => own.as_fd(),
+            Some(own) if one_that_blocks(own.as_fd()).is_some_and(|it| one_that_blocks(fd) == Some(it)) => {
+                own.as_fd()
+            }
             _ => fd,
         }
     }
 }
 
-/// Which terminal (or other such device) it is. Asked by fstat, which a filter lets through, rather than by an ioctl.
-fn terminal(fd: BorrowedFd<'_>) -> Option<u64> {
+/// Which terminal (or other such device) or pipe it is, and whether it is a device. Asked by fstat, which a filter lets through,
+/// rather than by an ioctl.
+fn one_that_blocks(fd: BorrowedFd<'_>) -> Option<(bool, u64, u64)> {
     let stat = fstat(fd).ok()?;
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    (kind == SFlag::S_IFCHR).then_some(stat.st_rdev)
+    let device = kind == SFlag::S_IFCHR;
+    (device || kind == SFlag::S_IFIFO).then_some((device, stat.st_dev, stat.st_ino))
 }
 
 /// Writes all of it; `false` when there was no room for some. That nobody is there to read is no loss.
 fn put(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
-    let most = if terminal(fd).is_some() { TERMINAL } else { PIPE };
+    let most = if one_that_blocks(fd).is_some_and(|(device, ..)| device) { TERMINAL } else { PIPE };
     while !bytes.is_empty() {
         let mut room = [PollFd::new(fd, PollFlags::POLLOUT)];
         match poll(&mut room, PollTimeout::ZERO) {

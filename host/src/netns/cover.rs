@@ -4,14 +4,18 @@
 //! changes, and the host's later changes there are seen. But the host may replace its file by rename, as NetworkManager,
 //! systemd-resolved and VPN clients do: then the kernel takes the mount away with the file it lay on, in every namespace.
 //! Or the link is pointed elsewhere. So the keeper watches both, the table of mounts and the way to the file, and covers
-//! again what is there then ([`Cover::renew`]). What the command itself has mounted there is left alone.
+//! again what is there then ([`Cover::renew`]). While the host has no file there is none inside either. What the command itself has
+//! mounted there, on the file or on a directory above it, is left alone.
 //!
 //! **The file's place.** To be bound again later it has to stay mounted in the command's namespace, where nobody meets it: the tmpfs lies
 //! on a directory, and a copy of that very directory, with everything mounted in it, lies on the tmpfs. A descriptor leads there.
 //!
-//! **Nothing to cover.** A mount needs something to lie on. Where there is no file (none at all, or a link into a `/run` that nobody has
-//! filled), the whole of `/etc` is covered by a tmpfs with our file in it, and everything else of `/etc` bound in there as it
-//! is. Then a file of the host's that is replaced later is not seen any more; directories are.
+//! **Nothing to cover.** A mount needs something to lie on. Where there is no file at the start (none at all, or a link into a `/run`
+//! that nobody has filled), the whole of `/etc` is covered by a tmpfs with our file in it, and everything else of `/etc` bound in there as it
+//! is. Then a file of the host's that is replaced later is not seen any more; directories are. What root writes beside them is lost.
+//!
+//! Limit: a mount namespace that the command makes of its own loses the cover when the host replaces the file, and nobody
+//! lays it again there.
 //!
 //! Only mount(2) as of old is used: an outer container's filter may know nothing newer. Source: mount_namespaces(7),
 //! proc_pid_mountinfo(5), proc_pid_fdinfo(5).
@@ -23,6 +27,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -39,7 +44,6 @@ const PLACES: [&str; 6] = ["/mnt", "/media", "/srv", "/tmp", "/run", "/dev/shm"]
 /// The text over the host's file.
 #[derive(Debug)]
 pub(super) struct Cover {
-    text: String,
     /// What is to be kept up; `None` once `/etc` itself is covered.
     file: Option<Kept>,
 }
@@ -52,6 +56,10 @@ struct Kept {
     /// Tells that some mount has come or gone.
     mounts: File,
     way: Watcher,
+    /// The mount that `/etc` is in.
+    etc: Option<u64>,
+    /// What was covered last, and the mount that its directory is in.
+    last: (PathBuf, Option<u64>),
 }
 
 impl Cover {
@@ -62,7 +70,15 @@ impl Cover {
         let file = match Trail::of(Path::new(PATH)).end {
             Some(target) => hide(text, &target)
                 .and_then(|root| bind_from(&root, &target).map(|()| root))
-                .and_then(|root| Ok(Kept { root, mounts: mounts?, way })),
+                .and_then(|root| {
+                    Ok(Kept {
+                        root,
+                        mounts: mounts?,
+                        way,
+                        etc: mount_of(Path::new(ETC)),
+                        last: placed(&target),
+                    })
+                }),
             None => Err(Errno::ENOENT.into()),
         };
         let file = match file {
@@ -70,10 +86,13 @@ impl Cover {
             Err(error) => {
                 log::debug!("{PATH} is covered with all of {ETC}: {error}");
                 cover_etc(text)?;
+                if geteuid().is_root() {
+                    log::warn!("there is no {PATH} to cover: what the command writes into {ETC} is lost");
+                }
                 None
             }
         };
-        Ok(Self { text: text.to_owned(), file })
+        Ok(Self { file })
     }
 
     /// What becomes ready when [`Cover::renew`] may have something to do.
@@ -87,26 +106,39 @@ impl Cover {
     pub(super) fn renew(&mut self) {
         let Some(kept) = &mut self.file else { return };
         let _ = kept.way.changed();
-        let done = match Trail::of(Path::new(PATH)).end {
-            // Ours is still there, or something that the command has mounted.
-            Some(target) if is_covered(&target) => Ok(()),
-            Some(target) => bind_from(&kept.root, &target),
-            None => cover_etc(&self.text).map(|()| self.file = None),
-        };
-        if let Err(error) = done {
-            log::warn!("the command sees the host's {PATH}: {error}");
+        // Without an end it has gone, for a moment as a rule; what comes in its place wakes us.
+        let Some(target) = Trail::of(Path::new(PATH)).end else { return };
+        let now = placed(&target);
+        let (path, mount) = &kept.last;
+        let above = mount_of(Path::new(ETC)) != kept.etc || (*path == now.0 && *mount != now.1);
+        // Ours is still there, or something that the command has mounted, on the file or above it.
+        if above || is_covered(&target) {
+            return;
+        }
+        match bind_from(&kept.root, &target) {
+            Ok(()) => kept.last = now,
+            // Gone again.
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
+            Err(error) => log::warn!("the command sees the host's {PATH}: {error}"),
         }
     }
 }
 
 /// Whether something is mounted on this file: it is in another mount than its directory.
 fn is_covered(file: &Path) -> bool {
-    let of = |path: &Path| {
-        let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-        info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
-    };
-    of(file) != file.parent().and_then(of)
+    mount_of(file) != file.parent().and_then(mount_of)
+}
+
+/// A file, and the mount that its directory is in.
+fn placed(file: &Path) -> (PathBuf, Option<u64>) {
+    (file.to_owned(), file.parent().and_then(mount_of))
+}
+
+/// The number of the mount that something is in.
+fn mount_of(path: &Path) -> Option<u64> {
+    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 /// Makes the file in a tmpfs that nobody meets; gives the directory.

@@ -22,8 +22,10 @@ pub mod mounts;
 pub mod seccomp;
 pub mod tracers;
 
+use crate::sys::proc::{fork_child, wait_for};
 use ::caps::{CapSet, Capability};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{getegid, geteuid};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -57,7 +59,8 @@ impl SandboxError {
 /// When a step fails that the rest depends on. The process is then in an undefined state and should end.
 pub fn enter(userns: Option<&Path>) -> Result<(), SandboxError> {
     tracers::keep_out()?;
-    if userns.is_some_and(is_apart) && make_own().is_ok() {
+    if userns.is_some_and(is_apart) && can_make_own() {
+        make_own()?;
         mounts::isolate(Some(Path::new(OWN)))?;
         caps::drop_all()?;
         return tracers::let_the_user_in();
@@ -68,17 +71,23 @@ pub fn enter(userns: Option<&Path>) -> Result<(), SandboxError> {
 
 const OWN: &str = "/proc/self/ns/user";
 
-/// Whether a process that is not root has nothing in common with the user namespace at `path`, and would have the rights to mount in
-/// one of its own. AppArmor may let everybody make namespaces that are good for nothing.
+/// Whether a process that is not root has nothing in common with the user namespace at `path`.
 fn is_apart(path: &Path) -> bool {
     let number = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    let restricted = || {
-        std::fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-            .is_ok_and(|text| text.trim() != "0")
-    };
     !geteuid().is_root()
         && matches!((number(path), number(Path::new(OWN))), (Ok(theirs), Ok(ours)) if theirs != ours)
-        && !restricted()
+}
+
+/// Whether a user namespace of our own is good for anything: a child tries. There is no way back from one in which nothing may be mounted
+/// (AppArmor), or whose maps cannot be written (a read-only /proc).
+fn can_make_own() -> bool {
+    let tried = fork_child(|| {
+        let mounts = || {
+            make_own().is_ok() && unshare(CloneFlags::CLONE_NEWNS).is_ok() && mounts::become_slave().is_ok()
+        };
+        u8::from(!mounts())
+    });
+    matches!(tried.map(wait_for), Ok(Ok(WaitStatus::Exited(_, 0))))
 }
 
 /// What a daemon keeps of its privileges, once everything that takes more is done.

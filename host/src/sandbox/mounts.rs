@@ -49,7 +49,7 @@ fn isolate_with(resolv_conf: &Path) -> Result<(), SandboxError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| SandboxError::new("make a mount namespace", e))?;
     // Slave, not private: nothing travels back either way, but what the host unmounts below /run later is unmounted here
     // too, so that we do not keep somebody's medium busy.
-    remount("/", MsFlags::MS_REC | MsFlags::MS_SLAVE, "make / a slave")?;
+    become_slave()?;
     // Before the tmpfs hides what may lie in /tmp; after unshare, because only mounts of our own namespace can be bound.
     let way = Way::of(resolv_conf);
     mount(Some("tmpfs"), ROOT, Some("tmpfs"), hardened(), Some("size=1k,mode=755"))
@@ -73,6 +73,10 @@ fn isolate_with(resolv_conf: &Path) -> Result<(), SandboxError> {
         log::debug!("/ stays writable: {error}");
     }
     Ok(())
+}
+
+pub(super) fn become_slave() -> Result<(), SandboxError> {
+    remount("/", MsFlags::MS_REC | MsFlags::MS_SLAVE, "make / a slave")
 }
 
 /// Mounting takes CAP_SYS_ADMIN: as root of the guest's user namespace, unless we are real root.

@@ -150,7 +150,9 @@ fn resolv_conf(servers: &[IpAddr], search: Option<&[String]>) -> Option<String> 
     if servers.is_empty() {
         return None;
     }
-    let host = std::fs::read(resolver::PATH).map(|text| ResolvConf::parse(&text).search).unwrap_or_default();
+    let host = resolver::read_bounded(Path::new(resolver::PATH))
+        .map(|text| ResolvConf::parse(&text).search)
+        .unwrap_or_default();
     let search = search.unwrap_or(&host);
     let mut out = String::new();
     if !search.is_empty() {

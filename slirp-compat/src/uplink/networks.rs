@@ -86,7 +86,8 @@ impl Networks {
                 errno: Some(Errno::ENOENT as i32),
             });
         };
-        let process = Process::start(&self.starter, &entry.network, tap, self.host_loopback)?;
+        let process =
+            Process::start(&self.starter, &entry.network, tap, self.host_loopback, &mut self.leaving)?;
         // All names, its own and those that its containers see through other networks.
         let networks = self.records.networks();
         let mut members: Vec<_> =
@@ -246,9 +247,8 @@ impl Networks {
 
     /// Ends all workers.
     pub fn end_all(&mut self) {
-        for (_, process) in std::mem::take(&mut self.processes) {
-            process.release(&mut self.leaving);
-        }
+        let all = std::mem::take(&mut self.processes).into_values().collect();
+        Process::release_all(all, &mut self.leaving);
     }
 
     /// Workers that serve no network any more.

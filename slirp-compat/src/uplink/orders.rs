@@ -14,6 +14,7 @@ use serde_json::Value;
 use slipway_host::sys::{fdpass, sockopt};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How long a worker may take.
@@ -80,7 +81,11 @@ pub enum LastWord {
 
 /// The supervisor's end.
 #[derive(Debug)]
-pub struct Line(OwnedFd);
+pub struct Line {
+    socket: OwnedFd,
+    /// Told in place of a reply.
+    last_word: OnceLock<LastWord>,
+}
 
 impl Line {
     /// Takes over a socket.
@@ -89,7 +94,7 @@ impl Line {
     /// The kernel's.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         sockopt::set_patience(socket.as_fd(), PATIENCE)?;
-        Ok(Self(socket))
+        Ok(Self { socket, last_word: OnceLock::new() })
     }
 
     /// Gives an order and waits for the reply.
@@ -106,26 +111,39 @@ impl Line {
             }
         };
         let text = serde_json::to_vec(order).map_err(|error| broken(error.into()))?;
-        fdpass::send(self.0.as_fd(), &text, fd).map_err(broken)?;
+        fdpass::send(self.socket.as_fd(), &text, fd).map_err(broken)?;
         let mut buffer = vec![0; MAX_ORDER];
-        let (len, _) = fdpass::receive(self.0.as_fd(), &mut buffer).map_err(broken)?;
+        let (len, _) = fdpass::receive(self.socket.as_fd(), &mut buffer).map_err(broken)?;
         let reply = buffer.get(..len).unwrap_or_default();
-        if reply.is_empty() || last_word(reply).is_some() {
+        if let Some(word) = last_word(reply) {
+            let _ = self.last_word.set(word);
+        }
+        if reply.is_empty() || self.last_word.get().is_some() {
             return Err(broken(io::Error::new(io::ErrorKind::BrokenPipe, "it has ended")));
         }
         read_reply(reply)
     }
 
-    /// Says no more, and waits for the worker's last word; `None` if it has none.
+    /// Says no more: the worker is to end.
+    pub fn hang_up(&self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// The same, and waits so long for the worker's last word; `None` if it has none.
     #[must_use]
-    pub fn part(&self) -> Option<LastWord> {
+    pub fn part(&self, patience: Duration) -> Option<LastWord> {
         // It may have hung up by itself; then its last word is there already.
-        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
+        self.hang_up();
+        if let Some(word) = self.last_word.get().copied() {
+            return Some(word);
+        }
+        // A time of zero would be for ever.
+        let _ = sockopt::set_patience(self.socket.as_fd(), patience.max(Duration::from_millis(1)));
         let mut buffer = [0; 64];
-        let received = match fdpass::receive(self.0.as_fd(), &mut buffer) {
+        let received = match fdpass::receive(self.socket.as_fd(), &mut buffer) {
             // It had an order before it, unread; that is told first, once.
             Err(error) if error.raw_os_error() == Some(Errno::ECONNRESET as i32) => {
-                fdpass::receive(self.0.as_fd(), &mut buffer)
+                fdpass::receive(self.socket.as_fd(), &mut buffer)
             }
             received => received,
         };
@@ -135,7 +153,7 @@ impl Line {
 
 impl AsFd for Line {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -236,18 +254,29 @@ mod tests {
         part(theirs.as_fd(), LastWord::LinkLost);
         let refusal = line.call(&Order::Status, None).unwrap_err();
         assert_eq!(refusal.errno, Some(GONE), "the worker lives, so that it is not to be killed");
-        assert_eq!(line.part(), Some(LastWord::LinkLost));
+        assert_eq!(line.part(PATIENCE), Some(LastWord::LinkLost));
 
         let (line, theirs) = pair();
         std::thread::scope(|scope| {
-            let word = scope.spawn(|| line.part());
+            let word = scope.spawn(|| line.part(PATIENCE));
             assert!(next(theirs.as_fd()).unwrap().is_none());
             part(theirs.as_fd(), LastWord::Ends);
             assert_eq!(word.join().unwrap(), Some(LastWord::Ends));
         });
 
         let (line, theirs) = pair();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(next(theirs.as_fd()).unwrap().unwrap().0, Order::Status);
+                part(theirs.as_fd(), LastWord::LinkLost);
+            });
+            let refusal = line.call(&Order::Status, None).unwrap_err();
+            assert_eq!(refusal.errno, Some(GONE), "an order has crossed the last word");
+        });
+        assert_eq!(line.part(PATIENCE), Some(LastWord::LinkLost));
+
+        let (line, theirs) = pair();
         drop(theirs);
-        assert_eq!(line.part(), None, "a crash has none");
+        assert_eq!(line.part(PATIENCE), None, "a crash has none");
     }
 }

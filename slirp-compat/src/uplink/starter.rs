@@ -3,7 +3,7 @@
 //! ```text
 //!   supervisor ── start NAME, with the worker's end of its line ──▶ starter ── fork, exec ──▶ worker
 //!              ◀── its process id ─────────────────────────────────
-//!              ── terminate, kill, has it ended?, wait ───────────▶
+//!              ── terminate, kill, is it there? ──────────────────▶
 //! ```
 //! The supervisor reads what others send, so it executes nothing any more, and takes its own sandbox: nobody who took it over
 //! would come further than to have workers started, of this program and no other. The starter never meets anything but the
@@ -33,7 +33,6 @@ const LONGEST: usize = 4096;
 const START: u8 = b's';
 const KILL: u8 = b'k';
 const TERMINATE: u8 = b't';
-const WAIT: u8 = b'w';
 const HAS: u8 = b'h';
 
 /// The supervisor's end.
@@ -56,6 +55,12 @@ impl Starter {
         })?;
         drop(theirs);
         ours.map(Self).ok_or_else(|| Errno::EBADF.into())
+    }
+
+    /// One whose part a test plays.
+    #[cfg(test)]
+    pub(super) const fn played(socket: OwnedFd) -> Self {
+        Self(socket)
     }
 
     /// Has a worker executed, whose standard input `line` becomes; gives its process id.
@@ -86,12 +91,6 @@ impl Starter {
     #[must_use]
     pub fn has(&self, pid: i32) -> bool {
         self.ask(&numbered(HAS, pid), None).is_ok_and(|answer| answer == 1)
-    }
-
-    /// Waits for the end of a worker; gives its status, unless a signal has ended it.
-    #[must_use]
-    pub fn wait(&self, pid: i32) -> Option<i32> {
-        self.ask(&numbered(WAIT, pid), None).ok().filter(|status| *status >= 0)
     }
 
     fn ask(&self, order: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<i32> {
@@ -158,10 +157,6 @@ fn obey(socket: &OwnedFd, children: &mut BTreeMap<i32, Child>) -> io::Result<Opt
             }
             i32::from(runs)
         }
-        (Some([WAIT, pid @ ..]), _) => {
-            let status = children.remove(&number(pid)).and_then(|mut child| child.wait().ok());
-            status.and_then(|status| status.code()).unwrap_or(-1)
-        }
         (Some(_), _) => 0_i32.saturating_sub(Errno::EINVAL as i32),
     }))
 }
@@ -195,7 +190,7 @@ mod tests {
             (b"k\x01\0\0\0", Some(0)),
             (b"t\x01\0\0\0", Some(0)),
             (b"h\x01\0\0\0", Some(0)),
-            (b"w", Some(-1)),
+            (b"w", invalid),
         ] {
             fdpass::send(ours.as_fd(), order, None).unwrap();
             assert_eq!(obey(&theirs, &mut children).unwrap(), answer, "{order:?}");
