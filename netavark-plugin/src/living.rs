@@ -34,7 +34,7 @@ impl Living {
 
 fn addresses() -> Result<HashSet<IpAddr>, Error> {
     let mut netlink = Netlink::open()?;
-    let pairs = netlink.interfaces()?.into_iter().filter(is_alive);
+    let pairs = netlink.interfaces()?.into_iter().filter(Interface::leads_to_a_container);
     let namespaces: HashSet<_> = pairs.filter_map(|port| port.peer_namespace).collect();
     let mut all = HashSet::new();
     for namespace in namespaces {
@@ -50,12 +50,6 @@ fn addresses() -> Result<HashSet<IpAddr>, Error> {
     Ok(all)
 }
 
-/// Whether an interface is the host's end of a pair whose other end is in a namespace that has not ended. The kernel takes a pair
-/// away some time after that.
-pub(crate) fn is_alive(port: &Interface) -> bool {
-    port.kind.as_deref() == Some("veth") && port.peer_namespace.is_none_or(|number| number >= 0)
-}
-
 /// Who else is on a network.
 #[derive(Debug, Default)]
 pub(crate) struct Others {
@@ -63,6 +57,8 @@ pub(crate) struct Others {
     pub(crate) count: usize,
     /// The addresses of all containers.
     pub(crate) living: Living,
+    /// Whether there is a record of what each has.
+    pub(crate) recorded: bool,
 }
 
 #[cfg(test)]
@@ -84,6 +80,10 @@ mod tests {
             let mut other = Place::at(another_namespace().unwrap()).ok();
             std::mem::swap(&mut places.container, &mut other);
             join(places, 3);
+            let bridge = places.host.netlink.interface("br7").unwrap().index;
+            let ports = places.host.netlink.ports(bridge).unwrap();
+            let mut count = |but: Option<u32>| places.host.netlink.count_containers(bridge, but).unwrap();
+            assert_eq!((count(None), count(Some(ports[0].index)), count(Some(bridge))), (2, 1, 2));
             let has = |last: u8| Living::default().has([10, 88, 0, last].into());
             assert_eq!((has(2), has(3), has(1), has(4)), (true, true, false, false));
             drop(other);
@@ -93,7 +93,7 @@ mod tests {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
-            assert_eq!((has(2), has(3)), (false, true));
+            assert_eq!((has(2), has(3), count(None)), (false, true, 1));
         });
     }
 }

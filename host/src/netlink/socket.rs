@@ -10,7 +10,8 @@
 
 use crate::words::words;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -190,9 +191,22 @@ impl Netlink {
         doing: &str,
         message: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        self.dump_with(doing, message, |entry| match understood(entry)?.payload {
+            NetlinkPayload::InnerMessage(message) => Some(message),
+            _ => None,
+        })
+    }
+
+    /// The same, of which `take` takes what is wanted out of each answer, a whole message with its header.
+    pub(super) fn dump_with<T>(
+        &mut self,
+        doing: &str,
+        message: &RouteNetlinkMessage,
+        take: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
-            self.send(message.clone(), NLM_F_DUMP).map_err(|error| Error::new(doing, error))?;
-            if let Some(list) = self.collect(doing)? {
+            let collected = self.send(message.clone(), NLM_F_DUMP).and_then(|()| self.collect(&take));
+            if let Some(list) = collected.map_err(|error| Error::new(doing, error))? {
                 return Ok(list);
             }
         }
@@ -200,19 +214,28 @@ impl Netlink {
     }
 
     /// The rest of a dump; `None` when it was interrupted by a change.
-    fn collect(&mut self, doing: &str) -> Result<Option<Vec<RouteNetlinkMessage>>, Error> {
+    fn collect<T>(&mut self, take: &impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<Vec<T>>> {
         let mut list = Vec::new();
         let mut interrupted = false;
         loop {
-            for answer in self.current().map_err(|error| Error::new(doing, error))? {
-                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-                match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => list.push(message),
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(Error::new(doing, error.to_io()));
+            self.fill()?;
+            for message in messages(&self.buffer) {
+                let message = message?;
+                let header = NetlinkBuffer::new_checked(message).map_err(io::Error::other)?;
+                if header.sequence_number() != self.sequence {
+                    continue;
+                }
+                interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
+                match header.message_type() {
+                    NLMSG_DONE => return Ok((!interrupted).then_some(list)),
+                    NLMSG_ERROR => {
+                        if let Some(NetlinkPayload::Error(error)) = understood(message).map(|it| it.payload)
+                            && error.code.is_some()
+                        {
+                            return Err(error.to_io());
+                        }
                     }
-                    NetlinkPayload::Done(_) => return Ok((!interrupted).then_some(list)),
-                    _ => {}
+                    _ => list.extend(take(message)),
                 }
             }
         }
@@ -241,15 +264,21 @@ impl Netlink {
         }
     }
 
-    /// The next datagram of the kernel's.
+    /// What the next datagram of the kernel's says.
     fn receive(&mut self) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+        self.fill()?;
+        parse(&self.buffer)
+    }
+
+    /// Puts the next datagram of the kernel's into the buffer.
+    fn fill(&mut self) -> io::Result<()> {
         loop {
             self.buffer.clear();
             self.buffer.reserve(DATAGRAM_MAX);
             match self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC) {
                 Ok((_, from)) if from.port_number() != 0 => {}
                 Ok((length, _)) if length > self.buffer.len() => return Err(Errno::EMSGSIZE.into()),
-                Ok(_) => return parse(&self.buffer),
+                Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -276,25 +305,25 @@ fn again(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-/// Splits a datagram into its messages. One that cannot be understood is skipped (a newer kernel's attribute must not
-/// stop us), one whose length makes no sense ends the datagram.
+/// The messages of a datagram. One that cannot be understood is skipped.
 pub(super) fn parse(datagram: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+    messages(datagram).filter_map(|message| message.map(understood).transpose()).collect()
+}
+
+/// A newer kernel's attribute must not stop us.
+fn understood(message: &[u8]) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
+    let read = NetlinkMessage::deserialize(message);
+    read.inspect_err(|error| log::debug!("a netlink message that cannot be understood: {error}")).ok()
+}
+
+/// Splits a datagram into its messages, headers included. One whose length makes no sense ends it with an error.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<&[u8]>> {
     const HEADER: usize = 16;
-    let mut messages = Vec::new();
     let mut rest = datagram;
-    while let Some(length) = rest.first_chunk::<4>() {
-        let length = usize::try_from(u32::from_ne_bytes(*length)).map_err(io::Error::other)?;
-        if length < HEADER {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let Some(bytes) = rest.get(..length) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        match NetlinkMessage::deserialize(bytes) {
-            Ok(message) => messages.push(message),
-            Err(error) => log::debug!("a netlink message that cannot be understood: {error}"),
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(messages)
+    std::iter::from_fn(move || {
+        let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk::<4>()?)).unwrap_or(usize::MAX);
+        let message = rest.get(..length).filter(|message| message.len() >= HEADER);
+        rest = message.and_then(|_| rest.get(length.next_multiple_of(4)..)).unwrap_or_default();
+        Some(message.ok_or_else(|| io::ErrorKind::InvalidData.into()))
+    })
 }

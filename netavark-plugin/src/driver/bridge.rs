@@ -15,7 +15,7 @@ use crate::announce;
 use crate::apply::{self, Links, Undo};
 use crate::error::{Context, Error, Errors, Result};
 use crate::firewall::{self, Firewall, NetworkRules, PortRules};
-use crate::living::{Others, is_alive};
+use crate::living::Others;
 use crate::namespaces::Places;
 use crate::plan::Op;
 use crate::plan::bridge::{Bridge as Plan, Found, Leaving};
@@ -101,7 +101,7 @@ impl<'a> Bridge<'a> {
         let mut links = Links { bridge: found.bridge.clone(), ..Links::default() };
         let new_bridge = found.bridge.is_none();
         let undo = apply::setup(&plan.setup(&found), places, &mut links)?;
-        let others = others(links.bridge.as_ref(), links.port.as_ref(), places);
+        let others = others(links.bridge.as_ref(), links.port.as_ref(), places, firewall);
         self.done = Some(Done { undo, new_bridge, dns_servers, links, others });
         match self.finish(&plan, filter, places, firewall) {
             Ok(outcome) => Ok(outcome),
@@ -319,17 +319,20 @@ impl<'a> Bridge<'a> {
 }
 
 /// Who is on the bridge besides the container that was just connected. When that cannot be told, everybody may be.
-fn others(bridge: Option<&Interface>, own: Option<&Interface>, places: &mut Places) -> Others {
+fn others(
+    bridge: Option<&Interface>,
+    own: Option<&Interface>,
+    places: &mut Places,
+    firewall: &Firewall,
+) -> Others {
     let Some(bridge) = bridge else { return Others::default() };
     let own = own.map(|port| port.index);
-    let count = match places.host.netlink.ports(bridge.index) {
-        Ok(ports) => ports.iter().filter(|port| Some(port.index) != own && is_alive(port)).count(),
-        Err(error) => {
-            log::warn!("{error}");
-            usize::MAX
-        }
-    };
-    Others { count, ..Others::default() }
+    let counted = places.host.netlink.count_containers(bridge.index, own);
+    let count = counted.unwrap_or_else(|error| {
+        log::warn!("{error}");
+        usize::MAX
+    });
+    Others { count, recorded: firewall.keeps_records(), ..Others::default() }
 }
 
 /// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself: both

@@ -186,6 +186,11 @@ impl Firewall {
         })
     }
 
+    /// Whether there are state files, which say what each container has.
+    pub(crate) const fn keeps_records(&self) -> bool {
+        self.state.is_some()
+    }
+
     /// Makes the rules of a network that are missing, and those of a container's ports. After an error nothing of it
     /// remains.
     ///
@@ -365,7 +370,7 @@ impl Firewall {
         others: &Others,
     ) -> Result<Vec<String>> {
         match &self.driver {
-            Driver::Nftables => nft::describe_setup(&mut open()?, network, ports, others),
+            Driver::Nftables => nft::describe_setup(network, ports, others),
             Driver::Firewalld(_) => Ok(vec!["host       rules by firewalld".to_owned()]),
             Driver::None => Ok(Vec::new()),
         }

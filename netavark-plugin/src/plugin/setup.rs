@@ -19,7 +19,6 @@ use crate::apply::{self, Links, Undo};
 use crate::driver::{SEARCH_DOMAIN, status};
 use crate::error::{Context, Error, Errors, Result};
 use crate::input;
-use crate::living::is_alive;
 use crate::namespaces::{self, Place, Places, gone};
 use crate::plan::switch::TAP;
 use crate::spec::{PortMapping, StatusBlock};
@@ -191,7 +190,7 @@ impl Joining<'_> {
     fn forget_the_dead(&self, record: &mut Record, uplink: &Uplink, network: &Network) {
         let lives = |member: &Member| {
             let mut ports = self.bridge.iter().flat_map(|found| &found.ports);
-            ports.any(|port| is_alive(port) && is_port_of(port, member))
+            ports.any(|port| port.leads_to_a_container() && is_port_of(port, member))
         };
         for dead in record.members.extract_if(.., |member| !lives(member)) {
             if dead.container.id != self.call.container_id {
@@ -212,7 +211,7 @@ impl Joining<'_> {
             for member in members.iter().filter(|member| member.container.id != self.call.container_id) {
                 let port = places.host.netlink.interface_at(member.port);
                 let lives = match &port {
-                    Ok(port) => is_alive(port) && is_port_of(port, member),
+                    Ok(port) => port.leads_to_a_container() && is_port_of(port, member),
                     Err(error) => error.errno() != Some(Errno::ENODEV),
                 };
                 if !lives {

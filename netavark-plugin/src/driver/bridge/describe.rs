@@ -16,7 +16,7 @@ impl Bridge<'_> {
         let Wanted { plan, filter } = self.wanted()?;
         let Some((network, ports)) = self.rules(&plan, filter, places)? else { return Ok(Vec::new()) };
         let bridge = places.host.netlink.interface(plan.name).ok();
-        firewall.describe_setup(&network, &ports, &others(bridge.as_ref(), None, places))
+        firewall.describe_setup(&network, &ports, &others(bridge.as_ref(), None, places, firewall))
     }
 
     /// What [`Self::setup`] would have the DNS server told.

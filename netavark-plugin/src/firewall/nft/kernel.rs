@@ -36,9 +36,19 @@ pub(super) fn change(
     wanted: &Wanted,
     plan: impl Fn(&mut Plan) -> Result<()>,
 ) -> Result<()> {
+    change_further(socket, wanted, |_| Wanted::default(), plan)
+}
+
+/// The same, where what was read says what else (`further`) is to be read before the changes are planned.
+pub(super) fn change_further(
+    socket: &mut Netfilter,
+    wanted: &Wanted,
+    further: impl Fn(&Plan) -> Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<()> {
     for _ in 0..ATTEMPTS {
         let generation = generation(socket).map_err(unreadable)?;
-        let mut changes = Plan::new(read(socket, wanted).map_err(unreadable)?);
+        let mut changes = look(socket, wanted, &further).map_err(unreadable)?;
         plan(&mut changes)?;
         let steps = changes.into_steps();
         match commit(socket, generation, &steps) {
@@ -49,18 +59,24 @@ pub(super) fn change(
     Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))
 }
 
-/// The rules of a chain; none without it.
-pub(super) fn rules(socket: &mut Netfilter, chain: &str) -> Result<Vec<Rule>> {
-    let mut wanted = Wanted::default();
-    wanted.rules(chain);
-    let plan = Plan::new(read(socket, &wanted).map_err(unreadable)?);
-    Ok(plan.rules(chain).cloned().collect())
+fn look(socket: &mut Netfilter, wanted: &Wanted, further: impl Fn(&Plan) -> Wanted) -> Result<Plan, Errno> {
+    let mut ruleset = Ruleset::default();
+    read(socket, wanted, &mut ruleset)?;
+    let seen = Plan::new(ruleset);
+    let further = further(&seen);
+    let mut ruleset = seen.into_ruleset();
+    read(socket, &further.without(wanted), &mut ruleset)?;
+    Ok(Plan::new(ruleset))
 }
 
-/// The steps that [`change`] would take now.
-pub(super) fn preview(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<Step>> {
+/// The steps that [`change_further`] would take now.
+pub(super) fn preview(
+    wanted: &Wanted,
+    further: impl Fn(&Plan) -> Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<Vec<Step>> {
     let mut socket = Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))?;
-    let mut changes = Plan::new(read(&mut socket, wanted).map_err(unreadable)?);
+    let mut changes = look(&mut socket, wanted, further).map_err(unreadable)?;
     plan(&mut changes)?;
     Ok(changes.into_steps())
 }
@@ -104,8 +120,7 @@ fn generation(socket: &mut Netfilter) -> Result<u32, Errno> {
     number.flatten().ok_or(Errno::EPROTO)
 }
 
-fn read(socket: &mut Netfilter, wanted: &Wanted) -> Result<Ruleset, Errno> {
-    let mut ruleset = Ruleset::default();
+fn read(socket: &mut Netfilter, wanted: &Wanted, ruleset: &mut Ruleset) -> Result<(), Errno> {
     if wanted.wants_bridges()
         && let Some(names) = read_bridges(socket)?
     {
@@ -133,7 +148,7 @@ fn read(socket: &mut Netfilter, wanted: &Wanted) -> Result<Ruleset, Errno> {
         }
         ruleset.add_chain(chain, rules);
     }
-    Ok(ruleset)
+    Ok(())
 }
 
 /// The names in the set of our bridges; `None` when there is no such set.

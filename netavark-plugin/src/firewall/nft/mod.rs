@@ -46,8 +46,9 @@ pub(super) fn setup(
     others: &Others,
 ) -> Result<HashSet<IpAddr>> {
     let dead = RefCell::default();
-    let wanted = to_add(socket, network, ports)?;
-    kernel::change(socket, &wanted, |plan| {
+    let wanted = to_add(network, ports, others);
+    let rivals = |seen: &Plan| rivals::to_look_at(ports, seen);
+    kernel::change_further(socket, &wanted, rivals, |plan| {
         *dead.borrow_mut() = add(plan, network, ports, others)?;
         Ok(())
     })?;
@@ -56,26 +57,27 @@ pub(super) fn setup(
 
 /// The steps of [`setup`] as lines, each a command of nft(8) for our table.
 pub(super) fn describe_setup(
-    socket: &mut Netfilter,
     network: &NetworkRules,
     ports: &PortRules,
     others: &Others,
 ) -> Result<Vec<String>> {
-    let wanted = to_add(socket, network, ports)?;
-    described(&wanted, |plan| add(plan, network, ports, others).map(drop))
+    let rivals = |seen: &Plan| rivals::to_look_at(ports, seen);
+    described(&to_add(network, ports, others), rivals, |plan| add(plan, network, ports, others).map(drop))
 }
 
-fn to_add(socket: &mut Netfilter, network: &NetworkRules, ports: &PortRules) -> Result<Wanted> {
+fn to_add(network: &NetworkRules, ports: &PortRules, others: &Others) -> Wanted {
     let mut wanted = Wanted::default();
     network::look_to_add(network, &mut wanted);
     ports::look_to_add(ports, false, &mut wanted);
     if !ports.ports().is_empty() {
         wanted.rules(chains::DNAT);
-        // Others may have the same ports; which chains those are in says the list of jumps.
-        let jumps = kernel::rules(socket, chains::DNAT)?;
-        rivals::chains(ports, &jumps).for_each(|chain| wanted.rules(chain));
     }
-    Ok(wanted)
+    // What the dead have left in the network's own chains. Where records say what each container has, those were gone through;
+    // with a hundred containers the chains are long.
+    if others.count == 0 || !others.recorded {
+        ports::own_chains(ports).for_each(|chain| wanted.rules(chain));
+    }
+    wanted
 }
 
 fn add(
@@ -104,8 +106,12 @@ pub(super) fn keep_names(socket: &mut Netfilter, dns_port: u16, servers: &[IpAdd
     })
 }
 
-fn described(wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> Result<Vec<String>> {
-    let steps = kernel::preview(wanted, plan)?;
+fn described(
+    wanted: &Wanted,
+    further: impl Fn(&Plan) -> Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<Vec<String>> {
+    let steps = kernel::preview(wanted, further, plan)?;
     Ok(steps.iter().map(|step| format!("host       nft [inet netavark] {step}")).collect())
 }
 
@@ -130,7 +136,7 @@ pub(super) fn describe_teardown(
     complete: bool,
 ) -> Result<Vec<String>> {
     let wanted = to_remove(network, ports, complete);
-    described(&wanted, |plan| remove(plan, network, ports, complete))
+    described(&wanted, |_| Wanted::default(), |plan| remove(plan, network, ports, complete))
 }
 
 fn to_remove(network: &NetworkRules, ports: &PortRules, complete: bool) -> Wanted {

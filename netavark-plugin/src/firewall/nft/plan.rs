@@ -48,6 +48,13 @@ impl Wanted {
         self.chains.is_empty() && !self.bridges
     }
 
+    /// What is still to be read when `read` has been.
+    pub(super) fn without(mut self, read: &Self) -> Self {
+        self.chains.retain(|chain, look| read.chains.get(chain).is_none_or(|known| known < look));
+        self.bridges &= !read.bridges;
+        self
+    }
+
     pub(super) fn chains(&self) -> impl Iterator<Item = (&str, Look)> {
         self.chains.iter().map(|(chain, look)| (chain.as_str(), *look))
     }
@@ -142,6 +149,11 @@ impl Plan {
     /// No steps yet.
     pub(super) fn new(ruleset: Ruleset) -> Self {
         Self { ruleset, steps: Vec::new() }
+    }
+
+    /// What was seen, for more to be added to it before anything is planned.
+    pub(super) fn into_ruleset(self) -> Ruleset {
+        self.ruleset
     }
 
     /// What is to be done, in order.

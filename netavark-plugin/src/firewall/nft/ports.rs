@@ -24,15 +24,24 @@ enum Form {
     Map,
 }
 
-/// What [`add`] and what comes before it look at. A restore adds nothing twice, so it looks at the rules.
+/// What [`add`] looks at. A restore adds nothing twice, so it looks at the rules.
 pub(super) fn look_to_add(ports: &PortRules, restore: bool, wanted: &mut Wanted) {
     look_to_keep_names(ports.dns_port, &ports.dns_server_ips, wanted);
     if restore || ports.moved_dns_servers().next().is_some() || ports.cover_dns() {
         wanted.rules(DNAT);
     }
-    for chain in ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)) {
-        wanted.rules(chain);
+    for chain in own_chains(ports) {
+        if restore {
+            wanted.rules(chain);
+        } else {
+            wanted.existence(chain);
+        }
     }
+}
+
+/// The chains of the container's network.
+pub(super) fn own_chains(ports: &PortRules) -> impl Iterator<Item = String> {
+    ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet))
 }
 
 /// Adds the rules. A restore leaves out those that are there.

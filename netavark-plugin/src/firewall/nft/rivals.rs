@@ -8,9 +8,9 @@
 //! Jumps to a network's chain, and the marks in it, are shared by all containers of the network that have the same port. They go
 //! with the last translation that they lead to ([`prune`]).
 
-use super::chains::{DNAT, dnat_chain};
-use super::plan::Plan;
-use super::ports::translations;
+use super::chains::DNAT;
+use super::plan::{Plan, Wanted};
+use super::ports::{own_chains, translations};
 use super::rule::{Clause, End, Rule};
 use crate::firewall::PortRules;
 use ipnet::IpNet;
@@ -75,14 +75,17 @@ impl Translation {
     }
 }
 
-/// The chains of others to which the newcomer's packets could be sent, by the jumps that there are.
-pub(super) fn chains<'a>(ports: &PortRules, jumps: &'a [Rule]) -> impl Iterator<Item = &'a str> {
-    let wanted = translations(ports);
-    jumps.iter().filter_map(move |rule| {
-        let chain = target(rule)?;
-        let matched = Match::of(rule)?;
-        wanted.iter().any(|it| it.matched.meets(&matched)).then_some(chain)
-    })
+/// The chains to which the newcomer's packets could be sent, by the jumps that were `seen`: others may have the same ports.
+pub(super) fn to_look_at(ports: &PortRules, seen: &Plan) -> Wanted {
+    let translated = translations(ports);
+    let mut wanted = Wanted::default();
+    for rule in seen.rules(DNAT) {
+        let meets = |matched| translated.iter().any(|it| it.matched.meets(&matched));
+        if let Some(chain) = target(rule).filter(|_| Match::of(rule).is_some_and(meets)) {
+            wanted.rules(chain);
+        }
+    }
+    wanted
 }
 
 fn target(rule: &Rule) -> Option<&str> {
@@ -109,7 +112,7 @@ pub(super) fn clear(
 ) -> Cleared {
     let wanted = translations(ports);
     let taken: Vec<IpAddr> = ports.addresses().map(|(address, _)| address).collect();
-    let own: Vec<_> = ports.addresses().map(|(_, subnet)| dnat_chain(&ports.network_id, &subnet)).collect();
+    let own: Vec<_> = own_chains(ports).collect();
     let all: Vec<String> = plan.chains().filter(|chain| chain.ends_with(SUFFIX)).map(str::to_owned).collect();
     let mut cleared = Cleared::default();
     for chain in &all {

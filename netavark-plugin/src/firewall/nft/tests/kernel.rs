@@ -24,7 +24,7 @@ fn socket() -> Netfilter {
 /// Somebody, who lives.
 fn others() -> Others {
     let everybody = (0..=255).map(|last| std::net::IpAddr::from([10, 88, 0, last]));
-    Others { count: 1, living: Living::with(&everybody.collect::<Vec<_>>()) }
+    Others { count: 1, living: Living::with(&everybody.collect::<Vec<_>>()), ..Others::default() }
 }
 
 fn setup(network: &NetworkRules, ports: &PortRules) -> Result<()> {
