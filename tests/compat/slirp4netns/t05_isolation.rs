@@ -173,6 +173,22 @@ fn the_user_may_look_into_the_sandbox() {
     assert_eq!(slirp.exit().unwrap(), 0);
 }
 
+/// Where no user namespace can be filled, the container's is joined: nothing that the sandbox can do without ends the program.
+#[test]
+fn a_read_only_proc_does_not_stop_the_sandbox() {
+    let (lab, _) = lab!("a_read_only_proc_does_not_stop_the_sandbox", []);
+    if !lab.by_root() {
+        println!("SKIP a_read_only_proc_does_not_stop_the_sandbox: needs root");
+        return;
+    }
+    let container = lab.container().unwrap();
+    let read_only = "mount --bind /proc /proc && mount -o remount,bind,ro /proc";
+    lab.host_root(["sh", "-c", read_only]).ok(LIMIT).unwrap();
+    let slirp = lab.slirp(&container, &["-c", "--enable-sandbox", "--enable-seccomp"]).unwrap();
+    assert!(container.cmd(["ping", "-c1", "-W5", GATEWAY4]).run(LIMIT).unwrap().success());
+    assert_eq!(slirp.exit().unwrap(), 0);
+}
+
 fn restricts_namespaces() -> bool {
     let setting = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
     std::fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0")

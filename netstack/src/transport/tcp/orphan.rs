@@ -33,9 +33,7 @@ impl Tcp {
                 return Parted::Over;
             }
         }
-        if self.rx.is_done() {
-            ctx.counters.tcp_closed += 1;
-            ctx.up.close(ctx.id);
+        if self.close_if_done(ctx) {
             return Parted::Over;
         }
         if !mercy {
@@ -59,12 +57,17 @@ impl Tcp {
             self.give_up(ctx);
             return Step::Finished;
         }
-        if self.rx.is_done() {
+        if self.close_if_done(ctx) { Step::Finished } else { Step::Continue }
+    }
+
+    /// Closes the socket when it has taken everything; the kernel sees to the rest.
+    fn close_if_done<U: Upstream>(&self, ctx: &mut Ctx<'_, U>) -> bool {
+        let done = self.rx.is_done();
+        if done {
             ctx.counters.tcp_closed += 1;
             ctx.up.close(ctx.id);
-            return Step::Finished;
         }
-        Step::Continue
+        done
     }
 
     /// Its time is over.
