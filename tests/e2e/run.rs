@@ -287,9 +287,10 @@ fn an_end_by_a_real_time_signal_is_told() {
 #[test]
 fn a_key_of_the_terminal_is_not_passed_on_twice() {
     let (lab, _) = lab!(ours "a_key_of_the_terminal_is_not_passed_on_twice", ["bash", "script"]);
-    // script(1) makes a terminal whose foreground group is ours; what it reads is typed there. Octal 003: Ctrl-C.
+    // script(1) makes a terminal whose foreground group is ours; what it reads is typed there. Octal 003: Ctrl-C. `exec`, or
+    // the shell that script(1) starts gets the key, too, and ends with 130 whatever the command did.
     let inner = format!(
-        "{} run -q -- bash -c 'trap \"echo got INT\" INT; echo ready; for i in $(seq 60); do sleep 0.05; done; exit 4'",
+        "exec {} run -q -- bash -c 'trap \"echo got INT\" INT; echo ready; for i in $(seq 60); do sleep 0.05; done; exit 4'",
         lab.program("slipway")
     );
     let typed = r#"(sleep 1; printf '\003'; sleep 4) | script -qec "$0" /dev/null"#;
