@@ -1,11 +1,14 @@
-//! A file with our process id, which goes with us.
+//! A file with our process id, which goes with us, unless it is somebody else's by then.
 
 use slipway_host::words::words;
 use std::path::{Path, PathBuf};
 
-/// The file. Removed when this is dropped.
+/// The file. Removed when this is dropped, if it still says what we wrote.
 #[derive(Debug)]
-pub struct PidFile(PathBuf);
+pub struct PidFile {
+    path: PathBuf,
+    text: String,
+}
 
 impl PidFile {
     /// Writes it.
@@ -13,14 +16,42 @@ impl PidFile {
     /// # Errors
     /// One line that says why not.
     pub fn write(path: &Path) -> Result<Self, String> {
-        std::fs::write(path, format!("{}\n", std::process::id()))
+        let text = format!("{}\n", std::process::id());
+        std::fs::write(path, &text)
             .map_err(|error| format!("cannot write {}: {}", path.display(), words(&error)))?;
-        Ok(Self(path.to_owned()))
+        Ok(Self { path: path.to_owned(), text })
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        // A pipe is not read here, which would wait, and a device is not removed.
+        let file = std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file());
+        if file && std::fs::read(&self.path).is_ok_and(|text| text == self.text.as_bytes()) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successors_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let ours = PidFile::write(&path).unwrap();
+        // In place, as we do it, and by another file of that name.
+        std::fs::write(&path, "1\n").unwrap();
+        drop(ours);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
+        let ours = PidFile::write(&path).unwrap();
+        std::fs::write(dir.path().join("new"), "1\n").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+        drop(PidFile::write(&path).unwrap());
+        assert!(!path.exists());
     }
 }

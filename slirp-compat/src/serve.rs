@@ -27,6 +27,7 @@ use slipway_portfwd::{AddError, Rule, RuleId, Table};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,17 +97,26 @@ pub struct Session {
     ready: Vec<Ready>,
 }
 
-/// The API socket; its file goes with it.
+/// The API socket; its file goes with it, unless another socket has taken the name since.
 #[derive(Debug)]
 struct Api {
     server: Server,
     path: PathBuf,
+    file: Option<(u64, u64)>,
+}
+
+/// Device and number of the file of this name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Drop for Api {
     fn drop(&mut self) {
         // In a sandbox the path is out of reach, or not to be written to; the next start removes what is left. A
         // descriptor of the directory, kept for this, would lead out of the sandbox (docs/threat-model.md).
+        if self.file != identity(&self.path) {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&self.path) {
             log::debug!("the API socket {} stays behind: {error}", self.path.display());
         }
@@ -188,7 +198,7 @@ impl Session {
     /// See [`ApiError`].
     pub fn open_api(&mut self, path: &Path, observer: fn(Notice<'_>)) -> Result<(), ApiError> {
         let server = Server::bind(path, API, observer)?;
-        let api = self.api.insert(Api { server, path: path.to_owned() });
+        let api = self.api.insert(Api { server, path: path.to_owned(), file: identity(path) });
         api.server.start(&mut self.driver)?;
         Ok(())
     }

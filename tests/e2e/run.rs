@@ -298,3 +298,18 @@ fn a_key_of_the_terminal_is_not_passed_on_twice() {
     assert_eq!(output.code(), 4, "{output}");
     assert_eq!(output.out().matches("got INT").count(), 1, "{output}");
 }
+
+#[test]
+fn a_key_of_the_terminal_reaches_a_command_that_has_left_the_group() {
+    let (lab, _) = lab!(ours "a_key_of_the_terminal_reaches_a_command_that_has_left_the_group", ["bash", "script", "setsid"]);
+    // It has no terminal any more, and the terminal's foreground group is still ours. Its parent is no group leader, so it is
+    // setsid(1) itself that becomes the command.
+    let inner = format!(
+        "exec {} run -q -- setsid bash -c 'trap \"echo got INT; exit 4\" INT; echo ready; for i in $(seq 60); do sleep 0.05; done'",
+        lab.program("slipway")
+    );
+    let typed = r#"(sleep 1; printf '\003'; sleep 4) | script -qec "$0" /dev/null"#;
+    let output = lab.host(["bash", "-c", typed, &inner]).run(LIMIT).unwrap();
+    assert_eq!(output.code(), 4, "{output}");
+    assert_eq!(output.out().matches("got INT").count(), 1, "{output}");
+}

@@ -14,7 +14,8 @@
 //! is ended; when this process ends, however it ends, so is the command. With the last process the namespace goes.
 //!
 //! For the caller: catch every signal before ([`crate::signals::Signals::catch_all`]). The terminal sends Ctrl-C and its like to the
-//! command as well as to you, so do not end of them; pass on whatever has come to you alone ([`Running::signal`]).
+//! command as well as to you, so do not end of them ([`Running::signal_of_terminal`]); pass on whatever has come to you alone
+//! ([`Running::signal`]).
 //!
 //! Ids: one user and one group are mapped, which needs no privilege and no helper. setgroups(2) has to be denied for that
 //! (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed. Root, where it may,
@@ -31,7 +32,7 @@ use super::configure::{Configure, allow_low_ports, allow_ping};
 use super::cover::Cover;
 use super::diagnose::{Settings, Step};
 use super::enter::{Answer, Opened, open_here, receive, report_tap};
-use super::supervise::Keeper;
+use super::supervise::{Keeper, TERMINAL};
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
 use crate::sys::fdpass;
@@ -189,8 +190,17 @@ impl Running {
 
     /// Sends the started command the signal of this number; that it has ended already is no error.
     pub fn signal(&self, number: i32) {
+        self.order(number, 0);
+    }
+
+    /// The same for one that a terminal has sent to our process group: only a command that has left the group gets it from us.
+    pub fn signal_of_terminal(&self, number: i32) {
+        self.order(number, TERMINAL);
+    }
+
+    fn order(&self, number: i32, origin: u8) {
         // Signals have numbers from 1 to 64.
-        let byte = u8::try_from(number).unwrap_or(0);
+        let byte = u8::try_from(number).unwrap_or(0) | origin;
         if let Some(life) = &self.life
             && let Err(error) = write(life, &[byte])
         {

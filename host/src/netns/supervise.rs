@@ -7,7 +7,8 @@
 //! * The keeper is a child subreaper (prctl(2)): a daemon that the command leaves behind becomes the keeper's child,
 //!   whatever it does to its session. When the command has ended, all of them get SIGKILL, as at the end of a container:
 //!   their network is gone, and a survivor would pin the namespace.
-//! * Each byte on the life line is the number of a signal for the command, real-time ones included. Its end means that we are gone or
+//! * Each byte on the life line is the number of a signal for the command, real-time ones included; with [`TERMINAL`], of one that
+//!   a terminal has sent to our process group, which is passed on to a command that has left that. The line's end means that we are gone or
 //!   have no more use for the command: all is ended at once. So it does not matter how we die.
 //! * The command gets SIGKILL when the keeper dies. The keeper blocks every other signal: those of the terminal
 //!   (Ctrl-C, Ctrl-Z) reach the command without it, for all are in one process group.
@@ -31,7 +32,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid, getpgrp};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,6 +40,9 @@ use std::time::Duration;
 
 /// How long the end of what was killed is awaited.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The bit of an order that says where the signal came from. Signals have numbers from 1 to 64.
+pub(super) const TERMINAL: u8 = 0x80;
 
 /// The status when the command's own cannot be told.
 const UNKNOWN: u8 = u8::MAX;
@@ -126,8 +130,10 @@ impl Keeper {
             Ok(count) => count,
             Err(_) => 0,
         };
-        let numbers = numbers.into_iter().take(count);
-        for number in numbers.map(i32::from) {
+        // Whoever made a group of his own, and did not give it the terminal, would never hear of the key.
+        let apart = || getpgid(Some(command)).is_ok_and(|group| group != getpgrp());
+        let numbers = numbers.into_iter().take(count).filter(|order| order & TERMINAL == 0 || apart());
+        for number in numbers.map(|order| i32::from(order & !TERMINAL)) {
             // Not reaped yet, so the process number is still the command's.
             if let Err(error) = signal::send(command, number) {
                 log::debug!("cannot pass on {}: {error}", signal::name(number));

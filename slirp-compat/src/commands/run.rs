@@ -2,8 +2,8 @@
 //!
 //! The command begins when everything works and this process has dropped its privileges: ports are published, the
 //! nameservers known. It stands for the command: every signal that has come to this process alone is passed on, and the command
-//! decides; those of the terminal (Ctrl-C, Ctrl-\, a new window size) reach it without us. When it ends, we do, and with
-//! us the namespace (see `serve/ending.rs`).
+//! decides; those of the terminal (Ctrl-C, Ctrl-\, a new window size) reach it without us, unless it has left our process group.
+//! When it ends, we do, and with us the namespace (see `serve/ending.rs`).
 
 use super::{
     OWN_FAILURE, complain, configuration, drop_privileges, log_level, nameservers, network, report, session,
@@ -92,7 +92,7 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
 fn serve(session: &mut Session, running: Running) -> Result<Outcome, Failure> {
     let ending = loop {
         match session.run() {
-            Ok(End::Signal(caught)) if caught.terminal => {}
+            Ok(End::Signal(caught)) if caught.terminal => running.signal_of_terminal(caught.number),
             Ok(End::Signal(caught)) => pass_on(&running, caught),
             Ok(End::Asked) => {}
             Ok(End::Target | End::ExitFd) => break Ending::HeardOut,

@@ -103,6 +103,12 @@ impl Starter {
     }
 }
 
+impl AsFd for Starter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 fn numbered(kind: u8, pid: i32) -> Vec<u8> {
     [&[kind][..], &pid.to_ne_bytes()].concat()
 }

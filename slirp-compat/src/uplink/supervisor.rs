@@ -73,6 +73,8 @@ enum Source {
     Client,
     /// The worker of a network.
     Worker(String),
+    /// Who starts workers.
+    Starter,
     /// The exit descriptor of a container's publication.
     Exit(String),
     /// The socket on which a container's new addresses are told.
@@ -89,6 +91,8 @@ impl Supervisor {
         let mut watched = Watched { events: EventSet::new()?, sources: BTreeMap::new(), next: 0 };
         watched.add(door.as_fd(), Source::Door, EpollFlags::EPOLLIN)?;
         watched.add(signals.as_fd(), Source::Signals, EpollFlags::EPOLLIN)?;
+        // Only its end is of interest.
+        watched.add(starter.as_fd(), Source::Starter, EpollFlags::EPOLLRDHUP)?;
         let last = EventSet::new()?;
         last.add(signals.as_fd(), Token::Foreign(0), EpollFlags::EPOLLIN)?;
         if let Err(error) = raise_descriptor_limit() {
@@ -101,7 +105,8 @@ impl Supervisor {
     /// Serves until a signal says that it is over.
     ///
     /// # Errors
-    /// The kernel's: out of memory.
+    /// The starter has ended: no network could be served any more, and whoever watches over the uplink starts it anew. Otherwise
+    /// the kernel's: out of memory.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::default();
         loop {
@@ -119,6 +124,10 @@ impl Supervisor {
                             log::info!("{signal}: the uplink ends");
                             return self.end();
                         }
+                    }
+                    Source::Starter => {
+                        self.end()?;
+                        return Err(io::Error::other("the process that starts others is gone"));
                     }
                     Source::Door => self.admit(),
                     Source::Client => self.serve(number),
@@ -340,7 +349,7 @@ impl Supervisor {
         self.watched.sources.retain(|_, source| match source {
             Source::Exit(container) | Source::Reload(container) => networks.publication(container).is_some(),
             Source::Worker(network) => networks.process(network).is_some(),
-            Source::Door | Source::Signals | Source::Client => true,
+            Source::Door | Source::Signals | Source::Starter | Source::Client => true,
         });
     }
 }

@@ -76,6 +76,21 @@ fn a_killed_uplink_leaves_nothing_that_stops_the_next() {
 }
 
 #[test]
+fn an_uplink_whose_starter_is_killed_ends_to_be_started_anew() {
+    let mut stage = stage!("an_uplink_whose_starter_is_killed_ends_to_be_started_anew");
+    let _one = stage.with_one();
+    let worker = stage.worker();
+    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let starter = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).unwrap();
+    signal(starter.parse().unwrap(), Signal::SIGKILL);
+    let ended = stage.uplink.finish(START).unwrap().expect("it cannot go on");
+    assert_eq!(ended.code(), 1, "{ended}");
+    assert!(ended.err().contains("the process that starts others is gone"), "{ended}");
+    assert!(!stage.socket.exists());
+    eventually("the worker ends with it", || !lives(worker));
+}
+
+#[test]
 fn a_worker_that_dies_is_replaced_with_all_its_ports() {
     let stage = stage!("a_worker_that_dies_is_replaced_with_all_its_ports");
     let one = stage.with_one();
