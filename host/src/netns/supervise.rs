@@ -20,6 +20,7 @@
 //!
 //! Limits: a kernel without CONFIG_PROC_CHILDREN does not tell who the orphans are; they live on there, without network.
 //! A process that sleeps in the kernel beyond [`PATIENCE`] is left to its SIGKILL.
+//! Where the keeper itself is killed, its command dies with it; what that had started lives on, without network.
 
 use super::cover::Cover;
 use crate::clock;
