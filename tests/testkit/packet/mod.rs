@@ -138,12 +138,13 @@ pub fn ethernet_of(dst: MacAddr, src: MacAddr, kind: u16, payload: &[u8]) -> Vec
 /// The one's complement sum of `bytes` added to `start`, folded to 16 bits (RFC 1071).
 #[must_use]
 pub fn sum(start: u16, bytes: &[u8]) -> u16 {
-    let mut total = u64::from(start);
-    let mut words = bytes.chunks_exact(2);
-    for word in &mut words {
-        total += u64::from(u16::from_be_bytes([word[0], word[1]]));
-    }
-    if let [last] = words.remainder() {
+    let of = |words: &[[u8; 2]]| words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>();
+    // In blocks of a known length, which need no comparison for each word: a fuzzer would spend half its time on counting those.
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let whole: u64 = blocks.iter().map(|block| of(block.as_chunks().0)).sum();
+    let (words, last) = rest.as_chunks();
+    let mut total = u64::from(start) + whole + of(words);
+    if let [last] = last {
         total += u64::from(*last) << 8;
     }
     while total > 0xffff {

@@ -219,6 +219,16 @@ pub(super) struct Conn {
 /// The path's largest unit: what GSO carries.
 const UNIT: usize = 64 << 10;
 
+/// At most so many bytes from the front of a queue, copied as slices: byte by byte would be half the cost of a simulation.
+fn take(queue: &mut VecDeque<u8>, most: usize) -> Vec<u8> {
+    let len = most.min(queue.len());
+    let (front, back) = queue.as_slices();
+    let split = len.min(front.len());
+    let taken = [&front[..split], &back[..len - split]].concat();
+    queue.drain(..len);
+    taken
+}
+
 fn count(len: usize) -> u64 {
     u64::try_from(len).expect("a length")
 }
@@ -390,7 +400,7 @@ impl Conn {
     fn server_reads(&mut self, now: Instant, config: &HostConfig) -> bool {
         let mut progress = false;
         if !self.script.stall && !self.unread.is_empty() {
-            let data: Vec<u8> = self.unread.drain(..).collect();
+            let data = take(&mut self.unread, usize::MAX);
             self.read(now, config, &data);
             progress = true;
         }
@@ -466,8 +476,7 @@ impl Conn {
                 self.source_left -= count(len);
                 pattern::bytes(self.script.source_seed, self.peer.sent, len)
             } else {
-                let len = room.min(self.pending.len());
-                self.pending.drain(..len).collect()
+                take(&mut self.pending, room)
             };
             if data.is_empty() {
                 break;
