@@ -179,6 +179,47 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("zone", query(0b0111_0010, b"\x03ab1\x03dns\x06podman\x00", 1, 0)),
         ]),
         "nft_rule" => slipway_netavark::fuzz::nft_rule_seeds(),
+        // As a kernel told them once; they are not written anew.
+        "route_netlink" | "netfilter" => Vec::new(),
+        "control_messages" => {
+            // The sender; then 24 bytes for each message: length, level, kind, and an int.
+            let from4 = [&[2, 0, 0, 53, 192, 0, 2, 1][..], &[0; 20]].concat();
+            let int = |level: u8, kind: u8, value: u8| [20, 0, 0, 0, 0, 0, 0, 0, level, 0, 0, 0, kind, 0, 0, 0, value, 0, 0, 0, 0, 0, 0, 0];
+            let report = [&[48, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 90, 0, 0, 0, 2, 3, 4, 0, 120, 5, 0, 0, 0, 0, 0, 0][..], &from4[..16]].concat();
+            named(vec![
+                ("train", [&from4[..], &int(0, 2, 64), &int(0, 1, 2), &int(17, 104, 100)].concat()),
+                ("report", [&from4[..], &report].concat()),
+                ("six", [&[10, 0, 0, 53, 0, 0, 0, 0, 0xfe, 0x80][..], &[0; 13], &[1, 3, 0, 0, 0], &int(41, 52, 64), &int(41, 67, 3)].concat()),
+                ("cut", [&from4[..], &int(0, 2, 64)[..17]].concat()),
+            ])
+        }
+        "dbus_answer" => named(vec![
+            ("true", [&b"l\x02\x01\x01\x04\0\0\0\x07\0\0\0\x0f\0\0\0\x05\x01u\0\x02\0\0\0\x08\x01g\0\x01b\0\0"[..], &[1, 0, 0, 0]].concat()),
+            ("refusal", b"l\x03\x01\x01\x0d\0\0\0\x07\0\0\0\x1b\0\0\0\x04\x01s\0\x05\0\0\0a.b.c\0\0\0\x05\x01u\0\x02\0\0\0\x08\x01g\0\x01s\0\0\0\0\0\0\0\x08\0\0\0not now.\0".to_vec()),
+            ("names", b"l\x02\x01\x01\x12\0\0\0\x07\0\0\0\x10\0\0\0\x05\x01u\0\x02\0\0\0\x08\x01g\0\x02as\0\x0e\0\0\0\x01\0\0\0a\0\0\0\x01\0\0\0b\0".to_vec()),
+        ]),
+        "firewall_state" => named(vec![
+            ("network", FIREWALL_NETWORK.as_bytes().to_vec()),
+            ("ports", FIREWALL_PORTS.as_bytes().to_vec()),
+            ("ports-old", br#"{"container_id":"c","port_mappings":null,"network_name":"n","network_hash_name":"h","container_ip_v4":null,"subnet_v4":null,"container_ip_v6":null,"subnet_v6":null,"dns_port":53,"dns_server_ips":[]}"#.to_vec()),
+        ]),
+        "proc_text" => named(vec![
+            ("connection", b"ipv4     2 udp      17 29 src=192.0.2.1 dst=192.0.2.9 sport=4000 dport=5353 [UNREPLIED] src=10.88.0.2 dst=192.0.2.1 sport=53 dport=4000 mark=0 use=1\n".to_vec()),
+            ("ports", b"32768\t60999\n80,40001,40003-40005,50000-60000\n".to_vec()),
+        ]),
+        "rootlessport" => named(vec![
+            ("podman", br#"{"Mappings":[{"host_ip":"","container_port":80,"host_port":8080,"range":1,"protocol":"tcp"},{"host_ip":"::1","container_port":53,"host_port":5353,"range":3,"protocol":"tcp,udp"}],"NetNSPath":"/run/netns/x","ExitFD":3,"ReadyFD":4,"TmpDir":"/run/t","ChildIP":"10.89.0.2","ContainerID":"c0ffee","RootlessCNI":true}"#.to_vec()),
+            ("empty", br#"{"Mappings":null,"ExitFD":3,"ReadyFD":4}"#.to_vec()),
+        ]),
+        "uplink_order" => named(vec![
+            ("start", br#"{"execute":"start","arguments":{"network":{"id":"n","name":"net","mtu":1500,"dns_enabled":true,"internal":false,"subnets":[{"subnet":"10.89.0.0/24","gateway":"10.89.0.1"}],"dns_servers":["198.51.100.53"]},"host_loopback":true}}"#.to_vec()),
+            ("put", br#"{"execute":"put","arguments":{"network":{"id":"n","name":"n","subnets":[{"subnet":"10.0.0.0/8","gateway":"10.0.0.1"}]},"container":{"id":"c","name":"web","names":["www"],"addresses":["10.0.0.2"]},"more":false}}"#.to_vec()),
+            ("publish", br#"{"execute":"publish","arguments":{"rules":["8080:10.0.0.2:80/tcp"]}}"#.to_vec()),
+            ("withdraw", br#"{"execute":"withdraw","arguments":{"ids":[1,2]}}"#.to_vec()),
+            ("ends", br#""link-lost""#.to_vec()),
+            ("reply", br#"{"return":{"ids":[1]}}"#.to_vec()),
+        ]),
+        "dns_zone" => (0..8u64).map(|n| (format!("random-{n}"), random(n + 100))).collect(),
         "netavark_options" => named(vec![
             ("object", NETAVARK_OBJECT.as_bytes().to_vec()),
             ("array", NETAVARK_ARRAY.as_bytes().to_vec()),
@@ -229,6 +270,13 @@ const NETAVARK_CREATE: &str = r#"{"network":{"name":"n","id":"2f259bab93aaaaa254
 "driver":"bridge","dns_enabled":true,"internal":false,"ipv6_enabled":true,"options":{"mtu":"1400"}},"used":{"interfaces":["podman1"],
 "names":{"o":"x"},"subnets":["10.89.0.0/24"]},"options":{"subnet_pools":[{"base":"10.89.0.0/16","size":24}],
 "default_interface_name":"podman","check_used_subnets":true}}"#;
+
+const FIREWALL_NETWORK: &str = r#"{"subnets":["10.88.0.0/16","fd00::/64"],"bridge_name":"podman0","network_id":"2f259bab",
+"network_hash_name":"1FlXlb0P","isolation":"Strict","dns_port":1053,"outbound_addr4":"192.0.2.7"}"#;
+const FIREWALL_PORTS: &str = r#"{"container_id":"c0ffee","network_id":"2f259bab","port_mappings":[{"container_port":80,"host_port":8080,
+"host_ip":"","protocol":"tcp","range":3},{"container_port":53,"host_port":53,"host_ip":"127.0.0.1","protocol":"udp","range":1}],
+"network_name":"podman","network_hash_name":"1FlXlb0P","container_ip_v4":"10.88.0.2","subnet_v4":"10.88.0.0/16",
+"container_ip_v6":"fd00::2","subnet_v6":"fd00::/64","dns_port":1053,"dns_server_ips":["10.88.0.1","fd00::1"]}"#;
 
 const PLUGIN_CALL: &str = r#"{"container_id":"c1","container_name":"web","port_mappings":[{"container_port":80,"host_port":8080,
 "host_ip":"","protocol":"tcp","range":3}],"network":{"name":"n","id":"12","driver":"slipway","network_interface":"slip1",

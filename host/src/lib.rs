@@ -17,6 +17,7 @@ pub mod device;
 pub mod driver;
 pub mod environment;
 pub mod epoll;
+pub mod fuzz;
 pub mod logging;
 mod moderation;
 pub mod netlink;

@@ -36,6 +36,13 @@ fn run(entry: &str) -> Option<RangeInclusive<u16>> {
     Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
+/// Reads any texts as the two files: there are never more ports than the range has.
+pub(crate) fn fuzz(range: &str, reserved: &str) {
+    if let (Some(left), Some(all)) = (parse(range, reserved), parse(range, "")) {
+        assert!(left.ephemeral <= all.ephemeral, "{range:?} {reserved:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,21 @@ pub fn nft_rule(data: &[u8]) {
     crate::firewall::fuzz_rule(data);
 }
 
+/// Bytes that a state file of the firewall could have, of this version or another.
+pub fn firewall_state(data: &[u8]) {
+    crate::firewall::fuzz_state(data);
+}
+
+/// Bytes that the system bus could have sent.
+pub fn dbus_answer(data: &[u8]) {
+    crate::firewall::fuzz_bus(data);
+}
+
+/// A line of the connection tracker's text.
+pub fn conntrack_line(line: &str) {
+    crate::firewall::fuzz_line(line);
+}
+
 /// Rules as a kernel lists them, with their names.
 #[must_use]
 pub fn nft_rule_seeds() -> Vec<(String, Vec<u8>)> {

@@ -10,14 +10,14 @@
 //! wrong is said on standard output, where Podman looks for what to show, and on standard error, which goes to its log.
 
 use crate::fds::ReadyFd;
-use crate::uplink::protocol::{Mapping, Refusal, or_default};
+use crate::uplink::protocol::{Mapping, Refusal, Request, or_default};
 use crate::uplink::socket::{self, Client, listen_beside};
 use crate::words::words;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use slipway_host::environment;
 use slipway_host::sys::fdpass::take_inherited;
 use std::fs::File;
@@ -56,6 +56,16 @@ struct Config {
     container_id: String,
     #[serde(rename = "RootlessCNI", default)]
     bridge: bool,
+}
+
+impl Config {
+    /// What is asked of the uplink.
+    fn request(&self) -> Value {
+        json!({
+            "execute": "publish",
+            "arguments": { "container_id": self.container_id, "ports": self.mappings },
+        })
+    }
 }
 
 /// How it went.
@@ -113,11 +123,7 @@ fn hand_over(config: &Config, exit: &OwnedFd) -> Result<Outcome, String> {
         None
     };
     let fds: Vec<_> = std::iter::once(exit.as_fd()).chain(door.as_ref().map(OwnedFd::as_fd)).collect();
-    let request = json!({
-        "execute": "publish",
-        "arguments": { "container_id": config.container_id, "ports": config.mappings },
-    });
-    match client.ask(&request, &fds) {
+    match client.ask(&config.request(), &fds) {
         Ok(_) => Ok(Outcome::Done),
         Err(Refusal { errno: Some(UNKNOWN), .. }) => Ok(Outcome::NotOurs),
         Err(refusal) => Err(refusal.text),
@@ -168,6 +174,19 @@ fn real() -> Option<PathBuf> {
         return Some(path.into());
     }
     DIRECTORIES.iter().map(|dir| Path::new(dir).join(NAME)).find(|path| path.is_file() && !same(path))
+}
+
+/// For the fuzzer: any bytes as a configuration. What is understood reaches the uplink as it was told, or is refused there.
+pub fn fuzz(input: &[u8]) {
+    let Ok(config) = serde_json::from_slice::<Config>(input) else { return };
+    let asked = Request::parse(config.request().to_string().as_bytes());
+    let told: Result<Vec<_>, _> = config.mappings.iter().map(Mapping::ports).collect();
+    match (asked, told) {
+        (Ok(Request::Publish { container, mappings }), Ok(told)) => {
+            assert_eq!((container, mappings), (config.container_id, told));
+        }
+        (asked, _) => assert!(asked.is_err(), "{asked:?}"),
+    }
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ fn without_detection(mut message: AddressMessage) -> AddressMessage {
     message
 }
 
-fn address(message: RouteNetlinkMessage) -> Option<Address> {
+pub(super) fn address(message: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     let mut local = None;
     let mut address = None;

@@ -61,20 +61,20 @@ impl Interface {
 
 /// The little of an interface that [`Netlink::count_containers`] looks at.
 #[derive(Debug, Default)]
-struct Glance {
-    master: Option<u32>,
+pub(super) struct Glance {
+    pub(super) master: Option<u32>,
     is_pair: bool,
     peer_namespace: Option<i32>,
 }
 
 impl Glance {
-    fn leads_to_a_container(&self) -> bool {
+    pub(super) fn leads_to_a_container(&self) -> bool {
         self.is_pair && self.peer_namespace.is_none_or(|number| number >= 0)
     }
 }
 
 /// The number of the interface that a message describes, and a glance at it.
-fn glance(message: &[u8]) -> Option<(u32, Glance)> {
+pub(super) fn glance(message: &[u8]) -> Option<(u32, Glance)> {
     // rtnetlink(7): behind the header comes struct ifinfomsg, with the number in its second word.
     let (_, body) = message.split_at_checked(16)?;
     let (info, list) = body.split_at_checked(16)?;
@@ -244,7 +244,7 @@ impl Netlink {
     }
 }
 
-fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
+pub(super) fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
     let RouteNetlinkMessage::NewLink(message) = message else { return None };
     let flags = message.header.flags;
     let mut found = Interface {

@@ -6,6 +6,7 @@
 
 mod addr;
 mod change;
+mod fuzz;
 mod link;
 mod monitor;
 mod neigh;
@@ -16,6 +17,7 @@ mod socket;
 mod way;
 
 pub use addr::{Address, Lifetimes};
+pub(crate) use fuzz::fuzz;
 pub use link::{Interface, Passage};
 pub use monitor::{Changes, Monitor};
 pub use neigh::Neighbour;

@@ -84,7 +84,7 @@ impl AsFd for Monitor {
     }
 }
 
-fn note(datagram: &[u8], changes: &mut Changes) {
+pub(super) fn note(datagram: &[u8], changes: &mut Changes) {
     for message in parse(datagram).unwrap_or_default() {
         let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
         match message {

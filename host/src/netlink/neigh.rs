@@ -33,7 +33,7 @@ impl Netlink {
     }
 }
 
-fn neighbour(message: RouteNetlinkMessage) -> Option<Neighbour> {
+pub(super) fn neighbour(message: RouteNetlinkMessage) -> Option<Neighbour> {
     let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
     let mut address = None;
     let mut mac = None;

@@ -137,7 +137,7 @@ fn new_route(route: &NewRoute) -> RouteMessage {
     message
 }
 
-fn route(message: RouteNetlinkMessage) -> Option<Route> {
+pub(super) fn route(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let header = &message.header;
     if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {

@@ -311,13 +311,13 @@ pub(super) fn parse(datagram: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetli
 }
 
 /// A newer kernel's attribute must not stop us.
-fn understood(message: &[u8]) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
+pub(super) fn understood(message: &[u8]) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
     let read = NetlinkMessage::deserialize(message);
     read.inspect_err(|error| log::debug!("a netlink message that cannot be understood: {error}")).ok()
 }
 
 /// Splits a datagram into its messages, headers included. One whose length makes no sense ends it with an error.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<&[u8]>> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<&[u8]>> {
     const HEADER: usize = 16;
     let mut rest = datagram;
     std::iter::from_fn(move || {

@@ -31,7 +31,7 @@ pub struct Way {
 
 /// A next hop of a route that leads out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hop {
+pub(super) struct Hop {
     length: u8,
     destination: Option<IpAddr>,
     priority: u32,
@@ -83,7 +83,7 @@ impl Netlink {
 }
 
 /// The next hops that are alive of a route that leads out.
-fn hops(message: RouteNetlinkMessage, wanted: u32) -> Vec<Hop> {
+pub(super) fn hops(message: RouteNetlinkMessage, wanted: u32) -> Vec<Hop> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return Vec::new() };
     let header = &message.header;
     if !leads_out(header) {

@@ -1,6 +1,7 @@
 //! What the kernel's error numbers and error queues mean to the engine.
 
-use crate::sys::message::{control_messages, decode_address};
+use super::batch;
+use crate::sys::message::{Control, Name, control_messages, decode_address};
 use crate::sys::mmsg;
 use nix::errno::Errno as Code;
 use slipway_netstack::upstream::{DatagramError, Empty, Errno};
@@ -77,10 +78,38 @@ fn parse(to: SocketAddr, data: &[u8]) -> Option<DatagramError> {
     }
 }
 
+/// Reads any bytes as a socket address (28 of them) and the control messages that came with it.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let (name, control) = bytes.split_at(bytes.len().min(Name::ROOM));
+    let address = decode_address(name);
+    assert_eq!(
+        address,
+        address.and_then(|address| Name::from(address).decode()),
+        "it is written as it was read"
+    );
+    let to = address.unwrap_or_else(|| SocketAddr::from(([192, 0, 2, 1], 9)));
+    let mut read = 0;
+    for (level, kind, data) in control_messages(control) {
+        read += size_of::<usize>() + 8 + data.len();
+        assert!(read <= control.len(), "no message is invented");
+        let mut again = Control::EMPTY;
+        again.push(level, kind, data);
+        let there = again.as_bytes().is_empty();
+        assert!(
+            there || control_messages(again.as_bytes()).eq([(level, kind, data)]),
+            "it is written as it was read"
+        );
+        if let Some(report) = parse(to, data) {
+            assert_eq!(report.to, to);
+            assert!(report.icmp.is_some() || report.reporter.is_none(), "only routers and hosts report");
+        }
+    }
+    let _ = batch::read_control(control);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::message::Name;
 
     fn report(errno: i32, origin: u8, info: u32, offender: &[u8]) -> Vec<u8> {
         let mut data = errno.to_ne_bytes().to_vec();

@@ -25,6 +25,7 @@ mod udp;
 mod within;
 
 pub use errors::errno;
+pub(crate) use errors::fuzz;
 pub use tcp::{Peeking, Ways};
 pub use within::Stream;
 

@@ -455,6 +455,32 @@ pub(crate) fn fuzz_rule(data: &[u8]) {
     nft::fuzz(data);
 }
 
+/// Reads any bytes as a state file; what is understood is written as it was read, and can be restored or is refused.
+pub(crate) fn fuzz_state(data: &[u8]) {
+    if let Ok(network) = serde_json::from_slice::<NetworkRules>(data) {
+        let text = serde_json::to_vec(&network).unwrap_or_default();
+        assert_eq!(serde_json::from_slice(&text).ok().as_ref(), Some(&network));
+        nft::fuzz_network(&network);
+    }
+    if let Ok(ports) = serde_json::from_slice::<PortRules>(data) {
+        let text = serde_json::to_vec(&ports).unwrap_or_default();
+        assert_eq!(serde_json::from_slice(&text).ok().as_ref(), Some(&ports));
+        let _ = ports.cover_dns();
+        nft::fuzz_ports(&ports);
+        firewalld::fuzz_ports(&ports);
+    }
+}
+
+/// Reads any bytes as what the system bus sends.
+pub(crate) fn fuzz_bus(data: &[u8]) {
+    firewalld::fuzz_bus(data);
+}
+
+/// Reads any text as a line of the connection tracker's.
+pub(crate) fn fuzz_line(line: &str) {
+    let _ = stale::asked_port(line);
+}
+
 /// Rules to begin with.
 pub(crate) fn rule_seeds() -> Vec<(String, Vec<u8>)> {
     nft::seeds()

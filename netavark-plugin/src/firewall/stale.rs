@@ -59,7 +59,7 @@ pub(super) fn may_be_tracked(udp: &[&PortMapping]) -> bool {
 
 /// The port that a line of nf_conntrack says was asked for, if it is one of UDP: `ipv4 2 udp 17 29 src=… dst=… sport=…
 /// dport=…`, and then the same of the answers.
-fn asked_port(line: &str) -> Option<u16> {
+pub(super) fn asked_port(line: &str) -> Option<u16> {
     let mut words = line.split_ascii_whitespace();
     if words.nth(2) != Some("udp") {
         return None;

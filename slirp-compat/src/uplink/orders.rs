@@ -197,6 +197,19 @@ pub fn reply(socket: BorrowedFd<'_>, result: &Result<Value, Refusal>) -> io::Res
     fdpass::send(socket, text.as_bytes(), None)
 }
 
+/// For the fuzzer: any bytes as a packet of either end. What is understood is told as it was understood.
+pub fn fuzz(packet: &[u8]) {
+    if let Ok(order) = serde_json::from_slice::<Order>(packet) {
+        let again = serde_json::to_vec(&order).and_then(|text| serde_json::from_slice(&text));
+        assert_eq!(again.ok(), Some(order));
+    }
+    if let Some(word) = last_word(packet) {
+        let again = serde_json::to_vec(&word).unwrap_or_default();
+        assert_eq!(last_word(&again), Some(word));
+        assert!(read_reply(packet).is_err(), "the end is no reply");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::records::tests::{container, network};

@@ -1,6 +1,7 @@
 //! A list of things that can happen to an engine, in any order.
 
 use super::frames::FrameSpec;
+use super::{BUDGET, afford};
 use crate::raw_guest::RawGuest;
 use crate::upstream::tcp::Script;
 use crate::world::World;
@@ -96,12 +97,13 @@ impl From<Error> for Errno {
 pub fn engine_actions(data: &[u8]) {
     let mut world = super::world();
     let mut input = Unstructured::new(data);
+    let mut budget = BUDGET;
     for _ in 0..200 {
         if input.is_empty() {
             break;
         }
         let Ok(action) = Action::arbitrary(&mut input) else { break };
-        act(&mut world, action);
+        act(&mut world, action, &mut budget);
         world.run_for(Duration::from_millis(1));
         world.guest.take();
         world.host.take_datagrams();
@@ -109,7 +111,7 @@ pub fn engine_actions(data: &[u8]) {
     super::run(&mut world);
 }
 
-fn act(world: &mut World<RawGuest>, action: Action) {
+fn act(world: &mut World<RawGuest>, action: Action, budget: &mut usize) {
     match action {
         Action::Frame(spec) => {
             let (offload, frame) = spec.build();
@@ -123,8 +125,8 @@ fn act(world: &mut World<RawGuest>, action: Action) {
         Action::Wait(root) => {
             world.run_for(Duration::from_millis(u64::from(root) * u64::from(root) / 1000));
         }
-        Action::Server { conn, what } => server(world, usize::from(conn), &what),
-        Action::Host { flow, what } => host(world, usize::from(flow), &what),
+        Action::Server { conn, what } => server(world, usize::from(conn), &what, budget),
+        Action::Host { flow, what } => host(world, usize::from(flow), &what, budget),
         Action::AcceptTcp { from, port, v6 } => {
             let (from, to) = ends(from, port, v6);
             // Nothing to do when the engine has no room for it.
@@ -156,14 +158,14 @@ fn ends(from: u8, port: u8, v6: bool) -> (String, String) {
     }
 }
 
-fn server(world: &mut World<RawGuest>, conn: usize, what: &Server) {
+fn server(world: &mut World<RawGuest>, conn: usize, what: &Server, budget: &mut usize) {
     let count = world.host.peers().count();
     if count == 0 {
         return;
     }
     let conn = conn % count;
     match what {
-        Server::Send(len) => world.host.peer_send(conn, &vec![7; usize::from(*len)], false),
+        Server::Send(len) => world.host.peer_send(conn, &vec![7; afford(budget, *len)], false),
         Server::Finish => world.host.peer_send(conn, &[], true),
         Server::Reset => world.host.peer_reset(conn),
         Server::Stall(stall) => world.host.peer_stall(conn, *stall),
@@ -171,7 +173,7 @@ fn server(world: &mut World<RawGuest>, conn: usize, what: &Server) {
     }
 }
 
-fn host(world: &mut World<RawGuest>, flow: usize, what: &HostNews) {
+fn host(world: &mut World<RawGuest>, flow: usize, what: &HostNews, budget: &mut usize) {
     let datagram_flows: Vec<FlowId> = world.host.datagram_flows().collect();
     match what {
         HostNews::Stale(n) => {
@@ -190,7 +192,7 @@ fn host(world: &mut World<RawGuest>, flow: usize, what: &HostNews) {
             let from = SocketAddr::new(Ipv4Addr::from(*from).into(), *port);
             let meta = Meta { hops: *hops, traffic_class: *hops, ..Meta::default() };
             let flow = datagram_flows[flow % datagram_flows.len()];
-            world.host.inject_datagram(flow, from, &vec![9; usize::from(*len)], meta);
+            world.host.inject_datagram(flow, from, &vec![9; afford(budget, *len)], meta);
         }
         HostNews::Error { error, reporter, kind, code } => {
             let to = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 80);

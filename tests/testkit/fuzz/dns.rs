@@ -1,5 +1,6 @@
 //! Names: queries of anybody, answers of servers that lie, files that another program was writing.
 
+use arbitrary::{Arbitrary, Unstructured};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use slipway_dns::answer::{Origin, Outcome, Transport, answer};
@@ -52,6 +53,48 @@ pub fn dns_query(data: &[u8]) {
     zones.add(zone).unwrap();
     if let suffix::Outcome::Answered(rcode) = zones.answer(&query, transport, &mut out) {
         read_back(message, &out, rcode);
+    }
+}
+
+/// Zones, and names that are asked for.
+#[derive(Debug, Arbitrary)]
+struct Asked {
+    strict: bool,
+    zones: Vec<AnyZone>,
+    names: Vec<String>,
+}
+
+#[derive(Debug, Arbitrary)]
+struct AnyZone {
+    name: String,
+    records: Vec<(String, Option<IpAddr>, Option<String>)>,
+    default_ip: Option<IpAddr>,
+}
+
+/// Zones as somebody describes them: each is taken whole or refused in one line, is listed as it was given, and whatever is asked
+/// the answer can be read.
+pub fn dns_zone(data: &[u8]) {
+    let Ok(asked) = Asked::arbitrary(&mut Unstructured::new(data)) else { return };
+    let mut zones = Zones::new(if asked.strict { Manner::Strict } else { Manner::Contract });
+    for any in asked.zones.into_iter().take(8) {
+        let records = any.records.into_iter().take(8);
+        let records = records.map(|(name, ip, regexp)| gvproxy::Record { name, ip, regexp }).collect();
+        let zone = gvproxy::Zone { name: any.name, records, default_ip: any.default_ip };
+        let before: Vec<_> = zones.list().cloned().collect();
+        match zones.add(zone.clone()) {
+            Ok(()) => assert!(zones.list().any(|known| known.records.starts_with(&zone.records))),
+            Err(error) => {
+                assert_eq!(error.to_string().lines().count(), 1, "{error:?}");
+                assert!(zones.list().eq(&before), "nothing was added");
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for message in asked.names.iter().take(32).filter_map(|name| query(name)) {
+        let Ok(read) = Query::parse(&message) else { continue };
+        if let suffix::Outcome::Answered(rcode) = zones.answer(&read, Transport::Udp, &mut out) {
+            read_back(&message, &out, rcode);
+        }
     }
 }
 

@@ -12,11 +12,15 @@
 //! | [`tcp_actions`] | one open connection, and both ends doing anything; the streams must stay intact |
 //! | [`reassembly`] | pieces of one datagram, cut and sent in any way |
 //! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
-//! | [`uplink_request`] | what a network plugin or a port helper asks of the uplink |
+//! | [`uplink_request`], [`rootlessport`] | what a network plugin or a port helper asks of the uplink; what Podman tells the latter |
+//! | [`uplink_order`] | what the uplink's supervisor and its workers tell each other |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
-//! | [`nft_rule`] | a firewall rule as the kernel lists it |
+//! | [`dns_zone`] | zones with regular expressions, and questions about them |
+//! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
+//! | [`control_messages`], [`proc_text`] | what it tells beside datagrams, errors among it; its texts |
+//! | [`firewall_state`], [`dbus_answer`] | a state file of the firewall; what the system bus sends |
 //! | [`dhcp_client`], [`dhcpv6_reply`] | what DHCP servers tell the proxy that holds leases for containers, and time |
 //! | [`router_advert`] | what routers tell it |
 //! | [`netavark_options`] | a container engine's request, a network's definition, a file of the DNS server |
@@ -26,6 +30,7 @@ mod actions;
 mod dns;
 mod frames;
 mod tcp;
+mod texts;
 
 use crate::packet::{Icmp, Ip, Tcp, Udp, ethernet, flag};
 use crate::raw_guest::RawGuest;
@@ -40,8 +45,13 @@ use slipway_netstack::device::vnet::HEADER_LEN;
 use slipway_netstack::device::{Capabilities, Offload};
 
 pub use actions::engine_actions;
-pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream};
+pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream, dns_zone};
 pub use tcp::tcp_actions;
+pub use texts::{
+    control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv, netavark_options,
+    netfilter, nft_rule, plugin_request, port_rule, proc_text, resolv_conf, rootlessport, route_netlink,
+    router_advert, slirp_json, uplink_order, uplink_request,
+};
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +63,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 32] = [
     Target { name: "aardvark_config", body: aardvark_config },
+    Target { name: "control_messages", body: control_messages },
+    Target { name: "dbus_answer", body: dbus_answer },
     Target { name: "dhcp4", body: dhcp4 },
     Target { name: "dhcp6", body: dhcp6 },
     Target { name: "dhcp_client", body: dhcp_client },
@@ -62,22 +74,40 @@ pub const TARGETS: [Target; 23] = [
     Target { name: "dns_forward_reply", body: dns_forward_reply },
     Target { name: "dns_query", body: dns_query },
     Target { name: "dns_stream", body: dns_stream },
+    Target { name: "dns_zone", body: dns_zone },
     Target { name: "engine_actions", body: engine_actions },
+    Target { name: "firewall_state", body: firewall_state },
     Target { name: "frame", body: frame },
     Target { name: "getopt_argv", body: getopt_argv },
     Target { name: "ndp", body: ndp },
     Target { name: "netavark_options", body: netavark_options },
+    Target { name: "netfilter", body: netfilter },
     Target { name: "nft_rule", body: nft_rule },
     Target { name: "plugin_request", body: plugin_request },
     Target { name: "port_rule", body: port_rule },
+    Target { name: "proc_text", body: proc_text },
     Target { name: "reassembly", body: reassembly },
     Target { name: "resolv_conf", body: resolv_conf },
+    Target { name: "rootlessport", body: rootlessport },
+    Target { name: "route_netlink", body: route_netlink },
     Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "tcp_actions", body: tcp_actions },
+    Target { name: "uplink_order", body: uplink_order },
     Target { name: "uplink_request", body: uplink_request },
     Target { name: "vnet", body: vnet },
 ];
+
+/// What one input may have others send, in bytes. It is more than first windows and buffers hold, so that they fill up and grow;
+/// without an end, inputs of nothing but long data would be most of what the fuzzer does, at a hundredth of the speed.
+const BUDGET: usize = 256 << 10;
+
+/// So many of `wanted` bytes as are left.
+fn afford(budget: &mut usize, wanted: u16) -> usize {
+    let len = usize::from(wanted).min(*budget);
+    *budget -= len;
+    len
+}
 
 /// A world in which everybody answers, on a device that takes every offload.
 fn world() -> World<RawGuest> {
@@ -242,72 +272,4 @@ pub fn reassembly(data: &[u8]) {
         assert!(!honest || datagram.payload == payload, "a datagram that nobody sent");
     }
     run(&mut world);
-}
-
-/// A request to slirp4netns's API socket.
-pub fn slirp_json(data: &[u8]) {
-    let reply = slipway_portfwd::api::slirp::dry_run(data);
-    assert!(!reply.is_empty(), "every request has a reply");
-}
-
-/// A request to the uplink. What is understood means the same when it is told to a worker.
-pub fn uplink_request(data: &[u8]) {
-    use slirp_compat::uplink::protocol::{dry_run, read_reply};
-    let _ = dry_run(data);
-    let _ = read_reply(data);
-}
-
-/// The text of a forwarding rule. What is understood is printed so that it is understood again.
-pub fn port_rule(data: &[u8]) {
-    let Ok(text) = core::str::from_utf8(data) else { return };
-    if let Ok(rule) = text.parse::<slipway_portfwd::Rule>() {
-        let printed = rule.to_string();
-        assert_eq!(printed.parse().as_ref(), Ok(&rule), "{text:?} printed as {printed:?}");
-    }
-}
-
-/// The host's resolver configuration. Whatever it says, its nameservers can be asked.
-pub fn resolv_conf(data: &[u8]) {
-    use slipway_host::resolver::conf::{MAX_NAMESERVERS, MAX_SEARCH, ResolvConf};
-    let conf = ResolvConf::parse(data);
-    assert!(conf.nameservers.len() <= MAX_NAMESERVERS && conf.search.len() <= MAX_SEARCH, "bounds hold");
-    for server in &conf.nameservers {
-        assert!(!server.lacks_zone() && !server.ip().is_multicast(), "{server} cannot be asked");
-        assert_eq!(server.to_string().parse().as_ref(), Ok(server), "it is printed as it was understood");
-    }
-}
-
-/// What a container engine sends to netavark.
-pub fn netavark_options(data: &[u8]) {
-    slipway_netavark::fuzz::options(data);
-}
-
-/// What the network driver is told: by an engine, by the uplink, by its own record.
-pub fn plugin_request(data: &[u8]) {
-    slipway_netavark::fuzz::plugin_request(data);
-}
-
-/// A rule of the kernel's firewall.
-pub fn nft_rule(data: &[u8]) {
-    slipway_netavark::fuzz::nft_rule(data);
-}
-
-/// What DHCP servers tell the proxy, and when.
-pub fn dhcp_client(data: &[u8]) {
-    slipway_netavark::dhcp::fuzz(data);
-}
-
-/// What DHCPv6 servers and routers tell the proxy, and when.
-pub fn dhcpv6_reply(data: &[u8]) {
-    slipway_netavark::dhcp::fuzz_replies(data);
-}
-
-/// A router's advertisement, as the proxy reads it.
-pub fn router_advert(data: &[u8]) {
-    slipway_netavark::dhcp::fuzz_advert(data);
-}
-
-/// Words of a command line, with zero bytes between them.
-pub fn getopt_argv(data: &[u8]) {
-    slirp_compat::flags::getopt::fuzz(data);
 }

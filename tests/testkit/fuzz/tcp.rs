@@ -10,7 +10,8 @@
 //!
 //! and at the end, unless the connection was reset, the server has read all that was acknowledged to the guest.
 
-use crate::packet::{Body, Options, Tcp, flag};
+use super::{BUDGET, afford};
+use crate::packet::{Body, Options, Tcp, flag, len16};
 use crate::pattern;
 use crate::raw_guest::{RawGuest, RawTcp, usual_options};
 use crate::upstream::tcp::{Script, Service};
@@ -78,6 +79,8 @@ struct Session {
     reset: bool,
     /// The guest said something that may rightly end the connection.
     abused: bool,
+    /// Bytes that both ends may still send.
+    budget: usize,
 }
 
 /// One open connection, and both ends doing anything; the streams must stay intact.
@@ -128,6 +131,7 @@ impl Session {
             acked: 0,
             reset: false,
             abused: false,
+            budget: BUDGET,
             scale,
             end,
         }
@@ -164,7 +168,7 @@ impl Session {
             }
             Action::ServerSend(len) => {
                 let from = world.host.peer(0).written;
-                let data = pattern::bytes(2, from, usize::from(*len));
+                let data = pattern::bytes(2, from, afford(&mut self.budget, *len));
                 world.host.peer_send(0, &data, false);
             }
             Action::ServerFinish => world.host.peer_send(0, &[], true),
@@ -177,7 +181,8 @@ impl Session {
 
     fn data(&mut self, world: &mut World<RawGuest>, back: u16, ahead: u16, len: u16, fin: bool, psh: bool) {
         let from = (self.sent + u32::from(ahead % 4096)).saturating_sub(u32::from(back));
-        let mut len = u32::from(len.min(60_000));
+        let len = afford(&mut self.budget, len.min(60_000));
+        let mut len = u32::from(len16(len));
         if let Some(end) = self.fin_at {
             len = len.min(end.saturating_sub(from));
         }
@@ -232,7 +237,7 @@ impl Session {
         if !before {
             let wrong = pattern::mismatch(2, u64::from(from), &segment.payload);
             assert_eq!(wrong, None, "the guest got bytes that the server did not send there: {segment:?}");
-            let end = from + u32::from(crate::packet::len16(segment.payload.len()));
+            let end = from + u32::from(len16(segment.payload.len()));
             // One byte beyond the window is a probe.
             assert!(
                 end <= self.our_edge.saturating_add(1),

@@ -40,7 +40,7 @@ pub struct Connection {
     /// Source and destination of the answers, after rewriting: the source is the server that really got the packets.
     pub reply: (SocketAddr, SocketAddr),
     /// What names the entry to the kernel.
-    key: Attributes,
+    pub(super) key: Attributes,
 }
 
 impl Netfilter {
@@ -79,7 +79,7 @@ fn request(kind: u8, ipv6: bool) -> Request {
     Request { subsystem: SUBSYSTEM, kind, family: if ipv6 { 10 } else { 2 } }
 }
 
-fn connection(entry: &[u8], protocol: u8) -> Option<Connection> {
+pub(super) fn connection(entry: &[u8], protocol: u8) -> Option<Connection> {
     let mut key = Attributes::default();
     let mut original = None;
     let mut reply = None;

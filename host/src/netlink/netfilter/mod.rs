@@ -7,9 +7,11 @@
 mod attribute;
 mod batch;
 mod conntrack;
+mod fuzz;
 mod socket;
 
 pub use attribute::{AttributeIter, Attributes, attributes};
 pub use batch::{Batch, Refused};
 pub use conntrack::Connection;
+pub(crate) use fuzz::fuzz;
 pub use socket::{ListEvent, Netfilter, Request};

@@ -61,7 +61,7 @@ pub struct Request {
 }
 
 /// A message of an answer.
-struct Message<'a> {
+pub(super) struct Message<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
@@ -239,19 +239,19 @@ pub enum ListEvent<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn attributes(&self) -> &'a [u8] {
+    pub(super) fn attributes(&self) -> &'a [u8] {
         self.body.get(4..).unwrap_or_default()
     }
 
     /// The errno of an ERROR or DONE message; `None` when it says that all is well.
-    fn refusal(&self) -> Option<Errno> {
+    pub(super) fn refusal(&self) -> Option<Errno> {
         let code = self.body.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
         (matches!(self.kind, ERROR | DONE) && code < 0).then(|| Errno::from_raw(code.saturating_neg()))
     }
 }
 
 /// The messages of a datagram; it ends at the first whose length makes no sense.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<16>()?;

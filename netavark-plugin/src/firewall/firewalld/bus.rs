@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use slipway_host::environment;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
@@ -23,6 +24,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::time::Duration;
+use zbus::OwnedVariant;
 use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{BE, DynamicType, LE, Signature, Type, Variant, to_bytes};
 
@@ -295,6 +297,16 @@ impl Message {
         message.body = Data::new(data.bytes().get(begin..).unwrap_or_default().to_vec(), data.context());
         Ok(message)
     }
+}
+
+/// Reads any bytes as what comes out of the bus's socket.
+pub(in crate::firewall) fn fuzz(bytes: &[u8]) {
+    let length = length(bytes.get(..FIXED).unwrap_or_default());
+    assert!(length.is_none_or(|length| (FIXED..=LONGEST).contains(&length)), "it is at least its own header");
+    let Ok(message) = Message::parse(bytes.to_vec()) else { return };
+    assert!(message.body.len() <= bytes.len(), "nothing is invented");
+    let _ = (refusal(&message), value::<bool>(&message.body), value::<Vec<String>>(&message.body));
+    let _ = (value::<OwnedVariant>(&message.body), value::<BTreeMap<String, OwnedVariant>>(&message.body));
 }
 
 fn value<R: DeserializeOwned + Type>(body: &Data<'static, 'static>) -> Result<R> {

@@ -14,6 +14,7 @@ mod forwards;
 
 use super::{DNS_PORT, NetworkRules, PortRules, Saved, TARGET};
 use crate::error::{Context, Error, Result};
+pub(super) use bus::fuzz as fuzz_bus;
 use client::{Client, Policy};
 use forwards::Forwards;
 use std::cell::RefCell;
@@ -194,4 +195,12 @@ pub(super) fn follow(mut restore: impl FnMut()) -> Result<()> {
         client.wait_for_reload()?;
         restore();
     }
+}
+
+/// Ports of whatever a state file says are forwarded in so many words, or refused.
+pub(super) fn fuzz_ports(ports: &PortRules) {
+    let Ok(forwards) = Forwards::of(ports) else { return };
+    let most = ports.ports().len() * 2;
+    assert!(forwards.ports.len() <= most && forwards.local_rules.len() <= most, "nothing is invented");
+    assert!(forwards.rules.len() <= most + ports.dns_server_ips.len(), "nothing is invented");
 }

@@ -18,6 +18,37 @@ pub(in crate::firewall) fn fuzz(data: &[u8]) {
     assert_eq!(again.as_ref(), Some(&rule), "{rule}");
 }
 
+/// The rules of a network, whatever it says of itself, are ones that read back.
+pub(in crate::firewall) fn fuzz_network(network: &NetworkRules) {
+    let mut plan = Plan::new(Ruleset::default());
+    network::add(&mut plan, network);
+    fuzz_plan(plan);
+}
+
+/// The same for those of a container's ports, if they are not refused.
+pub(in crate::firewall) fn fuzz_ports(ports: &PortRules) {
+    for restore in [false, true] {
+        let mut plan = Plan::new(Ruleset::default());
+        if ports::add(&mut plan, ports, restore).is_ok() {
+            fuzz_plan(plan);
+        }
+    }
+}
+
+fn fuzz_plan(plan: Plan) {
+    for rule in rules(plan) {
+        let again = Listed::decode(&listing(&rule)).and_then(|listed| listed.rule);
+        assert_eq!(again.as_ref(), Some(&rule), "{rule}");
+    }
+}
+
+fn rules(plan: Plan) -> impl Iterator<Item = Rule> {
+    plan.into_steps().into_iter().filter_map(|step| match step {
+        Step::Append(_, rule) | Step::Insert(_, rule) => Some(rule),
+        _ => None,
+    })
+}
+
 /// The entry of a listing that has this rule.
 fn listing(rule: &Rule) -> Vec<u8> {
     let mut entry = Attributes::default();
@@ -67,12 +98,7 @@ pub(in crate::firewall) fn seeds() -> Vec<(String, Vec<u8>)> {
     network::add(&mut plan, &network);
     // They make sense.
     let _ = ports::add(&mut plan, &ports, false);
-    let steps = plan.into_steps().into_iter();
-    let rules = steps.filter_map(|step| match step {
-        Step::Append(_, rule) | Step::Insert(_, rule) => Some(rule),
-        _ => None,
-    });
-    rules.enumerate().map(|(number, rule)| (format!("rule-{number:02}"), listing(&rule))).collect()
+    rules(plan).enumerate().map(|(number, rule)| (format!("rule-{number:02}"), listing(&rule))).collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ mod wire;
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
 use crate::living::Others;
-pub(super) use fuzz::{fuzz, seeds};
+pub(super) use fuzz::{fuzz, fuzz_network, fuzz_ports, seeds};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
 use std::cell::RefCell;

@@ -36,7 +36,7 @@ pub struct Port {
 
 impl Mapping {
     /// What it means.
-    pub(super) fn ports(&self) -> Result<Vec<Port>, String> {
+    pub(crate) fn ports(&self) -> Result<Vec<Port>, String> {
         let listen = match self.host_ip.as_deref() {
             None | Some("") => None,
             Some(text) => Some(

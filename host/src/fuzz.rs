@@ -1,0 +1,27 @@
+//! What a fuzzer may do to the readers of what the kernel tells. The kernel is believed, but names, kinds and numbers in what it
+//! tells are the choice of whoever made the interface, sent the datagram or refused it: a container, a stranger.
+//!
+//! Each is a promise: no panic, no circle, and what is understood is what was there.
+
+use crate::{netlink, ports, upstream};
+
+/// A datagram of route netlink.
+pub fn route_netlink(datagram: &[u8]) {
+    netlink::fuzz(datagram);
+}
+
+/// A datagram of netfilter's netlink, with entries of the connection tracker.
+pub fn netfilter(datagram: &[u8]) {
+    netlink::netfilter::fuzz(datagram);
+}
+
+/// What arrives beside a datagram: a socket address and control messages, reports of errors among them.
+pub fn control_messages(bytes: &[u8]) {
+    upstream::fuzz(bytes);
+}
+
+/// A text of /proc/sys/net/ipv4: two settings, a line each.
+pub fn settings(text: &str) {
+    let (range, reserved) = text.split_once('\n').unwrap_or((text, ""));
+    ports::fuzz(range, reserved);
+}

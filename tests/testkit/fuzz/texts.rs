@@ -1,0 +1,154 @@
+//! Texts and messages that never meet the engine: command lines, requests on sockets, files, what the kernel and the bus tell.
+
+use core::net::IpAddr;
+use nix::errno::Errno;
+use slipway_netavark::net::ports::Publish;
+use slirp_compat::slirp4netns::args;
+use slirp_compat::slirp4netns::config::{Config, World};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// A request to slirp4netns's API socket.
+pub fn slirp_json(data: &[u8]) {
+    let reply = slipway_portfwd::api::slirp::dry_run(data);
+    assert!(!reply.is_empty(), "every request has a reply");
+}
+
+/// A request to the uplink. What is understood means the same when it is told to a worker.
+pub fn uplink_request(data: &[u8]) {
+    use slirp_compat::uplink::protocol::{dry_run, read_reply};
+    let _ = dry_run(data);
+    let _ = read_reply(data);
+}
+
+/// The text of a forwarding rule. What is understood is printed so that it is understood again.
+pub fn port_rule(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    if let Ok(rule) = text.parse::<slipway_portfwd::Rule>() {
+        let printed = rule.to_string();
+        assert_eq!(printed.parse().as_ref(), Ok(&rule), "{text:?} printed as {printed:?}");
+        // Two grammars have this form; what both understand, both understand alike.
+        if let Ok(Publish(mapping)) = text.parse() {
+            let ports = rule.ports();
+            assert_eq!(ports.first_listen().map(u16::from), Some(mapping.host_port), "{text:?}");
+            assert_eq!(u16::from(ports.first_target()), mapping.container_port, "{text:?}");
+            assert_eq!(u16::from(ports.count()), mapping.count(), "{text:?}");
+            assert_eq!(rule.proto().name(), mapping.protocol, "{text:?}");
+            let host = mapping.host_ip.parse::<IpAddr>().ok();
+            assert_eq!(rule.listen().map(|listen| listen.ip()), host, "{text:?}");
+        }
+    }
+}
+
+/// The host's resolver configuration. Whatever it says, its nameservers can be asked.
+pub fn resolv_conf(data: &[u8]) {
+    use slipway_host::resolver::conf::{MAX_NAMESERVERS, MAX_SEARCH, ResolvConf};
+    let conf = ResolvConf::parse(data);
+    assert!(conf.nameservers.len() <= MAX_NAMESERVERS && conf.search.len() <= MAX_SEARCH, "bounds hold");
+    for server in &conf.nameservers {
+        assert!(!server.lacks_zone() && !server.ip().is_multicast(), "{server} cannot be asked");
+        assert_eq!(server.to_string().parse().as_ref(), Ok(server), "it is printed as it was understood");
+    }
+}
+
+/// What a container engine sends to netavark.
+pub fn netavark_options(data: &[u8]) {
+    slipway_netavark::fuzz::options(data);
+}
+
+/// What the network driver is told: by an engine, by the uplink, by its own record.
+pub fn plugin_request(data: &[u8]) {
+    slipway_netavark::fuzz::plugin_request(data);
+}
+
+/// A rule of the kernel's firewall.
+pub fn nft_rule(data: &[u8]) {
+    slipway_netavark::fuzz::nft_rule(data);
+}
+
+/// What DHCP servers tell the proxy, and when.
+pub fn dhcp_client(data: &[u8]) {
+    slipway_netavark::dhcp::fuzz(data);
+}
+
+/// What DHCPv6 servers and routers tell the proxy, and when.
+pub fn dhcpv6_reply(data: &[u8]) {
+    slipway_netavark::dhcp::fuzz_replies(data);
+}
+
+/// A router's advertisement, as the proxy reads it.
+pub fn router_advert(data: &[u8]) {
+    slipway_netavark::dhcp::fuzz_advert(data);
+}
+
+/// Words of a command line, with zero bytes between them: taken apart, and made a start of `slirp4netns`.
+pub fn getopt_argv(data: &[u8]) {
+    slirp_compat::flags::getopt::fuzz(data);
+    let words: Vec<OsString> =
+        data.split(|byte| *byte == 0).map(|word| OsStr::from_bytes(word).into()).collect();
+    for world in [Nowhere(Err(Errno::ENOENT)), Nowhere(Ok(()))] {
+        let mut notices = Vec::new();
+        let low = args::parse("slirp4netns", &words, &mut notices, &|_| world.0.is_ok());
+        let Ok(Ok(config)) = low.map(|low| Config::new(low, &mut notices, &world)) else { continue };
+        let v4 = config.v4;
+        let ours = [Some(v4.gateway), Some(v4.guest), v4.dns].into_iter().flatten();
+        assert!(ours.clone().all(|ours| v4.network.contains(&ours)), "{v4:?}");
+        assert!(ours.clone().all(|one| ours.clone().filter(|other| *other == one).count() == 1), "{v4:?}");
+    }
+}
+
+/// A machine on which everything is there, or nothing.
+struct Nowhere(Result<(), Errno>);
+
+impl World for Nowhere {
+    fn find(&self, _: &Path) -> Result<(), Errno> {
+        self.0
+    }
+
+    fn interface_address(&self, _: &str, _: bool) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// What Podman tells its port helper.
+pub fn rootlessport(data: &[u8]) {
+    slirp_compat::rootlessport::fuzz(data);
+}
+
+/// What the uplink's supervisor and its workers tell each other.
+pub fn uplink_order(data: &[u8]) {
+    slirp_compat::uplink::orders::fuzz(data);
+}
+
+/// A state file of the firewall.
+pub fn firewall_state(data: &[u8]) {
+    slipway_netavark::fuzz::firewall_state(data);
+}
+
+/// What the system bus sends.
+pub fn dbus_answer(data: &[u8]) {
+    slipway_netavark::fuzz::dbus_answer(data);
+}
+
+/// A datagram of route netlink: links, addresses, routes, neighbours.
+pub fn route_netlink(data: &[u8]) {
+    slipway_host::fuzz::route_netlink(data);
+}
+
+/// A datagram of netfilter's netlink, or an entry of the connection tracker.
+pub fn netfilter(data: &[u8]) {
+    slipway_host::fuzz::netfilter(data);
+}
+
+/// What arrives beside a datagram.
+pub fn control_messages(data: &[u8]) {
+    slipway_host::fuzz::control_messages(data);
+}
+
+/// Texts of /proc: the connection tracker's, and settings.
+pub fn proc_text(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    slipway_netavark::fuzz::conntrack_line(text);
+    slipway_host::fuzz::settings(text);
+}
