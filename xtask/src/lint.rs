@@ -1,7 +1,7 @@
 //! Style and structure: format, clippy, the laws of the tree, licences.
 
 use crate::tool::{self, Done};
-use crate::{laws, tool::cargo};
+use crate::{fuzz, laws, tool::cargo};
 
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
@@ -9,7 +9,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// Every check; all of them run even when one fails.
 pub(crate) fn run() -> Done {
     let mut failures = Vec::new();
-    for check in [format, clippy, laws::check, deny] {
+    for check in [format, clippy, laws::check, fuzz::check, deny] {
         if let Err(error) = check() {
             eprintln!("xtask: {error}");
             failures.push(error);
@@ -39,5 +39,11 @@ fn deny() -> Done {
             return Ok(());
         }
     }
-    tool::run(&mut cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))
+    // The fuzz targets are a workspace of their own, with a lock file of their own.
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let mut deny = cargo(&["deny", "--log-level", "error", "--config", "deny.toml"]);
+        deny.args(["--manifest-path", manifest, "check", "bans", "licenses", "sources"]);
+        tool::run(&mut deny)?;
+    }
+    Ok(())
 }

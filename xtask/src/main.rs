@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod deps;
+mod fuzz;
 mod install;
 mod instructions;
 mod iperf;
@@ -74,6 +75,21 @@ enum Chore {
         #[arg(long, hide = true)]
         prepared: Option<String>,
     },
+    /// Fuzz every target in turn, on all cores, within bounds of memory and time; what breaks one is made shorter and put
+    /// among the seeds. Needs the nightly compiler and cargo-fuzz.
+    Fuzz {
+        /// Which targets; all of them without this.
+        targets: Vec<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 5.0, value_parser = minutes)]
+        minutes: f64,
+        /// Put the table into docs/fuzzing.md, and add up the hours there.
+        #[arg(long)]
+        write: bool,
+        /// With AddressSanitizer, which costs nine tenths of the speed.
+        #[arg(long)]
+        address: bool,
+    },
     /// Release build into DIR: programs, the names they answer to, man pages, completions, systemd units.
     Install {
         /// The directory that gets bin/, lib/ and share/.
@@ -117,6 +133,9 @@ fn main() -> ExitCode {
             write,
             prepared,
         }),
+        Chore::Fuzz { targets, minutes, write, address } => {
+            fuzz::run(&fuzz::Wish { targets, minutes, write, address })
+        }
         Chore::Install { prefix } => install::run(&prefix),
         Chore::Proto { check } => proto::run(check),
         Chore::Man => install::man_pages(&tool::target().join("man")),
@@ -128,4 +147,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A time that can be waited for.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| (0.01..=10_000.0).contains(minutes));
+    minutes.ok_or_else(|| "a number of minutes, up to 10000".to_owned())
 }
