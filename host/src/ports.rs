@@ -6,7 +6,6 @@
 
 use slipway_netstack::config::PortConfig;
 use std::fs::read_to_string;
-use std::ops::RangeInclusive;
 
 /// The ephemeral ports of this network namespace.
 #[must_use]
@@ -19,21 +18,26 @@ pub fn ephemeral() -> PortConfig {
 fn parse(range: &str, reserved: &str) -> Option<PortConfig> {
     let mut words = range.split_whitespace().map(|word| word.parse::<u16>().ok());
     let (first, last) = (words.next()??, words.next()??);
-    let taken = |port: u16| reserved.split(',').filter_map(run).any(|run| run.contains(&port));
-    // The list is short or empty as a rule; without it there is nothing to look through.
-    let count = if reserved.trim().is_empty() {
-        usize::from(last.checked_sub(first)?) + 1
-    } else {
-        (first..=last).filter(|port| !taken(*port)).count()
-    };
+    // The list may have a thousand entries, in any order, one upon the other: each is looked at once.
+    let mut taken: Vec<_> = reserved.split(',').filter_map(run).collect();
+    taken.sort_unstable();
+    let (mut next, last) = (u32::from(first), u32::from(last));
+    let mut count = (last + 1).checked_sub(next).filter(|count| *count > 0)?;
+    for (begin, end) in taken {
+        let (begin, end) = (u32::from(begin).max(next), u32::from(end).min(last));
+        if let Some(more) = (end + 1).checked_sub(begin) {
+            count -= more;
+            next = end + 1;
+        }
+    }
     u16::try_from(count).ok().map(|ephemeral| PortConfig { ephemeral, ..PortConfig::default() })
 }
 
-/// One entry of a list of ports: `80`, or `8000-8010`.
-fn run(entry: &str) -> Option<RangeInclusive<u16>> {
+/// One entry of a list of ports, first and last: `80`, or `8000-8010`.
+fn run(entry: &str) -> Option<(u16, u16)> {
     let entry = entry.trim();
     let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
-    Some(first.parse().ok()?..=last.parse().ok()?)
+    Some((first.parse().ok()?, last.parse().ok()?))
 }
 
 /// Reads any texts as the two files: there are never more ports than the range has.
@@ -55,6 +59,8 @@ mod tests {
     fn reserved_ports_do_not_count() {
         assert_eq!(count("32768\t60999\n", "\n"), Some(28_232));
         assert_eq!(count("40000\t40009\n", "80,40001,40003-40005,50000-60000\n"), Some(6));
+        assert_eq!(count("40000 40009", "40004-50000,1-40001,40004,40003-40005,40009-40002"), Some(1));
+        assert_eq!(count("40000 40009", "0-65535"), Some(0));
         assert_eq!(count("1 65535", ""), Some(65_535));
         assert_eq!(count("40000 40009", "nonsense,,7-"), Some(10));
         for odd in ["", "1", "9 x", "60999 32768", "0 70000"] {
