@@ -1,8 +1,9 @@
 //! One target: the fuzzer as a child with bounds, and what it printed.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Places, bounds, find, said};
@@ -12,7 +13,7 @@ use crate::tool::Done;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Outcome {
     pub(super) target: String,
-    /// How long it ran.
+    /// How long it ran, in processor time: on a machine that does other things an hour by the clock may be a minute of work.
     pub(super) time: Duration,
     pub(super) executions: u64,
     /// As libFuzzer counts: edges of the program that were taken; edges with how often, and values that were compared.
@@ -27,7 +28,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Executions in a second.
+    /// Executions in a second of processor time.
     pub(super) fn rate(&self) -> u64 {
         let whole = u128::from(self.executions) * 1000 / self.time.as_millis().max(1);
         u64::try_from(whole).unwrap_or(u64::MAX)
@@ -69,17 +70,37 @@ fn fuzz(places: &Places, target: &str, time: Duration) -> Done<Outcome> {
     fuzzer.args(["-print_final_stats=1", "-entropic=0"]);
     fuzzer.arg(format!("-artifact_prefix={}/", broken.display()));
     fuzzer.arg(&grown).arg(places.seeds.join(target));
-    let begin = now();
-    let status = fuzzer.stdout(Stdio::null()).stderr(file).status();
-    let status = status.map_err(|error| format!("{}: {error}", program.display()))?;
+    let started = fuzzer.stdout(Stdio::null()).stderr(file).spawn();
+    let (status, time) = started.and_then(wait).map_err(|error| format!("{}: {error}", program.display()))?;
     let text = std::fs::read(&log).map_err(|error| said(&log, &error))?;
     let mut outcome = read(&String::from_utf8_lossy(&text));
-    outcome.time = begin.elapsed();
+    outcome.time = time;
     outcome.found = find::keep(&program, target, &broken, &places.seeds.join(target))?;
     if !status.success() && outcome.found.is_empty() {
         return Err(format!("{status}; {} tells more", log.display()));
     }
     Ok(outcome)
+}
+
+/// Waits for the end of a child. How it ended, and its processor time up to a moment before.
+fn wait(mut child: Child) -> io::Result<(ExitStatus, Duration)> {
+    const MOMENT: Duration = Duration::from_millis(100);
+    let mut time = Duration::ZERO;
+    loop {
+        time = processor_time(child.id()).unwrap_or(time).max(time);
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, time));
+        }
+        std::thread::sleep(MOMENT);
+    }
+}
+
+/// From proc_pid_stat(5): the fields utime and stime, in hundredths of a second, behind a name that may have anything in it.
+fn processor_time(pid: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().ok());
+    Some(Duration::from_millis(ticks.sum::<Option<u64>>()? * 10))
 }
 
 /// The fuzzer with what each input may cost. It ends with this process.
@@ -131,6 +152,60 @@ pub(super) fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const ORPHAN: &str = "SLIPWAY_FUZZ_ORPHAN";
+    const NAME: &str = "a_fuzzer_ends_with_whoever_started_it";
+
+    /// Whether that process is a sleep, not the remains of one.
+    fn sleeps(pid: u32) -> bool {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"sleep"))
+    }
+
+    /// For at most ten seconds.
+    fn until(done: impl Fn() -> bool) -> bool {
+        (0..200).any(|_| {
+            done() || {
+                std::thread::sleep(Duration::from_millis(50));
+                false
+            }
+        })
+    }
+
+    #[test]
+    fn a_fuzzer_ends_with_whoever_started_it() {
+        // In a process of its own, which starts one and dies of a signal.
+        if let Some(program) = std::env::var_os(ORPHAN) {
+            let fuzzer = bounded(Path::new(&program), "frame").stdout(Stdio::null()).spawn().unwrap();
+            assert!(until(|| sleeps(fuzzer.id())));
+            println!("started {}.", fuzzer.id());
+            std::process::abort();
+        }
+        if Command::new("setpriv").arg("--version").output().is_err() {
+            println!("SKIP {NAME}: setpriv is not installed");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("fuzzer");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut parent = Command::new(std::env::current_exe().unwrap());
+        parent.args(["--nocapture", NAME]).env(ORPHAN, &program);
+        let output = parent.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let number = said.split_once("started ").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
+        let number: u32 = number.unwrap_or_else(|| panic!("{output:?}"));
+        assert!(until(|| !sleeps(number)), "{number} lives on");
+    }
+
+    #[test]
+    fn processor_time_is_not_that_of_the_clock() {
+        let idle = wait(Command::new("sleep").arg("0.3").spawn().unwrap()).unwrap();
+        let busy = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done";
+        let busy = wait(Command::new("sh").args(["-c", busy]).spawn().unwrap()).unwrap();
+        assert!(idle.0.success() && busy.0.success());
+        assert!(idle.1 < Duration::from_millis(300) && busy.1 > idle.1, "{idle:?} {busy:?}");
+    }
 
     #[test]
     fn what_libfuzzer_prints_is_read() {
