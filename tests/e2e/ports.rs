@@ -18,6 +18,8 @@ use slipway_lab::{Container, LIMIT, WORLD4, lab, within};
 use slipway_netstack::addr::MacAddr;
 use testkit::packet::{Tcp, Udp, ethernet, flag};
 
+use crate::memory::{KEPT, falls_to, resident};
+
 const RANGE: &str = "40000 43999";
 const PORT: u16 = 9000;
 /// What another program of the host wants, and what is left for it at the least.
@@ -105,8 +107,9 @@ fn the_hosts_other_programs_get_their_sockets_during_a_flood() {
     });
     let _listener = listener.unwrap();
     let container = lab.container().unwrap();
-    let _slirp = lab.slirp(&container, &["-c", "--mtu=1500"]).unwrap();
+    let slirp = lab.slirp(&container, &["-c", "--mtu=1500"]).unwrap();
     container.sh("ping -c 1 10.0.2.2").unwrap();
+    let before = resident(slirp.process.pid());
     let mac = MacAddr([2, 0, 0, 0, 0, 0x65]);
 
     // A datagram from each of many ports, to nobody.
@@ -138,4 +141,6 @@ fn the_hosts_other_programs_get_their_sockets_during_a_flood() {
     let neighbour =
         container.within(|| TcpStream::connect_timeout(&server(), Duration::from_secs(8)).map(drop));
     neighbour.expect("a neighbour gets there, too");
+    let after = falls_to(slirp.process.pid(), before + KEPT);
+    assert!(after <= before + KEPT, "{before} bytes resident, {after} after the floods");
 }

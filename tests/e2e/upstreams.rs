@@ -12,6 +12,8 @@ use slipway_lab::{
     Cmd, Container, Dnsmasq, LIMIT, Lab, Output, Place, Relay, Reply, Slirp, Via, forged, lab, now,
 };
 
+use crate::memory::{self, KEPT, falls_to};
+
 const FIRST: &str = "198.51.100.1";
 const SECOND: &str = "198.51.100.2";
 const STRANGER: &str = "198.51.100.3";
@@ -451,7 +453,7 @@ fn conversations_in_which_nobody_reads_cost_little_and_harm_nobody() {
     guest.container.sh("ip address add 10.0.2.101/24 dev tap0").unwrap();
     assert_eq!(guest.dig(&["+tcp", "+nocookie", "big.test", "TXT"]).words.len(), 15);
     let pid = guest.slirp.process.pid();
-    let before = resident(pid);
+    let (before, whole) = (resident(pid), memory::resident(pid));
     let attack = || {
         let mut query = vec![0, 26, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         query.extend_from_slice(b"\x03big\x04test\0\0\x10\0\x01");
@@ -484,4 +486,6 @@ fn conversations_in_which_nobody_reads_cost_little_and_harm_nobody() {
     guest.finds(false, "a.test", BY_FIRST, 0);
     guest.finds(true, "b.test", BY_FIRST, 0);
     drop(all);
+    let after = falls_to(pid, whole + KEPT);
+    assert!(after <= whole + KEPT, "{whole} bytes resident, {after} afterwards");
 }

@@ -1,14 +1,16 @@
 //! What somebody who sends little waits for while others transfer: counted, so that no machine blurs it.
 
 use core::time::Duration;
+use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::Mtu;
-use slipway_netstack::device::Capabilities;
+use slipway_netstack::device::{Capabilities, Offload};
 use testkit::guest::{SmolConfig, SmolGuest, Task};
 use testkit::link::LinkConfig;
+use testkit::packet::{Tcp, ethernet, flag};
 use testkit::throughput::TEN_GIGABIT;
 use testkit::upstream::HostConfig;
 use testkit::upstream::tcp::Script;
-use testkit::world::{World, WorldConfig};
+use testkit::world::{ENGINE_MAC, World, WorldConfig};
 
 /// The most of others that may leave between the moment that a sparse flow has something to send and its frame.
 const AHEAD: u64 = 128 << 10;
@@ -18,9 +20,13 @@ const FRAME: u64 = 64 << 10;
 
 /// A guest on a TAP; the servers are near.
 fn world(mtu: u16) -> World<SmolGuest> {
+    world_on(mtu, HostConfig::default())
+}
+
+fn world_on(mtu: u16, host: HostConfig) -> World<SmolGuest> {
     let mut config = WorldConfig {
         link: LinkConfig { bandwidth: Some(TEN_GIGABIT), ..LinkConfig::default() },
-        host: HostConfig { bandwidth: Some(TEN_GIGABIT), ..HostConfig::default() },
+        host: HostConfig { bandwidth: Some(TEN_GIGABIT), ..host },
         guest_offload: true,
         ..WorldConfig::default()
     };
@@ -92,4 +98,42 @@ fn uploads_are_promised_little_together() {
             assert!(moved > 4 << 20, "{bulk} uploads, MTU {mtu}: {moved} bytes in 10 ms");
         }
     }
+}
+
+/// Bytes that a download brings in 10 ms, while a station beside the guest puts `frames` on the link, some every 10 us.
+fn downloads_beside(frames: impl Fn(u16) -> Vec<u8>) -> (u64, usize) {
+    let mut world = world_on(1500, HostConfig { connects: Some(1), ..HostConfig::default() });
+    world.host.serve("192.0.2.1:80", Script::source(1 << 40, 2));
+    world.host.serve_otherwise(Script::manual());
+    world.guest.connect("192.0.2.1:80".parse().unwrap(), Task::download(2));
+    world.run_for(Duration::from_millis(20));
+    let acknowledged = |world: &World<SmolGuest>| world.host.peers().map(|peer| peer.sent).sum::<u64>();
+    let before = acknowledged(&world);
+    for round in 0..1000 {
+        for place in 0..8 {
+            let (now, frame) = (world.now(), frames(round * 8 + place));
+            if !frame.is_empty() {
+                world.up.push(now, Offload::NONE, frame);
+            }
+        }
+        world.run_for(Duration::from_micros(10));
+    }
+    (acknowledged(&world) - before, world.host.opened().len())
+}
+
+/// What others cost us, connections above all, for each of which the host's kernel takes its time, is not taken from a flow that is there.
+#[test]
+fn a_transfer_gets_on_beside_a_flood() {
+    let station = MacAddr([2, 0, 0, 0, 0, 0x65]);
+    let (alone, _) = downloads_beside(|_| Vec::new());
+    assert!(alone > 8 << 20, "{alone} bytes in 10 ms");
+    let (beside, opened) = downloads_beside(|number| {
+        let (own, to) = ([10, 0, 2, 101], [192, 0, 2, 7]);
+        let syn = Tcp { seq: 1, window: 1000, ..Tcp::default() }.with(flag::SYN);
+        ethernet(ENGINE_MAC, station, &syn.packet((own, 1000 + number).into(), (to, 80).into()).emit())
+    });
+    assert!(opened > 500, "{opened} connections were begun");
+    assert!(beside >= alone * 9 / 10, "{beside} of {alone} bytes beside a queue of connections");
+    let (beside, _) = downloads_beside(|_| vec![0xff; 60]);
+    assert!(beside >= alone * 9 / 10, "{beside} of {alone} bytes beside frames of no meaning");
 }

@@ -83,11 +83,7 @@ fn child(options: &Options, ready: Option<OwnedFd>) -> u8 {
         let _ = File::from(ready).write_all(b"1");
     }
     // Nobody need wait for this, for nothing that strangers send has been read yet.
-    sandbox::settle(&Needs {
-        files: &places(options),
-        capabilities: &[Capability::CAP_NET_BIND_SERVICE],
-        calls: Profile::Names { report: options.stats.is_some() },
-    });
+    settle(options);
     match server.run() {
         Ended::NothingToServe => end(&pid_file),
         Ended::Failed(error) => {
@@ -102,6 +98,15 @@ fn catch() -> io::Result<Signals> {
         disposition::set_default(signal)?;
     }
     Signals::catch(&SIGNALS)
+}
+
+/// Gives up what names do not take.
+fn settle(options: &Options) {
+    sandbox::settle(&Needs {
+        files: &places(options),
+        capabilities: &[Capability::CAP_NET_BIND_SERVICE],
+        calls: Profile::Names { report: options.stats.is_some() },
+    });
 }
 
 /// Where files are opened from now on: the configuration, whose pid file is removed at the end; the host's servers; and
@@ -155,5 +160,30 @@ impl PidFile {
     /// Decimal, without a newline.
     fn write(&self) -> io::Result<()> {
         std::fs::write(&self.0, std::process::id().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_files_are_its_directory_and_the_resolvers() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("network");
+        std::fs::write(&own, "").unwrap();
+        let options = Options {
+            config: dir.path().to_owned(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            ..Options::default()
+        };
+        let all = ["/usr/bin/env", "/proc/self/environ", "/dev/null", "/etc/passwd"].map(Path::new);
+        let all: Vec<_> = all.into_iter().chain([own.as_path()]).collect();
+        match sandbox::trial::opened(|| settle(&options), &all).unwrap() {
+            Some(opened) => assert_eq!(opened, [Path::new("/etc/passwd"), own.as_path()]),
+            None => {
+                println!("SKIP its_files_are_its_directory_and_the_resolvers: this kernel has no Landlock")
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod disposition;
 pub(crate) mod epoll;
 pub mod fdpass;
 pub mod heap;
+pub(crate) mod landlock;
 pub(crate) mod local_time;
 pub mod message;
 pub mod mmsg;

@@ -197,4 +197,17 @@ mod tests {
         assert_eq!(bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(second);
     }
+
+    #[test]
+    fn its_files_are_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lease"), "").unwrap();
+        let own = dir.path().join("lease");
+        let others = ["/etc/passwd", "/usr/bin/env", "/proc/self/environ", "/dev/null"].map(Path::new);
+        let all: Vec<_> = others.into_iter().chain([own.as_path()]).collect();
+        match sandbox::trial::opened(|| settle(dir.path()), &all).unwrap() {
+            Some(opened) => assert_eq!(opened, [own.as_path()]),
+            None => println!("SKIP its_files_are_its_own: this kernel has no Landlock"),
+        }
+    }
 }

@@ -113,6 +113,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_supervisor_reads_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("uplink.sock");
+        std::fs::write(&own, "").unwrap();
+        let all = ["/etc/passwd", "/usr/bin/env", "/proc/self/environ", "/dev/null"].map(Path::new);
+        let all: Vec<_> = all.into_iter().chain([own.as_path()]).collect();
+        match sandbox::trial::opened(|| settle(Some(&own)), &all).unwrap() {
+            Some(opened) => assert_eq!(opened, [Path::new("/dev/null")]),
+            None => println!("SKIP the_supervisor_reads_nothing: this kernel has no Landlock"),
+        }
+    }
+
+    #[test]
     fn a_listing_names_everything_and_survives_nonsense() {
         let status = json!({
             "networks": [{

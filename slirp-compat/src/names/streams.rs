@@ -142,3 +142,40 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slipway_host::upstream::Sockets;
+    use slipway_netstack::upstream::Upstream as _;
+    use std::net::Ipv4Addr;
+
+    /// As many connections as there are places; of those that ask for much nobody reads the answers.
+    #[test]
+    fn who_holds_most_goes_when_all_together_hold_too_much() {
+        const MODEST: u32 = 10;
+        let (mut sockets, mut streams, mut lost) = (Sockets::new().unwrap(), Streams::default(), Vec::new());
+        let (now, source) = (Duration::ZERO, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let query = [&[0, 12][..], &[0; 12]].concat();
+        for number in 0..64 {
+            let flow = FlowId::new(number, 1);
+            sockets.tcp_connect_dns(flow).unwrap();
+            let (_, stream) = sockets.take_stream().unwrap();
+            streams.accept(Peer { flow, source }, stream, now);
+            let queries = query.repeat(if number < MODEST { 1 } else { 10 });
+            let _ = sockets.tcp_send(flow, &[&queries]);
+            streams.serve(flow, now, |_, _, answer| {
+                answer.resize(60_000, 0);
+                Verdict::Answered
+            });
+            while let Some(flow) = streams.excess() {
+                lost.push(flow);
+            }
+            assert!(streams.held <= HELD, "{} bytes", streams.held);
+        }
+        assert!(!lost.is_empty(), "{} bytes are held", streams.held);
+        assert!((0..MODEST).all(|number| streams.has_room(FlowId::new(number, 1)).is_some()));
+        assert_eq!(streams.all.len() + lost.len(), 64);
+        assert!(lost.iter().all(|flow| streams.has_room(*flow).is_none()));
+    }
+}

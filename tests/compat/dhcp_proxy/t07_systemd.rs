@@ -2,7 +2,7 @@
 //! `/run`, its own units and nothing else, and a control group of its own.
 
 use serde_json::json;
-use slipway_lab::{Output, Running, which};
+use slipway_lab::{Output, Running, subject, which};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,11 +32,13 @@ const OTHERS: [(&str, &str); 8] = [
 ];
 
 /// Ours.
-const UNITS: [&str; 4] = [
+const UNITS: [&str; 6] = [
     "netavark-dhcp-proxy.socket",
     "netavark-dhcp-proxy.service",
     "netavark-nftables-reload.service",
     "netavark-firewalld-reload.service",
+    "user/slipway-uplink.socket",
+    "user/slipway-uplink.service",
 ];
 
 /// A group whose processes have ended goes with this.
@@ -141,8 +143,10 @@ fn install(place: &Place) {
     }
     let bin = place.dir().join("bin");
     std::os::unix::fs::symlink(&place.proxy, bin.join("netavark")).unwrap();
+    std::os::unix::fs::symlink(subject().unwrap().path(), bin.join("slipway")).unwrap();
     for name in UNITS {
         let text = std::fs::read_to_string(contrib.join(name)).unwrap();
+        let name = Path::new(name).file_name().unwrap();
         std::fs::write(units.join(name), text.replace("@BIN@", bin.to_str().unwrap())).unwrap();
     }
     for (name, text) in OTHERS {
@@ -197,6 +201,24 @@ fn t07_the_units_do_what_they_say() {
     assert!(systemd.ctl(&place, "restart nftables.service").success());
     Place::until("and again", || ran("ExecStart") != started && ran("ActiveState") == "active");
 
+    // The uplink's unit is a user's, or root's as here. The first caller starts it.
+    const UPLINK: &str = "slipway-uplink.service";
+    assert!(systemd.ctl(&place, "start slipway-uplink.socket").success());
+    assert_eq!(systemd.show(&place, UPLINK, "ActiveState"), "inactive");
+    let show = || {
+        let at = place.dir().join("run/slipway/uplink.sock");
+        let program = place.dir().join("bin/slipway");
+        let words =
+            [program.as_os_str(), "uplink".as_ref(), "--show".as_ref(), "--socket".as_ref(), at.as_os_str()];
+        place.machine.cmd(words).run(LIMIT).unwrap()
+    };
+    let shown = show();
+    assert!(shown.success() && shown.out() == "no networks\n", "{shown}\n{}", systemd.unshare.stderr());
+    assert_eq!(systemd.show(&place, UPLINK, "ActiveState"), "active");
+    assert!(systemd.ctl(&place, &format!("stop {UPLINK}")).success());
+    assert_eq!(systemd.show(&place, UPLINK, "Result"), "success");
+
     let failed = systemd.ctl(&place, "--failed --plain --no-legend");
-    assert!(!failed.out().contains("netavark"), "{failed}\n{}", systemd.unshare.stderr());
+    let ours = ["netavark", "slipway"].iter().any(|name| failed.out().contains(name));
+    assert!(!ours, "{failed}\n{}", systemd.unshare.stderr());
 }

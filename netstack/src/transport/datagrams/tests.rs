@@ -482,3 +482,34 @@ fn a_turn_of_small_datagrams_is_as_short_as_one_of_large_ones() {
     assert_eq!(lab.engine.counters().frames_out, 2000);
     assert!(most <= 300, "{most} frames before anybody else was looked at");
 }
+
+#[test]
+fn datagrams_that_a_full_link_refuses_are_dropped_and_counted() {
+    static BYTES: [u8; 3000] = [7; 3000];
+    let mut lab = Lab::open();
+    lab.datagram(b"hello");
+    lab.step();
+    let (tcp, flow) = (lab.id, lab.host.datagrams[0].0);
+    lab.link.room = Some(2);
+    for _ in 0..5 {
+        lab.host.inbox.push_back((flow, lab.server, b"x".to_vec()));
+    }
+    lab.id = flow;
+    lab.event(Event::Readable);
+    lab.id = tcp;
+    lab.step();
+    // A published port: what the link has no room for is lost at the tail.
+    let train = forwarded(&lab, &BYTES, 1000);
+    lab.engine.accept_udp(lab.now, &train, &mut lab.link).unwrap();
+    let sent: Vec<u8> = (0..40_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    lab.serve(&sent);
+    assert!(lab.step().is_empty() && lab.engine.awaits_link());
+    lab.link.room = None;
+    let got: Vec<u8> = lab.step().into_iter().flat_map(|got| got.payload).collect();
+    assert_eq!(got, sent, "TCP waits, and loses nothing");
+    assert!(!lab.engine.awaits_link());
+    let dropped = lab.engine.counters().dropped(DropReason::Device);
+    assert_eq!((lab.other.len() as u64 + dropped, lab.host.inbox.len()), (8, 0));
+    assert!(dropped >= 3, "{dropped} of 8");
+    assert_eq!(lab.engine.counters().tcp_retransmits, 0);
+}
