@@ -9,7 +9,7 @@
 //!                        └──▶ dns_handover   names for the DNS server
 //! ```
 //! What has come up is announced on its link (`announce`); what the dead have left is told from what the living
-//! have (`living`). [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
+//! have (`living`); `docs` has the man pages. [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
 //! The commands ([`commands`]) decide the order of things; [`error`] has the words of failure, [`logging`] the form of log
 //! lines.
 
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod commands;
 pub mod dhcp;
 pub mod dns_handover;
+mod docs;
 pub mod driver;
 pub mod error;
 pub mod firewall;
@@ -52,6 +53,7 @@ use std::process::ExitCode;
 pub fn main(argv: &[OsString]) -> ExitCode {
     match argv.first().and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str) {
         Some(net::PROGRAM) => return net::main(argv),
+        Some(slipway_manual::PROGRAM) => return docs::manual().main(argv.get(1..).unwrap_or_default()),
         Some(plugin::PROGRAM) => return plugin::main(argv),
         _ => {}
     }

@@ -14,7 +14,7 @@
 //! rootlessport.rs  the port helper of Podman, for those containers
 //! serve.rs         the loop that every command ends up in, and its end; names.rs: the resolver behind the DNS address
 //! tuning.rs        what the environment sets
-//! docs/            man pages and completions, from the same tables
+//! docs/            man pages and completions, from the same tables, written when it is called slipway-pages
 //! ```
 
 pub mod cli;
@@ -52,6 +52,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         Some("slirp4netns") => return slirp4netns::run::main(&program.to_string_lossy(), args),
         Some(rootlessport::NAME) => return rootlessport::main(),
         Some(uplink::worker::NAME) => return uplink::worker::main(args),
+        Some(slipway_manual::PROGRAM) => return docs::manual().main(args),
         _ => {}
     }
     // Not left to clap, which would have an opinion about its words.

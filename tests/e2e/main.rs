@@ -3,7 +3,8 @@
 //! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams`, `transfers` and `publish` drive the slirp4netns role directly, so the original can stand
 //! in for ours to prove the tests; `ending` is how it ends, `surroundings` what may be amiss around it;
 //! `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
-//! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands.
+//! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands; `pages` has
+//! the programs write their man pages.
 
 mod attach;
 mod bridges;
@@ -14,6 +15,7 @@ mod image;
 mod limits;
 mod memory;
 mod names;
+mod pages;
 mod path;
 mod plugin;
 mod podman;

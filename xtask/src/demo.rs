@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
-use slipway_host::device::tap::OpenError;
 use slipway_lab::{Cmd, HOST4, HOST6, Lab, LabOptions, Running, WORLD4, WORLD6};
 
 use crate::tool::{self, Done};
@@ -19,6 +18,9 @@ const PORT: u16 = 8080;
 
 /// Installs, builds, shows.
 pub(crate) fn run() -> Done {
+    println!(
+        "The main job of slipway, live. First what it takes: programs of Debian, and a release build (some minutes, once)."
+    );
     deps::ensure(deps::DEMO)?;
     machine_will_do()?;
     let program = install::release("slirp-compat", "slipway")?;
@@ -36,7 +38,9 @@ fn machine_will_do() -> Done {
     // The lab of root has a device of its own.
     if !tool::is_root() {
         let device = File::options().read(true).write(true).open("/dev/net/tun");
-        device.map_err(|error| OpenError::Device(error).to_string())?;
+        device.map_err(|error| {
+            format!("/dev/net/tun: {error}; as root: modprobe tun; chmod 0666 /dev/net/tun (in a container: --device /dev/net/tun)")
+        })?;
     }
     Lab::new(&LabOptions::default()).map(drop).map_err(no_lab)
 }

@@ -50,6 +50,10 @@ pub(crate) const ALL: &[Need] = &[
     ("getent", "libc-bin"),
     ("host", "bind9-host"),
     ("systemd-analyze", "systemd"),
+    // What reads man pages and completions.
+    ("groff", "groff-base"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
     // Not on anybody's search path: the other halves of the pairs that Podman runs.
     ("/usr/lib/podman/netavark", "netavark"),
     ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),

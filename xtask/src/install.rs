@@ -1,13 +1,15 @@
 //! A release build, laid out the way `/usr/local` is: programs, their other names (one of them a network driver, in a directory
 //! of its own), man pages, completions, units.
+//!
+//! Pages and completions are written by the programs themselves, so that nothing here is linked with them: a chore stands
+//! in seconds on a fresh clone.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use slirp_compat::docs::{self, Shell};
-
-use crate::pages;
 use crate::tool::{self, Done, cargo};
 
 /// A program of the tree, and the names that it answers to besides its own.
@@ -22,6 +24,9 @@ const PROGRAMS: &[Program] = &[
     Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
     Program { package: "slipway-netavark", name: "netavark", links: &[] },
 ];
+
+/// What a program is called to write its man pages and completions below a directory.
+const PAGES: &str = "slipway-pages";
 
 /// The text of a unit of ours.
 macro_rules! unit {
@@ -55,6 +60,7 @@ pub(crate) fn run(prefix: &Path) -> Done {
     directory(&bin)?;
     for program in PROGRAMS {
         put(program, &bin)?;
+        pages(&bin.join(program.name), &prefix.join("share"))?;
     }
     for (dir, (name, to)) in [(DRIVERS, DRIVER), (HELPERS, HELPER)] {
         let dir = prefix.join(dir);
@@ -62,17 +68,6 @@ pub(crate) fn run(prefix: &Path) -> Done {
         link(&dir, name, to)?;
     }
     units(prefix, &bin)?;
-    man_pages(&prefix.join("share/man"))?;
-    for shell in Shell::ALL {
-        let place = match shell {
-            Shell::Bash => "share/bash-completion/completions",
-            Shell::Zsh => "share/zsh/site-functions",
-            Shell::Fish => "share/fish/vendor_completions.d",
-        };
-        let mut all = docs::completions(shell);
-        all.extend(pages::all().iter().map(|page| docs::complete::write(shell, page, &[])));
-        files(&prefix.join(place), all)?;
-    }
     if let Some(hint) = search_path(&bin, &std::env::var_os("PATH").unwrap_or_default()) {
         println!("{hint}");
     }
@@ -129,14 +124,19 @@ fn link(dir: &Path, name: &str, to: &str) -> Done {
     Ok(())
 }
 
-/// Writes the man pages below a directory, each into that of its section.
-pub(crate) fn man_pages(dir: &Path) -> Done {
-    let more = pages::all();
-    for (name, text) in docs::pages().into_iter().chain(more.iter().map(docs::page)) {
-        let section = name.rsplit('.').next().unwrap_or("1").to_owned();
-        files(&dir.join(format!("man{section}")), vec![(name, text)])?;
-    }
-    Ok(())
+/// Builds, not for release, and has man pages and completions written below a directory.
+pub(crate) fn manual(dir: &Path) -> Done {
+    let packages = PROGRAMS.iter().flat_map(|program| ["--package", program.package]);
+    tool::run(cargo(&["build"]).args(packages))?;
+    PROGRAMS.iter().try_for_each(|program| pages(&tool::target().join("debug").join(program.name), dir))
+}
+
+/// Has a program write its man pages and completions.
+fn pages(program: &Path, dir: &Path) -> Done {
+    let mut command = Command::new(program);
+    command.arg0(PAGES).arg(dir).stdin(Stdio::null());
+    let status = command.status().map_err(|error| said(program, &error))?;
+    if status.success() { Ok(()) } else { Err(format!("{} as {PAGES}: {status}", program.display())) }
 }
 
 /// Builds a package for release and gives the program's path.

@@ -23,7 +23,7 @@ fn format() -> Done {
 }
 
 fn clippy() -> Done {
-    tool::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    tool::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Licences, bans and sources. The advisory database is a download of its own and is left to people.

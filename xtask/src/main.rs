@@ -13,7 +13,6 @@ mod instructions;
 mod iperf;
 mod laws;
 mod lint;
-mod pages;
 mod proto;
 mod test;
 mod tool;
@@ -102,7 +101,7 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Write the man pages into target/man.
+    /// Have the programs write their man pages and completions into target/share.
     Man,
 }
 
@@ -138,7 +137,7 @@ fn main() -> ExitCode {
         }
         Chore::Install { prefix } => install::run(&prefix),
         Chore::Proto { check } => proto::run(check),
-        Chore::Man => install::man_pages(&tool::target().join("man")),
+        Chore::Man => install::manual(&tool::target().join("share")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,7 +30,7 @@ pub(crate) fn run(with_lint: bool) -> Done {
     let mut count = Count::default();
     let programs = ["slirp-compat", "slipway-dns", "slipway-netavark", "slipway-lab"];
     let words = programs.iter().flat_map(|name| ["--package", name]);
-    tool::run(cargo(&["build", "--quiet"]).args(words))?;
+    tool::run(cargo(&["build"]).args(words))?;
     let runner = Runner { nextest: nextest(), required: tool::is_root() && installed.is_ok() };
     outcomes.push(runner.suites(&["--workspace"], &[], &mut count)?);
     outcomes.push(documents(&mut count)?);

@@ -2,9 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let mut words = std::env::args_os();
+    let program = words.next();
+    let words: Vec<_> = words.collect();
+    if program.as_deref().and_then(|name| Path::new(name).file_name())
+        == Some(OsStr::new(slipway_manual::PROGRAM))
+    {
+        return slipway_dns::server::docs::manual().main(&words);
+    }
     ExitCode::from(slipway_dns::server::main(&words))
 }

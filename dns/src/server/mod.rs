@@ -16,6 +16,7 @@
 pub mod args;
 pub mod conversation;
 mod counters;
+pub mod docs;
 pub mod exchange;
 mod launch;
 mod listener;

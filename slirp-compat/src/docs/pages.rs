@@ -1,15 +1,10 @@
 //! The text of the man pages that is not made from tables.
 
-use super::model::{Block, Page, options_of_command, options_of_table};
+use super::options_of_table;
 use crate::cli;
 use crate::slirp4netns::args::TABLE;
 use Block::{Code, Term, Text};
-
-/// All pages.
-#[must_use]
-pub fn all() -> Vec<Page> {
-    vec![slipway(), run(), attach(), uplink(), slirp4netns()]
-}
+use slipway_manual::model::{Block, Page, options_of_command};
 
 fn sub_command(name: &str) -> Option<clap::Command> {
     let mut command = cli::command();
@@ -17,7 +12,7 @@ fn sub_command(name: &str) -> Option<clap::Command> {
     command.find_subcommand(name).cloned()
 }
 
-fn slipway() -> Page {
+pub(super) fn slipway() -> Page {
     Page {
         name: "slipway",
         section: 1,
@@ -27,6 +22,7 @@ fn slipway() -> Page {
             "run [OPTION]... [--] [CMD [ARG]...]".into(),
             "attach [OPTION]... PID|PATH".into(),
             "uplink [OPTION]...".into(),
+            "net [OPTION]... up|down|show [ARG]...".into(),
             "slirp4netns [ARG]...".into(),
             "version".into(),
         ],
@@ -43,6 +39,10 @@ fn slipway() -> Page {
                 "is the way out for networks of rootless containers; see slipway-uplink(1).",
             ),
             Term(
+                "slipway net",
+                "connects namespaces by named networks, as container engines do; see slipway-net(1).",
+            ),
+            Term(
                 "slipway slirp4netns",
                 "is what the program does when it is called slirp4netns; see slirp4netns(1).",
             ),
@@ -53,6 +53,7 @@ fn slipway() -> Page {
             command.build();
             command
         }),
+        commands: Vec::new(),
         sections: &[(
             "EXAMPLES",
             &[
@@ -66,6 +67,7 @@ fn slipway() -> Page {
             "slipway-run(1)",
             "slipway-attach(1)",
             "slipway-uplink(1)",
+            "slipway-net(1)",
             "slirp4netns(1)",
             "network_namespaces(7)",
             "user_namespaces(7)",
@@ -110,7 +112,7 @@ const PROBLEMS: &[Block] = &[
     Term("ping does not work", "As root, on the host: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"."),
 ];
 
-fn run() -> Page {
+pub(super) fn run() -> Page {
     Page {
         name: "slipway-run",
         section: 1,
@@ -123,6 +125,7 @@ fn run() -> Page {
              /etc/resolv.conf names the nameserver inside.",
         )],
         options: sub_command("run").map(|command| options_of_command(&command)).unwrap_or_default(),
+        commands: Vec::new(),
         sections: &[
             ("ADDRESSES", ADDRESSES),
             (
@@ -149,7 +152,7 @@ fn run() -> Page {
     }
 }
 
-fn attach() -> Page {
+pub(super) fn attach() -> Page {
     Page {
         name: "slipway-attach",
         section: 1,
@@ -168,6 +171,7 @@ fn attach() -> Page {
             ),
         ],
         options: sub_command("attach").map(|command| options_of_command(&command)).unwrap_or_default(),
+        commands: Vec::new(),
         sections: &[
             ("ADDRESSES", ADDRESSES),
             (
@@ -191,7 +195,7 @@ fn attach() -> Page {
     }
 }
 
-fn uplink() -> Page {
+pub(super) fn uplink() -> Page {
     Page {
         name: "slipway-uplink",
         section: 1,
@@ -200,17 +204,18 @@ fn uplink() -> Page {
         synopsis: vec!["[OPTION]...".into()],
         description: &[
             Text(
-                "Runs in the host's network namespace, once for a user, and is the way out for networks of containers in another one: the                  network plugin slipway of netavark hands it a TAP of each network's bridge. It is the gateway of these networks, answers the                  names of containers, and listens on the ports that they publish, for which clients keep their addresses. Each network has a                  process of its own, shut in.",
+                "Runs in the host's network namespace, once for a user, and is the way out for networks of containers in another one: the network plugin slipway of netavark hands it a TAP of each network's bridge. It is the gateway of these networks, answers the names of containers, and listens on the ports that they publish, for which clients keep their addresses. Each network has a process of its own, shut in.",
             ),
             Text(
                 "It stays in the foreground. As a rule the user's systemd starts it when the first container needs it: systemctl --user \
                  enable --now slipway-uplink.socket. The protocol and the set-up of Podman are in docs/uplink.md.",
             ),
             Text(
-                "Under the name rootlessport the program is the port helper of Podman: it hands ports of containers that the uplink knows                  to it, and for others becomes the rootlessport of the directories where container engines look for their helpers, or                  that of SLIPWAY_ROOTLESSPORT.",
+                "Under the name rootlessport the program is the port helper of Podman: it hands ports of containers that the uplink knows to it, and for others becomes the rootlessport of the directories where container engines look for their helpers, or that of SLIPWAY_ROOTLESSPORT.",
             ),
         ],
         options: sub_command("uplink").map(|command| options_of_command(&command)).unwrap_or_default(),
+        commands: Vec::new(),
         sections: &[
             (
                 "SIGNALS",
@@ -237,7 +242,7 @@ fn uplink() -> Page {
     }
 }
 
-fn slirp4netns() -> Page {
+pub(super) fn slirp4netns() -> Page {
     Page {
         name: "slirp4netns",
         section: 1,
@@ -256,6 +261,7 @@ fn slirp4netns() -> Page {
             ),
         ],
         options: options_of_table(&TABLE),
+        commands: Vec::new(),
         sections: &[
             (
                 "ADDRESSES",

@@ -3,7 +3,7 @@
 //! Only what every man implementation knows is used (TH, SH, TP, PP, EX, EE, bold and italic). Text is escaped so
 //! that it comes out as it went in: backslashes, hyphens that are part of a command, and leading dots and quotes.
 
-use super::model::{Block, Opt, Page};
+use crate::model::{Block, Opt, Page};
 use std::fmt::Write as _;
 
 /// The man page's source, last newline included. It carries no date, so that the same tree gives the same file.
@@ -26,6 +26,12 @@ pub fn write(page: &Page) -> String {
     if !page.options.is_empty() {
         out.push_str(".SH OPTIONS\n");
         page.options.iter().for_each(|option| write_option(&mut out, option));
+    }
+    for command in &page.commands {
+        // What holds for all is said above.
+        let own = |option: &&Opt| page.options.iter().all(|above| above.long != option.long);
+        let _ = writeln!(out, ".SH \"OPTIONS OF {}\"", escape(&command.word.to_uppercase()));
+        command.options.iter().filter(own).for_each(|option| write_option(&mut out, option));
     }
     for (heading, text) in page.sections {
         let _ = writeln!(out, ".SH \"{}\"", escape(heading));

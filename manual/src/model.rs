@@ -1,6 +1,6 @@
 //! A command as its documentation sees it, independent of what parses its options.
 
-use crate::flags::table::{Complete, Table};
+#[cfg(feature = "clap")]
 use clap::ValueHint;
 
 /// What a shell may offer for an argument.
@@ -63,10 +63,23 @@ pub struct Page {
     pub description: &'static [Block],
     /// Under OPTIONS.
     pub options: Vec<Opt>,
+    /// Sub-commands without a page of their own, each with a section for its options.
+    pub commands: Vec<SubCommand>,
     /// More sections: heading and text.
     pub sections: &'static [(&'static str, &'static [Block])],
     /// Pages to read too.
     pub see_also: &'static [&'static str],
+}
+
+/// A sub-command, as far as its options go.
+#[derive(Debug, Clone)]
+pub struct SubCommand {
+    /// Its word.
+    pub word: String,
+    /// One line.
+    pub about: String,
+    /// Its options.
+    pub options: Vec<Opt>,
 }
 
 impl Page {
@@ -77,33 +90,28 @@ impl Page {
     }
 }
 
-/// The options of a drop-in personality.
+/// The sub-commands of a clap command that are to be seen.
+#[cfg(feature = "clap")]
 #[must_use]
-pub fn options_of_table<K>(table: &Table<K>) -> Vec<Opt> {
-    let options = table.flags.iter().filter(|flag| !flag.hidden).map(|flag| Opt {
-        short: flag.short.map(char::from),
-        long: Some(flag.long.to_owned()),
-        value: flag.value.map(str::to_owned),
-        offer: match flag.complete {
-            Complete::Nothing => Offer::Nothing,
-            Complete::File => Offer::File,
-            Complete::Interface => Offer::Interface,
-            Complete::Words(words) => Offer::Words(words.iter().map(|word| (*word).to_owned()).collect()),
-        },
-        help: flag.help.to_owned(),
-        default: flag.default.map(str::to_owned),
-        more: flag.more.to_owned(),
+pub fn commands_of_command(command: &clap::Command) -> Vec<SubCommand> {
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
+    let described = shown.map(|sub| SubCommand {
+        word: sub.get_name().to_owned(),
+        about: sub.get_about().map(ToString::to_string).unwrap_or_default(),
+        options: options_of_command(sub),
     });
-    options.collect()
+    described.collect()
 }
 
 /// The options of a clap command.
+#[cfg(feature = "clap")]
 #[must_use]
 pub fn options_of_command(command: &clap::Command) -> Vec<Opt> {
     let arguments = command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set());
     arguments.map(option_of_argument).collect()
 }
 
+#[cfg(feature = "clap")]
 fn option_of_argument(arg: &clap::Arg) -> Opt {
     let takes_value = arg.get_action().takes_values();
     let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);

@@ -1,160 +1,13 @@
-//! Man pages of the programs that have a package of their own. Those of `slipway` and its names are made in `slirp_compat::docs`,
-//! whose model and writers serve here too.
+//! The man page of `netavark`.
 
+use crate::cli::Cli;
 use clap::CommandFactory as _;
-use slipway_dns::server::args::{FLAGS, Flag, Key};
-use slipway_netavark::cli::Cli as NetavarkCli;
-use slirp_compat::docs::model::{Block, Offer, Opt, Page, options_of_command};
+use slipway_manual::model::{Block, Page, options_of_command};
 
 use Block::{Code, Term, Text};
 
-/// All pages.
-pub(crate) fn all() -> Vec<Page> {
-    vec![aardvark_dns(), netavark()]
-}
-
-fn option(flag: &Flag) -> Opt {
-    let variable = flag.variable.map(|name| format!("The environment variable {name} does the same."));
-    let sentences: Vec<String> =
-        [flag.more.to_owned()].into_iter().chain(variable).filter(|text| !text.is_empty()).collect();
-    Opt {
-        short: flag.short.map(char::from),
-        long: Some(flag.long.to_owned()),
-        value: flag.value.map(str::to_owned),
-        offer: match flag.key {
-            Key::Config | Key::Stats => Offer::File,
-            _ => Offer::Nothing,
-        },
-        help: flag.help.to_owned(),
-        default: flag.default.map(|text| format!("default: {text}")),
-        more: sentences.join(" "),
-    }
-}
-
-fn aardvark_dns() -> Page {
-    Page {
-        name: "aardvark-dns",
-        section: 8,
-        command: "aardvark-dns",
-        about: "names for the containers of netavark's networks",
-        synopsis: vec!["[OPTION]... run".into(), "version".into()],
-        description: &[
-            Text(
-                "Answers the DNS queries of containers: names of their own networks from the configuration, everything else by \
-                 asking other servers. netavark starts it when the first container with DNS starts, tells it of changes by \
-                 SIGHUP, and it ends with the last one.",
-            ),
-            Text(
-                "Command line, files, signals and answers are those of aardvark-dns 2.0, so that it can take the place of \
-                 that program under any netavark: containers.conf(5) names the directory in helper_binaries_dir.",
-            ),
-            Term(
-                "aardvark-dns run",
-                "serves, in the background. The command ends when everything is bound; what prevents that is said on \
-                 standard error.",
-            ),
-            Term("aardvark-dns version", "prints what this build is, as JSON."),
-        ],
-        options: FLAGS.iter().map(option).collect(),
-        sections: &[
-            (
-                "CONFIGURATION",
-                &[
-                    Text(
-                        "The directory holds one file for each network, of its name; %int behind the name marks an internal network, \
-                         whose containers are not helped to names of the world. The first line has the addresses to serve and, \
-                         behind a space, the network's DNS servers; each other line a container:",
-                    ),
-                    Code("10.89.0.1,fd00::1\n4f2d.. 10.89.0.2 fd00::2 web,alias 192.0.2.53"),
-                    Text(
-                        "that is: id, IPv4 addresses, IPv6 addresses, names, and the container's DNS servers if it has its own. Lists are \
-                         separated by commas and may be empty. A file that cannot be understood leaves its network as it was before.",
-                    ),
-                ],
-            ),
-            (
-                "ANSWERS",
-                &[
-                    Text(
-                        "Who asks is known by the source address: a container sees the names of all its networks, through the gateway of any of \
-                         them; anybody else sees those of the network it asks on. A, AAAA and PTR questions are answered with TTL 0.",
-                    ),
-                    Text(
-                        "Everything else goes to the container's DNS servers, else to those of its networks, else to the first three of \
-                         /etc/resolv.conf, which is followed while it changes; over the transport by which it came, one server after the other, which \
-                         share five seconds; a datagram without answer is sent again twice. If no server answers, nothing is said.",
-                    ),
-                    Text(
-                        "Beyond the original: a server whose port is closed, or that no route leads to, costs no time; an answer that belongs to \
-                         another question, or ends early, is not relayed; a message that is itself an answer is not answered; the mark of authentic data is \
-                         not copied into our own answers; a name beyond ASCII is found as it is written and in its ASCII form (xn--..), \
-                         which is what reverse answers give.",
-                    ),
-                ],
-            ),
-            (
-                "SIGNALS",
-                &[
-                    Term(
-                        "SIGHUP",
-                        "reads configuration and /etc/resolv.conf again. No query is lost. An address that cannot be bound is said in the log and tried again.",
-                    ),
-                    Term("SIGUSR1", "writes counters by network and response code; see --stats."),
-                    Term("SIGUSR2", "switches the query log on or off."),
-                ],
-            ),
-            (
-                "ENVIRONMENT",
-                &[
-                    Term(
-                        "AARDVARK_NO_PROXY",
-                        "when set, nothing is asked upstream: names that are not ours do not exist.",
-                    ),
-                    Term(
-                        "RUST_LOG",
-                        "how much is written to the system's log: error, warn, info (the default), debug or trace.",
-                    ),
-                ],
-            ),
-            (
-                "FILES",
-                &[Term(
-                    "DIR/aardvark.pid",
-                    "the process to be signalled, as a decimal number without newline.",
-                )],
-            ),
-            (
-                "EXIT STATUS",
-                &[
-                    Term("0", "everything is bound and served;"),
-                    Term("1", "it could not start;"),
-                    Term("2", "the command line makes no sense."),
-                ],
-            ),
-            (
-                "LIMITS",
-                &[Text(
-                    "256 connections, 32 from one address, each dropped when it gets no further for 3 seconds; queries under way upstream are bounded \
-                     in all and by address.",
-                )],
-            ),
-            (
-                "EXAMPLES",
-                &[
-                    Text("Options for a server that an engine starts, and what it has counted:"),
-                    Code(
-                        "AARDVARK_STRICT_NAMES=1 AARDVARK_CACHE=1 podman start web\n\
-                         kill -USR1 $(cat /run/containers/networks/aardvark-dns/aardvark.pid)\n\
-                         journalctl -t aardvark-dns",
-                    ),
-                ],
-            ),
-        ],
-        see_also: &["podman-network(1)", "containers.conf(5)", "resolv.conf(5)"],
-    }
-}
-
-fn netavark() -> Page {
+/// netavark(8).
+pub(super) fn page() -> Page {
     Page {
         name: "netavark",
         section: 8,
@@ -192,7 +45,9 @@ fn netavark() -> Page {
             Term("netavark firewalld-reload", "does so now and whenever firewalld is reloaded, for ever."),
             Term("netavark version", "prints what this build is, as JSON."),
         ],
-        options: options_of_command(&NetavarkCli::command()),
+        options: options_of_command(&Cli::command()),
+        // Those of dhcp-proxy have a section of their own; the others have none.
+        commands: Vec::new(),
         sections: &[
             (
                 "TWO CONTRACTS",
@@ -368,52 +223,3 @@ const DHCP_PROXY: &[Block] = &[
          so that its address stays when its MAC address does not.",
     ),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use slirp_compat::docs;
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
-
-    #[test]
-    fn every_option_and_variable_is_on_the_page() {
-        let (name, text) = docs::page(&aardvark_dns());
-        assert_eq!(name, "aardvark-dns.8");
-        for flag in FLAGS {
-            assert!(text.contains(&format!("\\-\\-{}", flag.long.replace('-', "\\-"))), "{}", flag.long);
-            assert!(flag.variable.is_none_or(|variable| text.contains(variable)), "{}", flag.long);
-        }
-    }
-
-    #[test]
-    fn every_option_of_the_dhcp_proxy_is_on_the_page() {
-        let (_, text) = docs::page(&netavark());
-        let command = NetavarkCli::command();
-        let proxy = command.find_subcommand("dhcp-proxy").unwrap();
-        for option in proxy.get_arguments().filter(|option| option.get_id() != "help") {
-            let (short, long) = (option.get_short().unwrap(), option.get_long().unwrap().replace('-', "\\-"));
-            assert!(text.contains(&format!("\\-{short}, \\-\\-{long}")), "{long}");
-            let default =
-                option.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
-            assert!(default.is_none_or(|value| text.contains(&format!("Default: {value}"))), "{long}");
-        }
-    }
-
-    #[test]
-    fn man_reads_the_pages_without_a_warning() {
-        for page in all() {
-            let (name, text) = docs::page(&page);
-            let mut groff = Command::new("groff");
-            groff.args(["-man", "-Tascii", "-ww", "-z"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-            let Ok(mut child) = groff.spawn() else {
-                println!("SKIP man pages: groff is not installed");
-                return;
-            };
-            child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-            let output = child.wait_with_output().unwrap();
-            let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success() && complaints.is_empty(), "{name}: {complaints}");
-        }
-    }
-}
