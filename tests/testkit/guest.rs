@@ -270,9 +270,14 @@ impl Task {
                 self.pending.drain(..sent);
                 sent
             } else {
-                let left = usize::try_from(self.send - self.sent).unwrap_or(usize::MAX).min(65_536);
-                let data = pattern::bytes(self.seed, self.sent, left);
-                socket.send_slice(&data).expect("it can send")
+                let left = usize::try_from(self.send - self.sent).unwrap_or(usize::MAX);
+                let (seed, at) = (self.seed, self.sent);
+                let give = |room: &mut [u8]| {
+                    let len = left.min(room.len());
+                    pattern::fill(seed, at, &mut room[..len]);
+                    (len, len)
+                };
+                socket.send(give).expect("it can send")
             };
             if sent == 0 {
                 break;

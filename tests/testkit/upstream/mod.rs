@@ -219,6 +219,12 @@ impl Host {
         self.wake_conn(n, self.now);
     }
 
+    /// Bytes of connection `n` that the socket still keeps for the engine: the guest has not acknowledged them.
+    #[must_use]
+    pub fn unacknowledged(&self, n: usize) -> usize {
+        self.conns[n].unread()
+    }
+
     /// Lets the server of connection `n` send bytes, the last of them urgent.
     pub fn peer_urge(&mut self, n: usize, data: &[u8]) {
         self.conns[n].peer_send(data, false);

@@ -328,6 +328,11 @@ impl Conn {
         self.wake == Some(at)
     }
 
+    /// Bytes that have arrived and were not taken.
+    pub(super) fn unread(&self) -> usize {
+        self.queue.len()
+    }
+
     // ── what the test does to the server ───────────────────────────────────────────────────────────────
 
     pub(super) fn peer_send(&mut self, data: &[u8], finish: bool) {
