@@ -11,6 +11,7 @@
 //! Limits: needs root. Daemons that leave their process group must be ended by the test that started them.
 
 use std::io;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ impl Machine {
         }
         if !nix::unistd::geteuid().is_root() {
             return Err(Unavailable("needs root".to_owned()));
+        }
+        if !ipv6() {
+            return Err(Unavailable(NO_IPV6.to_owned()));
         }
         let dir = TempDir::with_prefix("slipway-machine-")?;
         std::fs::write(dir.path().join("resolv.conf"), "")?;
@@ -159,4 +163,16 @@ pub fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) ->
         });
         worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside panicked")))
     })
+}
+
+/// Why a machine without IPv6 has no laboratory.
+pub(crate) const NO_IPV6: &str = "this machine has no IPv6, which every network of the laboratory has";
+
+/// Why a machine without the driver has none.
+pub(crate) const NO_TUN: &str = "this machine lets nobody open /dev/net/tun (modprobe tun)";
+
+/// Whether the kernel has IPv6: without it, no socket of the family is to be had.
+#[must_use]
+pub(crate) fn ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }

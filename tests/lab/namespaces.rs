@@ -13,6 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::command::{Cmd, Output, Running, slurp};
+use crate::machine::{self, NO_IPV6, NO_TUN};
 use crate::missing;
 
 /// The host's address on the veth.
@@ -77,6 +78,9 @@ impl Lab {
         if let Some(program) = missing(&["ip", "nsenter", "unshare", "setpriv", "mount"]) {
             return Err(Unavailable(format!("{program} is not installed")));
         }
+        if !machine::ipv6() {
+            return Err(Unavailable(NO_IPV6.to_owned()));
+        }
         let root = nix::unistd::geteuid().is_root();
         let dir = TempDir::with_prefix("slipway-lab-")?;
         lay_out(dir.path(), options)?;
@@ -85,6 +89,9 @@ impl Lab {
             .args(["sh", "-c", &host_script(dir.path(), options, root)])
             .start()?;
         ready(&mut host)?;
+        if host.stdout().contains(NO_TUN) {
+            return Err(Unavailable(NO_TUN.to_owned()));
+        }
         let tree = options.tree.is_some();
         let mut world = Cmd::new(["unshare", "--net", "sh", "-c", "echo ready; exec cat"])
             .under(if tree { Vec::new() } else { enter(host.pid(), root) })
@@ -173,7 +180,7 @@ impl Lab {
 
     /// Runs a function on a thread inside world's network namespace; that takes a lab made by root.
     pub fn within_world<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        crate::machine::within(self.world_pid(), work)
+        machine::within(self.world_pid(), work)
     }
 
     /// A fresh container: a user, network and mount namespace made by the ordinary user, with `lo` up and nothing else.
@@ -242,7 +249,7 @@ impl Container {
 
     /// Runs a function on a thread inside its network namespace; that takes a lab made by root.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        crate::machine::within(self.pid(), work)
+        machine::within(self.pid(), work)
     }
 
     /// Ends the holder; the namespaces live on only as long as somebody else pins them.
@@ -333,6 +340,9 @@ fn host_script(dir: &Path, options: &LabOptions, root: bool) -> String {
         + "ip link set lo up
            echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
            echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range 2>/dev/null || echo '0 0' > /proc/sys/net/ipv4/ping_group_range
+           sh -c ': <>/dev/net/tun' 2>/dev/null || echo '"
+        + NO_TUN
+        + "'
            echo ready; exec cat"
 }
 

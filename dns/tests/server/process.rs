@@ -89,7 +89,7 @@ fn failed_start(stage: &Stage) -> String {
 
 #[test]
 fn an_address_under_detection_is_waited_for() {
-    let Some(stage) = Stage::enter("an_address_under_detection_is_waited_for") else { return };
+    let Some(stage) = Stage::enter_with_ipv6("an_address_under_detection_is_waited_for") else { return };
     stage.network("a", "fd89:7::1\naaa  fd89:7::2 web\n");
     let script = "ip link add near type veth peer name far && ip link set near up && ip link set far up &&
         ip address add fd89:7::2/64 dev near nodad && ip address add fd89:7::1/64 dev near";
@@ -100,7 +100,7 @@ fn an_address_under_detection_is_waited_for() {
 
 #[test]
 fn what_keeps_it_from_starting_is_said() {
-    let Some(stage) = Stage::enter("what_keeps_it_from_starting_is_said") else { return };
+    let Some(stage) = Stage::enter_with_ipv6("what_keeps_it_from_starting_is_said") else { return };
     assert_eq!(failed_start(&stage), "Error from child process\n", "an empty configuration");
     assert!(!stage.pid_file().exists());
 

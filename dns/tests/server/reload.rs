@@ -119,7 +119,9 @@ fn an_address_moves_to_another_network() {
 
 #[test]
 fn an_address_under_detection_keeps_nobody_from_an_answer() {
-    let Some(stage) = Stage::enter("an_address_under_detection_keeps_nobody_from_an_answer") else { return };
+    let Some(stage) = Stage::enter_with_ipv6("an_address_under_detection_keeps_nobody_from_an_answer") else {
+        return;
+    };
     stage.network("a", "127.0.1.1\naaa 127.0.1.10  web\n");
     let daemon = stage.start(&[]);
     let script = "ip link add near type veth peer name far && ip link set near up && ip link set far up &&

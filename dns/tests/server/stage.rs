@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use slipway_host::sys::proc::pidfd_open;
 use std::fs;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -40,6 +41,15 @@ impl Stage {
         let target = fs::canonicalize("/etc").unwrap();
         mount(Some(&stage.dir.path().join("etc")), &target, none, MsFlags::MS_BIND, none).unwrap();
         Some(stage)
+    }
+
+    /// The same for a test that needs IPv6, which not every kernel has.
+    pub(crate) fn enter_with_ipv6(test: &str) -> Option<Self> {
+        if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err() {
+            println!("SKIP {test}: this machine has no IPv6");
+            return None;
+        }
+        Self::enter(test)
     }
 
     /// A system log of this namespace's own, to be read.
