@@ -66,25 +66,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_bytes_are_those_that_each_position_has() {
-        for (position, len) in
-            [(0, 1), (0, 256), (255, 2), (1000, 4096), (u64::from(u32::MAX) - 3, 700), (256, 0)]
-        {
-            let each: Vec<u8> = (position..).take(len).map(|at| byte(3, at)).collect();
-            assert_eq!(bytes(3, position, len), each, "{len} bytes from {position}");
-        }
-    }
-
-    #[test]
-    fn the_first_wrong_byte_is_found() {
-        for wrong in [0, 1, 255, 256, 1023, 1024, 2999] {
-            let mut data = bytes(1, 70, 3000);
-            data[wrong] ^= 0x10;
-            assert_eq!(mismatch(1, 70, &data), Some(70 + u64::try_from(wrong).unwrap()));
-        }
-    }
-
-    #[test]
     fn shifted_data_is_noticed() {
         let data = bytes(1, 1000, 4096);
         assert_eq!(mismatch(1, 1000, &data), None);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use slipway_lab::{Cmd, HOST4, HOST6, Lab, LabOptions, Running, WORLD4, WORLD6};
 
 use crate::tool::{self, Done};
-use crate::{deps, install, iperf};
+use crate::{deps, iperf, release};
 
 const LIMIT: Duration = Duration::from_secs(15);
 const PORT: u16 = 8080;
@@ -23,7 +23,7 @@ pub(crate) fn run() -> Done {
     );
     deps::ensure(deps::DEMO)?;
     machine_will_do()?;
-    let program = install::release("slirp-compat", "slipway")?;
+    let program = release::build("slirp-compat", "slipway")?;
     println!();
     let options = LabOptions { programs: vec![("slipway".to_owned(), program)], ..LabOptions::default() };
     let lab = Lab::new(&options).map_err(no_lab)?;

@@ -9,7 +9,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// Every check; all of them run even when one fails.
 pub(crate) fn run() -> Done {
     let mut failures = Vec::new();
-    for check in [format, clippy, laws::check, fuzz::check, deny] {
+    for check in [format, clippy, laws::check, fuzz_targets, deny] {
         if let Err(error) = check() {
             eprintln!("xtask: {error}");
             failures.push(error);
@@ -26,24 +26,98 @@ fn clippy() -> Done {
     tool::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// Licences, bans and sources. The advisory database is a download of its own and is left to people.
-fn deny() -> Done {
-    let there = cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success());
-    if !there {
-        // Unoptimised: it builds in under a minute and runs for a second.
-        let mut install =
-            cargo(&["install", "cargo-deny", "--locked", "--debug", "--quiet", "--version", CARGO_DENY]);
-        install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
-        if let Err(error) = tool::run(&mut install) {
-            println!("SKIP cargo-deny: {error}");
-            return Ok(());
+/// The fuzz targets are a workspace of their own, which may want packages that cannot be had here.
+fn fuzz_targets() -> Done {
+    match locked("fuzz/Cargo.toml")? {
+        Ok(()) => fuzz::check(),
+        Err(reason) => {
+            tool::skip("fuzz targets", &reason);
+            Ok(())
         }
     }
-    // The fuzz targets are a workspace of their own, with a lock file of their own.
+}
+
+/// Licences, bans, sources and advisories, of the tree and of `fuzz`, which has a lock of its own.
+fn deny() -> Done {
+    if let Err(error) = cargo_deny() {
+        tool::skip("licences, bans, sources and advisories", &format!("no cargo-deny: {error}"));
+        return Ok(());
+    }
+    let mut checks = vec!["bans", "licenses", "sources"];
+    match advisories() {
+        Ok(()) => checks.push("advisories"),
+        Err(reason) => tool::skip("advisories", &reason),
+    }
     for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
-        let mut deny = cargo(&["deny", "--log-level", "error", "--config", "deny.toml"]);
-        deny.args(["--manifest-path", manifest, "check", "bans", "licenses", "sources"]);
-        tool::run(&mut deny)?;
+        if let Err(error) = locked(manifest)? {
+            tool::skip(&format!("licences and the like of {manifest}"), &error);
+            continue;
+        }
+        // What was to be fetched is here.
+        let options =
+            ["--log-level", "error", "--frozen", "--config", "deny.toml", "--manifest-path", manifest];
+        tool::run(cargo(&["deny"]).args(options).arg("check").args(&checks))?;
     }
     Ok(())
+}
+
+/// Gets cargo-deny if it is not there.
+fn cargo_deny() -> Done {
+    if cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    // Unoptimised: it builds in under a minute and runs for a second.
+    let mut install = cargo(&["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY]);
+    install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
+    tool::run(&mut install)
+}
+
+/// Fetches the database of advisories, which is a download of its own; a mirror that says nothing is not waited for.
+fn advisories() -> Done {
+    let mut fetch = std::process::Command::new("timeout");
+    fetch.args(["--kill-after=5", "60", "cargo", "deny", "--log-level", "error", "fetch", "db"]);
+    let output = fetch.current_dir(tool::root()).output().map_err(|error| format!("timeout: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    let line = told.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it takes too long");
+    Err(format!("the database cannot be had: {line}"))
+}
+
+/// Whether the lock fits the manifest, which is demanded; or why that cannot be told here (packages that cannot be had).
+fn locked(manifest: &str) -> Done<Done> {
+    let mut metadata = cargo(&["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest]);
+    let output = metadata.output().map_err(|error| format!("cargo metadata: {error}"))?;
+    judged(manifest, output.status.success(), &String::from_utf8_lossy(&output.stderr))
+}
+
+fn judged(manifest: &str, good: bool, told: &str) -> Done<Done> {
+    match told {
+        _ if good => Ok(Ok(())),
+        told if told.contains("--locked") => {
+            let place = manifest.replace(".toml", ".lock");
+            Err(format!(
+                "{place} does not fit {manifest}: cargo metadata --manifest-path {manifest} mends it"
+            ))
+        }
+        told => Ok(Err(told.trim().to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_does_not_fit_is_an_error_and_a_missing_network_is_not() {
+        let stale =
+            "error: cannot update the lock file /x/Cargo.lock because --locked was passed to prevent this";
+        assert!(
+            judged("fuzz/Cargo.toml", false, stale).is_err_and(|error| error.starts_with("fuzz/Cargo.lock "))
+        );
+        let away = "error: failed to download from `https://index.crates.io/config.json`";
+        assert_eq!(judged("fuzz/Cargo.toml", false, away), Ok(Err(away.to_owned())));
+        assert_eq!(judged("fuzz/Cargo.toml", true, "warning: --locked"), Ok(Ok(())));
+    }
 }

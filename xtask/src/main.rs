@@ -14,6 +14,7 @@ mod iperf;
 mod laws;
 mod lint;
 mod proto;
+mod release;
 mod test;
 mod tool;
 mod trees;
@@ -42,6 +43,9 @@ enum Chore {
         /// Run the suites only.
         #[arg(long)]
         no_lint: bool,
+        /// The programs as shipped, too, are put through everything, not through a row for each command.
+        #[arg(long)]
+        all: bool,
     },
     /// Format, clippy, licences, and the structural laws of the tree.
     Lint,
@@ -95,6 +99,8 @@ enum Chore {
         #[arg(long)]
         prefix: PathBuf,
     },
+    /// Build for release here and from a copy in another place, and demand the same bytes.
+    Reproducible,
     /// Write the code of the DHCP proxy's messages from their .proto file.
     Proto {
         /// Only say whether it is up to date.
@@ -109,7 +115,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Deps => deps::ensure(deps::ALL).inspect(|()| trees::ensure()),
         Chore::Demo => demo::run(),
-        Chore::Test { no_lint } => test::run(!no_lint),
+        Chore::Test { no_lint, all } => test::run(!no_lint, all),
         Chore::Lint => lint::run(),
         Chore::Bench { instructions: true, write, .. } => instructions::run(write),
         Chore::Bench {
@@ -136,6 +142,7 @@ fn main() -> ExitCode {
             fuzz::run(&fuzz::Wish { targets, minutes, write, address })
         }
         Chore::Install { prefix } => install::run(&prefix),
+        Chore::Reproducible => release::reproducible(),
         Chore::Proto { check } => proto::run(check),
         Chore::Man => install::manual(&tool::target().join("share")),
     };

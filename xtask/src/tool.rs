@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// A chore's end: a sentence for the person who ran it.
 pub(crate) type Done<T = ()> = Result<T, String>;
@@ -25,6 +26,21 @@ pub(crate) fn cargo(words: &[&str]) -> Command {
     }
     command.args(words).current_dir(root()).stdin(Stdio::null());
     command
+}
+
+/// What this run of ours left out, as the lines that said so.
+static SKIPPED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Says that something is left out, by its name, and why; the closing lines of `test` count it.
+pub(crate) fn skip(name: &str, reason: &str) {
+    let line = format!("SKIP {name}: {}", reason.trim().replace('\n', " "));
+    println!("{line}");
+    SKIPPED.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+}
+
+/// The lines of [`skip`].
+pub(crate) fn skipped() -> Vec<String> {
+    SKIPPED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Runs a tool and demands success; says what runs.

@@ -25,6 +25,9 @@ struct Tree {
     age: Option<Duration>,
 }
 
+/// MiB that a tree may take when every run of the suites makes it: each of them is fetched and written by everybody.
+const LARGEST: u64 = 200;
+
 const TREES: [Tree; 2] = [
     Tree {
         name: "podman-5",
@@ -84,7 +87,10 @@ pub(crate) fn ensure() {
     }
     for tree in &TREES {
         if let Err(error) = tree.ensure() {
-            println!("{error}\nxtask: no tree {}; tests that need it will be skipped by name", tree.name);
+            tool::skip(
+                &format!("tree {}", tree.name),
+                &format!("{error}; tests that need it are skipped by name"),
+            );
         }
     }
 }
@@ -144,8 +150,26 @@ impl Tree {
         }
         // The package that says where /bin and /lib lead comes before those that put something there.
         packages.sort_by_key(|path| !name(path).starts_with("base-files_"));
-        packages.iter().try_for_each(|package| unpack(package, &root))
+        packages.iter().try_for_each(|package| unpack(package, &root))?;
+        match size(&root) >> 20 {
+            ..=LARGEST => Ok(()),
+            takes => Err(format!(
+                "the tree {} takes {takes} MiB, more than {LARGEST}: make it for `cargo xtask test --all`, and for one row otherwise",
+                self.name
+            )),
+        }
     }
+}
+
+/// Bytes of the files below a directory.
+fn size(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let each = entries.map(|entry| match entry.metadata() {
+        Ok(data) if data.is_dir() => size(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    });
+    each.sum()
 }
 
 /// Whether a file was written longer ago than this.

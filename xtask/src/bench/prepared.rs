@@ -13,7 +13,7 @@ use serde_json::Value;
 use slipway_lab::peer;
 
 use crate::tool::{self, Done, cargo};
-use crate::{deps, install, trees};
+use crate::{deps, release, trees};
 
 use super::{Part, Wish};
 
@@ -46,12 +46,12 @@ impl Prepared {
             prepared.peers = tree.ok();
             prepared.stack = match &wish.binary {
                 Some(path) => path.clone(),
-                None => install::release("slirp-compat", "slipway")?,
+                None => release::build("slirp-compat", "slipway")?,
             };
         }
         let built = |package, program, variable: &str| match std::env::var_os(variable) {
             Some(path) => Ok(PathBuf::from(path)),
-            None => install::release(package, program),
+            None => release::build(package, program),
         };
         if wish.wants(Part::Dns) || wish.wants(Part::Netavark) {
             prepared.dns = built("slipway-dns", "aardvark-dns", "SLIPWAY_AARDVARK_BINARY")?;
