@@ -61,9 +61,9 @@ fn unread(container: &Container, to: SocketAddr, count: usize, first: &[u8]) -> 
 
 /// Resets them, so that nothing is left to deliver.
 fn reset(streams: Vec<TcpStream>) {
-    for stream in &streams {
+    for stream in streams {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+        nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
     }
 }
 
