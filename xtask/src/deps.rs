@@ -1,5 +1,6 @@
 //! The programs that demo, suites and benches run, and the Debian packages they come from.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use slipway_lab::which;
@@ -23,7 +24,7 @@ pub(crate) const DEMO: &[Need] = &[
 ];
 
 /// What everything together runs.
-pub(crate) const ALL: &[Need] = &[
+const ALL: &[Need] = &[
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
@@ -54,10 +55,14 @@ pub(crate) const ALL: &[Need] = &[
     ("groff", "groff-base"),
     ("zsh", "zsh"),
     ("fish", "fish"),
+    ("dbus-daemon", "dbus-daemon"),
     // Not on anybody's search path: the other halves of the pairs that Podman runs.
     ("/usr/lib/podman/netavark", "netavark"),
     ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
 ];
+
+/// What the suites start on a bus of their own, but a package starts on the machine itself, which it closes.
+const GUARD: &[Need] = &[("firewalld", "firewalld"), ("firewall-cmd", "firewalld")];
 
 /// What the bench measures with. The peers come from a tree of their own (`trees`).
 pub(crate) const BENCH: &[Need] = &[
@@ -70,6 +75,12 @@ pub(crate) const BENCH: &[Need] = &[
 
 /// What counts instructions.
 pub(crate) const INSTRUCTIONS: &[Need] = &[("valgrind", "valgrind")];
+
+/// [`ensure`] for everything; firewalld only where no systemd would start it.
+pub(crate) fn ensure_all() -> Done {
+    ensure(ALL)?;
+    if Path::new("/run/systemd/system").exists() { Ok(()) } else { ensure(GUARD) }
+}
 
 /// Installs what is missing when run by root on Debian; otherwise says what to run.
 pub(crate) fn ensure(needs: &[Need]) -> Done {

@@ -24,6 +24,7 @@ use crate::dns_handover;
 use crate::error::{Context, Error, Errors, Result};
 use crate::living::{Living, Others};
 use firewalld::Neighbour;
+use nft::Names;
 use slipway_host::netlink::netfilter::Netfilter;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -89,14 +90,13 @@ impl Driver {
         }
     }
 
-    /// Gives the addresses of the dead whose rules were in the way and have gone.
     fn setup(
         &self,
         socket: &mut Netfilter,
         network: &NetworkRules,
         ports: &PortRules,
         others: &Others,
-    ) -> Result<HashSet<IpAddr>> {
+    ) -> Result<Made> {
         match self {
             Self::Nftables => {
                 let mut neighbour = Neighbour::find();
@@ -105,22 +105,24 @@ impl Driver {
                 if let Some(mut firewalld) = neighbour {
                     firewalld.trust(network);
                 }
-                Ok(dead)
+                Ok(Made { dead, reloaded: false })
             }
             Self::Firewalld(firewalld) => {
                 nft::close_loopback(socket, network)?;
-                firewalld.setup(network, ports).map(|()| HashSet::new())
+                Ok(Made { reloaded: firewalld.setup(network, ports)?, ..Made::default() })
             }
-            Self::None => Ok(HashSet::new()),
+            Self::None => Ok(Made::default()),
         }
     }
 
+    /// `covered` is whether a published port of another container covers the port of DNS servers.
     fn teardown(
         &self,
         socket: &mut Netfilter,
         network: &NetworkRules,
         ports: &PortRules,
         complete: bool,
+        covered: impl FnOnce() -> bool,
     ) -> Result<()> {
         match self {
             Self::Nftables => {
@@ -132,9 +134,7 @@ impl Driver {
             Self::Firewalld(firewalld) => {
                 let mut errors = Errors::new();
                 errors.note(firewalld.teardown(network, ports, complete));
-                if complete {
-                    errors.note(nft::open_loopback(socket, network));
-                }
+                errors.note(nft::tidy(socket, network, ports, complete, covered()));
                 errors.finish()
             }
             Self::None => Ok(()),
@@ -158,6 +158,15 @@ impl Driver {
             Self::None => Ok(()),
         }
     }
+}
+
+/// What a setup has done to others.
+#[derive(Debug, Default)]
+struct Made {
+    /// The addresses of the dead whose rules were in the way and have gone.
+    dead: HashSet<IpAddr>,
+    /// firewalld has been reloaded, and so has lost what others had made.
+    reloaded: bool,
 }
 
 /// The firewall of one call of the program.
@@ -227,10 +236,23 @@ impl Firewall {
         if ports.cover_dns() {
             servers.extend(dns_handover::served(&self.config));
         }
+        self.lead_names(socket, ports.dns_port, &servers)
+    }
+
+    fn lead_names(&self, socket: &mut Netfilter, port: u16, servers: &[IpAddr]) -> Result<()> {
         match self.driver {
-            Driver::Nftables => nft::keep_names(socket, ports.dns_port, &servers),
+            Driver::Firewalld(_) if !servers.is_empty() => {
+                nft::lead_names(socket, Names { servers, port, covered: self.dns_is_covered() })
+            }
+            Driver::Nftables => nft::keep_names(socket, port, servers),
             Driver::Firewalld(_) | Driver::None => Ok(()),
         }
+    }
+
+    /// Whether a container's published port covers the port of DNS servers, by the state files.
+    fn dns_is_covered(&self) -> bool {
+        let all = self.state.as_ref().and_then(|state| warn(state.ports_of_all()));
+        all.is_some_and(|all| all.iter().any(PortRules::cover_dns))
     }
 
     /// Keeps the questions to these DNS servers from the published ports of others: for a network without rules.
@@ -238,10 +260,10 @@ impl Firewall {
     /// # Errors
     /// As [`Self::setup`].
     pub(crate) fn keep_names(&self, dns_port: u16, servers: &[IpAddr]) -> Result<()> {
-        match self.driver {
-            Driver::Nftables => self.with_socket(|socket| nft::keep_names(socket, dns_port, servers)),
-            Driver::Firewalld(_) | Driver::None => Ok(()),
+        if matches!(self.driver, Driver::None) {
+            return Ok(());
         }
+        self.with_socket(|socket| self.lead_names(socket, dns_port, servers))
     }
 
     fn save_and_set_up(
@@ -256,13 +278,26 @@ impl Firewall {
         };
         let new_network = state.save(self.driver.name(), network, ports)?;
         match self.driver.setup(socket, network, ports, others) {
-            Ok(dead) if dead.is_empty() => {}
-            Ok(dead) => {
-                warn(forget_files(state, ports, &dead));
+            Ok(Made { dead, reloaded }) => {
+                if !dead.is_empty() {
+                    warn(forget_files(state, ports, &dead));
+                }
+                if reloaded {
+                    warn(
+                        state
+                            .load()
+                            .and_then(|saved| saved.map_or(Ok(()), |saved| self.driver.restore(&saved))),
+                    );
+                }
             }
             Err(error) => {
                 if let Err(error) = state.forget(ports, new_network) {
                     log::warn!(target: TARGET, "after a failure: {error}");
+                }
+                // Netlink does all or nothing; of calls over D-Bus the first ones may have succeeded.
+                if matches!(self.driver, Driver::Firewalld(_)) {
+                    let covered = || self.dns_is_covered();
+                    warn(self.driver.teardown(socket, network, ports, new_network, covered));
                 }
                 return Err(error);
             }
@@ -290,8 +325,8 @@ impl Firewall {
         }));
         for dead in dead {
             log::info!(target: TARGET, "container {} is taken back: it lives no longer", dead.container_id);
-            warn(self.driver.teardown(socket, network, &dead, false));
             warn(state.forget(&dead, false));
+            warn(self.driver.teardown(socket, network, &dead, false, || self.dns_is_covered()));
             // A container that is set up once more keeps its peers.
             let again = dead.container_id == ports.container_id;
             let gone = dead.without(|address| again && ports.any_address(|ours| ours == address));
@@ -318,7 +353,7 @@ impl Firewall {
         }
         if !matches!(self.driver, Driver::None) {
             errors.note(self.with_socket(|socket| {
-                let result = self.driver.teardown(socket, network, ports, complete);
+                let result = self.driver.teardown(socket, network, ports, complete, || self.dns_is_covered());
                 stale::forget_published(socket, ports);
                 result
             }));
@@ -434,12 +469,23 @@ pub fn reload(config: &Path) -> Result<bool> {
     };
     let driver = Driver::named(Some(&saved.driver))?;
     driver.restore(&saved)?;
-    if let (Driver::Nftables, Some(covering)) = (driver, saved.ports.iter().find(|ports| ports.cover_dns())) {
-        let mut servers = dns_handover::served(config);
-        servers.extend(saved.ports.iter().flat_map(|ports| &ports.dns_server_ips));
-        nft::keep_names(&mut open()?, covering.dns_port, &servers)?;
-    }
+    restore_names(&driver, &saved, config)?;
     Ok(true)
+}
+
+/// Leads questions to the DNS servers again, of networks without rules, too.
+fn restore_names(driver: &Driver, saved: &Saved, config: &Path) -> Result<()> {
+    let Some(PortRules { dns_port, .. }) = saved.ports.first() else { return Ok(()) };
+    let covered = saved.ports.iter().any(PortRules::cover_dns);
+    let mut servers = if covered { dns_handover::served(config) } else { Vec::new() };
+    servers.extend(saved.ports.iter().flat_map(|ports| &ports.dns_server_ips));
+    match driver {
+        Driver::Nftables if covered => nft::keep_names(&mut open()?, *dns_port, &servers),
+        Driver::Firewalld(_) => {
+            nft::lead_names(&mut open()?, Names { servers: &servers, port: *dns_port, covered })
+        }
+        Driver::Nftables | Driver::None => Ok(()),
+    }
 }
 
 /// Calls `restore` once and then after each reload of firewalld, which throws rules away. Returns only on failure.

@@ -121,6 +121,15 @@ impl State {
         Ok(paths.iter().filter_map(|path| understood(path)).collect())
     }
 
+    /// What was saved for all containers.
+    ///
+    /// # Errors
+    /// When the files cannot be listed.
+    pub fn ports_of_all(&self) -> Result<Vec<PortRules>> {
+        let _lock = self.lock()?;
+        Ok(list(&self.ports())?.iter().filter_map(|path| understood(path)).collect())
+    }
+
     /// The network with all subnets that it has had since it was saved as new.
     ///
     /// # Errors

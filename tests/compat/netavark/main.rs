@@ -25,6 +25,7 @@ mod t12_moved;
 mod t13_others;
 mod t14_own_port;
 mod t15_killed_containers;
+mod t16_firewalld;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {

@@ -12,6 +12,8 @@ pub(crate) struct Host {
     pub(crate) config: PathBuf,
     /// The DNS server that is handed over to; the empty path is none.
     pub(crate) dns: PathBuf,
+    /// What the program finds in its environment beyond that.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl Host {
@@ -23,7 +25,7 @@ impl Host {
         let machine = machine(test, &[&["ip", "nft", "ping", "curl"], programs].concat())?;
         let config = machine.dir().join("config");
         std::fs::create_dir(&config).unwrap();
-        Some(Self { machine, binary, config, dns: PathBuf::new() })
+        Some(Self { machine, binary, config, dns: PathBuf::new(), environment: Vec::new() })
     }
 
     /// Hands over to this tree's DNS server, or the one that the environment names.
@@ -53,7 +55,8 @@ impl Host {
     }
 
     pub(crate) fn cmd_of(&self, binary: &Path, words: &[&str]) -> Cmd {
-        self.machine.cmd(self.words(binary, words)).env("DBUS_SYSTEM_BUS_ADDRESS", "")
+        let cmd = self.machine.cmd(self.words(binary, words)).env("DBUS_SYSTEM_BUS_ADDRESS", "");
+        self.environment.iter().fold(cmd, |cmd, (name, value)| cmd.env(*name, value))
     }
 
     /// The words of a call as an engine makes it.

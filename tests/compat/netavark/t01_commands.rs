@@ -193,8 +193,14 @@ fn the_firewall_must_be_known() {
     // The driver of old is refused in the same words, and one line on standard error says what there is instead.
     let by_variable =
         host.cmd(&["setup", &container.path()]).input(line(&simple())).env("NETAVARK_FW", "IPTables");
-    for output in [run(&["--firewall-driver", "iptables"]), by_variable.run(LIMIT).unwrap()] {
-        assert_eq!(error(&output), "Must provide a valid firewall backend, got iptables");
+    let refused = if host.is_ours() {
+        vec![run(&["--firewall-driver", "iptables"]), by_variable.run(LIMIT).unwrap()]
+    } else {
+        // The original of that age has it.
+        Vec::new()
+    };
+    for output in &refused {
+        assert_eq!(error(output), "Must provide a valid firewall backend, got iptables");
         let told = output.err();
         assert_eq!(told.lines().count(), 1, "{told}");
         assert!(

@@ -24,7 +24,7 @@ fn gone(pid: &str) {
     }
 }
 
-fn ended(host: &Host) {
+pub(crate) fn ended(host: &Host) {
     let end = now() + LIMIT;
     while host.config.join("aardvark-dns/aardvark.pid").exists() {
         assert!(now() < end, "the DNS server ends with its last network");
@@ -203,7 +203,7 @@ fn a_dead_server_is_started_again() {
 }
 
 /// What a server says to a question for that name, over UDP or TCP: an address, or nothing.
-fn asked(place: &slipway_lab::Namespace, server: &str, name: &str, tcp: bool) -> String {
+pub(crate) fn asked(place: &slipway_lab::Namespace, server: &str, name: &str, tcp: bool) -> String {
     let over = if tcp { "+tcp" } else { "+notcp" };
     let line = format!("dig +short +tries=1 +time=1 {over} @{server} {name} A 2>&1 | grep -v '^;' || true");
     place.sh(&line).unwrap().out().trim().to_owned()

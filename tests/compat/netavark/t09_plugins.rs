@@ -47,7 +47,7 @@ fn a_plugin_is_asked_for_networks_of_its_kind() {
     assert!(output.success(), "{output}");
     assert_eq!(output.all(), format!("said teardown {path}\n"));
 
-    plugin(&host, "odd", &format!("echo '{}'; exit 5", json!({"error": "no luck"})));
+    plugin(&host, "odd", &format!("cat > /dev/null; echo '{}'; exit 5", json!({"error": "no luck"})));
     for command in ["setup", "teardown"] {
         assert_eq!(error(&call(command)), "plugin \"odd\" failed: exit code 5, message: no luck");
     }

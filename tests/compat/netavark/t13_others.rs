@@ -17,7 +17,7 @@ const V6: &str = "fd10:88::1/64";
 const SILENCE: Duration = Duration::from_millis(700);
 
 /// Lets a namespace send to 127/8 by its gateway, and take what comes from there.
-fn loopback_by(link: &str, gateway: &str) -> String {
+pub(crate) fn loopback_by(link: &str, gateway: &str) -> String {
     format!(
         "ip address flush dev lo && ip route add 127.0.0.0/8 via {gateway} && \
          echo 1 > /proc/sys/net/ipv4/conf/{link}/route_localnet"
@@ -29,7 +29,7 @@ fn bridge(gateways: &[&str]) -> Join {
 }
 
 /// A neighbour of the host at 198.51.100.2.
-fn neighbour(host: &Host) -> Namespace {
+pub(crate) fn neighbour(host: &Host) -> Namespace {
     neighbour_in(host, "far", "198.51.100")
 }
 
@@ -67,7 +67,7 @@ fn shortcut(host: &Host, from: &Namespace, to: &Namespace, address: &str) {
 }
 
 /// Greets whoever connects.
-fn greeting(listener: TcpListener) {
+pub(crate) fn greeting(listener: TcpListener) {
     std::thread::spawn(move || {
         for stream in listener.incoming().take(8) {
             let Ok(mut stream) = stream else { return };
@@ -77,7 +77,7 @@ fn greeting(listener: TcpListener) {
 }
 
 /// Whether one is greeted there.
-fn greeted(to: &str) -> std::io::Result<bool> {
+pub(crate) fn greeted(to: &str) -> std::io::Result<bool> {
     let to: SocketAddr = to.parse().unwrap();
     let Ok(mut stream) = TcpStream::connect_timeout(&to, SILENCE) else { return Ok(false) };
     stream.set_read_timeout(Some(SILENCE))?;

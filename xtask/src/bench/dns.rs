@@ -50,7 +50,7 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
             Row::new(RATE, "1/s", Goal::AtLeast(1.5)),
             Row::new(RATE_TCP, "1/s", Goal::AtLeast(1.0)),
             Row::new(P99, "ms", Goal::AtMost(1.0)),
-            Row::new(MEMORY, "MB", Goal::AtMost(1.0)),
+            Row::new(MEMORY, "MB", Goal::AtMost(0.5)),
             Row::new(START, "ms", Goal::AtMost(1.0)),
             Row::new(RELOAD_LOST, "queries", Goal::Zero),
             Row::new(RELOAD, "ms", Goal::AtMost(1.0)),

@@ -83,6 +83,18 @@ impl Client {
         self.bus.wait_for(RELOADED)
     }
 
+    /// Which version it is, such as `2.3.1`.
+    pub(super) fn version(&mut self) -> Result<String> {
+        let version = self.property("/org/fedoraproject/FirewallD1", NAME, "version")?;
+        String::try_from(version).map_err(|_| Error::DbusVariant("the version is no string".to_owned()))
+    }
+
+    fn property(&mut self, path: &'static str, interface: &str, name: &str) -> Result<OwnedVariant> {
+        let get =
+            Method { destination: NAME, path, interface: "org.freedesktop.DBus.Properties", member: "Get" };
+        self.bus.call(get, &(interface, name))
+    }
+
     /// Makes a zone, unless there is one. Whether it needs a reload to be there.
     pub(super) fn ensure_zone(&mut self, name: &str) -> Result<bool> {
         let zones: Vec<String> = self.bus.call(running!(".zone", "getZones"), &())?;
@@ -96,11 +108,16 @@ impl Client {
         Ok(true)
     }
 
+    /// The policies of the running configuration.
+    pub(super) fn policies(&mut self) -> Result<Vec<String>> {
+        self.bus.call(running!(".policy", "getPolicies"), &())
+    }
+
     /// Makes the policies that are missing. Whether that needs a reload.
-    pub(super) fn ensure_policies(&mut self, wanted: &[Policy]) -> Result<bool> {
-        let there: Vec<String> = self.bus.call(running!(".policy", "getPolicies"), &())?;
+    pub(super) fn ensure_policies(&mut self, wanted: &[&Policy]) -> Result<bool> {
+        let there = self.policies()?;
         let missing: Vec<_> =
-            wanted.iter().filter(|policy| !there.iter().any(|name| name == policy.name)).collect();
+            wanted.iter().copied().filter(|policy| !there.iter().any(|name| name == policy.name)).collect();
         if missing.is_empty() {
             return Ok(false);
         }
@@ -173,14 +190,9 @@ impl Client {
 
     /// The setting StrictForwardPorts; versions before 2.3 do not have it.
     pub(super) fn strict_forward_ports(&mut self) -> Option<String> {
-        let get = Method {
-            destination: NAME,
-            path: "/org/fedoraproject/FirewallD1/config",
-            interface: "org.freedesktop.DBus.Properties",
-            member: "Get",
-        };
-        let body = ("org.fedoraproject.FirewallD1.config", "StrictForwardPorts");
-        let value: OwnedVariant = self.bus.call(get, &body).ok()?;
+        let (path, interface) =
+            ("/org/fedoraproject/FirewallD1/config", "org.fedoraproject.FirewallD1.config");
+        let value = self.property(path, interface, "StrictForwardPorts").ok()?;
         match String::try_from(value) {
             Ok(text) => Some(text),
             Err(error) => {

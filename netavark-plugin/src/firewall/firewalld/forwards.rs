@@ -105,7 +105,8 @@ pub(super) fn removed(there: PolicySettings, ports: &PortRules, complete: bool) 
     }
 }
 
-fn without<T>(there: Option<Vec<T>>, gone: impl Fn(&T) -> bool) -> Option<Vec<T>> {
+/// A list without those; `None` when nothing of it is such.
+pub(super) fn without<T>(there: Option<Vec<T>>, gone: impl Fn(&T) -> bool) -> Option<Vec<T>> {
     let mut all = there?;
     let before = all.len();
     all.retain(|entry| !gone(entry));

@@ -1,35 +1,39 @@
 //! firewalld: as the driver that keeps the rules, and as a neighbour of the nftables driver.
 //!
 //! ```text
-//!   Firewalld (driver)      zone netavark_zone of all subnets, policies for the way out and for published ports
+//!   Firewalld (driver)      zone netavark_zone of all subnets, policies for the way out, published ports and names
 //!   Neighbour               subnets in the zone `trusted`, so that firewalld lets containers pass
 //!        └──▶ client.rs ──▶ bus.rs ──▶ system bus
 //! ```
-//! The policies are made once, permanently; subnets and ports are only in the running configuration, and come back after
-//! a reload through [`follow`]. firewalld knows no isolation between bridges, and internal networks need nothing of it.
+//! Zone and policies are made once, permanently, which takes a reload; subnets, ports and names are only in the running configuration,
+//! and come back after a reload through [`follow`]. firewalld knows no isolation between bridges. Internal networks are in
+//! no zone of ours, and need nothing of it but that their questions come in to the DNS server.
 
 mod bus;
 mod client;
 mod forwards;
+mod names;
 
 use super::{DNS_PORT, NetworkRules, PortRules, Saved, TARGET};
 use crate::error::{Context, Error, Result};
 pub(super) use bus::fuzz as fuzz_bus;
-use client::{Client, Policy};
+use client::{Client, ForwardPort, Policy, PolicySettings};
 use forwards::Forwards;
 use std::cell::RefCell;
 
 const ZONE: &str = "netavark_zone";
 const PORTS: &str = "netavark_portfwd";
+const PORTS_ANY: &str = "netavark_port_any";
 const LOCAL_PORTS: &str = "netavark_host_fwd";
+const NAMES: &str = "netavark_names";
 const TRUSTED: &str = "trusted";
 
-/// All policies of the driver.
+/// The policies of the driver but for [`published`].
 const POLICIES: [Policy; 4] = [
     policy("netavark_policy", ZONE, "ANY", "ACCEPT", true),
-    policy(PORTS, "ANY", "HOST", "CONTINUE", false),
     policy(LOCAL_PORTS, "HOST", "ANY", "CONTINUE", false),
     policy("netavark_zone_acc", "ANY", ZONE, "CONTINUE", true),
+    policy(NAMES, "ANY", "HOST", "CONTINUE", false),
 ];
 
 const fn policy(
@@ -40,6 +44,18 @@ const fn policy(
     masquerade: bool,
 ) -> Policy {
     Policy { name, ingress, egress, target, masquerade }
+}
+
+/// The policy of published ports. Before 2.2, firewalld takes no forward to another address towards the host; away from it the rule is
+/// the same.
+fn published(version: &str) -> Policy {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) if (major, minor) < (2, 2) => {
+            policy(PORTS_ANY, "ANY", "ANY", "CONTINUE", false)
+        }
+        _ => policy(PORTS, "ANY", "HOST", "CONTINUE", false),
+    }
 }
 
 /// The driver.
@@ -60,68 +76,117 @@ impl Firewalld {
         Ok(Self { client: RefCell::new(client.context(doing)?) })
     }
 
-    pub(super) fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<()> {
+    /// Whether firewalld has been reloaded for it: then whatever others had in the running configuration has to be put back.
+    pub(super) fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<bool> {
         let forwards = Forwards::of(ports)?;
-        self.add_network(network)?;
-        self.add_ports(ports, forwards)
+        let names = names::rules(network, ports);
+        if network.internal && names.is_empty() {
+            return Ok(false);
+        }
+        let client = &mut *self.client.borrow_mut();
+        let Ready { published, reloaded } = make_ready(client)?;
+        add_network(client, network)?;
+        add_ports(client, published, ports, forwards, names)?;
+        Ok(reloaded)
     }
 
     pub(super) fn teardown(&self, network: &NetworkRules, ports: &PortRules, complete: bool) -> Result<()> {
-        if network.internal {
+        if network.internal && (!complete || ports.dns_server_ips.is_empty()) {
             return Ok(());
         }
         let client = &mut *self.client.borrow_mut();
-        for name in [PORTS, LOCAL_PORTS] {
-            let there = client.policy(name)?;
-            client.set_policy(name, forwards::removed(there, ports, complete))?;
+        let there = client.policies()?;
+        for name in
+            [PORTS, PORTS_ANY, LOCAL_PORTS].into_iter().filter(|name| there.iter().any(|it| it == name))
+        {
+            let settings = client.policy(name)?;
+            client.set_policy(name, forwards::removed(settings, ports, complete))?;
         }
-        if complete {
-            for subnet in network.subnets() {
-                client.remove_source(ZONE, subnet)?;
-            }
+        if !complete {
+            return Ok(());
+        }
+        if there.iter().any(|name| name == NAMES) {
+            let PolicySettings { rich_rules, .. } = client.policy(NAMES)?;
+            let rich_rules = forwards::without(rich_rules, |rule| names::is_of(rule, network));
+            client.set_policy(NAMES, PolicySettings { rich_rules, ..PolicySettings::default() })?;
+        }
+        for subnet in network.subnets() {
+            client.remove_source(ZONE, subnet)?;
         }
         Ok(())
     }
 
     pub(super) fn restore(&self, saved: &Saved) -> Result<()> {
-        saved.networks.iter().try_for_each(|network| self.add_network(network))?;
-        saved.ports.iter().try_for_each(|ports| self.add_ports(ports, Forwards::of(ports)?))
-    }
-
-    fn add_network(&self, network: &NetworkRules) -> Result<()> {
-        if network.internal {
-            return Ok(());
-        }
         let client = &mut *self.client.borrow_mut();
-        let new_zone = client.ensure_zone(ZONE).context(format!("Error creating zone {ZONE}"))?;
-        let new_policies = client.ensure_policies(&POLICIES).context("Error creating policies")?;
-        if new_zone || new_policies {
-            client.reload()?;
+        let Ready { published, .. } = make_ready(client)?;
+        for network in &saved.networks {
+            add_network(client, network)?;
         }
-        for subnet in network.subnets() {
-            let doing = || format!("Error adding source subnets to zone {ZONE}");
-            client.add_source(ZONE, subnet).with_context(doing)?;
+        for ports in &saved.ports {
+            let network = saved.networks.iter().find(|network| network.network_id == ports.network_id);
+            let names = network.map(|network| names::rules(network, ports)).unwrap_or_default();
+            add_ports(client, published, ports, Forwards::of(ports)?, names)?;
         }
         Ok(())
     }
+}
 
-    fn add_ports(&self, ports: &PortRules, forwards: Forwards) -> Result<()> {
-        if ports.internal {
-            return Ok(());
-        }
-        let client = &mut *self.client.borrow_mut();
+/// What all networks need is there.
+struct Ready {
+    /// The policy of published ports.
+    published: &'static str,
+    /// firewalld had to be reloaded for it.
+    reloaded: bool,
+}
+
+/// Makes zone and policies, where they are missing.
+fn make_ready(client: &mut Client) -> Result<Ready> {
+    let published = published(&client.version()?);
+    let policies: Vec<_> = POLICIES.iter().chain([&published]).collect();
+    let new_zone = client.ensure_zone(ZONE).context(format!("Error creating zone {ZONE}"))?;
+    let new_policies = client.ensure_policies(&policies).context("Error creating policies")?;
+    let reloaded = new_zone || new_policies;
+    if reloaded {
+        client.reload()?;
+    }
+    Ok(Ready { published: published.name, reloaded })
+}
+
+fn add_network(client: &mut Client, network: &NetworkRules) -> Result<()> {
+    if network.internal {
+        return Ok(());
+    }
+    for subnet in network.subnets() {
+        let doing = || format!("Error adding source subnets to zone {ZONE}");
+        client.add_source(ZONE, subnet).with_context(doing)?;
+    }
+    Ok(())
+}
+
+fn add_ports(
+    client: &mut Client,
+    published: &str,
+    ports: &PortRules,
+    forwards: Forwards,
+    names: Vec<String>,
+) -> Result<()> {
+    if !ports.internal {
         let Forwards { ports, rules, local_rules } = forwards;
-        for (name, ports, rules) in [(PORTS, ports, rules), (LOCAL_PORTS, Vec::new(), local_rules)] {
-            if ports.is_empty() && rules.is_empty() {
-                continue;
-            }
-            let there = client.policy(name)?;
-            client
-                .set_policy(name, forwards::added(there, ports, rules))
-                .with_context(|| format!("Failed to update firewalld policy {name} port forwarding rules"))?;
-        }
-        Ok(())
+        add(client, published, ports, rules)?;
+        add(client, LOCAL_PORTS, Vec::new(), local_rules)?;
     }
+    add(client, NAMES, Vec::new(), names)
+}
+
+/// Adds what is missing to a policy.
+fn add(client: &mut Client, name: &str, ports: Vec<ForwardPort>, rules: Vec<String>) -> Result<()> {
+    if ports.is_empty() && rules.is_empty() {
+        return Ok(());
+    }
+    let there = client.policy(name)?;
+    client
+        .set_policy(name, forwards::added(there, ports, rules))
+        .with_context(|| format!("Failed to update firewalld policy {name} port forwarding rules"))
 }
 
 /// A firewalld that runs beside the nftables driver.
@@ -203,4 +268,25 @@ pub(super) fn fuzz_ports(ports: &PortRules) {
     let most = ports.ports().len() * 2;
     assert!(forwards.ports.len() <= most && forwards.local_rules.len() <= most, "nothing is invented");
     assert!(forwards.rules.len() <= most + ports.dns_server_ips.len(), "nothing is invented");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_versions_publish_away_from_the_host() {
+        for (version, name) in [
+            ("0.9.4", PORTS_ANY),
+            ("1.3.3", PORTS_ANY),
+            ("2.1.2", PORTS_ANY),
+            ("2.2.0", PORTS),
+            ("2.10", PORTS),
+            ("2.4.0~rc1", PORTS),
+            ("3.0.0", PORTS),
+            ("", PORTS),
+        ] {
+            assert_eq!(published(version).name, name, "{version}");
+        }
+    }
 }

@@ -13,6 +13,7 @@
 //! and what is added or removed is decided by comparing models. `nft list table inet netavark` prints what
 //! the contract has, in its order, and rules that another version has left are recognised as ours.
 
+mod beside;
 mod chains;
 mod decode;
 mod encode;
@@ -30,6 +31,7 @@ mod wire;
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
 use crate::living::Others;
+pub(super) use beside::{Names, close_loopback, lead_names, tidy};
 pub(super) use fuzz::{fuzz, fuzz_network, fuzz_ports, seeds};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
@@ -154,34 +156,6 @@ fn remove(plan: &mut Plan, network: &NetworkRules, ports: &PortRules, complete: 
         network::remove(plan, network);
     }
     Ok(())
-}
-
-/// What a bridge needs whoever keeps the other rules: that nobody but the host itself reaches its loopback.
-pub(super) fn close_loopback(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
-    if network.internal {
-        return Ok(());
-    }
-    kernel::change(socket, &the_loopback(), |plan| {
-        plan.make_table();
-        chains::close_loopback(plan, &network.bridge_name);
-        Ok(())
-    })
-}
-
-/// The opposite, with the last container of a network.
-pub(super) fn open_loopback(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
-    kernel::change(socket, &the_loopback(), |plan| {
-        if plan.remove_bridges(|_, bridge| bridge == network.bridge_name) {
-            chains::delete_beyond(plan);
-        }
-        Ok(())
-    })
-}
-
-fn the_loopback() -> Wanted {
-    let mut wanted = Wanted::default();
-    chains::look_at_beyond(&mut wanted);
-    wanted
 }
 
 /// Adds whatever is missing of all that was saved.

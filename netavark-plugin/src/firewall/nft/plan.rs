@@ -220,6 +220,11 @@ impl Plan {
         entries.filter_map(|entry| entry.rule.as_ref()).any(such)
     }
 
+    /// Whether the chain has no rules. One that was not read has none.
+    pub(super) fn is_empty(&self, chain: &str) -> bool {
+        self.ruleset.chains.get(chain).is_none_or(Vec::is_empty)
+    }
+
     /// The interfaces that the chain's rules name.
     pub(super) fn interfaces(&self, chain: &str) -> Vec<String> {
         let entries = self.ruleset.chains.get(chain).into_iter().flatten();

@@ -103,7 +103,7 @@ fn takes_dns(rule: &Rule) -> bool {
 }
 
 /// Whether [`keep_names`] made it.
-fn keeps_names(rule: &Rule) -> bool {
+pub(super) fn keeps_names(rule: &Rule) -> bool {
     match rule.clauses() {
         [Clause::Address { net, .. }, ..] => *rule == move_dns(net.addr(), DNS_PORT),
         _ => false,
@@ -143,7 +143,7 @@ pub(super) fn remove(plan: &mut Plan, ports: &PortRules, complete: bool) {
         // Other versions make such rules even when no names are served, for an address of the subnet.
         plan.delete(DNAT, |rule| {
             ports.dns_server_ips.iter().any(|server| moves_dns(rule, *server))
-                || ports.addresses().any(|(_, subnet)| moves_dns_of(rule, &subnet))
+                || ports.addresses().any(|(_, subnet)| moves_dns_within(rule, &subnet))
         });
         for chain in chains.iter().skip(1) {
             // What a container that was never torn down has left.
@@ -261,16 +261,17 @@ fn last(mapping: &PortMapping) -> Result<u16> {
 }
 
 /// `ip daddr SERVER meta l4proto { tcp, udp } th dport 53 dnat ip to SERVER:PORT`
-fn move_dns(server: IpAddr, port: u16) -> Rule {
+pub(super) fn move_dns(server: IpAddr, port: u16) -> Rule {
     let dns = Clause::Port { first: DNS_PORT, last: DNS_PORT };
     Rule(vec![destination(server), Clause::TcpOrUdp, dns, Clause::Dnat(SocketAddr::new(server, port))])
 }
 
-fn moves_dns(rule: &Rule, server: IpAddr) -> bool {
+pub(super) fn moves_dns(rule: &Rule, server: IpAddr) -> bool {
     rule.clauses().starts_with(&[destination(server), Clause::TcpOrUdp])
 }
 
-fn moves_dns_of(rule: &Rule, subnet: &IpNet) -> bool {
+/// The same for any server of a subnet.
+pub(super) fn moves_dns_within(rule: &Rule, subnet: &IpNet) -> bool {
     match rule.clauses() {
         [Clause::Address { end: End::Destination, net, equal: true }, Clause::TcpOrUdp, ..] => {
             subnet.contains(net)
