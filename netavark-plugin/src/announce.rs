@@ -68,7 +68,8 @@ fn by_the_kernel(container: &mut Place, inside: &Interface) -> Result<bool> {
     Ok(asked && container.netlink.run_one(&Request::set_mac(inside.index, mac)).is_ok())
 }
 
-/// Waits until frames pass the port, unless that will take too long.
+/// Waits until frames pass the port, unless that will take too long: with a spanning tree (a bridge of somebody else's; ours have none)
+/// twice the forward delay, in which nothing at all passes.
 fn await_passage(host: &mut Place, port: &Interface) -> Result<()> {
     for _ in 0..GLANCES {
         let seen = host.netlink.interface_at(port.index).context("look at the bridge's port")?;
