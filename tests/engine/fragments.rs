@@ -7,7 +7,7 @@ use slipway_netstack::drop_reason::DropReason;
 use testkit::packet::{Fragment, Icmp, Ip, Udp};
 use testkit::pattern;
 use testkit::upstream::datagram::EchoService;
-use testkit::world::{GATEWAY4, GUEST4};
+use testkit::world::{GATEWAY4, GATEWAY6, GUEST4, GUEST6};
 
 fn datagram(v6: bool, len: usize) -> (Ip, Vec<u8>) {
     let (own, to) =
@@ -106,4 +106,19 @@ fn a_datagram_that_never_comes_together_is_reported() {
         assert_eq!((error.kind, error.code), if v6 { (3, 1) } else { (11, 1) });
         assert_eq!(world.engine.next_timeout().filter(|at| *at < world.now()), None);
     }
+}
+
+#[test]
+fn hop_by_hop_options_do_not_come_into_their_place_by_fragments() {
+    let mut world = raw();
+    let request = Icmp::echo_request(GUEST6.into(), 7, 9, &[1; 64]).packet(GUEST6.into(), GATEWAY6.into());
+    let mut behind = vec![58, 0, 1, 4, 0, 0, 0, 0];
+    behind.extend_from_slice(&request.payload);
+    let pieces = Ip::new(GUEST6.into(), GATEWAY6.into(), 0, behind).cut(5, 40);
+    assert_eq!(pieces.len(), 2);
+    world.send(&pieces[0]);
+    let (_, error) = world.expect_icmp();
+    assert_eq!((error.kind, error.code, error.word), (4, 1, 40), "the fragment header names them");
+    world.send(&pieces[1]);
+    world.expect_nothing();
 }

@@ -7,7 +7,7 @@ use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::Errno;
 use testkit::packet::{Icmp, Ip, Udp, protocol};
 use testkit::upstream::datagram::{EchoService, UdpService};
-use testkit::world::{DNS4, DNS6, GATEWAY4, GATEWAY6, GUEST4, GUEST6};
+use testkit::world::{DNS4, DNS6, ENGINE_MAC, GATEWAY4, GATEWAY6, GUEST_MAC, GUEST4, GUEST6};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -30,6 +30,64 @@ fn our_own_addresses_answer_echo_themselves() {
         assert_eq!((reply.echo(), &reply.body[..]), ((7, 9), &b"some data"[..]));
     }
     assert_eq!(world.host.opened().len(), 0, "no socket was needed");
+}
+
+#[test]
+fn the_groups_that_we_are_in_answer_echo_from_an_address_of_ours() {
+    let mut world = raw();
+    let own_local = GUEST_MAC.link_local();
+    let router = ENGINE_MAC.link_local();
+    let [.., a, b, c] = router.octets();
+    let solicited = format!("ff02::1:ff{a:02x}:{b:02x}{c:02x}");
+    for group in ["ff02::1", "ff02::2", "ff02::1:ff00:2", "ff02::1:ff00:3", &solicited] {
+        for (own, from) in [(own_local, router), (GUEST6, GATEWAY6)] {
+            let request = Icmp::echo_request(ip(group), 7, 9, b"x").packet(own.into(), ip(group));
+            world.send(&request);
+            let (packet, reply) = world.expect_icmp();
+            assert_eq!((packet.src, packet.dst, reply.kind), (from.into(), own.into(), 129), "{group}");
+            assert_eq!((reply.echo(), &reply.body[..]), ((7, 9), &b"x"[..]));
+        }
+    }
+    for group in ["ff02::5", "ff02::1:ff00:9", "ff05::1"] {
+        world.send(&Icmp::echo_request(ip(group), 7, 9, b"x").packet(GUEST6.into(), ip(group)));
+        world.expect_nothing();
+    }
+}
+
+#[test]
+fn an_error_comes_from_the_address_that_was_asked() {
+    let mut world = raw();
+    let router = IpAddr::from(ENGINE_MAC.link_local());
+    let own_local = IpAddr::from(GUEST_MAC.link_local());
+    // Asked, by whom, and who says that it does not speak SCTP.
+    for (to, own, from) in [
+        (DNS4.into(), GUEST4.into(), DNS4.into()),
+        (ip("192.0.2.1"), GUEST4.into(), GATEWAY4.into()),
+        (DNS6.into(), GUEST6.into(), DNS6.into()),
+        (ip("2001:db8::1"), GUEST6.into(), GATEWAY6.into()),
+        (router, own_local, router),
+        (ip("2001:db8::1"), own_local, router),
+    ] {
+        world.send(&Ip::new(own, to, 132, vec![0; 20]));
+        let (packet, error) = world.expect_icmp();
+        assert_eq!((packet.src, packet.dst), (from, own), "{to}");
+        assert_eq!((error.kind, error.code), if to.is_ipv4() { (3, 2) } else { (4, 1) });
+    }
+    let port = Udp::packet("[fd00::64]:4000".parse().unwrap(), "[fd00::3]:9".parse().unwrap(), b"x");
+    world.send(&port);
+    let (packet, error) = world.expect_icmp();
+    assert_eq!((packet.src, error.kind, error.code), (DNS6.into(), 1, 4));
+}
+
+#[test]
+fn authentication_is_not_skipped() {
+    let mut world = raw();
+    let request = Icmp::echo_request(GUEST6.into(), 7, 9, b"x").packet(GUEST6.into(), GATEWAY6.into());
+    let mut behind = vec![58, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    behind.extend_from_slice(&request.payload);
+    world.send(&Ip::new(GUEST6.into(), GATEWAY6.into(), 51, behind));
+    let (_, error) = world.expect_icmp();
+    assert_eq!((error.kind, error.code, error.word), (4, 1, 6));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! IPv6 extension headers: where the transport header begins, and whether the headers before it are acceptable.
 //!
 //! The stack stands in for every remote host, so it behaves as the destination does (RFC 8200 §4): it walks the
-//! whole chain, skips what it knows, and refuses options and routing headers that it must not ignore. A chain of more
-//! than [`MAX_HEADERS`] is malformed here; nobody sends one in earnest (RFC 8504 §5.3 permits the limit).
+//! whole chain, skips what it knows, and refuses options and routing headers that it must not ignore, and authentication
+//! that it cannot verify. A chain of more than [`MAX_HEADERS`] is malformed here; nobody sends one in earnest (RFC 8504
+//! §5.3 permits the limit).
 
 use crate::bytes;
 use crate::drop_reason::DropReason;
@@ -15,7 +16,8 @@ pub const MAX_HEADERS: usize = 8;
 /// Bytes of the fixed header.
 pub const FIXED_LEN: usize = 40;
 
-const HOP_BY_HOP: u8 = 0;
+/// Protocol number of hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 /// Protocol number of the fragment header.
 pub const FRAGMENT: u8 = 44;
@@ -70,7 +72,7 @@ impl From<DropReason> for Refused {
 /// Walks the chain of `packet` without judging what is inside the headers; `None` when it is cut off or too long.
 #[must_use]
 pub fn upper(packet: &[u8]) -> Option<Upper> {
-    walk(packet, |_, _| Ok(())).ok()
+    walk(packet, |_, _, _| Ok(())).ok()
 }
 
 /// Walks the chain of `packet` and checks each header as its destination must.
@@ -80,15 +82,24 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
 /// may come with a message for the sender.
 pub fn check(packet: &[u8]) -> Result<Upper, Refused> {
     let to = bytes::ipv6(packet, 24).ok_or(DropReason::Malformed)?;
-    walk(packet, |kind, at| match kind {
+    walk(packet, |kind, at, pointer| match kind {
         HOP_BY_HOP | DESTINATION => check_options(packet, at, to),
         ROUTING => check_routing(packet, at),
+        // RFC 4302 §3.4.2: what no security association covers is discarded. We have none, so to us the header is an
+        // unknown one (RFC 8200 §4); to skip it would be to take the packet for verified.
+        AUTHENTICATION => Err(Refused {
+            reason: DropReason::UnknownProtocol,
+            problem: Some(Problem::Parameter { code: 1, pointer: u32::try_from(pointer).unwrap_or(0) }),
+        }),
         _ => Ok(()),
     })
 }
 
-/// The walk itself; `visit` sees the number and the place of each complete extension header.
-fn walk(packet: &[u8], mut visit: impl FnMut(u8, usize) -> Result<(), Refused>) -> Result<Upper, Refused> {
+/// The walk itself; `visit` sees the number and the place of each complete extension header, and where it is named.
+fn walk(
+    packet: &[u8],
+    mut visit: impl FnMut(u8, usize, usize) -> Result<(), Refused>,
+) -> Result<Upper, Refused> {
     let cut = Refused::from(DropReason::Malformed);
     let mut upper =
         Upper { protocol: bytes::byte(packet, 6).ok_or(cut)?, offset: FIXED_LEN, pointer: 6, fragment: None };
@@ -121,7 +132,7 @@ fn walk(packet: &[u8], mut visit: impl FnMut(u8, usize) -> Result<(), Refused>) 
                 ident: u32::from_be_bytes(ident),
             });
         }
-        visit(kind, at)?;
+        visit(kind, at, upper.pointer)?;
         upper = Upper { protocol: next, offset: at + len, pointer: at, fragment: upper.fragment };
         if kind == FRAGMENT && upper.fragment.is_some_and(|fragment| fragment.offset != 0) {
             return Ok(upper);
@@ -201,7 +212,7 @@ mod tests {
         rest.extend_from_slice(&[51, 0, 0, 1, 1, 2, 3, 4]); // first fragment
         rest.extend_from_slice(&[6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // authentication
         rest.extend_from_slice(&[0; 20]);
-        let upper = check(&packet(0, &rest)).unwrap();
+        let upper = upper(&packet(0, &rest)).unwrap();
         assert_eq!((upper.protocol, upper.offset, upper.pointer), (6, 40 + 52, 40 + 40));
         let fragment = upper.fragment.unwrap();
         assert_eq!((fragment.at, fragment.pointer, fragment.next), (40 + 32, 40 + 24, 51));
@@ -237,6 +248,19 @@ mod tests {
     fn a_routing_header_with_segments_left_is_refused() {
         let refused = check(&packet(43, &[17, 0, 0, 1, 0, 0, 0, 0])).unwrap_err();
         assert_eq!(refused.problem, Some(Problem::Parameter { code: 0, pointer: 42 }));
+    }
+
+    #[test]
+    fn authentication_that_nobody_verifies_is_refused() {
+        let header = [6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let refused = |first, before: &[u8]| check(&packet(first, &[before, &header].concat())).unwrap_err();
+        let problem = |pointer| Some(Problem::Parameter { code: 1, pointer });
+        assert_eq!(
+            refused(51, &[]),
+            Refused { reason: DropReason::UnknownProtocol, problem: problem(6) },
+            "named by the fixed header"
+        );
+        assert_eq!(refused(60, &[51, 0, 1, 4, 0, 0, 0, 0]).problem, problem(40), "and by another one");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An IP packet of the guest: reassembled if need be, then to its transport; and the ICMP errors that go back.
 
 use crate::addr::MacAddr;
+use crate::bytes;
 use crate::checksum;
 use crate::clock::Instant;
 use crate::device::vnet::Checksum;
@@ -12,7 +13,7 @@ use crate::ip::Packet;
 use crate::ip::fragment::{Expired, Reassembled};
 use crate::ip::icmp_error::Problem;
 use crate::ip::ndp::Answer;
-use crate::ip::rewrite::{guest_view, is_ours};
+use crate::ip::rewrite::{guest_view, is_ours, speaker};
 use crate::ip::{extension, group, ndp};
 use crate::transport::echo;
 use crate::upstream::{DatagramError, Upstream};
@@ -49,6 +50,10 @@ impl Engine {
         }
         if offload.gso.is_some() {
             return Err(DropReason::Malformed);
+        }
+        if has_late_options(&packet) {
+            self.icmp_error(now, mac, packet.whole, Problem::ProtocolUnreachable);
+            return Err(DropReason::UnknownProtocol);
         }
         self.counters.fragments_in += 1;
         let outcome = self.reassembler.insert(now, packet.whole);
@@ -224,14 +229,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells the guest by ICMP why `packet`, which it sent, went no further. The complaint comes from the gateway, the
-    /// first router on the way.
+    /// Tells the guest by ICMP why `packet`, which it sent, went no further. The complaint comes from the address of ours
+    /// that was asked, or from the gateway, the first router on the way.
     pub(crate) fn icmp_error(&mut self, now: Instant, mac: MacAddr, packet: &[u8], problem: Problem) {
-        let from = match packet.first().map(|b| b >> 4) {
-            Some(4) => self.config.v4.map(|v4| v4.gateway.into()),
-            _ => self.config.v6.map(|v6| v6.gateway.into()),
+        let ends = match packet.first().map(|b| b >> 4) {
+            Some(4) => {
+                bytes::ipv4(packet, 12).zip(bytes::ipv4(packet, 16)).map(|(a, b)| (a.into(), b.into()))
+            }
+            _ => bytes::ipv6(packet, 8).zip(bytes::ipv6(packet, 24)).map(|(a, b)| (a.into(), b.into())),
         };
-        if let Some(from) = from {
+        if let Some(from) = ends.and_then(|(src, dst)| speaker(&self.config, src, dst)) {
             self.icmp_from(now, mac, from, packet, problem);
         }
     }
@@ -255,6 +262,13 @@ impl Engine {
             Err(reason) => self.counters.drop(reason),
         }
     }
+}
+
+/// Whether hop-by-hop options follow the fragment header of a first fragment. RFC 8200 §4: named by any header but the
+/// fixed one they are as good as unknown. Put together, the packet would look as if they stood where they belong.
+fn has_late_options(packet: &Packet<'_>) -> bool {
+    let first = || extension::upper(packet.whole)?.fragment.map(|fragment| fragment.offset == 0);
+    packet.src.is_ipv6() && packet.protocol == extension::HOP_BY_HOP && first() == Some(true)
 }
 
 /// The address in `network` that ends as `ip` does.

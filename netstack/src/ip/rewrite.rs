@@ -100,6 +100,35 @@ pub(crate) fn is_ours(config: &Config, addr: IpAddr) -> bool {
     }
 }
 
+/// The address of ours that speaks to `src` about what that sent to `dst`.
+///
+/// RFC 4443 §2.2: the address that was asked, if it is ours; else one that a host would choose, which for a link-local
+/// receiver is the link-local one (RFC 6724 §5, rule 2), and otherwise the router's on this link.
+pub(crate) fn speaker(config: &Config, src: IpAddr, dst: IpAddr) -> Option<IpAddr> {
+    if is_ours(config, dst) {
+        return Some(dst);
+    }
+    match src {
+        IpAddr::V4(_) => config.v4.map(|v4| v4.gateway.into()),
+        IpAddr::V6(src) if src.is_unicast_link_local() => config.v6.map(|_| config.mac.link_local().into()),
+        IpAddr::V6(_) => config.v6.map(|v6| v6.gateway.into()),
+    }
+}
+
+/// Whether `addr` is a group that a router is in on its link (RFC 4291 §2.8): all nodes, all routers, and those that its
+/// addresses are solicited by.
+pub(crate) fn is_our_group(config: &Config, addr: IpAddr) -> bool {
+    const LINK: [u16; 7] = [0xff02, 0, 0, 0, 0, 0, 0];
+    let (IpAddr::V6(addr), Some(v6)) = (addr, config.v6) else { return false };
+    let own = [Some(v6.gateway), v6.dns, Some(config.mac.link_local())];
+    let solicited = |own: Ipv6Addr| {
+        let [.., a, b, c] = own.octets();
+        u128::from_be_bytes([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
+    };
+    matches!(addr.segments(), [a, b, c, d, e, f, g, 1 | 2] if [a, b, c, d, e, f, g] == LINK)
+        || own.into_iter().flatten().any(|own| solicited(own) == addr.to_bits())
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

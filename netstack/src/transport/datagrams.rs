@@ -16,7 +16,7 @@ use crate::engine::{Body, Engine, Entry};
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Transport, assemble};
 use crate::ip::Packet;
 use crate::ip::icmp_error::Problem;
-use crate::ip::rewrite::{Route, guest_view, is_ours, route};
+use crate::ip::rewrite::{Route, guest_view, is_our_group, is_ours, route, speaker};
 use crate::upstream::{DatagramError, Errno, Meta, Upstream};
 use crate::within::dns::{self, Asker};
 use core::net::{IpAddr, SocketAddr};
@@ -185,20 +185,10 @@ impl Engine {
         if packet.src.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        let (_, reply) = echo::types(packet.dst);
-        if is_ours(&self.config, packet.dst) {
-            let env = Envelope {
-                to_mac: mac,
-                src: SocketAddr::new(packet.dst, 0),
-                dst: SocketAddr::new(packet.src, 0),
-                hops: 64,
-                traffic_class: packet.traffic_class,
-                ident: None,
-            };
-            let frames = self.echo_frames(&env, &echo::header(reply, ident, sequence), data);
-            for frame in frames {
-                self.post(frame);
-            }
+        // RFC 4443 §4.2: a group that we are in is answered for by an address of ours. (RFC 1122 §3.2.2.6 leaves it open
+        // for IPv4.)
+        if is_ours(&self.config, packet.dst) || is_our_group(&self.config, packet.dst) {
+            self.answer_echo(mac, packet, (ident, sequence), data);
             return Ok(());
         }
         let to = match route(&self.config, SocketAddr::new(packet.dst, 0)) {
@@ -236,6 +226,23 @@ impl Engine {
             return Err(DropReason::Upstream);
         }
         Ok(())
+    }
+
+    /// The reply to a request that is for us.
+    fn answer_echo(&mut self, mac: MacAddr, packet: &Packet<'_>, (ident, sequence): (u16, u16), data: &[u8]) {
+        let Some(from) = speaker(&self.config, packet.src, packet.dst) else { return };
+        let env = Envelope {
+            to_mac: mac,
+            src: SocketAddr::new(from, 0),
+            dst: SocketAddr::new(packet.src, 0),
+            hops: 64,
+            traffic_class: packet.traffic_class,
+            ident: None,
+        };
+        let (_, reply) = echo::types(packet.dst);
+        for frame in self.echo_frames(&env, &echo::header(reply, ident, sequence), data) {
+            self.post(frame);
+        }
     }
 
     fn open_echo<U: Upstream>(
