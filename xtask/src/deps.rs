@@ -1,6 +1,8 @@
 //! The programs that demo, suites and benches run, and the Debian packages they come from.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use slipway_lab::which;
@@ -56,6 +58,11 @@ const ALL: &[Need] = &[
     ("zsh", "zsh"),
     ("fish", "fish"),
     ("dbus-daemon", "dbus-daemon"),
+    // The outside judges (`tests/judges`).
+    ("atk6-implementation6", "thc-ipv6"),
+    ("tcp6", "ipv6toolkit"),
+    ("turnserver", "coturn"),
+    ("nmap", "nmap"),
     // Not on anybody's search path: the other halves of the pairs that Podman runs.
     ("/usr/lib/podman/netavark", "netavark"),
     ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
@@ -72,6 +79,15 @@ pub(crate) const BENCH: &[Need] = &[
     ("dnsperf", "dnsperf"),
     ("taskset", "util-linux"),
 ];
+
+/// Packages that bring a service, and its name. The suites run their programs themselves, in namespaces of their own.
+const SERVICES: &[(&str, &str)] = &[("coturn", "coturn")];
+
+/// Where a machine says whether a package may start its services, as Debian's `invoke-rc.d` and `deb-systemd-invoke` ask.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Nothing may be started (invoke-rc.d(8)).
+const START_NOTHING: &str =
+    "#!/bin/sh\n# Made by cargo xtask deps for the time of an installation; it may be removed.\nexit 101\n";
 
 /// What counts instructions.
 pub(crate) const INSTRUCTIONS: &[Need] = &[("valgrind", "valgrind")];
@@ -102,10 +118,45 @@ pub(crate) fn ensure(needs: &[Need]) -> Done {
     if let Err(error) = tool::run(apt().arg("update").arg("-qq")) {
         println!("{error}; going on with the package lists that are here");
     }
-    tool::run(apt().args(["install", "-qq", "-y", "--no-install-recommends"]).args(&packages))?;
+    let quiet = Quiet::begin(Path::new(POLICY));
+    let installed =
+        tool::run(apt().args(["install", "-qq", "-y", "--no-install-recommends"]).args(&packages));
+    drop(quiet);
+    for (_, service) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
+        // Not with the next start of the machine either.
+        let _ = tool::run(Command::new("update-rc.d").args([service, "disable"]));
+    }
+    installed?;
     match needs.iter().find(|(program, _)| which(program).is_none()) {
         None => Ok(()),
         Some((program, package)) => Err(format!("{package} is installed but brought no {program}")),
+    }
+}
+
+/// A time in which packages start none of their services: what the machine itself says about that stays as it is.
+struct Quiet(Option<PathBuf>);
+
+impl Quiet {
+    fn begin(policy: &Path) -> Self {
+        // One that an interrupted run left is as good as none.
+        let ours = std::fs::read_to_string(policy).is_ok_and(|text| text == START_NOTHING);
+        if policy.exists() && !ours {
+            return Self(None);
+        }
+        let made = std::fs::write(policy, START_NOTHING)
+            .and_then(|()| std::fs::set_permissions(policy, Permissions::from_mode(0o755)));
+        if let Err(error) = made {
+            println!("{}: {error}; services may be started", policy.display());
+        }
+        Self(Some(policy.to_owned()))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Some(policy) = &self.0 {
+            let _ = std::fs::remove_file(policy);
+        }
     }
 }
 
@@ -114,4 +165,34 @@ fn apt() -> Command {
     apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
     apt.args(["-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]);
     apt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_rest_during_an_installation_and_the_machines_own_word_stays() {
+        let dir = std::env::temp_dir().join(format!("slipway-policy-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let policy = dir.join("policy-rc.d");
+        for left in [false, true] {
+            if left {
+                std::fs::write(&policy, START_NOTHING).unwrap();
+            }
+            let quiet = Quiet::begin(&policy);
+            assert_eq!(Command::new(&policy).status().unwrap().code(), Some(101));
+            drop(quiet);
+            assert!(!policy.exists());
+        }
+        std::fs::write(&policy, "#!/bin/sh\nexit 0\n").unwrap();
+        drop(Quiet::begin(&policy));
+        assert_eq!(std::fs::read_to_string(&policy).unwrap(), "#!/bin/sh\nexit 0\n");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_package_with_a_service_is_one_that_we_install() {
+        assert!(SERVICES.iter().all(|(package, _)| ALL.iter().any(|(_, needed)| needed == package)));
+    }
 }
