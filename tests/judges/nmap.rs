@@ -53,7 +53,8 @@ fn ports(said: &str) -> String {
     let port = |line: &str| {
         let mut words = line.split_whitespace();
         let number = words.next()?.split('/').next()?.parse::<u16>().ok()?;
-        Some(format!("{number} {}", words.next()?))
+        // "open|filtered" would be two columns of the table.
+        Some(format!("{number} {}", words.next()?.replace('|', " or ")))
     };
     let found: Vec<_> = said
         .lines()
@@ -168,7 +169,7 @@ fn nmap_sees_the_far_end_as_it_is() {
 fn tables_and_fingerprints_are_read() {
     let table = "x\nPORT   STATE  SERVICE\n53/tcp open   domain\n80/tcp closed http\n\nMAC Address: 1/2 3\n";
     assert_eq!(ports(table), "53 open, 80 closed");
-    assert_eq!(ports("PROTOCOL STATE\n132 filtered sctp\n"), "132 filtered");
+    assert_eq!(ports("PROTOCOL STATE\n132 open|filtered sctp\n"), "132 open or filtered");
     let marked = "OS:SCAN(V=7)ECN(R=Y%DF=Y)T1(R=Y)T2(R=Y)T3(R=Y)T4(R=Y%S=A%A=Z%F=R)T5(R=N)T\nOS:6(R=Y)T7(R=Y)U1(R=Y%RIPL=G%RUCK=G)IE(R=Y)";
     let plain = marked.replace("T\nOS:", "T").replace("OS:", "").replace(")T", ")\nT");
     for print in [marked, &plain] {
