@@ -219,7 +219,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("ends", br#""link-lost""#.to_vec()),
             ("reply", br#"{"return":{"ids":[1]}}"#.to_vec()),
         ]),
-        "dns_zone" => (0..8u64).map(|n| (format!("random-{n}"), random(n + 100))).collect(),
+        "dns_zone" => (0..8u64).map(|n| (format!("random-{n}"), random(n + 8))).collect(),
         "netavark_options" => named(vec![
             ("object", NETAVARK_OBJECT.as_bytes().to_vec()),
             ("array", NETAVARK_ARRAY.as_bytes().to_vec()),
