@@ -73,7 +73,7 @@ pub(crate) fn run(wish: &Wish) -> Done {
     let all = targets()?;
     let chosen = choose(&all, &wish.targets)?;
     if let Err(missing) = needs() {
-        chosen.iter().for_each(|target| println!("SKIP fuzz {target}: {}", missing.replace('\n', "; ")));
+        chosen.iter().for_each(|target| tool::skip(&format!("fuzz {target}"), &missing.replace('\n', "; ")));
         return Err(missing);
     }
     let places = Places::new(wish.address);

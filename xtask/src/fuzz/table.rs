@@ -19,7 +19,7 @@ pub(super) fn of(outcomes: &[Outcome], before: &[Row]) -> String {
     rows.sort_by(|one, other| one.target.cmp(&other.target));
     let mut text = HEAD.to_owned();
     for row in rows {
-        let _ = writeln!(text, "| {} | {} | {:.2} |", row.target, row.middle, row.hours);
+        let _ = writeln!(text, "| {} | {} | {:.3} |", row.target, row.middle, row.hours);
     }
     text
 }
@@ -55,7 +55,7 @@ impl Row {
         let known = before.iter().find(|row| row.target == *target).map_or(0.0, |row| row.hours);
         let (minutes, rate) = (time.as_secs_f64() / 60.0, outcome.rate());
         let middle =
-            format!("{minutes:.0} | {executions} | {rate} | {cov} | {ft} | {corpus} | {}", found.len());
+            format!("{minutes:.1} | {executions} | {rate} | {cov} | {ft} | {corpus} | {}", found.len());
         Self { target: target.clone(), middle, hours: known + time.as_secs_f64() / 3600.0 }
     }
 
@@ -85,14 +85,14 @@ mod tests {
         let first = of(&[outcome("b", 30), outcome("a", 5)], &[]);
         assert!(
             first.ends_with(
-                "| a | 5 | 600 | 2 | 7 | 8 | 9 | 0 | 0.08 |\n| b | 30 | 600 | 0 | 7 | 8 | 9 | 0 | 0.50 |\n"
+                "| a | 5.0 | 600 | 2 | 7 | 8 | 9 | 0 | 0.083 |\n| b | 30.0 | 600 | 0 | 7 | 8 | 9 | 0 | 0.500 |\n"
             ),
             "{first}"
         );
         let before: Vec<Row> = first.lines().filter_map(Row::read).collect();
         assert_eq!(before.len(), 2, "head and rule are no rows");
         let second = of(&[outcome("b", 60)], &before);
-        assert!(second.contains("| a | 5 | 600 |"), "{second}");
-        assert!(second.ends_with("| b | 60 | 600 | 0 | 7 | 8 | 9 | 0 | 1.50 |\n"), "{second}");
+        assert!(second.contains("| a | 5.0 | 600 |"), "{second}");
+        assert!(second.ends_with("| b | 60.0 | 600 | 0 | 7 | 8 | 9 | 0 | 1.500 |\n"), "{second}");
     }
 }
