@@ -8,6 +8,7 @@
 mod ledger;
 mod neighbour;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -98,7 +99,11 @@ struct Runner {
 impl Runner {
     fn command(&self, which: &[&str]) -> std::process::Command {
         let mut command = if self.nextest {
-            cargo(&["nextest", "run", "--profile", "ci"])
+            let mut command = cargo(&["nextest", "run", "--profile", "ci"]);
+            // Most of a test's time is patience: what servers, timers and kernels take, not what it computes.
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            command.args(["--test-threads", &(2 * cores).to_string()]);
+            command
         } else {
             cargo(&["test", "--no-fail-fast"])
         };
