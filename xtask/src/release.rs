@@ -15,12 +15,13 @@ use crate::tool::{self, Done};
 /// The C library is linked in: a third less memory at rest and half a millisecond less at start, paid for every
 /// container. It needs an explicit `--target`, for the flag must not reach the build's own plug-ins.
 pub(crate) fn build(package: &str, program: &str) -> Done<PathBuf> {
-    build_in(&tool::root(), &tool::target(), &[(package, program)]).map(|mut built| built.swap_remove(0))
+    build_in(&tool::root(), &tool::target(), &[(package, program)], &stamp())
+        .map(|mut built| built.swap_remove(0))
 }
 
 /// Builds all [`PROGRAMS`] in one go, which shares more and keeps more cores busy, and gives their paths in the same order.
 pub(crate) fn build_all() -> Done<Vec<PathBuf>> {
-    build_in(&tool::root(), &tool::target(), &all())
+    build_in(&tool::root(), &tool::target(), &all(), &stamp())
 }
 
 fn all() -> Vec<(&'static str, &'static str)> {
@@ -28,18 +29,18 @@ fn all() -> Vec<(&'static str, &'static str)> {
 }
 
 /// Builds programs, each named behind its package, of the tree at `root` into `target`.
-fn build_in(root: &Path, target: &Path, programs: &[(&str, &str)]) -> Done<Vec<PathBuf>> {
+fn build_in(
+    root: &Path,
+    target: &Path,
+    programs: &[(&str, &str)],
+    stamp: &[(&str, String)],
+) -> Done<Vec<PathBuf>> {
     let triple = tool::host_target()?;
     let mut build = tool::cargo(&["build", "--release", "--target", &triple]);
     build.args(programs.iter().flat_map(|(package, program)| ["--package", package, "--bin", program]));
     build.current_dir(root).env("CARGO_TARGET_DIR", target).env_remove("RUSTFLAGS");
     build.env("CARGO_ENCODED_RUSTFLAGS", flags(root, target)?.join("\u{1f}"));
-    if let Some(commit) = tool::commit() {
-        build.env("SLIPWAY_COMMIT", commit);
-    }
-    if let Some(moment) = moment() {
-        build.env("SOURCE_DATE_EPOCH", moment);
-    }
+    build.envs(stamp.iter().map(|(name, value)| (name, value)));
     tool::run(&mut build)?;
     let built = programs.iter().map(|(_, program)| {
         let path = target.join(&triple).join("release").join(program);
@@ -79,6 +80,15 @@ fn flags(root: &Path, target: &Path) -> Done<Vec<String>> {
     Ok(flags)
 }
 
+/// What a build is told of itself, as variables.
+type Stamp = Vec<(&'static str, String)>;
+
+fn stamp() -> Stamp {
+    let commit = tool::commit().map(|commit| ("SLIPWAY_COMMIT", commit));
+    let moment = moment().map(|moment| ("SOURCE_DATE_EPOCH", moment));
+    commit.into_iter().chain(moment).collect()
+}
+
 /// The moment that a build is dated by: what the builder says, else that of the commit, in seconds since 1970.
 fn moment() -> Option<String> {
     if let Ok(named) = std::env::var("SOURCE_DATE_EPOCH") {
@@ -102,7 +112,10 @@ pub(crate) fn reproducible() -> Done {
         made.and_then(|()| std::fs::copy(tool::root().join(&file), &to).map(drop))
             .map_err(|error| format!("{}: {error}", to.display()))?;
     }
-    let (here, there) = (build_all()?, build_in(&copy, &work.join("its target"), &all())?);
+    // Taken once: the tree may move on while minutes are spent here.
+    let (stamp, all) = (stamp(), all());
+    let here = build_in(&tool::root(), &tool::target(), &all, &stamp)?;
+    let there = build_in(&copy, &work.join("its target"), &all, &stamp)?;
     let mut different = Vec::new();
     for (program, (here, there)) in PROGRAMS.iter().zip(here.iter().zip(&there)) {
         match difference(here, there)? {

@@ -134,6 +134,12 @@ impl Tree {
     }
 
     fn make(&self, work: &Path) -> Done {
+        std::fs::create_dir_all(work).map_err(|error| said(work, &error))?;
+        // apt on a full disk tries for minutes.
+        let (free, wanted) = (room(work)?, 2 * LARGEST);
+        if free < wanted {
+            return Err(format!("{} has room for {free} MiB, and {wanted} are wanted", work.display()));
+        }
         let apt = Apt::new(self, work)?;
         println!("xtask: fetching packages for the tree {}", self.name);
         tool::run(apt.cmd("apt-get").arg("update"))?;
@@ -159,6 +165,13 @@ impl Tree {
             )),
         }
     }
+}
+
+/// MiB that are free where a directory is.
+fn room(dir: &Path) -> Done<u64> {
+    let told = tool::output(Command::new("df").args(["--output=avail", "-B1M"]).arg(dir))?;
+    let number = told.lines().last().and_then(|line| line.trim().parse().ok());
+    number.ok_or_else(|| format!("df says nothing of {}: {told}", dir.display()))
 }
 
 /// Bytes of the files below a directory.
