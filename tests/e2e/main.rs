@@ -2,7 +2,7 @@
 //!
 //! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams`, `transfers` and `publish` drive the slirp4netns role directly, so the original can stand
 //! in for ours to prove the tests; `ending` is how it ends, `surroundings` what may be amiss around it;
-//! `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
+//! `weather` is the lab's own link; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
 //! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands; `pages` has
 //! the programs write their man pages.
 
@@ -31,6 +31,7 @@ mod tunnels;
 mod uplink;
 mod upload;
 mod upstreams;
+mod weather;
 mod zones;
 
 use slipway_lab::{Container, LIMIT, Lab, Output, Running};

@@ -76,8 +76,18 @@ pub fn skip<T>(test: &str, reason: &str) -> Option<T> {
 /// The lab's own client and server, if cargo built them beside this program.
 #[must_use]
 pub fn peer() -> Option<PathBuf> {
+    beside("slipway-lab-peer")
+}
+
+/// The program that plays a link with weather, if cargo built it (it is one of slipway-tests) beside this one.
+#[must_use]
+pub fn link() -> Option<PathBuf> {
+    beside("slipway-lab-link")
+}
+
+fn beside(name: &str) -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
-    here.ancestors().skip(1).take(2).map(|dir| dir.join("slipway-lab-peer")).find(|path| path.is_file())
+    here.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
 /// A lab for a test that needs these programs; `None` after saying why the test is skipped.
