@@ -53,9 +53,15 @@ enum Chore {
     Bench {
         /// Which parts; all of them without this.
         parts: Vec<bench::Part>,
-        /// Rounds; every subject runs once in each.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
+        /// Rows over a link with loss and length instead of the parts; `all` prints more of them.
+        #[arg(long, num_args = 0..=1, default_missing_value = "goals", conflicts_with = "parts")]
+        weather: Option<bench::Sky>,
+        /// Rounds; every subject runs once in each. Without this five, and two of the weather.
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Of the stack, only the rows of this group; may be given more than once.
+        #[arg(long)]
+        group: Vec<bench::Group>,
         /// Of the stack, only the rows whose name contains this; may be given more than once.
         #[arg(long)]
         only: Vec<String>,
@@ -68,11 +74,11 @@ enum Chore {
         /// Measure this binary, too, in a column of its own: what ours is to be compared with.
         #[arg(long)]
         before: Option<PathBuf>,
-        /// Put the table into docs/performance.md, or the counts of instructions into benches/instructions/counts.txt.
+        /// Put the tables and charts into docs/performance.md, or the counts of instructions into benches/instructions/counts.txt.
         #[arg(long, conflicts_with_all = ["only", "subject", "before"])]
         write: bool,
         /// Count the engine's instructions instead, which needs valgrind and no quiet machine: fails when they have grown.
-        #[arg(long, conflicts_with_all = ["parts", "only", "subject", "binary", "before"])]
+        #[arg(long, conflicts_with_all = ["parts", "weather", "group", "only", "subject", "binary", "before"])]
         instructions: bool,
         /// What was built: for the child that measures.
         #[arg(long, hide = true)]
@@ -120,7 +126,9 @@ fn main() -> ExitCode {
         Chore::Bench { instructions: true, write, .. } => instructions::run(write),
         Chore::Bench {
             parts,
+            weather,
             rounds,
+            group,
             only,
             subject,
             binary,
@@ -130,7 +138,10 @@ fn main() -> ExitCode {
             prepared,
         } => bench::run(&bench::Wish {
             parts,
-            rounds,
+            weather,
+            // What is far takes its time.
+            rounds: rounds.unwrap_or_else(|| if weather.is_some() { 2 } else { 5 }),
+            groups: group,
             only,
             subjects: subject,
             binary,

@@ -55,6 +55,7 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
             Row::new(RELOAD_LOST, "queries", Goal::Zero),
             Row::new(RELOAD, "ms", Goal::AtMost(1.0)),
         ],
+        failures: Vec::new(),
     };
     let sides: Vec<(Side, PathBuf)> =
         std::iter::once((Side::Ours, ours.to_owned())).chain(stock.map(|path| (Side::Stock, path))).collect();
@@ -70,9 +71,7 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
             }
             stages.retain(|(side, stage)| {
                 let done = step(stage, *side, &mut duel);
-                if let Err(error) = &done {
-                    println!("  {side:?}: {}", error.lines().take(4).collect::<Vec<_>>().join(" | "));
-                }
+                duel.heed(*side, &done);
                 done.is_ok()
             });
         }

@@ -6,6 +6,9 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use crate::tool::Done;
+
+use super::chart::{Chart, Measured};
 use super::table::{median, number};
 
 /// Who does the work.
@@ -72,9 +75,32 @@ pub(crate) struct Duel {
     /// The rival's name, as the column's head.
     pub(crate) rival: String,
     pub(crate) rows: Vec<Row>,
+    /// What went wrong; with anything in it, the table is refused.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Duel {
+    /// What a side says of its turn: an error is shown at once.
+    pub(crate) fn heed(&mut self, side: Side, done: &Done) {
+        if let Err(error) = done {
+            let said = error.lines().take(4).collect::<Vec<_>>().join(" | ");
+            println!("  {side:?}: {said}");
+            self.failures.push(format!("{side:?}: {said}"));
+        }
+    }
+
+    /// The rows as a picture.
+    pub(crate) fn chart(&self, title: &str) -> Chart {
+        let measured = self.rows.iter().map(|row| Measured {
+            name: row.name.to_owned(),
+            unit: row.unit,
+            less_is_better: !row.unit.ends_with("/s"),
+            figures: vec![median(&row.ours), median(&row.stock)],
+        });
+        let names = ["slipway".to_owned(), self.rival.clone()];
+        Chart::of(title, &names, &measured.collect::<Vec<_>>())
+    }
+
     /// One measurement; an unknown row is a slip of the bench and is said.
     pub(crate) fn add(&mut self, name: &str, side: Side, value: f64) {
         match self.rows.iter_mut().find(|row| row.name == name) {
@@ -156,6 +182,7 @@ mod tests {
                 Row::new("hundredth", "ms", Goal::OfOurs(1.3, "memory")),
                 Row::new("lost", "queries", Goal::Zero),
             ],
+            failures: Vec::new(),
         };
         for (name, side, value) in [
             ("speed", Side::Ours, 160.0),
@@ -178,5 +205,14 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_turn_that_failed_is_kept() {
+        let mut duel = Duel { rival: String::new(), rows: Vec::new(), failures: Vec::new() };
+        duel.heed(Side::Ours, &Ok(()));
+        assert!(duel.failures.is_empty());
+        duel.heed(Side::Stock, &Err("no route\nto host".to_owned()));
+        assert_eq!(duel.failures, ["Stock: no route | to host"]);
     }
 }

@@ -6,15 +6,16 @@
 //! than a few seconds, and no packet leaves the namespaces.
 //!
 //! A row in which a subject failed, or a transfer of his ended early, is refused: what is left of it is no comparison.
-//! A table with such a row is printed, but not written into the page.
+//! A table with such a row is printed, but not written into the page, and the bench fails.
 //!
 //! A bench that is interrupted leaves nothing behind; `prepared` says how.
 //!
-//! `rows` says what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up, `table` does the
-//! arithmetic and the page. `dns` and `netavark` are duels of ours with the one program each stands in for, on
+//! `rows` and `weather` say what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up, `table`
+//! does the arithmetic and the page, `chart` the pictures. `dns` and `netavark` are duels of ours with the one program each stands in for, on
 //! machines of their own.
 
 mod busy;
+mod chart;
 mod dns;
 mod duel;
 mod netavark;
@@ -23,6 +24,7 @@ mod prepared;
 mod rows;
 mod stage;
 mod table;
+mod weather;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -33,10 +35,12 @@ use crate::tool::Done;
 
 use peers::Peer;
 use prepared::Prepared;
+pub(crate) use rows::Group;
 use rows::Test;
 pub(crate) use stage::Subject;
 use stage::{Ground, Stage};
 use table::{Result, Table};
+pub(crate) use weather::Sky;
 
 /// The parts of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -54,8 +58,12 @@ pub(crate) enum Part {
 pub(crate) struct Wish {
     /// The parts; none means all.
     pub(crate) parts: Vec<Part>,
+    /// Rows over a link with weather instead of the parts.
+    pub(crate) weather: Option<Sky>,
     /// How often every subject does every row.
     pub(crate) rounds: usize,
+    /// Of the stack, only what these groups show.
+    pub(crate) groups: Vec<Group>,
     /// Only rows with one of these in their name.
     pub(crate) only: Vec<String>,
     /// Only these; none means all.
@@ -73,7 +81,20 @@ pub(crate) struct Wish {
 impl Wish {
     /// Whether a part is to be measured.
     fn wants(&self, part: Part) -> bool {
-        self.parts.is_empty() || self.parts.contains(&part)
+        match self.weather {
+            Some(_) => part == Part::Stack,
+            None => self.parts.is_empty() || self.parts.contains(&part),
+        }
+    }
+
+    /// The tests of the stack.
+    fn tests(&self) -> Vec<Test> {
+        let all = match self.weather {
+            Some(sky) => weather::tests(sky, sky == Sky::Goals || has_bbr()),
+            None => rows::TESTS.to_vec(),
+        };
+        let wanted = |test: &Test| self.groups.is_empty() || self.groups.contains(&test.group());
+        all.into_iter().filter(|test| test.is_among(&self.only) && wanted(test)).collect()
     }
 }
 
@@ -105,8 +126,12 @@ fn duels(wish: &Wish, prepared: &Prepared) -> Done {
 
 fn duel_done(name: &str, duel: &duel::Duel, wish: &Wish, load: &str) -> Done {
     println!("\n{}", duel.markdown());
+    if !duel.failures.is_empty() {
+        return Err(format!("{name}: refused, because somebody failed: {}", duel.failures.join("; ")));
+    }
     if wish.write {
-        table::put(name, &table::machine(&duel.rival, wish.rounds, load), &duel.markdown())?;
+        let machine = table::machine(&duel.rival, wish.rounds, load);
+        table::put(name, &machine, &duel.chart(name), &duel.markdown())?;
     }
     Ok(())
 }
@@ -123,45 +148,69 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
     if let Some(path) = &wish.before {
         ours.push((Subject::Before, real(path)?));
     }
+    let tests = wish.tests();
+    let wanted = |subject: Subject| {
+        (wish.subjects.is_empty() || wish.subjects.contains(&subject))
+            && tests.iter().any(|test| test.does(subject))
+    };
     let peers = [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")]
         .map(|(subject, name)| Peer::find(name, prepared.peers.as_deref()).map(|peer| (subject, peer)));
-    let peers: Vec<(Subject, Peer)> = peers.into_iter().flatten().collect();
-    let wanted = |subject: &Subject| wish.subjects.is_empty() || wish.subjects.contains(subject);
+    let peers: Vec<(Subject, Peer)> =
+        peers.into_iter().flatten().filter(|(subject, _)| wanted(*subject)).collect();
     let subjects = ours.iter().map(|(subject, _)| *subject).chain(peers.iter().map(|(subject, _)| *subject));
-    let subjects: Vec<Subject> = subjects.chain([Subject::Host]).filter(wanted).collect();
+    let subjects: Vec<Subject> = subjects.chain([Subject::Host]).filter(|subject| wanted(*subject)).collect();
     let versions = peers.iter().map(|(_, peer)| peer.version()).collect::<Vec<_>>().join("; ");
     let machine = table::machine(&versions, wish.rounds, &load());
-    let _allowed = Allowed::cubic();
-    let ground = Ground::new(&ours, &peers, &prepared.client)?;
+    let _allowed = Allowed::new();
+    let ground = Ground::new(&ours, &peers, prepared)?;
     println!("\n{machine}\n");
-    let table = measure(&ground, wish, &subjects)?;
-    println!("\n{machine}\n\n{}", table.markdown());
-    let refused = table.refused();
-    if !refused.is_empty() {
-        return Err(format!("refused, because somebody failed: {}", refused.join("; ")));
+    let tables = measure(&ground, wish, &tests, &subjects)?;
+    println!("\n{machine}");
+    let mut refused = Vec::new();
+    for (group, table) in &tables {
+        println!("\n{}:\n\n{}", group.title(), table.markdown());
+        refused.extend(table.refused());
+        if wish.write && table.refused().is_empty() {
+            table::put(group.mark(), &machine, &table.chart(group.title()), &table.markdown())?;
+        }
     }
-    if wish.write { table::put("table", &machine, &table.markdown()) } else { Ok(()) }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(format!("refused, because somebody failed: {}", refused.join("; "))),
+    }
 }
 
-fn measure(ground: &Ground, wish: &Wish, subjects: &[Subject]) -> Done<Table> {
-    let mut table = Table::new(subjects);
-    for test in rows::TESTS.iter().filter(|test| test.is_among(&wish.only)) {
-        let mut results: Vec<Result> = test.rows.iter().map(Result::new).collect();
-        for round in 0..wish.rounds.max(1) {
-            // Another one begins in each round, so that no subject always follows the same neighbour.
-            for turn in 0..subjects.len() {
-                let Some(subject) = subjects.get((round + turn) % subjects.len()).copied() else { continue };
-                if test.does(subject) {
-                    once(ground, subject, test, &mut results)?;
-                }
+/// All tests, with a table for each group.
+fn measure(ground: &Ground, wish: &Wish, tests: &[Test], subjects: &[Subject]) -> Done<Vec<(Group, Table)>> {
+    let mut tables: Vec<(Group, Table)> = Vec::new();
+    for of_group in tests.chunk_by(|one, next| one.group() == next.group()) {
+        let does = |subject: &Subject| of_group.iter().any(|test| test.does(*subject));
+        let subjects: Vec<Subject> = subjects.iter().copied().filter(does).collect();
+        let mut table = Table::new(&subjects);
+        for test in of_group {
+            for result in rounds(ground, wish, test, &subjects)? {
+                println!("{}", table.line(&result));
+                table.add(result);
             }
         }
-        for result in results {
-            println!("{}", table.line(&result));
-            table.add(result);
+        tables.extend(of_group.first().map(|test| (test.group(), table)));
+    }
+    Ok(tables)
+}
+
+/// All rounds of one test.
+fn rounds(ground: &Ground, wish: &Wish, test: &Test, subjects: &[Subject]) -> Done<Vec<Result>> {
+    let mut results: Vec<Result> = test.rows.iter().map(Result::new).collect();
+    for round in 0..wish.rounds.max(1) {
+        // Another one begins in each round, so that no subject always follows the same neighbour.
+        for turn in 0..subjects.len() {
+            let Some(subject) = subjects.get((round + turn) % subjects.len()).copied() else { continue };
+            if test.does(subject) {
+                once(ground, subject, test, &mut results)?;
+            }
         }
     }
-    Ok(table)
+    Ok(results)
 }
 
 /// One subject's turn at one test. An error is the end of the bench.
@@ -184,21 +233,37 @@ fn once(ground: &Ground, subject: Subject, test: &Test, results: &mut [Result]) 
     Ok(())
 }
 
-/// Network namespaces may use only those congestion controls that the machine allows to everybody; the figures are
-/// CUBIC's. Root allows it for the time of the bench.
+/// Whether the kernel has BBR, asked in a way that loads it.
+fn has_bbr() -> bool {
+    let names = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    let has = names.is_ok_and(|names| names.split_whitespace().any(|name| name == "bbr"));
+    if !has {
+        println!("SKIP weather with BBR: this kernel has no tcp_bbr");
+    }
+    has
+}
+
+/// Network namespaces may use only those congestion controls that the machine allows to everybody. Root allows the
+/// bench's for its time.
 struct Allowed(Option<String>);
 
 impl Allowed {
     const FILE: &'static str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
-    fn cubic() -> Self {
+    fn new() -> Self {
         let before = std::fs::read_to_string(Self::FILE).unwrap_or_default();
         let names = before.trim();
-        if names.split(' ').any(|name| name == "cubic") {
-            return Self(None);
+        let mut wanted = names.to_owned();
+        for name in ["cubic", "bbr"] {
+            if names.split(' ').all(|known| known != name) {
+                // One that the kernel does not have would spoil the line for the others.
+                let more = format!("{wanted} {name}");
+                if std::fs::write(Self::FILE, &more).is_ok() {
+                    wanted = more;
+                }
+            }
         }
-        let done = std::fs::write(Self::FILE, format!("{names} cubic")).is_ok();
-        Self(done.then(|| names.to_owned()))
+        Self((wanted != names).then(|| names.to_owned()))
     }
 }
 

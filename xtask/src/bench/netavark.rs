@@ -57,6 +57,7 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
             Row::new(TRACKED, "ms", Goal::AtMost(0.3)),
             Row::new(MEMORY, "MB", Goal::AtMost(1.0)),
         ],
+        failures: Vec::new(),
     };
     let own = Pair { side: Side::Ours, netavark: ours.0.to_owned(), dns: ours.1.to_owned() };
     let pairs: Vec<Pair> = std::iter::once(own)
@@ -73,8 +74,8 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
                 if interrupted() {
                     return Err("interrupted".to_owned());
                 }
-                report(stage, stage.small(&mut duel));
-                report(stage, stage.tracked(&mut duel));
+                let done = stage.small(&mut duel).and_then(|()| stage.tracked(&mut duel));
+                duel.heed(stage.pair.side, &done);
             }
         }
     }
@@ -83,16 +84,11 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
             if interrupted() {
                 return Err("interrupted".to_owned());
             }
-            report(stage, stage.hundred(&mut duel));
+            let done = stage.hundred(&mut duel);
+            duel.heed(stage.pair.side, &done);
         }
     }
     Ok(duel)
-}
-
-fn report(stage: &Stage<'_>, done: Done) {
-    if let Err(error) = done {
-        println!("  {:?}: {}", stage.pair.side, error.lines().take(4).collect::<Vec<_>>().join(" | "));
-    }
 }
 
 /// One side on its machine.

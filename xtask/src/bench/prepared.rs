@@ -21,6 +21,8 @@ use super::{Part, Wish};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Prepared {
     pub(crate) client: PathBuf,
+    /// The link with weather; the rest does without.
+    pub(crate) link: Option<PathBuf>,
     pub(crate) stack: PathBuf,
     pub(crate) dns: PathBuf,
     pub(crate) netavark: PathBuf,
@@ -37,8 +39,13 @@ impl Prepared {
         tool::run(&mut cargo(&["build", "--release", "--quiet", "--package", "slipway-lab"]))?;
         let client = tool::target().join("release/slipway-lab-peer");
         let client = Some(client).filter(|path| path.is_file()).or_else(peer);
-        let mut prepared =
-            Self { client: client.ok_or("slipway-lab-peer was not built")?, ..Self::default() };
+        let client = client.ok_or("slipway-lab-peer was not built")?;
+        let mut prepared = Self { client, ..Self::default() };
+        if wish.weather.is_some() {
+            let words = ["build", "--release", "--package", "slipway-tests", "--bin", "slipway-lab-link"];
+            tool::run(&mut cargo(&words))?;
+            prepared.link = Some(tool::target().join("release/slipway-lab-link"));
+        }
         if wish.wants(Part::Stack) {
             let tree = trees::peers();
             let tree =
@@ -81,9 +88,9 @@ impl Prepared {
     }
 
     fn write(&self) -> String {
-        let Self { client, stack, dns, netavark, peers } = self;
+        let Self { client, link, stack, dns, netavark, peers } = self;
         serde_json::json!({
-            "client": client, "stack": stack, "dns": dns, "netavark": netavark, "peers": peers
+            "client": client, "link": link, "stack": stack, "dns": dns, "netavark": netavark, "peers": peers
         })
         .to_string()
     }
@@ -96,6 +103,7 @@ impl Prepared {
         };
         Ok(Self {
             client: path("client")?,
+            link: path("link").ok(),
             stack: path("stack")?,
             dns: path("dns")?,
             netavark: path("netavark")?,
@@ -110,12 +118,117 @@ mod tests {
 
     #[test]
     fn what_was_prepared_crosses_to_the_child() {
-        for peers in [None, Some(PathBuf::from("/trees/peers"))] {
-            let prepared =
-                Prepared { client: "/a client".into(), stack: "/s".into(), peers, ..Prepared::default() };
+        for path in [None, Some(PathBuf::from("/trees/peers"))] {
+            let prepared = Prepared {
+                client: "/a client".into(),
+                link: path.clone(),
+                stack: "/s".into(),
+                peers: path,
+                ..Prepared::default()
+            };
             assert_eq!(Prepared::read(&prepared.write()), Ok(prepared));
         }
         assert!(Prepared::read("{}").is_err());
         assert!(Prepared::read("no").is_err());
+    }
+
+    /// The processes that descend from this one, each with the time of its start, so that another one that gets its
+    /// number later is not taken for it.
+    fn descendants(pid: u32) -> Vec<(u32, String)> {
+        let read = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let all: Vec<(u32, u32, String)> = all
+            .filter_map(|pid| {
+                let stat = read(pid);
+                let words: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+                Some((pid, words.get(1)?.parse().ok()?, (*words.get(19)?).to_owned()))
+            })
+            .collect();
+        let mut found: Vec<(u32, String)> = Vec::new();
+        let mut parents = vec![pid];
+        while let Some(parent) = parents.pop() {
+            for (child, _, start) in all.iter().filter(|(_, of, _)| *of == parent) {
+                found.push((*child, start.clone()));
+                parents.push(*child);
+            }
+        }
+        found
+    }
+
+    fn lives((pid, start): &(u32, String)) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(19) == Some(start))
+    }
+
+    // What ends the parent ends the pipe, be it SIGINT, SIGTERM or SIGKILL; so the pipe is what is ended here.
+    #[test]
+    fn a_bench_whose_parent_is_gone_leaves_nothing_behind() {
+        const NAME: &str = "a_bench_whose_parent_is_gone_leaves_nothing_behind";
+        let here = std::env::current_exe().unwrap();
+        let beside = here.ancestors().nth(2).unwrap();
+        let [bench, stack, client] = ["xtask", "slipway", "slipway-lab-peer"].map(|name| beside.join(name));
+        let missing = [&bench, &stack, &client].into_iter().find(|path| !path.is_file());
+        if let Some(path) = missing.filter(|_| tool::is_root()) {
+            println!("SKIP {NAME}: {} is not built", path.display());
+            return;
+        }
+        if !tool::is_root()
+            || slipway_lab::missing(&["ip", "nsenter", "unshare", "setpriv", "mount"]).is_some()
+        {
+            println!("SKIP {NAME}: needs root, iproute2 and util-linux");
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        // The lab's user has to get through.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(scratch.path(), open).unwrap();
+        let prepared = Prepared { client, stack, ..Prepared::default() }.write();
+        let mut child = Command::new(bench)
+            .args([
+                "bench",
+                "stack",
+                "--rounds",
+                "50",
+                "--subject",
+                "slipway",
+                "--only",
+                "UDP request/response",
+            ])
+            .args(["--prepared", &prepared])
+            .env("TMPDIR", scratch.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = std::time::Duration::from_millis(20);
+        // A client in a container is the last that is started: nsenter under a holder of a holder.
+        let mut made = Vec::new();
+        for _ in 0..1500 {
+            made = descendants(child.id());
+            if made.len() >= 6 || child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(patience);
+        }
+        assert!(made.len() >= 6, "the bench has made but {made:?}");
+        assert!(std::fs::read_dir(scratch.path()).unwrap().count() > 0);
+        made.extend(descendants(child.id()));
+        drop(child.stdin.take());
+        assert!(!child.wait().unwrap().success());
+        // The kernel ends a killed process when it is next looked at.
+        let gone = |_: &u32| {
+            std::thread::sleep(patience);
+            !made.iter().any(lives)
+        };
+        assert!(
+            (0..250).any(|count| gone(&count)),
+            "these live on: {:?}",
+            made.iter().filter(|p| lives(p)).collect::<Vec<_>>()
+        );
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&*scratch.path().to_string_lossy()), "{mounts}");
     }
 }

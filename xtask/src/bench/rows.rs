@@ -1,13 +1,73 @@
 //! What is measured: tests, each of which gives one figure or several, with the goals that they are held against.
 
+use slipway_lab::Weather;
+
 use super::stage::Subject;
 
 /// How the stage is set for a test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Variation {
     pub(crate) mtu: u32,
+    /// The guest's congestion control is BBR; with weather, that of host and world is, too.
     pub(crate) bbr: bool,
     pub(crate) tuned: bool,
+    /// The link between host and world, when it is not the veth.
+    pub(crate) weather: Option<Weather>,
+}
+
+/// What is shown together, in a table and a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Group {
+    /// TCP as fast as it goes.
+    Throughput,
+    /// UDP as fast as it goes.
+    Datagrams,
+    /// Processor time.
+    Processor,
+    /// Short exchanges.
+    Requests,
+    /// Short exchanges beside transfers.
+    Latency,
+    /// Start and memory.
+    Footprint,
+    /// A link with loss and no length.
+    WeatherNear,
+    /// A link with loss and a round-trip time of 100 ms.
+    WeatherFar,
+    /// The rest of `--weather all`.
+    Weather,
+}
+
+impl Group {
+    /// What its table's marks and its chart's file are called.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Datagrams => "datagrams",
+            Self::Processor => "processor",
+            Self::Requests => "requests",
+            Self::Latency => "latency",
+            Self::Footprint => "footprint",
+            Self::WeatherNear => "weather-near",
+            Self::WeatherFar => "weather-far",
+            Self::Weather => "weather",
+        }
+    }
+
+    /// The head of its chart.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Throughput => "TCP throughput",
+            Self::Datagrams => "Datagrams",
+            Self::Processor => "Processor time for a gigabyte",
+            Self::Requests => "Short exchanges",
+            Self::Latency => "Short exchanges beside four streams",
+            Self::Footprint => "Start and memory",
+            Self::WeatherNear => "A link of 500 Mbit/s, RTT 0",
+            Self::WeatherFar => "A link of 500 Mbit/s, RTT 100 ms",
+            Self::Weather => "A link of 500 Mbit/s",
+        }
+    }
 }
 
 /// The way that bytes go, seen from the container.
@@ -37,6 +97,8 @@ pub(crate) enum Work {
     Start,
     Idle,
     Connections(u32),
+    /// One stream over a link with weather.
+    Weather(Way),
 }
 
 /// What a figure is held against.
@@ -44,6 +106,8 @@ pub(crate) enum Work {
 pub(crate) enum Goal {
     /// At least this share of the host itself.
     OfHost(f64),
+    /// The same where the host does so much.
+    OfHostFrom(f64, f64),
     /// At least this much times the best peer.
     OverBest(f64),
     /// At most what slirp4netns needs.
@@ -69,7 +133,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    const fn new(name: &'static str, unit: &'static str, goal: Goal) -> Self {
+    pub(crate) const fn new(name: &'static str, unit: &'static str, goal: Goal) -> Self {
         Self { name, unit, goal }
     }
 
@@ -80,7 +144,7 @@ impl Row {
 }
 
 /// Work that is done once for all of its rows.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) work: Work,
     pub(crate) variation: Variation,
@@ -95,7 +159,25 @@ impl Test {
             Work::Idle => subject != Subject::Host,
             // slirp4netns does not open them in half a minute.
             Work::Connections(_) => !matches!(subject, Subject::Slirp4netns | Subject::Host),
+            Work::Weather(_) => subject != Subject::Slirp4netns,
             _ => true,
+        }
+    }
+
+    /// Where it is shown.
+    pub(crate) fn group(&self) -> Group {
+        match self.work {
+            Work::Tcp(..) | Work::Published => Group::Throughput,
+            Work::Udp(_) | Work::PublishedUdp | Work::Train | Work::Small => Group::Datagrams,
+            Work::Busy(_) => Group::Processor,
+            Work::Requests(_) => Group::Requests,
+            Work::Latency(_) => Group::Latency,
+            Work::Start | Work::Idle | Work::Connections(_) => Group::Footprint,
+            Work::Weather(_) => match self.variation.weather {
+                Some(Weather { rtt: 0, .. }) if !self.variation.bbr => Group::WeatherNear,
+                Some(Weather { rtt: 100, .. }) if !self.variation.bbr => Group::WeatherFar,
+                _ => Group::Weather,
+            },
         }
     }
 
@@ -106,7 +188,7 @@ impl Test {
     }
 }
 
-const LARGE: Variation = Variation { mtu: 65520, bbr: false, tuned: false };
+pub(crate) const LARGE: Variation = Variation { mtu: 65520, bbr: false, tuned: false, weather: None };
 const SMALL: Variation = Variation { mtu: 1500, ..LARGE };
 const BBR: Variation = Variation { bbr: true, ..LARGE };
 const TUNED: Variation = Variation { tuned: true, ..LARGE };
@@ -288,5 +370,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn what_is_shown_together_stands_together() {
+        let mut groups: Vec<&str> = TESTS.iter().map(|test| test.group().mark()).collect();
+        groups.dedup();
+        assert_eq!(groups, ["throughput", "datagrams", "processor", "requests", "latency", "footprint"]);
     }
 }

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use slipway_lab::{Cmd, Container, Lab, LabOptions, Running};
+use slipway_lab::{Cmd, Container, Lab, LabOptions, Link, Running};
 
 use crate::tool::Done;
 
 use super::peers::Peer;
+use super::prepared::Prepared;
 use super::rows::Variation;
 
 const START: Duration = Duration::from_secs(10);
@@ -50,12 +51,17 @@ impl Subject {
 pub(crate) struct Ground {
     pub(crate) lab: Lab,
     words: Vec<(Subject, Vec<String>)>,
+    link: Option<PathBuf>,
 }
 
 impl Ground {
     /// Makes the namespaces, with builds of ours, the peers, and the lab's own client and server in them.
-    pub(crate) fn new(ours: &[(Subject, PathBuf)], peers: &[(Subject, Peer)], client: &Path) -> Done<Self> {
-        let mut programs = vec![("slipway-lab-peer".to_owned(), client.to_owned())];
+    pub(crate) fn new(
+        ours: &[(Subject, PathBuf)],
+        peers: &[(Subject, Peer)],
+        prepared: &Prepared,
+    ) -> Done<Self> {
+        let mut programs = vec![("slipway-lab-peer".to_owned(), prepared.client.clone())];
         programs.extend(ours.iter().map(|(subject, path)| (subject.name().to_owned(), path.clone())));
         programs.extend(peers.iter().map(|(_, peer)| peer.shown()));
         let options = LabOptions { programs, congestion: Some("cubic".to_owned()), tree: None };
@@ -70,7 +76,7 @@ impl Ground {
             .iter()
             .map(|(subject, peer)| (*subject, peer.words(Path::new(&lab.program(peer.shown().0.as_str())))));
         let words = ours.chain(peers).collect();
-        Ok(Self { lab, words })
+        Ok(Self { lab, words, link: prepared.link.clone() })
     }
 
     /// What starts a subject; nothing does the host itself.
@@ -89,6 +95,7 @@ pub(crate) struct Stage<'a> {
     // The subject ends before its container.
     pub(crate) process: Option<Running>,
     pub(crate) container: Option<Container>,
+    link: Option<Link>,
 }
 
 impl<'a> Stage<'a> {
@@ -98,12 +105,21 @@ impl<'a> Stage<'a> {
         let wmem = if variation.tuned { "4096 262144 33554432" } else { "4096 16384 4194304" };
         let tune = format!("echo {wmem} > /proc/sys/net/ipv4/tcp_wmem");
         lab.host_root(["sh", "-c", &tune]).ok(START).map_err(said)?;
-        let mut stage = Self { ground, lab, subject, variation, process: None, container: None };
+        let mut stage = Self { ground, lab, subject, variation, process: None, container: None, link: None };
+        let name = if variation.bbr { "bbr" } else { "cubic" };
+        let congestion = format!("echo {name} > /proc/sys/net/ipv4/tcp_congestion_control");
+        if let Some(weather) = variation.weather {
+            let program = ground.link.as_deref().ok_or("the link's program was not built")?;
+            stage.link = Some(lab.weather(program, weather).map_err(said)?);
+            lab.host_root(["sh", "-c", &congestion]).ok(START).map_err(said)?;
+            lab.world(["sh", "-c", &congestion]).ok(START).map_err(said)?;
+        }
         let Some(words) = ground.words(subject) else { return Ok(stage) };
         let container = lab.container().map_err(said)?;
-        let guest = if variation.bbr { "bbr" } else { "cubic" };
-        let choose = format!("echo {guest} > /proc/sys/net/ipv4/tcp_congestion_control; {tune}");
-        container.sh(&choose).map_err(said)?;
+        let chosen = container.sh(&format!("{congestion} && {tune}")).map_err(said)?;
+        if !chosen.success() {
+            return Err(format!("the container's kernel: {chosen}"));
+        }
         let process = match subject {
             Subject::Pasta => pasta(lab, &container, words, variation)?,
             _ => slirp(lab, &container, words, variation)?,

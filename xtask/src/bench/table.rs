@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::tool::{self, Done};
 
+use super::chart::{Chart, Measured};
 use super::rows::{Goal, Row};
 use super::stage::Subject;
 
@@ -108,6 +109,19 @@ impl Table {
             .collect()
     }
 
+    /// The rows with goals as a picture.
+    pub(crate) fn chart(&self, title: &str) -> Chart {
+        let shown = self.results.iter().filter(|result| !matches!(result.row.goal, Goal::Shown));
+        let measured = shown.map(|result| Measured {
+            name: result.row.name.to_owned(),
+            unit: result.row.unit,
+            less_is_better: result.row.less_is_better(),
+            figures: self.subjects.iter().map(|subject| result.median(*subject)).collect(),
+        });
+        let names: Vec<String> = self.subjects.iter().map(|subject| subject.name().to_owned()).collect();
+        Chart::of(title, &names, &measured.collect::<Vec<_>>())
+    }
+
     /// What ours is divided by.
     fn ratios(&self) -> impl Iterator<Item = &'static Ratio> {
         RATIOS.iter().filter(|ratio| ratio.of.iter().any(|subject| self.subjects.contains(subject)))
@@ -154,6 +168,10 @@ impl Table {
         let (text, bound) = match result.row.goal {
             Goal::OfHost(share) => {
                 (format!(">= {share} x host"), result.median(Subject::Host).map(|host| host * share))
+            }
+            Goal::OfHostFrom(share, least) => {
+                let host = result.median(Subject::Host).filter(|host| *host >= least);
+                (format!(">= {share} x host"), host.map(|host| host * share))
             }
             Goal::OverBest(times) => {
                 (format!(">= {times} x best peer"), result.best_peer().map(|best| best * times))
@@ -205,14 +223,15 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
-/// Puts a table between its two marks in docs/performance.md.
-pub(super) fn put(name: &str, machine: &str, table: &str) -> Done {
+/// Puts a table and its chart between its two marks in docs/performance.md.
+pub(super) fn put(name: &str, machine: &str, chart: &Chart, table: &str) -> Done {
     let path = tool::root().join("docs/performance.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
     let (head, rest) = page.split_once(&begin).ok_or_else(|| format!("{}: no {begin}", path.display()))?;
     let (_, tail) = rest.split_once(&end).ok_or_else(|| format!("{}: no {end}", path.display()))?;
-    let text = format!("{head}{begin}\n{machine}\n\n{table}{end}{tail}");
+    let picture = chart.put(name)?;
+    let text = format!("{head}{begin}\n{machine}\n\n{table}\n{picture}\n{end}{tail}");
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{}", path.display());
     Ok(())
@@ -277,6 +296,18 @@ mod tests {
         }
         let line = table.line(&result);
         assert!(line.contains("| 3.00 | 0.50 | >= 0.45 x host: met |"), "{line}");
+    }
+
+    #[test]
+    fn where_the_host_does_little_there_is_no_goal() {
+        static ROW: Row = Row::new("far", "Mbit/s", Goal::OfHostFrom(0.95, 5.0));
+        let table = Table::new(&[Subject::Slipway, Subject::Host]);
+        for (host, verdict) in [(10.0, ">= 0.95 x host: **not met** |"), (4.0, ">= 0.95 x host |")] {
+            let mut result = Result::new(&ROW);
+            result.add(Subject::Slipway, 0.9 * host);
+            result.add(Subject::Host, host);
+            assert!(table.line(&result).ends_with(verdict), "{}", table.line(&result));
+        }
     }
 
     #[test]

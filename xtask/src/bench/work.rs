@@ -16,6 +16,8 @@ use super::stage::{PUBLISHED, Stage};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long a transfer and a series of requests last.
 const SECONDS: u16 = 2;
+/// Long enough for a window that begins with ten segments and doubles in 100 ms.
+const WEATHER_SECONDS: u16 = 10;
 /// Long enough that the clock ticks in which the kernel counts processor time do not matter.
 const BUSY_SECONDS: u16 = 4;
 const DATAGRAMS: [&str; 5] = ["-u", "-l", "1400", "-b", "0"];
@@ -38,6 +40,7 @@ pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<Vec<f64>> {
             stage.resident().map(|kib| kib * 1024.0 / 1e6)
         }
         Work::Connections(count) => connections(stage, count),
+        Work::Weather(way) => weather(stage, way),
     };
     figure.map(|figure| vec![figure])
 }
@@ -66,6 +69,19 @@ fn whole_transfer(stage: &Stage<'_>, way: Way, seconds: u16) -> Done<f64> {
     let client = stage.guest(&["iperf3", "-J", "-t", &seconds.to_string(), "-c", WORLD4]);
     let report = client.args(direction(way)).run(LIMIT).map_err(said)?.out();
     iperf::received_bytes(&report, seconds).map(|(bytes, _)| bytes / 1e9)
+}
+
+/// The megabits a second of one stream. A link that lost frames of its own accord would not be the one that was asked
+/// for.
+fn weather(stage: &Stage<'_>, way: Way) -> Done<f64> {
+    let _server = server(stage.lab.world(["iperf3", "-s", "-1"]), 5201)?;
+    let client = stage.guest(&["iperf3", "-J", "-t", &WEATHER_SECONDS.to_string(), "-c", WORLD4]);
+    let report = client.args(direction(way)).run(LIMIT).map_err(said)?.out();
+    let rate = iperf::received(&report, WEATHER_SECONDS)?;
+    match stage.lab.link_dropped().map_err(said)? {
+        0 => Ok(rate * 1e3),
+        dropped => Err(format!("the link's devices dropped {dropped} frames by themselves")),
+    }
 }
 
 /// The bytes a second that arrive of datagrams sent as fast as one program can, so many with each call.
