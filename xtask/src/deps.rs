@@ -26,7 +26,7 @@ pub(crate) const DEMO: &[Need] = &[
 ];
 
 /// What everything together runs.
-const ALL: &[Need] = &[
+pub(crate) const ALL: &[Need] = &[
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
@@ -58,6 +58,8 @@ const ALL: &[Need] = &[
     ("zsh", "zsh"),
     ("fish", "fish"),
     ("dbus-daemon", "dbus-daemon"),
+    ("firewalld", "firewalld"),
+    ("firewall-cmd", "firewalld"),
     // The outside judges (`tests/judges`).
     ("atk6-implementation6", "thc-ipv6"),
     ("tcp6", "ipv6toolkit"),
@@ -67,9 +69,6 @@ const ALL: &[Need] = &[
     ("/usr/lib/podman/netavark", "netavark"),
     ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
 ];
-
-/// What the suites start on a bus of their own, but a package starts on the machine itself, which it closes.
-const GUARD: &[Need] = &[("firewalld", "firewalld"), ("firewall-cmd", "firewalld")];
 
 /// What the bench measures with. The peers come from a tree of their own (`trees`).
 pub(crate) const BENCH: &[Need] = &[
@@ -81,7 +80,7 @@ pub(crate) const BENCH: &[Need] = &[
 ];
 
 /// Packages that bring a service, and its name. The suites run their programs themselves, in namespaces of their own.
-const SERVICES: &[(&str, &str)] = &[("coturn", "coturn")];
+const SERVICES: &[(&str, &str)] = &[("coturn", "coturn"), ("firewalld", "firewalld")];
 
 /// Where a machine says whether a package may start its services, as Debian's `invoke-rc.d` and `deb-systemd-invoke` ask.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -91,12 +90,6 @@ const START_NOTHING: &str =
 
 /// What counts instructions.
 pub(crate) const INSTRUCTIONS: &[Need] = &[("valgrind", "valgrind")];
-
-/// [`ensure`] for everything; firewalld only where no systemd would start it.
-pub(crate) fn ensure_all() -> Done {
-    ensure(ALL)?;
-    if Path::new("/run/systemd/system").exists() { Ok(()) } else { ensure(GUARD) }
-}
 
 /// Installs what is missing when run by root on Debian; otherwise says what to run.
 pub(crate) fn ensure(needs: &[Need]) -> Done {

@@ -119,7 +119,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
-        Chore::Deps => deps::ensure_all().inspect(|()| trees::ensure()),
+        Chore::Deps => deps::ensure(deps::ALL).inspect(|()| trees::ensure()),
         Chore::Demo => demo::run(),
         Chore::Test { no_lint, all } => test::run(!no_lint, all),
         Chore::Lint => lint::run(),

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::Value;
-use slipway_lab::{LIMIT, Namespace, Running, missing, now};
+use slipway_lab::{LIMIT, Namespace, Running, now};
 
 use crate::place::Host;
 use crate::request::{Join, publish, request};
@@ -34,12 +34,8 @@ struct Guarded {
 
 impl Guarded {
     fn fixture(test: &str) -> Option<Self> {
-        // Never demanded: where a system manager would start it, nobody installs it for a test.
-        if let Some(program) = missing(&["firewalld", "firewall-cmd"]) {
-            println!("SKIP {test}: {program} is not installed");
-            return None;
-        }
-        let mut host = Host::fixture(test, &["dig", "dbus-daemon"])?.with_dns(test)?;
+        let programs = ["dig", "dbus-daemon", "firewalld", "firewall-cmd"];
+        let mut host = Host::fixture(test, &programs)?.with_dns(test)?;
         if !host.is_ours() {
             println!("SKIP {test}: the original does otherwise");
             return None;

@@ -18,6 +18,8 @@ use super::duel::{Duel, Goal, Row, Side, rival};
 use super::table::first_line;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it takes the kernel to clean up after a few namespaces.
+const SETTLED: Duration = Duration::from_millis(300);
 /// How often the small rows are taken in each round.
 const EACH: usize = 6;
 
@@ -134,6 +136,8 @@ impl<'a> Stage<'a> {
         self.call("setup", &first.0, &first.1)?;
         let done = self.fill_table().and_then(|()| {
             let namespace = self.machine.namespace().map_err(said)?;
+            // The kernel is still at the namespaces of the rows before, for tens of milliseconds and with the locks that links need.
+            std::thread::sleep(SETTLED);
             let input = published(3, false, "udp", &[(8081, 80, 1)]);
             duel.add(TRACKED, self.pair.side, self.call("setup", &namespace, &input)?.0);
             self.call("teardown", &namespace, &input)

@@ -73,7 +73,7 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
 
 /// Gets what the suites run; says whether all packages are there.
 fn prepare() -> Done<bool> {
-    let installed = deps::ensure_all();
+    let installed = deps::ensure(deps::ALL);
     if let Err(error) = &installed {
         tool::skip("packages", error);
     }
