@@ -95,7 +95,7 @@ fn take(mut from: &File, lane: &mut Lane, buffer: &mut [u8]) -> io::Result<()> {
 /// Gives a frame to an end. One that is not up yet says EIO: then it is lost, as on any wire.
 fn hand_over(mut to: &File, frame: &[u8]) -> io::Result<()> {
     match to.write(frame) {
-        Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(()),
         done => done.map(drop),
     }
 }
