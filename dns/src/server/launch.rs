@@ -22,7 +22,7 @@ use slipway_host::sandbox::files::{self, Place};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::{self, Needs};
 use slipway_host::signals::Signals;
-use slipway_host::sys::{disposition, proc};
+use slipway_host::sys::{code, disposition, heap, proc};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -84,6 +84,9 @@ fn child(options: &Options, ready: Option<OwnedFd>) -> u8 {
     }
     // Nobody need wait for this, for nothing that strangers send has been read yet.
     settle(options);
+    // What the start took goes back: one of these lives as long as any container.
+    heap::trim();
+    code::let_go();
     match server.run() {
         Ended::NothingToServe => end(&pid_file),
         Ended::Failed(error) => {
@@ -182,7 +185,7 @@ mod tests {
         match sandbox::trial::opened(|| settle(&options), &all).unwrap() {
             Some(opened) => assert_eq!(opened, [Path::new("/etc/passwd"), own.as_path()]),
             None => {
-                println!("SKIP its_files_are_its_directory_and_the_resolvers: this kernel has no Landlock")
+                println!("SKIP its_files_are_its_directory_and_the_resolvers: this kernel has no Landlock");
             }
         }
     }

@@ -2,6 +2,7 @@
 //! safe form. Each block says why it is sound; each wrapper has a test that really calls it.
 
 pub(crate) mod auxv;
+pub mod code;
 pub mod disposition;
 pub(crate) mod epoll;
 pub mod fdpass;
