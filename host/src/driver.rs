@@ -297,6 +297,9 @@ impl Driver {
         let now = self.wait(before, deadline)?;
         let slept = !self.more && now - before >= SLEPT;
         let woken = self.dispatch(now, slept);
+        if !woken.by_guest && !woken.by_host {
+            self.sockets.rest();
+        }
         self.polling.waited(now - before, woken);
         self.moderation.waited(now - before, woken, self.sockets.take_datagrams());
         if self.engine.next_timeout().is_some_and(|due| due <= now) {

@@ -215,6 +215,11 @@ impl Sockets {
         self.connecting.begin_round(now);
     }
 
+    /// A look has found nothing to do for anybody.
+    pub fn rest(&mut self) {
+        self.connecting.begin_anew();
+    }
+
     /// How many datagrams flows have received since this was asked last.
     pub fn take_datagrams(&mut self) -> usize {
         std::mem::take(&mut self.datagrams)
