@@ -297,7 +297,7 @@ impl Driver {
         let now = self.wait(before, deadline)?;
         let slept = !self.more && now - before >= SLEPT;
         let woken = self.dispatch(now, slept);
-        if !woken.by_guest && !woken.by_host {
+        if !woken.by_guest && !woken.by_host && !self.engine.is_sending() {
             self.sockets.rest();
         }
         self.polling.waited(now - before, woken);

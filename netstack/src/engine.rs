@@ -282,7 +282,13 @@ impl Engine {
             }
         }
         dev.flush();
-        !self.schedule.is_empty() && !self.link_full || !self.turns.is_empty()
+        self.is_sending() || !self.turns.is_empty()
+    }
+
+    /// Whether flows have more to send than they had a turn for, and the link has room.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        !self.schedule.is_empty() && !self.link_full
     }
 
     /// The device had no room for what was to be sent: the caller drains again when it has some.
