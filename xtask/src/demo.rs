@@ -23,7 +23,7 @@ pub(crate) fn run() -> Done {
     );
     deps::ensure(deps::DEMO)?;
     machine_will_do()?;
-    let program = release::build("slirp-compat", "slipway")?;
+    let program = release::build("slipway", "slipway")?;
     println!();
     let options = LabOptions { programs: vec![("slipway".to_owned(), program)], ..LabOptions::default() };
     let lab = Lab::new(&options).map_err(no_lab)?;

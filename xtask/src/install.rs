@@ -21,7 +21,7 @@ pub(crate) struct Program {
 }
 
 pub(crate) const PROGRAMS: &[Program] = &[
-    Program { package: "slirp-compat", name: "slipway", links: &["slirp4netns"] },
+    Program { package: "slipway", name: "slipway", links: &["slirp4netns"] },
     Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
     Program { package: "slipway-netavark", name: "netavark", links: &[] },
 ];

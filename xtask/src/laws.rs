@@ -14,10 +14,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("slipway-manual", &[]),
     ("slipway-portfwd", &["slipway-netstack", "slipway-host"]),
     ("slipway-dns", &["slipway-netstack", "slipway-host", "slipway-manual"]),
-    ("slipway-netavark", &["slipway-netstack", "slipway-host", "slipway-manual"]),
+    ("slipway-runtime", &["slipway-netstack", "slipway-host", "slipway-portfwd", "slipway-dns"]),
+    ("slipway-uplink", &["slipway-host"]),
+    ("slipway-netavark", &["slipway-netstack", "slipway-host", "slipway-manual", "slipway-uplink"]),
     (
         "slirp-compat",
-        &["slipway-netstack", "slipway-host", "slipway-manual", "slipway-portfwd", "slipway-dns"],
+        &["slipway-netstack", "slipway-host", "slipway-portfwd", "slipway-runtime", "slipway-uplink"],
+    ),
+    (
+        "slipway",
+        &[
+            "slipway-netstack",
+            "slipway-host",
+            "slipway-manual",
+            "slipway-portfwd",
+            "slipway-dns",
+            "slipway-runtime",
+            "slipway-uplink",
+            "slirp-compat",
+        ],
     ),
     ("slipway-lab", &[]),
     // On a fresh clone a chore stands in seconds; linked with the products it would be minutes of silence.
@@ -39,7 +54,7 @@ const CLOCKS: &[&str] = &["host/", "tests/", "benches/", "xtask/", "netavark-plu
 /// Who may ask for variables of the environment, beside tests and build scripts: whoever looks first whether they may be
 /// believed, and `run`, for its command.
 const ENVIRONMENT: &[&str] =
-    &["host/src/environment.rs", "slirp-compat/src/commands/run.rs", "tests/", "benches/", "xtask/", "fuzz/"];
+    &["host/src/environment.rs", "slipway/src/commands/run.rs", "tests/", "benches/", "xtask/", "fuzz/"];
 
 /// Checks all laws and reports every breach.
 pub(crate) fn check() -> Done {

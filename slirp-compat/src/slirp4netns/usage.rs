@@ -27,7 +27,7 @@ pub fn version() -> String {
     let own = env!("CARGO_PKG_VERSION");
     let mut out = String::new();
     let _ = writeln!(out, "slirp4netns version {COMPATIBLE}+slipway.{own}");
-    let _ = writeln!(out, "commit: {}", crate::COMMIT);
+    let _ = writeln!(out, "commit: {}", slipway_runtime::COMMIT);
     let _ = writeln!(out, "libslirp: {own}+slipway");
     let _ = writeln!(out, "SLIRP_CONFIG_VERSION_MAX: {SLIRP_CONFIG_VERSION_MAX}");
     let _ = writeln!(out, "libseccomp: {own}+slipway");

@@ -8,7 +8,7 @@
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use slipway_host::device::Tap;
 use slipway_host::sys::fdpass;
-use slirp_compat::uplink::socket::Client;
+use slipway_uplink::client::Client;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;

@@ -17,9 +17,7 @@ pub fn slirp_json(data: &[u8]) {
 
 /// A request to the uplink. What is understood means the same when it is told to a worker.
 pub fn uplink_request(data: &[u8]) {
-    use slirp_compat::uplink::protocol::{dry_run, read_reply};
-    let _ = dry_run(data);
-    let _ = read_reply(data);
+    let _ = slipway::uplink::fuzz::request(data);
 }
 
 /// The text of a forwarding rule. What is understood is printed so that it is understood again.
@@ -118,7 +116,7 @@ pub fn rootlessport(data: &[u8]) {
 
 /// What the uplink's supervisor and its workers tell each other.
 pub fn uplink_order(data: &[u8]) {
-    slirp_compat::uplink::orders::fuzz(data);
+    slipway::uplink::orders::fuzz(data);
 }
 
 /// A state file of the firewall.

@@ -53,7 +53,7 @@ impl Prepared {
             prepared.peers = tree.ok();
             prepared.stack = match &wish.binary {
                 Some(path) => path.clone(),
-                None => release::build("slirp-compat", "slipway")?,
+                None => release::build("slipway", "slipway")?,
             };
         }
         let built = |package, program, variable: &str| match std::env::var_os(variable) {

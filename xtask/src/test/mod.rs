@@ -45,7 +45,7 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
         ledger.stage("lint", lint::run);
     }
     ledger.stage("build", || {
-        let programs = ["slirp-compat", "slipway-dns", "slipway-netavark", "slipway-lab"];
+        let programs = ["slipway", "slipway-dns", "slipway-netavark", "slipway-lab"];
         tool::run(cargo(&["build"]).args(programs.iter().flat_map(|name| ["--package", name])))?;
         tool::run(&mut runner.command(&["--workspace", "--no-run"]))
     });

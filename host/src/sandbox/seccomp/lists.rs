@@ -301,7 +301,7 @@ const LEASES_CLOSED: &[Call] = &[
 const LINKS: &[Socket] =
     &[(libc::AF_NETLINK, libc::SOCK_DGRAM, libc::NETLINK_ROUTE), (libc::AF_PACKET, libc::SOCK_RAW, 0)];
 
-/// The supervisor of the uplink (`slirp-compat/src/uplink`).
+/// The supervisor of the uplink (`slipway/src/uplink`).
 const UPLINK: &[c_long] = &[
     // Requests, orders to workers and to their starter, and what goes with them: host::sys::fdpass.
     libc::SYS_sendmsg,

@@ -1,0 +1,439 @@
+//! Serving a link until something says that it is over: the loop that every command ends up in.
+//!
+//! A [`Session`] brings together what wants to be heard between two rounds of the event loop: forwarded ports, the
+//! API socket, the host's resolver configuration, signals, the exit descriptor, the watched target. Each has its
+//! token; nothing is polled (but a resolv.conf that cannot be watched), so an idle session is never woken.
+//!
+//! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
+
+mod ending;
+
+use crate::fds::ExitFd;
+use crate::names::{self, Local, Names};
+use crate::pid_file::PidFile;
+use crate::tuning;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use slipway_host::clock;
+use slipway_host::device::{Link, seqpacket};
+use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
+use slipway_host::netns::Watch;
+use slipway_host::resolver::{self, Resolver};
+use slipway_host::signals::{Caught, Signals};
+use slipway_host::zone::ZonedAddr;
+use slipway_netstack::Instant;
+use slipway_portfwd::api::slirp::{BindError, Notice, Server};
+use slipway_portfwd::{AddError, Rule, RuleId, Table};
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use ending::{Ending, PATIENCE, Rest};
+
+const EXIT: u32 = 0;
+const SIGNALS: u32 = 1;
+const RESOLVER: u32 = 2;
+const TARGET: u32 = 3;
+const DOOR: u32 = 4;
+const CONTROL: u32 = 5;
+const API: u32 = 0x100;
+const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
+const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
+
+/// After the host could not let a guest in, for want of descriptors say, the door stays shut for so long.
+const DOOR_REST: Duration = Duration::from_millis(100);
+/// How often a resolv.conf is looked at that cannot be watched.
+const RESOLVER_POLL: Duration = Duration::from_secs(5);
+
+/// Why a session ended, or paused to ask.
+#[derive(Debug)]
+pub enum End {
+    /// The other side of the exit descriptor was closed.
+    ExitFd,
+    /// A signal arrived. The session may be run on.
+    Signal(Caught),
+    /// The watched target is gone.
+    Target,
+    /// The descriptor of [`Session::attend`] has something to read, or its other side is gone. The session may be run on.
+    Asked,
+    /// The guest's link is gone, for this reason. The session may be run on: everything but the guest is still there, and
+    /// the next guest is let in if there is a door for it ([`Session::readmit`]).
+    Link(io::Error),
+}
+
+/// Why the API socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The path does not do.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It cannot be watched.
+    #[error("cannot watch the API socket: {0}")]
+    Watch(#[from] io::Error),
+}
+
+/// A link being served.
+#[derive(Debug)]
+pub struct Session {
+    driver: Driver,
+    table: Table,
+    api: Option<Api>,
+    names: Names,
+    host_servers: Option<HostServers>,
+    signals: Option<Signals>,
+    exit: Option<ExitFd>,
+    target: Option<Watch>,
+    /// Where the next guest comes in when this one has hung up.
+    door: Option<seqpacket::Listener>,
+    /// The door is shut until then.
+    door_opens: Option<Instant>,
+    /// Whoever may interrupt.
+    control: Option<OwnedFd>,
+    pid_file: Option<PidFile>,
+    /// What the last round found; kept for its room.
+    ready: Vec<Ready>,
+}
+
+/// The API socket; its file goes with it, unless another socket has taken the name since.
+#[derive(Debug)]
+struct Api {
+    server: Server,
+    path: PathBuf,
+    file: Option<(u64, u64)>,
+}
+
+/// Device and number of the file of this name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        // In a sandbox the path is out of reach, or not to be written to; the next start removes what is left. A
+        // descriptor of the directory, kept for this, would lead out of the sandbox (docs/threat-model.md).
+        if self.file != identity(&self.path) {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::debug!("the API socket {} stays behind: {error}", self.path.display());
+        }
+    }
+}
+
+/// The host's resolver configuration, followed while it changes.
+#[derive(Debug)]
+struct HostServers {
+    resolver: Resolver,
+    poll_at: Option<Instant>,
+}
+
+/// As many flows as there can be sockets: the limit of open descriptors is raised as far as it goes, and some are kept
+/// for listeners, API clients and DNS queries under way.
+#[must_use]
+pub fn max_flows() -> u32 {
+    const KEPT: usize = 64;
+    const MOST: u32 = 1 << 18;
+    let limit = descriptors();
+    let kept = KEPT + names::policy(limit).max_pending;
+    u32::try_from(limit.saturating_sub(kept)).unwrap_or(MOST).clamp(16, MOST)
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let limit = raise_descriptor_limit().unwrap_or_else(|error| {
+        log::warn!("the limit of open descriptors stays as it is: {error}");
+        1024
+    });
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+impl Session {
+    /// A session that serves the link of `driver` and nothing else yet.
+    #[must_use]
+    pub fn new(mut driver: Driver) -> Self {
+        tuning::apply(&mut driver);
+        Self {
+            driver,
+            table: Table::new(PORTS),
+            api: None,
+            names: Names::new(NAMES, descriptors()),
+            host_servers: None,
+            signals: None,
+            exit: None,
+            target: None,
+            door: None,
+            door_opens: None,
+            control: None,
+            pid_file: None,
+            ready: Vec::new(),
+        }
+    }
+
+    /// The event loop, to look at its engine and link.
+    #[must_use]
+    pub const fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// The forwarding rules in force.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Puts a forwarding rule in force.
+    ///
+    /// # Errors
+    /// See [`AddError`].
+    pub fn publish(&mut self, rule: Rule) -> Result<RuleId, AddError> {
+        self.table.add(rule, &mut self.driver)
+    }
+
+    /// Opens the API socket at `path`; whatever is there is removed first. Clients can connect from now on.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn open_api(&mut self, path: &Path, observer: fn(Notice<'_>)) -> Result<(), ApiError> {
+        let server = Server::bind(path, API, observer)?;
+        let api = self.api.insert(Api { server, path: path.to_owned(), file: identity(path) });
+        api.server.start(&mut self.driver)?;
+        Ok(())
+    }
+
+    /// Ends at these signals, except those that were ignored at the start.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn catch(&mut self, signals: &[Signal]) -> io::Result<()> {
+        self.listen(Signals::catch(signals)?)
+    }
+
+    /// Pauses at these signals, which were caught before.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen(&mut self, signals: Signals) -> io::Result<()> {
+        self.driver.watch(signals.as_fd(), Interest::READ, SIGNALS)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// The next signal that has arrived and was not told yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn signal_so_far(&self) -> io::Result<Option<Caught>> {
+        Ok(self.signals.as_ref().map(Signals::next_caught).transpose()?.flatten())
+    }
+
+    /// Uses these nameservers, and no others. What they have said is forgotten when the network of this process changes, for
+    /// which the filter of system calls has to come later.
+    pub fn use_nameservers(&mut self, servers: &[ZonedAddr]) {
+        self.names.heed_network();
+        self.names.set_servers(servers);
+    }
+
+    /// Uses the nameservers of the host's resolv.conf, and follows its changes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn follow_host_nameservers(&mut self) -> io::Result<()> {
+        let resolver = Resolver::open(Path::new(resolver::PATH));
+        self.use_nameservers(&resolver.nameservers());
+        if let Some(fd) = resolver.fd() {
+            self.driver.watch(fd, Interest::READ, RESOLVER)?;
+        }
+        let poll_at = resolver.needs_polling().then(|| clock::now() + RESOLVER_POLL);
+        self.host_servers = Some(HostServers { resolver, poll_at });
+        Ok(())
+    }
+
+    /// Ends when the other side of `exit` is closed; at once if it is closed already.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn watch_exit(&mut self, exit: ExitFd) -> io::Result<()> {
+        if let ExitFd::Open(fd) = &exit {
+            match self.driver.watch(fd.as_fd(), Interest::NONE, EXIT) {
+                // A plain file: it never hangs up, which is no reason not to start.
+                Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => {}
+                result => result?,
+            }
+        }
+        self.exit = Some(exit);
+        Ok(())
+    }
+
+    /// Ends when `target` does.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn watch_target(&mut self, target: Watch) -> io::Result<()> {
+        self.driver.watch(target.as_fd(), Interest::READ, TARGET)?;
+        self.target = Some(target);
+        Ok(())
+    }
+
+    /// Pauses when `control` has something to read, or its other side is gone. The caller reads, and keeps a copy for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attend(&mut self, control: OwnedFd) -> io::Result<()> {
+        self.driver.watch(control.as_fd(), Interest::READ, CONTROL)?;
+        self.control = Some(control);
+        Ok(())
+    }
+
+    /// Removes this file at the end, among the first things.
+    pub fn hold(&mut self, pid_file: PidFile) {
+        self.pid_file = Some(pid_file);
+    }
+
+    /// The station that had the address `guest` has left.
+    pub fn forget_guest(&mut self, guest: IpAddr) {
+        self.driver.forget_guest(guest);
+    }
+
+    /// Another station may have the address `guest` now.
+    pub fn forget_neighbour(&mut self, guest: IpAddr) {
+        self.driver.forget_neighbour(guest);
+    }
+
+    /// Takes a forwarding rule out of force; nothing happens if there is none of that id.
+    pub fn withdraw(&mut self, id: RuleId) {
+        self.table.remove(id, &mut self.driver);
+    }
+
+    /// Answers these names at the DNS address, before any nameserver is asked.
+    pub fn use_names(&mut self, local: Local) {
+        self.names.set_local(local);
+    }
+
+    /// When the guest has hung up, lets in the next one that comes to `door`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn readmit(&mut self, door: seqpacket::Listener) -> io::Result<()> {
+        door.set_nonblocking()?;
+        self.door = Some(door);
+        Ok(())
+    }
+
+    /// Serves until something says that it is over.
+    ///
+    /// # Errors
+    /// The kernel's: out of watches or memory.
+    pub fn run(&mut self) -> io::Result<End> {
+        if matches!(self.exit, Some(ExitFd::Closed)) {
+            return Ok(End::ExitFd);
+        }
+        loop {
+            if let Some(reason) = self.driver.take_loss() {
+                if let Some(door) = &self.door {
+                    self.driver.watch(door.as_fd(), Interest::READ, DOOR)?;
+                }
+                return Ok(End::Link(reason));
+            }
+            let deadline = self.next_deadline();
+            self.ready.clear();
+            self.ready.extend_from_slice(self.driver.turn(deadline)?);
+            let now = clock::now();
+            let mut end = None;
+            for at in 0..self.ready.len() {
+                let Some(&event) = self.ready.get(at) else { break };
+                end = end.or(self.on_ready(event, now)?);
+            }
+            self.names.serve(now, &mut self.driver);
+            if let Some(end) = end {
+                return Ok(end);
+            }
+            if deadline.is_some_and(|due| due <= now) {
+                self.on_deadline(now);
+            }
+        }
+    }
+
+    fn on_ready(&mut self, event: Ready, now: Instant) -> io::Result<Option<End>> {
+        match event.token {
+            EXIT if event.hangup || event.error => return Ok(Some(End::ExitFd)),
+            TARGET if self.target.as_ref().is_some_and(Watch::ended) => return Ok(Some(End::Target)),
+            SIGNALS => {
+                return Ok(self.signal_so_far()?.map(End::Signal));
+            }
+            RESOLVER => {
+                let host = self.host_servers.as_mut();
+                if let Some(fresh) = host.and_then(|host| host.resolver.on_ready()) {
+                    let servers = fresh.nameservers.clone();
+                    self.use_nameservers(&servers);
+                }
+            }
+            DOOR => self.admit(now)?,
+            CONTROL => return Ok(Some(End::Asked)),
+            token if self.names.owns(token) => self.names.on_ready(token, now, &mut self.driver),
+            token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
+            token => {
+                if let Some(api) = self.api.as_mut().filter(|api| api.server.owns(token)) {
+                    api.server.on_ready(token, now, &mut self.table, &mut self.driver);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A guest is at the door. The door stays, and is watched again when this one has hung up.
+    fn admit(&mut self, now: Instant) -> io::Result<()> {
+        let Some(door) = &self.door else { return Ok(()) };
+        match door.accept() {
+            Ok(guest) => {
+                self.driver.unwatch(door.as_fd());
+                self.driver.replace_link(Link::from(guest))
+            }
+            // One that has gone away again is no reason to stop.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+                Ok(())
+            }
+            Err(error) => {
+                log::warn!("a guest has to wait: {error}");
+                self.door_opens = Some(now + DOOR_REST);
+                self.driver.modify(door.as_fd(), Interest::NONE, DOOR)
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let api = self.api.as_ref().and_then(|api| api.server.next_deadline());
+        let host = self.host_servers.as_ref().and_then(|host| host.poll_at);
+        [self.table.next_deadline(), api, host, self.names.next_deadline(), self.door_opens]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_deadline(&mut self, now: Instant) {
+        if let Some(door) = self.door.as_ref().filter(|_| self.door_opens.is_some_and(|at| at <= now)) {
+            self.door_opens = None;
+            if let Err(error) = self.driver.modify(door.as_fd(), Interest::READ, DOOR) {
+                log::warn!("no guest is let in any more: {error}");
+            }
+        }
+        self.table.on_deadline(now, &mut self.driver);
+        if let Some(api) = &mut self.api {
+            api.server.on_deadline(now, &mut self.table, &mut self.driver);
+        }
+        self.names.on_deadline(now, &mut self.driver);
+        if let Some(host) = self.host_servers.as_mut().filter(|host| host.poll_at.is_some_and(|at| at <= now))
+        {
+            host.poll_at = Some(now + RESOLVER_POLL);
+            if let Some(fresh) = host.resolver.refresh_if_changed() {
+                let servers = fresh.nameservers.clone();
+                self.use_nameservers(&servers);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

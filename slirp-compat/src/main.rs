@@ -1,8 +1,0 @@
-//! The binary: everything is in the library.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    let argv: Vec<_> = std::env::args_os().collect();
-    slirp_compat::main(&argv)
-}
