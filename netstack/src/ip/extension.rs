@@ -7,7 +7,7 @@
 
 use crate::bytes;
 use crate::drop_reason::DropReason;
-use crate::ip::icmp_error::Problem;
+use crate::ip::problem::Problem;
 use core::net::Ipv6Addr;
 
 /// Extension headers in one packet.

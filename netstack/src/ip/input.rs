@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::frame::{ETHERNET_LEN, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, wrap};
 use crate::ip::Packet;
 use crate::ip::fragment::{Expired, Reassembled};
-use crate::ip::icmp_error::Problem;
+use crate::ip::problem::Problem;
 use crate::ip::ndp::Answer;
 use crate::ip::rewrite::{guest_view, is_ours, speaker};
 use crate::ip::{extension, group, ndp};

@@ -11,6 +11,7 @@ pub mod icmp_error;
 mod input;
 pub mod ndp;
 pub(crate) mod path_mtu;
+pub mod problem;
 pub(crate) mod rewrite;
 
 use crate::drop_reason::DropReason;

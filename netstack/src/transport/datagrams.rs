@@ -15,7 +15,7 @@ use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Transport, assemble};
 use crate::ip::Packet;
-use crate::ip::icmp_error::Problem;
+use crate::ip::problem::Problem;
 use crate::ip::rewrite::{Route, guest_view, is_our_group, is_ours, route, speaker};
 use crate::upstream::{DatagramError, Errno, Meta, Upstream};
 use crate::within::dns::{self, Asker};

@@ -24,7 +24,7 @@ use crate::device::vnet::Checksum;
 use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::ip::Packet;
-use crate::ip::icmp_error::Problem;
+use crate::ip::problem::Problem;
 use crate::ip::rewrite::{Route, route};
 use crate::upstream::{Errno, Event, Upstream};
 use crate::within::dns;

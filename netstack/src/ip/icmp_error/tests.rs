@@ -1,7 +1,7 @@
 //! What is sent, what must not be sent, and that both third-party parsers read it as meant.
 
 use super::*;
-use crate::upstream::Errno;
+use crate::upstream::{DatagramError, Errno};
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
