@@ -14,6 +14,20 @@ impl MacAddr {
     /// All ones: every station on the link.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
+    /// The address of whoever plays the gateway `gateway`: `52:55` and the last four bytes of the IP address, as libslirp has it.
+    /// It is locally administered and no group's, and people know it from their neighbour tables.
+    #[must_use]
+    pub const fn of_gateway(gateway: IpAddr) -> Self {
+        let [a, b, c, d] = match gateway {
+            IpAddr::V4(ip) => ip.octets(),
+            IpAddr::V6(ip) => {
+                let [.., a, b, c, d] = ip.octets();
+                [a, b, c, d]
+            }
+        };
+        Self([0x52, 0x55, a, b, c, d])
+    }
+
     /// Whether this is a group address (broadcast included): the lowest bit of the first byte.
     #[must_use]
     pub const fn is_multicast(self) -> bool {
@@ -124,6 +138,15 @@ mod tests {
         assert_eq!(mac, MacAddr([0x52, 0x55, 10, 0, 2, 2]));
         assert_eq!(mac.to_string(), "52:55:0a:00:02:02");
         assert_eq!("1:2:3:4:5:6".parse(), Ok(MacAddr([1, 2, 3, 4, 5, 6])));
+    }
+
+    #[test]
+    fn a_gateways_mac_address_ends_as_its_ip_address() {
+        for (gateway, mac) in [("10.0.2.2", "52:55:0a:00:02:02"), ("fd00::5:2", "52:55:00:05:00:02")] {
+            let found = MacAddr::of_gateway(gateway.parse().unwrap());
+            assert_eq!(found.to_string(), mac);
+            assert!(found.is_unicast());
+        }
     }
 
     #[test]

@@ -68,6 +68,32 @@ pub struct Config {
     pub max_flows: u32,
 }
 
+impl Config {
+    /// An engine that calls itself `mac`, on a link that takes off its hands what `device` says: no IP family yet, nothing leads to
+    /// the host itself, and the limits are those of a small guest. Callers name what they have otherwise:
+    /// `Config { v4: .., ..Config::new(..) }`.
+    #[must_use]
+    pub fn new(mac: MacAddr, keys: Keys, device: Capabilities) -> Self {
+        Self {
+            mac,
+            guest_mac: None,
+            mtu: Mtu::ETHERNET,
+            device,
+            v4: None,
+            v6: None,
+            host_loopback: false,
+            internal: false,
+            outbound: Outbound::default(),
+            dns_search: Vec::new(),
+            tcp: TcpConfig::default(),
+            udp: UdpConfig::default(),
+            ports: PortConfig::default(),
+            keys,
+            max_flows: 1024,
+        }
+    }
+}
+
 /// IPv4 on the guest's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv4Config {
@@ -84,6 +110,24 @@ pub struct Ipv4Config {
     /// An address that answers ARP and then nothing: connections to it time out. slirp4netns's DNS address is one under
     /// `--disable-dns`.
     pub silent: Option<Ipv4Addr>,
+}
+
+impl Ipv4Config {
+    /// The addresses that everybody computes from a network of slirp4netns, and writes into resolv.conf and hosts files: number
+    /// 2 is the gateway, 3 the name server, 15 to 30 are leased, for a day, and 100 is the guest. The prefix has 25 bits
+    /// at most, or these lie elsewhere.
+    #[must_use]
+    pub fn slirp(network: Ipv4Net) -> Self {
+        let at = |number: u32| Ipv4Addr::from_bits(network.network().to_bits() | number);
+        Self {
+            network,
+            gateway: at(2),
+            dns: Some(at(3)),
+            guest: at(100),
+            dhcp: Some(DhcpPool { first: at(15), count: 16, lease: Duration::from_secs(24 * 60 * 60) }),
+            silent: None,
+        }
+    }
 }
 
 /// A run of addresses that the DHCP server leases.
@@ -112,6 +156,16 @@ pub struct Ipv6Config {
     pub advertise: bool,
     /// Whether to answer DHCPv6 (stateless information, and the address `guest` if it is set).
     pub dhcp: bool,
+}
+
+impl Ipv6Config {
+    /// The same for IPv6: the gateway's number is 2, the name server's 3. The guest chooses its own, from the prefix that we
+    /// advertise.
+    #[must_use]
+    pub fn slirp(network: Ipv6Net) -> Self {
+        let at = |number: u128| Ipv6Addr::from_bits(network.network().to_bits() | number);
+        Self { network, gateway: at(2), dns: Some(at(3)), guest: None, advertise: true, dhcp: true }
+    }
 }
 
 /// Source addresses of the sockets that are opened for the guest.
@@ -233,5 +287,20 @@ pub struct Keys {
 impl core::fmt::Debug for Keys {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Keys(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_slirp4netns_has_its_addresses() {
+        let v4 = Ipv4Config::slirp("10.0.135.128/25".parse().unwrap());
+        let pool = v4.dhcp.unwrap();
+        let found = [v4.gateway, v4.dns.unwrap(), pool.first, v4.guest].map(|ip| ip.to_string());
+        assert_eq!(found, ["10.0.135.130", "10.0.135.131", "10.0.135.143", "10.0.135.228"]);
+        let v6 = Ipv6Config::slirp("fd00:5::/64".parse().unwrap());
+        assert_eq!([v6.gateway, v6.dns.unwrap()].map(|ip| ip.to_string()), ["fd00:5::2", "fd00:5::3"]);
     }
 }

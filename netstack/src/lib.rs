@@ -34,6 +34,8 @@ pub mod ethernet;
 pub(crate) mod frame;
 pub mod ip;
 mod schedule;
+#[cfg(test)]
+mod testing;
 pub mod token_bucket;
 pub mod transport;
 pub mod upstream;

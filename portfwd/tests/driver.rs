@@ -7,12 +7,12 @@ use slipway_host::driver::Driver;
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::clock::Instant;
-use slipway_netstack::config::{Config, Ipv4Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv4Config, Keys};
 use slipway_netstack::device::Capabilities;
 use slipway_portfwd::api::slirp::Server;
 use slipway_portfwd::{Rule, Table};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -21,29 +21,16 @@ const API: u32 = 1;
 const RULES: u32 = 1000;
 
 fn config() -> Config {
+    let v4 = Ipv4Config::slirp("10.0.2.0/24".parse().unwrap());
+    let mac = MacAddr::of_gateway(v4.gateway.into());
     Config {
-        mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
-        guest_mac: None,
-        mtu: Mtu::ETHERNET,
-        device: Capabilities::default(),
-        v4: Some(Ipv4Config {
-            network: "10.0.2.0/24".parse().unwrap(),
-            gateway: Ipv4Addr::new(10, 0, 2, 2),
-            dns: None,
-            guest: Ipv4Addr::new(10, 0, 2, 100),
-            silent: None,
-            dhcp: None,
-        }),
-        v6: None,
+        v4: Some(Ipv4Config { dns: None, dhcp: None, ..v4 }),
         host_loopback: true,
-        internal: false,
-        outbound: Outbound::default(),
-        dns_search: Vec::new(),
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
-        ports: PortConfig::default(),
-        keys: Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] },
-        max_flows: 100,
+        ..Config::new(
+            mac,
+            Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] },
+            Capabilities::default(),
+        )
     }
 }
 

@@ -15,9 +15,7 @@ use crate::watch::Watch;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{
-    DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig,
-};
+use slipway_netstack::config::{Ipv4Config, Ipv6Config, Keys};
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Client, Event, Forwarded, Meta};
@@ -26,7 +24,7 @@ use slipway_netstack::{Config, Engine, FlowId, Instant};
 /// The guest's MAC address in all scenarios.
 pub const GUEST_MAC: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x64]);
 /// The engine's.
-pub const ENGINE_MAC: MacAddr = MacAddr([0x52, 0x55, 10, 0, 2, 2]);
+pub const ENGINE_MAC: MacAddr = MacAddr::of_gateway(IpAddr::V4(GATEWAY4));
 /// The guest's IPv4 address.
 pub const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 /// The gateway's.
@@ -44,39 +42,14 @@ pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 #[must_use]
 pub fn engine_config() -> Config {
     Config {
-        mac: ENGINE_MAC,
-        guest_mac: None,
-        mtu: Mtu::ETHERNET,
-        device: Capabilities::default(),
-        v4: Some(Ipv4Config {
-            network: "10.0.2.0/24".parse().expect("a prefix"),
-            gateway: GATEWAY4,
-            dns: Some(DNS4),
-            guest: GUEST4,
-            silent: None,
-            dhcp: Some(DhcpPool {
-                first: Ipv4Addr::new(10, 0, 2, 15),
-                count: 16,
-                lease: Duration::from_secs(86_400),
-            }),
-        }),
-        v6: Some(Ipv6Config {
-            network: "fd00::/64".parse().expect("a prefix"),
-            gateway: GATEWAY6,
-            dns: Some(DNS6),
-            guest: None,
-            advertise: true,
-            dhcp: true,
-        }),
+        v4: Some(Ipv4Config::slirp("10.0.2.0/24".parse().expect("a prefix"))),
+        v6: Some(Ipv6Config::slirp("fd00::/64".parse().expect("a prefix"))),
         host_loopback: true,
-        internal: false,
-        outbound: Outbound::default(),
-        dns_search: Vec::new(),
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
-        ports: PortConfig::default(),
-        keys: Keys { flow_hash: [7; 16], isn: [9; 16], others: [11; 16] },
-        max_flows: 1024,
+        ..Config::new(
+            ENGINE_MAC,
+            Keys { flow_hash: [7; 16], isn: [9; 16], others: [11; 16] },
+            Capabilities::default(),
+        )
     }
 }
 

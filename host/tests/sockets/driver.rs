@@ -1,41 +1,22 @@
-use ipnet::Ipv4Net;
 use slipway_host::clock;
 use slipway_host::device::{Link, Seqpacket};
 use slipway_host::driver::{Driver, Interest, raise_descriptor_limit};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Ipv4Config, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv4Config};
 use slipway_netstack::device::Capabilities;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 fn config() -> Config {
+    let v4 = Ipv4Config::slirp("10.0.2.0/24".parse().unwrap());
+    let mac = MacAddr::of_gateway(v4.gateway.into());
     Config {
-        mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
-        guest_mac: None,
-        mtu: Mtu::ETHERNET,
-        device: Capabilities::default(),
-        v4: Some(Ipv4Config {
-            network: Ipv4Net::new(Ipv4Addr::new(10, 0, 2, 0), 24).unwrap(),
-            gateway: Ipv4Addr::new(10, 0, 2, 2),
-            dns: None,
-            guest: Ipv4Addr::new(10, 0, 2, 100),
-            dhcp: None,
-            silent: None,
-        }),
-        v6: None,
+        v4: Some(Ipv4Config { dns: None, dhcp: None, ..v4 }),
         host_loopback: true,
-        internal: false,
-        outbound: Outbound::default(),
-        dns_search: Vec::new(),
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
-        ports: PortConfig::default(),
-        keys: slipway_host::random::keys().unwrap(),
-        max_flows: 100,
+        ..Config::new(mac, slipway_host::random::keys().unwrap(), Capabilities::default())
     }
 }
 

@@ -159,14 +159,7 @@ mod tests {
     const GUEST: Station = Station { mac: MacAddr([2, 0, 0, 0, 0, 1]), ip: Ipv4Addr::new(10, 0, 2, 100) };
 
     fn config() -> Ipv4Config {
-        Ipv4Config {
-            network: "10.0.2.0/24".parse().unwrap(),
-            gateway: Ipv4Addr::new(10, 0, 2, 2),
-            dns: Some(Ipv4Addr::new(10, 0, 2, 3)),
-            guest: GUEST.ip,
-            silent: None,
-            dhcp: None,
-        }
+        Ipv4Config::slirp("10.0.2.0/24".parse().unwrap())
     }
 
     fn ask(sender: Station, target: [u8; 4]) -> Result<Heard, DropReason> {

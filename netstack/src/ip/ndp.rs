@@ -295,14 +295,7 @@ mod tests {
     }
 
     fn config() -> Ipv6Config {
-        Ipv6Config {
-            network: "fd00::/64".parse().unwrap(),
-            gateway: ip("fd00::2"),
-            dns: Some(ip("fd00::3")),
-            guest: None,
-            advertise: true,
-            dhcp: true,
-        }
+        Ipv6Config::slirp("fd00::/64".parse().unwrap())
     }
 
     /// The message inside a frame built here.

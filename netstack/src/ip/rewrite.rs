@@ -130,53 +130,9 @@ pub(crate) fn is_our_group(config: &Config, addr: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::addr::MacAddr;
-    use crate::config::{
-        DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig,
-    };
-    use crate::device::Capabilities;
-    use core::time::Duration;
-
-    /// slirp4netns's defaults with IPv6 on.
-    pub(crate) fn config() -> Config {
-        Config {
-            mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
-            guest_mac: None,
-            mtu: Mtu::ETHERNET,
-            device: Capabilities::default(),
-            v4: Some(Ipv4Config {
-                network: "10.0.2.0/24".parse().unwrap(),
-                gateway: "10.0.2.2".parse().unwrap(),
-                dns: Some("10.0.2.3".parse().unwrap()),
-                guest: "10.0.2.100".parse().unwrap(),
-                dhcp: Some(DhcpPool {
-                    first: "10.0.2.15".parse().unwrap(),
-                    count: 16,
-                    lease: Duration::from_secs(86_400),
-                }),
-                silent: None,
-            }),
-            v6: Some(Ipv6Config {
-                network: "fd00::/64".parse().unwrap(),
-                gateway: "fd00::2".parse().unwrap(),
-                dns: Some("fd00::3".parse().unwrap()),
-                guest: None,
-                advertise: true,
-                dhcp: true,
-            }),
-            host_loopback: true,
-            internal: false,
-            outbound: Outbound::default(),
-            dns_search: Vec::new(),
-            tcp: TcpConfig::default(),
-            udp: UdpConfig::default(),
-            ports: PortConfig::default(),
-            keys: Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] },
-            max_flows: 1000,
-        }
-    }
+    use crate::testing::config;
 
     #[test]
     fn special_addresses_lead_where_the_contract_says() {

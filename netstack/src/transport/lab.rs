@@ -14,7 +14,7 @@ use crate::device::{Device, Full, Gso, Offload};
 use crate::engine::Engine;
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, PROTO_UDP, Transport, assemble};
 use crate::ip::Packet;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 use crate::transport::udp;
 use crate::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};

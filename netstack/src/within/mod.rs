@@ -10,7 +10,5 @@ pub mod dns;
 pub mod names;
 pub mod ra;
 mod serve;
-#[cfg(test)]
-pub(crate) mod testing;
 
 pub(crate) use serve::Within;

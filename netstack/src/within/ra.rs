@@ -147,7 +147,7 @@ fn search_option(message: &mut Vec<u8>, search: &[u8]) {
 mod tests {
     use super::*;
     use crate::config::Mtu;
-    use crate::within::testing::{self, GUEST, OURS};
+    use crate::testing::{self, GUEST, OURS};
     use proptest::prelude::*;
     use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, NdiscPrefixInfoFlags, NdiscRepr, NdiscRouterFlags};
 

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::device::Offload;
     use crate::frame::assemble;
-    use crate::within::testing::{self, Deaf, GUEST, OURS, Wire};
+    use crate::testing::{self, Deaf, GUEST, OURS, Wire};
 
     /// What the engine answers to a datagram of the guest.
     fn exchange(engine: &mut Engine, src: &str, dst: &str, payload: &[u8]) -> Vec<Vec<u8>> {

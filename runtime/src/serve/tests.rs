@@ -4,7 +4,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use slipway_host::device::Seqpacket;
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
+use slipway_netstack::config::Config;
 use slipway_netstack::device::Capabilities;
 use std::os::fd::AsRawFd as _;
 
@@ -16,23 +16,7 @@ fn link() -> (Link, OwnedFd) {
 }
 
 fn config() -> Config {
-    Config {
-        mac: MacAddr([0x52, 0x55, 10, 0, 2, 2]),
-        guest_mac: None,
-        mtu: Mtu::ETHERNET,
-        device: Capabilities::default(),
-        v4: None,
-        v6: None,
-        host_loopback: true,
-        internal: false,
-        outbound: Outbound::default(),
-        dns_search: Vec::new(),
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
-        ports: PortConfig::default(),
-        keys: slipway_host::random::keys().unwrap(),
-        max_flows: 64,
-    }
+    Config::new(MacAddr([2, 0, 0, 0, 0, 2]), slipway_host::random::keys().unwrap(), Capabilities::default())
 }
 
 #[test]

@@ -9,12 +9,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use slipway_host::ports;
 use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{
-    Config, DhcpPool, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig,
-};
+use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound};
 use slipway_netstack::device::Capabilities;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 /// RFC 8200 §5: a link of a smaller MTU cannot carry IPv6.
 const MTU_IPV6: u16 = 1280;
@@ -76,12 +73,12 @@ impl Network {
         }
         let v4 = (!args.no_ipv4).then(|| ipv4(args.network, !args.no_dns));
         let v6 = (!args.no_ipv6).then(|| ipv6(args.ipv6_network, !args.no_dns));
-        let [a, b, c, d] = v4.map_or(Ipv4Addr::new(0, 0, 0, 2), |v4| v4.gateway).octets();
+        let gateway = v4.map(|v4| v4.gateway.into()).or(v6.map(|v6| v6.gateway.into()));
         Ok(Self {
             mtu: Mtu::new(args.mtu).unwrap_or(Mtu::MIN),
             v4,
             v6,
-            mac: MacAddr([0x52, 0x55, a, b, c, d]),
+            mac: MacAddr::of_gateway(gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
             host_loopback: args.host_loopback,
             outbound: outbound(&args.outbound, interface_address)?,
             nameservers: args.dns.clone(),
@@ -93,21 +90,15 @@ impl Network {
     #[must_use]
     pub fn engine(&self, device: Capabilities, keys: Keys, max_flows: u32) -> Config {
         Config {
-            mac: self.mac,
-            guest_mac: None,
             mtu: self.mtu,
-            device,
             v4: self.v4,
             v6: self.v6,
             host_loopback: self.host_loopback,
-            internal: false,
             outbound: self.outbound,
             dns_search: self.search.clone().unwrap_or_default(),
-            tcp: TcpConfig::default(),
-            udp: UdpConfig::default(),
             ports: ports::ephemeral(),
-            keys,
             max_flows,
+            ..Config::new(self.mac, keys, device)
         }
     }
 
@@ -121,28 +112,14 @@ impl Network {
 }
 
 fn ipv4(network: Ipv4Net, dns: bool) -> Ipv4Config {
-    // The prefix has 25 bits at most, so these fit.
-    let at = |offset: u32| Ipv4Addr::from_bits(network.network().to_bits() | offset);
-    Ipv4Config {
-        network,
-        gateway: at(2),
-        dns: dns.then(|| at(3)),
-        guest: at(100),
-        dhcp: Some(DhcpPool { first: at(15), count: 16, lease: Duration::from_secs(24 * 60 * 60) }),
-        silent: None,
-    }
+    let v4 = Ipv4Config::slirp(network);
+    Ipv4Config { dns: v4.dns.filter(|_| dns), ..v4 }
 }
 
 fn ipv6(network: Ipv6Net, dns: bool) -> Ipv6Config {
-    let at = |last: u128| Ipv6Addr::from_bits(network.network().to_bits() | last);
-    Ipv6Config {
-        network,
-        gateway: at(2),
-        dns: dns.then(|| at(3)),
-        guest: Some(at(0x100)),
-        advertise: false,
-        dhcp: true,
-    }
+    let v6 = Ipv6Config::slirp(network);
+    let guest = Ipv6Addr::from_bits(network.network().to_bits() | 0x100);
+    Ipv6Config { dns: v6.dns.filter(|_| dns), guest: Some(guest), advertise: false, ..v6 }
 }
 
 /// One source per family, from addresses and names of interfaces.

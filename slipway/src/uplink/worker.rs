@@ -26,7 +26,7 @@ use slipway_host::words::words;
 use slipway_host::{ports, random};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu};
 use slipway_netstack::device::Capabilities;
 use slipway_portfwd::table::Counters;
 use slipway_portfwd::{AddError, Rule, RuleId};
@@ -148,19 +148,10 @@ fn configuration(
     keys: Keys,
     max_flows: u32,
 ) -> Config {
-    let [a, b, c, d] = match network.v6 {
-        _ if network.v4.is_some() => network.v4.map_or([0; 4], |(_, gateway)| gateway.octets()),
-        Some((_, gateway)) => {
-            let [.., a, b, c, d] = gateway.octets();
-            [a, b, c, d]
-        }
-        None => [0, 0, 0, 1],
-    };
+    let gateway = network.v4.map(|(_, gateway)| gateway.into());
+    let gateway = gateway.or(network.v6.map(|(_, gateway)| gateway.into()));
     Config {
-        mac: MacAddr([0x52, 0x55, a, b, c, d]),
-        guest_mac: None,
         mtu: Mtu::new(network.mtu).unwrap_or(Mtu::MIN),
-        device,
         v4: network.v4.map(|(net, gateway)| Ipv4Config {
             network: net,
             gateway,
@@ -179,13 +170,9 @@ fn configuration(
         }),
         host_loopback,
         internal: network.internal,
-        outbound: Outbound::default(),
-        dns_search: Vec::new(),
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
         ports: ports::ephemeral(),
-        keys,
         max_flows,
+        ..Config::new(MacAddr::of_gateway(gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into())), keys, device)
     }
 }
 

@@ -5,16 +5,15 @@
 //! only. Everything that asks the system goes through [`World`], so that tests decide what exists.
 
 use super::args::{LowArgs, Stop, integer};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use nix::errno::Errno;
 use slipway_host::words::strerror;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{DhcpPool, Ipv4Config, Ipv6Config, Mtu, Outbound};
+use slipway_netstack::config::{Ipv4Config, Ipv6Config, Mtu, Outbound};
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// What the checks have to ask the system.
 pub trait World {
@@ -116,7 +115,6 @@ impl Config {
         };
         let mac = low.mac_address.as_deref().map(mac_address).transpose()?;
         let v4 = ipv4(network, !low.disable_dns);
-        let [a, b, c, d] = v4.gateway.octets();
         Ok(Self {
             target,
             configure: low.configure.then_some(Configure { mac }),
@@ -126,7 +124,7 @@ impl Config {
             mtu: Mtu::new(low.mtu).unwrap_or(Mtu::MIN),
             v4,
             v6: low.ipv6.then(|| ipv6(!low.disable_dns)),
-            gateway_mac: MacAddr([0x52, 0x55, a, b, c, d]),
+            gateway_mac: MacAddr::of_gateway(v4.gateway.into()),
             api_socket: low.api_socket,
             host_loopback: !low.disable_host_loopback,
             outbound,
@@ -248,32 +246,16 @@ fn network(text: &OsStr) -> Result<Ipv4Net, Stop> {
     Ok(network)
 }
 
-/// The addresses that everybody computes from the network: callers write them into resolv.conf and hosts files.
 fn ipv4(network: Ipv4Net, dns: bool) -> Ipv4Config {
-    // No overflow: the prefix is at most 25 bits long, and these are less than 128.
-    let at = |offset: u32| Ipv4Addr::from_bits(network.network().to_bits() | offset);
-    Ipv4Config {
-        network,
-        gateway: at(2),
-        dns: dns.then(|| at(3)),
-        guest: at(100),
-        // Under --disable-dns the address stays on the link, but connections to it time out (contract section 8).
-        silent: (!dns).then(|| at(3)),
-        dhcp: Some(DhcpPool { first: at(15), count: 16, lease: Duration::from_secs(24 * 60 * 60) }),
-    }
+    let v4 = Ipv4Config::slirp(network);
+    // Under --disable-dns the address stays on the link, but connections to it time out (contract section 8).
+    if dns { v4 } else { Ipv4Config { dns: None, silent: v4.dns, ..v4 } }
 }
 
-/// fd00::/64: gateway + 2, nameserver + 3; the guest chooses its own address from the advertised prefix.
+/// fd00::/64; the guest chooses its own address from the advertised prefix.
 fn ipv6(dns: bool) -> Ipv6Config {
-    let at = |last: u16| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
-    Ipv6Config {
-        network: ipnet::Ipv6Net::new_assert(at(0), 64),
-        gateway: at(2),
-        dns: dns.then(|| at(3)),
-        guest: None,
-        advertise: true,
-        dhcp: true,
-    }
+    let v6 = Ipv6Config::slirp(Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0), 64));
+    Ipv6Config { dns: v6.dns.filter(|_| dns), ..v6 }
 }
 
 fn outbound_v4(text: &OsStr, world: &dyn World) -> Result<Ipv4Addr, Stop> {

@@ -26,7 +26,7 @@ use slipway_host::sys::fdpass::take_inherited;
 use slipway_host::words::{strerror, words};
 use slipway_host::{ports, random};
 use slipway_netstack::Engine;
-use slipway_netstack::config::{Config as EngineConfig, TcpConfig, UdpConfig};
+use slipway_netstack::config::Config as EngineConfig;
 use slipway_runtime::fds::{ExitFd, ReadyFd};
 use slipway_runtime::logging;
 use slipway_runtime::serve::{End, Ending, Session, max_flows};
@@ -194,22 +194,17 @@ fn shut_in(error: SandboxError) -> Failure {
 
 /// The engine at work on `link`.
 fn session(config: &Config, link: Link) -> Result<Session, Failure> {
+    let keys = random::keys().map_err(parent("draw random keys"))?;
     let engine = EngineConfig {
-        mac: config.gateway_mac,
         guest_mac: config.configure.and_then(|configure| configure.mac),
         mtu: config.mtu,
-        device: link.capabilities(),
         v4: Some(config.v4),
         v6: config.v6,
         host_loopback: config.host_loopback,
-        internal: false,
         outbound: config.outbound,
-        dns_search: Vec::new(),
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
         ports: ports::ephemeral(),
-        keys: random::keys().map_err(parent("draw random keys"))?,
         max_flows: max_flows(),
+        ..EngineConfig::new(config.gateway_mac, keys, link.capabilities())
     };
     let driver = Driver::new(Engine::new(engine), link).map_err(parent("set up the event loop"))?;
     Ok(Session::new(driver))

@@ -121,7 +121,7 @@ fn packets_that_must_not_or_cannot_be_cut() {
 #[test]
 fn the_engine_cuts_its_own_datagrams() {
     use crate::frame::{Envelope, Transport, assemble};
-    use crate::within::testing::{self, GUEST, OURS};
+    use crate::testing::{self, GUEST, OURS};
     let mut engine = crate::Engine::new(testing::config());
     for (src, dst) in [("203.0.113.7:53", "10.0.2.100:4000"), ("[2001:db8::7]:53", "[fd00::64]:4000")] {
         let env = Envelope {

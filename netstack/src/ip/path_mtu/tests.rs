@@ -3,7 +3,7 @@
 use super::*;
 use crate::frame::Transport;
 use crate::ip::icmp_error::quote;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 use crate::transport::lab::{Lab, bytes, ms};
 use crate::upstream::Event;
 

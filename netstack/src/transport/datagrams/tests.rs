@@ -8,7 +8,7 @@ use crate::device::{Capabilities, Offload};
 use crate::drop_reason::DropReason;
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, PROTO_UDP, Transport, assemble, wrap};
 use crate::ip::fragment::fragment;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 use crate::transport::lab::{GUEST_MAC, Lab};
 use crate::transport::udp;
 use crate::upstream::{Client, DatagramError, Errno, Event, Forwarded, Meta};

@@ -1,7 +1,7 @@
 //! The four states of a client, the pool at its limits, and messages that nobody should send. smoltcp reads the answers.
 
 use super::*;
-use crate::within::testing::{self, GUEST};
+use crate::testing::{self, GUEST};
 use proptest::prelude::*;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 

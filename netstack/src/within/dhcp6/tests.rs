@@ -1,7 +1,7 @@
 //! The messages of RFC 8415 §16 and §18.3, one by one, and what must be discarded.
 
 use super::*;
-use crate::within::testing::{self, OURS};
+use crate::testing::{self, OURS};
 use proptest::prelude::*;
 
 const CLIENT: &[u8] = &[0, 3, 0, 1, 2, 0, 0, 0, 0, 1];

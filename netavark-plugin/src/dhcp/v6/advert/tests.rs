@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use slipway_netstack::config::{Config, Ipv6Config, Keys, Mtu, Outbound, PortConfig, TcpConfig, UdpConfig};
+use slipway_netstack::config::{Config, Ipv6Config, Keys, Mtu};
 use slipway_netstack::device::Capabilities;
 use slipway_netstack::within::ra;
 use smoltcp::wire::{Icmpv6Packet, NdiscRepr};
@@ -38,29 +38,15 @@ fn another_implementation_reads_the_question() {
 
 #[test]
 fn what_our_own_router_says_is_read() {
+    let keys = Keys { flow_hash: [0; 16], isn: [0; 16], others: [0; 16] };
     let config = Config {
-        mac: MacAddr([2, 0, 0, 0, 0, 2]),
-        guest_mac: None,
         mtu: Mtu::new(9000).unwrap(),
-        device: Capabilities::default(),
-        v4: None,
         v6: Some(Ipv6Config {
-            network: "fd00:5::/64".parse().unwrap(),
-            gateway: "fd00:5::2".parse().unwrap(),
-            dns: "fd00:5::3".parse().ok(),
             guest: "fd00:5::9".parse().ok(),
-            advertise: true,
-            dhcp: true,
+            ..Ipv6Config::slirp("fd00:5::/64".parse().unwrap())
         }),
-        host_loopback: false,
-        internal: false,
-        outbound: Outbound::default(),
         dns_search: vec!["example.org".into(), "lan".into()],
-        tcp: TcpConfig::default(),
-        udp: UdpConfig::default(),
-        ports: PortConfig::default(),
-        keys: Keys { flow_hash: [0; 16], isn: [0; 16], others: [0; 16] },
-        max_flows: 1,
+        ..Config::new(MacAddr([2, 0, 0, 0, 0, 2]), keys, Capabilities::default())
     };
     let frame = ra::advertisement(&config, MAC.link_local(), MAC).unwrap();
     let advert = Advert::parse(config.mac.link_local(), &frame[54..]).unwrap();

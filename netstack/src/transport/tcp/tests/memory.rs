@@ -1,7 +1,7 @@
 //! Memory that all flows share: what a hole costs, and what happens to whom when the bound is reached.
 
 use super::*;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 
 /// A lab whose flows may hold `max_held` bytes in all.
 fn bounded(max_held: u64) -> Lab {

@@ -232,7 +232,7 @@ fn a_forwarded_connection_waits_for_the_mac_address() {
 
 #[test]
 fn connections_that_never_open_do_not_lock_the_rest_out() {
-    let mut config = crate::ip::rewrite::tests::config();
+    let mut config = crate::testing::config();
     config.max_flows = 10;
     let mut lab = Lab::with(config);
     lab.connect();

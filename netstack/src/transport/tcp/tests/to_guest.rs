@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Mtu;
 use crate::device::Capabilities;
 use crate::device::vnet::GsoKind;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 
 fn data(got: &[Got]) -> Vec<u8> {
     got.iter().flat_map(|g| g.payload.clone()).collect()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::TcpConfig;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 
 #[test]
 fn data_goes_straight_into_the_socket() {

@@ -104,7 +104,7 @@ fn a_closed_window_does_not_keep_the_guest_from_hearing_of_urgent_data() {
 
 #[test]
 fn a_train_with_an_urgent_pointer_is_cut_here() {
-    let mut config = crate::ip::rewrite::tests::config();
+    let mut config = crate::testing::config();
     config.device.tso4 = true;
     let mut lab = Lab::with(config);
     lab.connect();

@@ -5,7 +5,7 @@
 use super::*;
 use crate::config::Mtu;
 use crate::device::Capabilities;
-use crate::ip::rewrite::tests::config;
+use crate::testing::config;
 use crate::transport::lab::Send;
 use std::collections::VecDeque;
 
