@@ -12,7 +12,6 @@ mod input;
 pub mod ndp;
 pub(crate) mod path_mtu;
 pub mod problem;
-pub(crate) mod rewrite;
 
 use crate::drop_reason::DropReason;
 use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};

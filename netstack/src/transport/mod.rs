@@ -3,7 +3,6 @@
 //! Each protocol has a file with its flow; this one decides which flow a packet belongs to, makes new ones, and carries
 //! out what a flow's step says. A flow is found by the two ends that the guest sees ([`table::Key`]).
 
-mod datagrams;
 pub(crate) mod destinations;
 pub(crate) mod echo;
 pub mod flow;
@@ -11,6 +10,7 @@ pub mod flow;
 pub(crate) mod lab;
 pub mod parting;
 pub(crate) mod places;
+pub(crate) mod route;
 pub(crate) mod silence;
 pub(crate) mod table;
 pub(crate) mod tcp;
@@ -25,7 +25,7 @@ use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::ip::Packet;
 use crate::ip::problem::Problem;
-use crate::ip::rewrite::{Route, route};
+use crate::transport::route::{Route, route};
 use crate::upstream::{Errno, Event, Upstream};
 use crate::within::dns;
 use core::net::{IpAddr, SocketAddr};

@@ -12,8 +12,8 @@
 use crate::clock::Instant;
 use crate::engine::{Body, Engine, Entry};
 use crate::ip::fragment::Reassembler;
-use crate::ip::rewrite::{Route, route};
 use crate::transport::flow::FlowId;
+use crate::transport::route::{Route, route};
 use crate::transport::tcp::{Ctx, Parted};
 use crate::upstream::Upstream;
 use crate::within::Within;

@@ -7,7 +7,7 @@ use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::frame::{Envelope, PROTO_UDP, Transport};
 use crate::ip::Packet;
-use crate::ip::rewrite::is_ours;
+use crate::transport::route::is_ours;
 use crate::transport::udp::{self, Datagram};
 use crate::within::ra::Advertiser;
 use crate::within::{dhcp4, dhcp6};

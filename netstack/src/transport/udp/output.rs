@@ -15,10 +15,10 @@ use crate::frame::{
     ip_header_len, wrap,
 };
 use crate::ip::fragment::{fragment, take_ident};
-use crate::ip::rewrite::guest_view;
 use crate::schedule::LOOK_COST;
 use crate::transport::echo;
 use crate::transport::flow::FlowId;
+use crate::transport::route::guest_view;
 use crate::transport::silence::List;
 use crate::transport::table::{Key, Kind};
 use crate::transport::udp::{self, Role, Train, Udp};

@@ -1,12 +1,5 @@
 //! UDP and echo through the engine: which flow, which socket, what went wrong; `to_guest` has what comes back.
 
-mod to_guest;
-
-use super::echo::{self, Echo};
-use super::flow::FlowId;
-use super::silence::List;
-use super::table::{Key, Kind};
-use super::udp::{self, Datagram, Failure, Role, Udp};
 use crate::addr::{MacAddr, any_endpoint};
 use crate::clock::Instant;
 use crate::device::Offload;
@@ -16,7 +9,12 @@ use crate::engine::{Body, Engine, Entry};
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Transport, assemble};
 use crate::ip::Packet;
 use crate::ip::problem::Problem;
-use crate::ip::rewrite::{Route, guest_view, is_our_group, is_ours, route, speaker};
+use crate::transport::echo::{self, Echo};
+use crate::transport::flow::FlowId;
+use crate::transport::route::{Route, guest_view, is_our_group, is_ours, route, speaker};
+use crate::transport::silence::List;
+use crate::transport::table::{Key, Kind};
+use crate::transport::udp::{self, Datagram, Failure, Role, Udp};
 use crate::upstream::{DatagramError, Errno, Meta, Upstream};
 use crate::within::dns::{self, Asker};
 use core::net::{IpAddr, SocketAddr};
@@ -273,7 +271,7 @@ impl Engine {
     // ── errors ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// Tells the guest what lies in a socket's error queue. True when more may be left.
-    fn take_errors<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) -> bool {
+    pub(super) fn take_errors<U: Upstream>(&mut self, now: Instant, id: FlowId, up: &mut U) -> bool {
         let has_error = match self.flows.get_mut(id).map(|(_, entry)| &mut entry.body) {
             Some(Body::Udp(udp)) => core::mem::take(&mut udp.has_error),
             Some(Body::Echo(echo)) => core::mem::take(&mut echo.has_error),
@@ -334,6 +332,3 @@ const fn meta(packet: &Packet<'_>) -> Meta {
 const fn quoted_envelope(guest: SocketAddr, peer: SocketAddr) -> Envelope {
     Envelope { to_mac: MacAddr([0; 6]), src: guest, dst: peer, hops: 64, traffic_class: 0, ident: None }
 }
-
-#[cfg(test)]
-mod tests;
