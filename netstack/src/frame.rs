@@ -74,12 +74,42 @@ pub(crate) struct Envelope {
     pub(crate) ident: Option<u32>,
 }
 
+/// Where a transport header has its checksum, in bytes from its beginning.
+pub(crate) const fn checksum_at(protocol: u8) -> Option<usize> {
+    match protocol {
+        PROTO_TCP => Some(TCP_CHECKSUM),
+        PROTO_UDP => Some(UDP_CHECKSUM),
+        PROTO_ICMP | PROTO_ICMPV6 => Some(ICMP_CHECKSUM),
+        _ => None,
+    }
+}
+
+const TCP_CHECKSUM: usize = 16;
+const UDP_CHECKSUM: usize = 6;
+const ICMP_CHECKSUM: usize = 2;
+
 /// A transport header: its bytes with the checksum field zero, and where that field is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transport<'a> {
-    pub(crate) protocol: u8,
+    protocol: u8,
     pub(crate) header: &'a [u8],
-    pub(crate) checksum_at: usize,
+    checksum_at: usize,
+}
+
+impl<'a> Transport<'a> {
+    pub(crate) const fn tcp(header: &'a [u8]) -> Self {
+        Self { protocol: PROTO_TCP, header, checksum_at: TCP_CHECKSUM }
+    }
+
+    pub(crate) const fn udp(header: &'a [u8]) -> Self {
+        Self { protocol: PROTO_UDP, header, checksum_at: UDP_CHECKSUM }
+    }
+
+    /// ICMP of IPv4, or ICMPv6.
+    pub(crate) const fn icmp(ipv6: bool, header: &'a [u8]) -> Self {
+        let protocol = if ipv6 { PROTO_ICMPV6 } else { PROTO_ICMP };
+        Self { protocol, header, checksum_at: ICMP_CHECKSUM }
+    }
 }
 
 /// How the payload is to be cut.
@@ -385,8 +415,7 @@ mod tests {
         let len = to_u16(payload.len() + 8).to_be_bytes();
         let header: &[u8] =
             if protocol == PROTO_UDP { &[0, 53, 3, 231, len[0], len[1], 0, 0] } else { &[0; 20] };
-        let transport =
-            Transport { protocol, header, checksum_at: if protocol == PROTO_UDP { 6 } else { 16 } };
+        let transport = if protocol == PROTO_UDP { Transport::udp(header) } else { Transport::tcp(header) };
         let (mac, tally) = (MacAddr([2; 6]), Tally::default());
         let mut tx = Tx { dev: &mut dev, buffer: &mut buffer, tally, mac, caps, full: false };
         tx.send(&env, &transport, 0, payload.len(), cut).unwrap();

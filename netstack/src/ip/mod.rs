@@ -10,11 +10,12 @@ pub mod group;
 pub mod icmp_error;
 mod input;
 pub mod ndp;
+mod output;
 pub(crate) mod path_mtu;
 pub mod problem;
 
 use crate::drop_reason::DropReason;
-use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
+use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, checksum_at};
 use core::net::{IpAddr, Ipv4Addr};
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
@@ -51,14 +52,8 @@ impl<'a> Packet<'a> {
     /// Whether a partial checksum is that of the packet's own transport header. If so, there is nothing to verify and nothing
     /// to complete, for that header goes no further. A fragment has none: what was left undone in it is not the whole's.
     pub(crate) fn owns_checksum(&self, start: u16, offset: u16) -> bool {
-        let field = match self.protocol {
-            PROTO_TCP => 16,
-            PROTO_UDP => 6,
-            PROTO_ICMP | PROTO_ICMPV6 => 2,
-            _ => return false,
-        };
         let at = ETHERNET_LEN + self.whole.len() - self.payload.len();
-        (usize::from(start), offset) == (at, field) && !self.fragment
+        usize::from(start) == at && checksum_at(self.protocol) == Some(offset.into()) && !self.fragment
     }
 
     fn parse_v4(bytes: &'a [u8]) -> Result<Self, DropReason> {

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::device::vnet::Checksum;
 use crate::device::{Device, Full, Gso, Offload};
 use crate::engine::Engine;
-use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, PROTO_UDP, Transport, assemble};
+use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, Transport, assemble};
 use crate::ip::Packet;
 use crate::testing::config;
 use crate::transport::udp;
@@ -452,7 +452,7 @@ impl Lab {
         header.extend([0; 2]);
         header.extend(segment.urgent.to_be_bytes());
         header.extend(&segment.options);
-        let transport = Transport { protocol: PROTO_TCP, header: &header, checksum_at: 16 };
+        let transport = Transport::tcp(&header);
         self.packet(&transport, &segment.payload);
     }
 
@@ -460,7 +460,7 @@ impl Lab {
     pub(crate) fn datagram(&mut self, payload: &[u8]) {
         let env = self.envelope();
         let header = udp::header(&env, payload.len());
-        self.packet(&Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 }, payload);
+        self.packet(&Transport::udp(&header), payload);
     }
 
     fn envelope(&self) -> Envelope {

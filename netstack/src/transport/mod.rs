@@ -3,6 +3,7 @@
 //! Each protocol has a file with its flow; this one decides which flow a packet belongs to, makes new ones, and carries
 //! out what a flow's step says. A flow is found by the two ends that the guest sees ([`table::Key`]).
 
+mod datagrams;
 pub(crate) mod destinations;
 pub(crate) mod echo;
 pub mod flow;
@@ -25,13 +26,12 @@ use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::ip::Packet;
 use crate::ip::problem::Problem;
-use crate::transport::route::{Route, route};
 use crate::upstream::{Errno, Event, Upstream};
-use crate::within::dns;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use flow::FlowId;
 use places::Tenant;
+use route::{Lead, Route, route};
 use silence::List;
 use table::{Key, Kind};
 use tcp::{Ctx, Opening, Segment, Step, Tcp};
@@ -97,19 +97,13 @@ impl Engine {
         if packet.src.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        let to = match route(&self.config, key.peer) {
-            Route::Upstream(ip) => Some(SocketAddr::new(ip, seg.dst_port)),
-            Route::Dns if seg.dst_port == dns::PORT => None,
-            Route::Dns => {
+        let to = match self.lead(now, mac, packet, key.peer)? {
+            Lead::Upstream(to) => Some(to),
+            Lead::Dns => None,
+            Lead::Closed => {
                 self.reject(mac, &key, seg);
                 return Err(DropReason::NoSuchHost);
             }
-            Route::Forbidden => {
-                self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
-                return Err(DropReason::Forbidden);
-            }
-            Route::Group => return Err(DropReason::Multicast),
-            Route::Nobody => return Err(DropReason::NoSuchHost),
         };
         let guest = key.guest.ip();
         match to {

@@ -5,7 +5,13 @@
 //! nameservers; the two may be one. Everything else inside the network is nobody (its stations reach each other without
 //! us), everything outside is the world, unless the network is internal: then the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no rule here lets a guest reach the host's loopback but the gateway's.
 
+use crate::addr::MacAddr;
+use crate::clock::Instant;
 use crate::config::Config;
+use crate::drop_reason::DropReason;
+use crate::engine::Engine;
+use crate::ip::Packet;
+use crate::ip::problem::Problem;
 use crate::within::dns;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -14,14 +20,54 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(crate) enum Route {
     /// To this address on the host's side.
     Upstream(IpAddr),
-    /// To the DNS address.
+    /// To the host's nameservers.
     Dns,
+    /// To a port of the DNS address that nobody serves.
+    Closed,
     /// To the gateway, which must not be used to reach the host, or out of an internal network.
     Forbidden,
     /// To a multicast group, or to all stations.
     Group,
     /// To an address of the guest's own network where nobody lives.
     Nobody,
+}
+
+/// Where a flow that the guest begins leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// To this endpoint on the host's side.
+    Upstream(SocketAddr),
+    /// To the host's nameservers.
+    Dns,
+    /// To a port of ours that nobody serves: each transport has a way of its own to say so.
+    Closed,
+}
+
+impl Engine {
+    /// Where a flow to `dst` leads that `packet` begins. This is the one door: what may not go there is told here why, if it is to
+    /// be told.
+    ///
+    /// # Errors
+    /// It leads nowhere; the guest has been answered.
+    pub(crate) fn lead(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        packet: &Packet<'_>,
+        dst: SocketAddr,
+    ) -> Result<Lead, DropReason> {
+        match route(&self.config, dst) {
+            Route::Upstream(ip) => Ok(Lead::Upstream(SocketAddr::new(ip, dst.port()))),
+            Route::Dns => Ok(Lead::Dns),
+            Route::Closed => Ok(Lead::Closed),
+            Route::Forbidden => {
+                self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
+                Err(DropReason::Forbidden)
+            }
+            Route::Group => Err(DropReason::Multicast),
+            Route::Nobody => Err(DropReason::NoSuchHost),
+        }
+    }
 }
 
 /// Where `dst` leads. The port tells DNS from the rest where gateway and DNS address are one; echo has none, 0.
@@ -36,7 +82,7 @@ pub(crate) fn route(config: &Config, dst: SocketAddr) -> Route {
 fn route_v4(config: &Config, dst: Ipv4Addr, port: u16) -> Route {
     let Some(v4) = config.v4 else { return Route::Nobody };
     if Some(dst) == v4.dns && (dst != v4.gateway || port == dns::PORT) {
-        return Route::Dns;
+        return nameserver(port);
     }
     if dst == v4.gateway || dst == Ipv4Addr::BROADCAST {
         return loopback(config, Ipv4Addr::LOCALHOST.into());
@@ -53,7 +99,7 @@ fn route_v4(config: &Config, dst: Ipv4Addr, port: u16) -> Route {
 fn route_v6(config: &Config, dst: Ipv6Addr, port: u16) -> Route {
     let Some(v6) = config.v6 else { return Route::Nobody };
     if Some(dst) == v6.dns && (dst != v6.gateway || port == dns::PORT) {
-        return Route::Dns;
+        return nameserver(port);
     }
     if dst == v6.gateway {
         return loopback(config, Ipv6Addr::LOCALHOST.into());
@@ -68,6 +114,10 @@ fn route_v6(config: &Config, dst: Ipv6Addr, port: u16) -> Route {
         || dst.is_unicast_link_local()
         || dst.to_ipv4_mapped().is_some();
     if nobody { Route::Nobody } else { Route::Upstream(dst.into()) }
+}
+
+const fn nameserver(port: u16) -> Route {
+    if port == dns::PORT { Route::Dns } else { Route::Closed }
 }
 
 const fn loopback(config: &Config, to: IpAddr) -> Route {
@@ -140,8 +190,7 @@ mod tests {
         let to = |config: &Config, dst: &str| route(config, SocketAddr::new(dst.parse().unwrap(), 80));
         assert_eq!(to(&config, "10.0.2.2"), Route::Upstream("127.0.0.1".parse().unwrap()));
         assert_eq!(to(&config, "fd00::2"), Route::Upstream("::1".parse().unwrap()));
-        assert_eq!(to(&config, "10.0.2.3"), Route::Dns);
-        assert_eq!(to(&config, "fd00::3"), Route::Dns);
+        assert_eq!((to(&config, "10.0.2.3"), to(&config, "fd00::3")), (Route::Closed, Route::Closed));
         assert_eq!(to(&config, "10.0.2.77"), Route::Nobody);
         assert_eq!(to(&config, "10.0.2.255"), Route::Group);
         assert_eq!(to(&config, "192.0.2.1"), Route::Upstream("192.0.2.1".parse().unwrap()));

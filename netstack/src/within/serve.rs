@@ -5,7 +5,7 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
-use crate::frame::{Envelope, PROTO_UDP, Transport};
+use crate::frame::{Envelope, Transport};
 use crate::ip::Packet;
 use crate::transport::route::is_ours;
 use crate::transport::udp::{self, Datagram};
@@ -110,7 +110,7 @@ impl Engine {
     fn post_datagram(&mut self, to_mac: MacAddr, src: SocketAddr, dst: SocketAddr, payload: &[u8]) {
         let env = Envelope { to_mac, src, dst, hops: 64, traffic_class: 0, ident: None };
         let header = udp::header(&env, payload.len());
-        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let transport = Transport::udp(&header);
         for frame in self.frames(&env, &transport, payload) {
             self.post(frame);
         }
@@ -135,7 +135,7 @@ mod tests {
             ident: None,
         };
         let header = udp::header(&env, payload.len());
-        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let transport = Transport::udp(&header);
         let frame = assemble(GUEST, &env, &transport, payload);
         engine.on_frame(Instant::ZERO, Offload::NONE, &frame, &mut Deaf);
         let mut wire = Wire::default();

@@ -133,7 +133,7 @@ fn the_engine_cuts_its_own_datagrams() {
             ident: None,
         };
         let header = [0, 53, 15, 160, 11, 192, 0, 0];
-        let transport = Transport { protocol: 17, header: &header, checksum_at: 6 };
+        let transport = Transport::udp(&header);
         let whole = assemble(OURS, &env, &transport, &[7; 3000]);
         let frames = engine.frames(&env, &transport, &[7; 3000]);
         assert_eq!(frames.len(), 3, "{src}");

@@ -20,9 +20,9 @@ fn ends(v6: bool) -> Lab {
 fn complain(lab: &mut Lab, mtu: u16, protocol: u8, rest: &[u8]) {
     let quoted = quote(lab.server.ip(), lab.guest.ip(), protocol, rest, 1000);
     let [high, low] = mtu.to_be_bytes();
-    let (protocol, kind, code) = if lab.guest.is_ipv6() { (PROTO_ICMPV6, 2, 0) } else { (PROTO_ICMP, 3, 4) };
+    let (kind, code) = if lab.guest.is_ipv6() { (2, 0) } else { (3, 4) };
     let header = [kind, code, 0, 0, 0, 0, high, low];
-    lab.packet(&Transport { protocol, header: &header, checksum_at: 2 }, &quoted);
+    lab.packet(&Transport::icmp(lab.guest.is_ipv6(), &header), &quoted);
 }
 
 fn ports(lab: &Lab) -> [u8; 4] {
@@ -188,12 +188,12 @@ fn broken_complaints_are_survived() {
         let mut lab = ends(v6);
         open_udp(&mut lab);
         let quoted = quote(lab.server.ip(), lab.guest.ip(), PROTO_UDP, &ports(&lab), 1000);
-        let (protocol, kind, code) = if v6 { (PROTO_ICMPV6, 2, 0) } else { (PROTO_ICMP, 3, 4) };
+        let (kind, code) = if v6 { (2, 0) } else { (3, 4) };
         for len in 0..quoted.len() {
             let header = [kind, code, 0, 0, 0, 0, 5, 20];
-            lab.packet(&Transport { protocol, header: &header, checksum_at: 2 }, &quoted[..len]);
+            lab.packet(&Transport::icmp(lab.guest.is_ipv6(), &header), &quoted[..len]);
         }
-        lab.packet(&Transport { protocol, header: &[kind, code, 0, 0], checksum_at: 2 }, &[]);
+        lab.packet(&Transport::icmp(v6, &[kind, code, 0, 0]), &[]);
         assert_eq!(lab.engine.paths.next_timeout(), None, "nothing was learnt");
     }
 }

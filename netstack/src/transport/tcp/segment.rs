@@ -7,7 +7,7 @@ use crate::clock::Instant;
 use crate::device::vnet::{Checksum, GsoKind};
 use crate::device::{Device, Full};
 use crate::drop_reason::DropReason;
-use crate::frame::{Cut, ETHERNET_LEN, Envelope, PROTO_TCP, Transport, Tx, assemble};
+use crate::frame::{Cut, ETHERNET_LEN, Envelope, Transport, Tx, assemble};
 use crate::transport::table::Key;
 use core::net::IpAddr;
 use smoltcp::wire::TcpPacket;
@@ -228,11 +228,7 @@ impl<D: Device> Wire<'_, '_, D> {
         if let Some(last) = self.urgent {
             mark_urgent(&mut header, segment.seq, last);
         }
-        let transport = Transport {
-            protocol: PROTO_TCP,
-            header: header.get(..header_len).unwrap_or_default(),
-            checksum_at: 16,
-        };
+        let transport = Transport::tcp(header.get(..header_len).unwrap_or_default());
         self.out.send(&envelope(self.key, self.mac), &transport, skip, len, cut)
     }
 }
@@ -277,8 +273,7 @@ pub(crate) fn syn_packet(key: &Key, seq: SeqNum) -> Vec<u8> {
     let segment = Out { seq, ack: SeqNum(0), flags: Flags::SYN, window: u16::MAX };
     let mut header = [0; 60];
     let len = write_header(&mut header, &swapped, &segment, &[]);
-    let transport =
-        Transport { protocol: PROTO_TCP, header: header.get(..len).unwrap_or_default(), checksum_at: 16 };
+    let transport = Transport::tcp(header.get(..len).unwrap_or_default());
     let nobody = MacAddr([0; 6]);
     let frame = assemble(nobody, &envelope(&swapped, nobody), &transport, &[]);
     frame.get(ETHERNET_LEN..).unwrap_or_default().to_vec()
@@ -296,7 +291,6 @@ pub(crate) fn reset_frame(
     let segment = Out { seq, ack: ack.unwrap_or_default(), flags, window: 0 };
     let mut header = [0; 60];
     let len = write_header(&mut header, key, &segment, &[]);
-    let transport =
-        Transport { protocol: PROTO_TCP, header: header.get(..len).unwrap_or_default(), checksum_at: 16 };
+    let transport = Transport::tcp(header.get(..len).unwrap_or_default());
     assemble(our_mac, &envelope(key, mac), &transport, &[])
 }

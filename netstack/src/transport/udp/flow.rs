@@ -14,7 +14,7 @@ use crate::config::UdpConfig;
 use crate::device::Device;
 use crate::device::vnet::{Checksum, GsoKind};
 use crate::drop_reason::DropReason;
-use crate::frame::{Cut, Envelope, PROTO_UDP, Transport, Tx, ip_header_len};
+use crate::frame::{Cut, Envelope, Transport, Tx, ip_header_len};
 use crate::ip::fragment::take_ident;
 use crate::ip::path_mtu::Limits;
 use crate::transport::flow::FlowId;
@@ -198,7 +198,7 @@ pub(crate) fn send_to_guest<D: Device>(train: &Train, limits: Limits, idents: &m
             break;
         }
         let header = header(&env, len);
-        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let transport = Transport::udp(&header);
         if len > room && per_frame == 1 {
             tx.send_cut(&env, &transport, (at, len), (limits.whole, take_ident(idents, 1)));
         } else {

@@ -1,4 +1,4 @@
-//! UDP and echo, host to guest: what sockets, forwarded ports and the resolver have for the guest.
+//! UDP, host to guest: what sockets, forwarded ports and the resolver have for the guest.
 //!
 //! A train stays together as long as it can: it lies in the frame buffer once, and leaves as one frame where the device
 //! segments UDP. Datagrams leave at once, without a place in the outbox, so that no burst of them pushes other frames out
@@ -8,21 +8,14 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
-use crate::engine::{Body, Engine, Inbound};
+use crate::engine::{Body, Engine, Entry, Inbound};
 use crate::ethernet::neighbour::{Lookup, Waiting};
-use crate::frame::{
-    ETHERNET_LEN, Envelope, MAX_PAYLOAD, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, Tally, Transport, Tx, assemble,
-    ip_header_len, wrap,
-};
-use crate::ip::fragment::{fragment, take_ident};
-use crate::schedule::LOOK_COST;
-use crate::transport::echo;
+use crate::frame::{Envelope, MAX_PAYLOAD, Transport, Tx};
 use crate::transport::flow::FlowId;
 use crate::transport::route::guest_view;
-use crate::transport::silence::List;
 use crate::transport::table::{Key, Kind};
 use crate::transport::udp::{self, Role, Train, Udp};
-use crate::upstream::{Client, Forwarded, Meta, Upstream};
+use crate::upstream::{Client, Forwarded, Meta, Received, Upstream};
 use crate::within::dns::Asker;
 use core::net::SocketAddr;
 
@@ -131,8 +124,7 @@ impl Engine {
         Err(DropReason::NoRoom)
     }
 
-    /// Delivers what a UDP or ping socket has for the guest, about `budget` of the schedule's bytes at the most. True when more is waiting.
-    pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
+    pub(in crate::transport) fn flush_udp<U: Upstream, D: Device>(
         &mut self,
         now: Instant,
         id: FlowId,
@@ -140,62 +132,35 @@ impl Engine {
         up: &mut U,
         dev: &mut D,
     ) -> bool {
-        let reports = self.take_errors(now, id, up);
-        let more = match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
-            Some(Body::Udp(udp)) if udp.readable => self.flush_udp(now, id, budget, up, dev),
-            Some(Body::Echo(echo)) if echo.readable => self.flush_echo(now, id, budget, up, dev),
-            _ => false,
-        };
-        reports || more
+        self.take_datagrams(id, budget, |engine| {
+            let received = up.udp_receive(id, engine.buffer.payload_mut(MAX_PAYLOAD))?;
+            engine.deliver_udp(now, id, &received, dev);
+            Ok(())
+        })
     }
 
-    fn flush_udp<U: Upstream, D: Device>(
-        &mut self,
-        now: Instant,
-        id: FlowId,
-        budget: usize,
-        up: &mut U,
-        dev: &mut D,
-    ) -> bool {
-        let before = self.sent();
-        // A datagram that goes nowhere costs a look as well.
-        for looks in 0.. {
-            if self.cost_since(before) + looks * LOOK_COST >= budget || self.link_full {
-                break;
-            }
-            let into = self.buffer.payload_mut(MAX_PAYLOAD);
-            let Ok(received) = up.udp_receive(id, into) else {
-                if let Some((_, entry)) = self.flows.get_mut(id)
-                    && let Body::Udp(udp) = &mut entry.body
-                {
-                    udp.readable = false;
-                }
-                return false;
-            };
-            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
-            let Body::Udp(udp) = &mut entry.body else { return false };
-            let (guest, mut src) = (key.guest, received.from);
-            src.set_ip(guest_view(&self.config, src.ip()));
-            udp.last = now;
-            udp.both_ways = true;
-            self.silence.heard(id, udp.list());
-            let env = Envelope {
-                to_mac: udp.mac,
-                src,
-                dst: guest,
-                hops: received.meta.hops.max(1),
-                traffic_class: received.meta.traffic_class,
-                ident: None,
-            };
-            let at = udp.expiry(&self.config.udp);
-            self.timers.set(id, Some(at));
-            if src.is_ipv4() != guest.is_ipv4() {
-                self.counters.drop(DropReason::FamilyOff);
-                continue;
-            }
-            self.send_train(&Train { len: received.len, segment: received.segment, env }, dev);
+    /// A datagram or train for the flow `id` lies in the frame buffer.
+    fn deliver_udp<D: Device>(&mut self, now: Instant, id: FlowId, received: &Received, dev: &mut D) {
+        let Some((key, Entry { body: Body::Udp(udp), .. })) = self.flows.get_mut(id) else { return };
+        let (guest, mut src) = (key.guest, received.from);
+        src.set_ip(guest_view(&self.config, src.ip()));
+        udp.last = now;
+        udp.both_ways = true;
+        self.silence.heard(id, udp.list());
+        let env = Envelope {
+            to_mac: udp.mac,
+            src,
+            dst: guest,
+            hops: received.meta.hops.max(1),
+            traffic_class: received.meta.traffic_class,
+            ident: None,
+        };
+        let at = udp.expiry(&self.config.udp);
+        self.timers.set(id, Some(at));
+        if src.is_ipv4() != guest.is_ipv4() {
+            return self.counters.drop(DropReason::FamilyOff);
         }
-        true
+        self.send_train(&Train { len: received.len, segment: received.segment, env }, dev);
     }
 
     /// Sends a train whose bytes lie in the frame buffer.
@@ -227,92 +192,6 @@ impl Engine {
     /// One datagram as frames of their own.
     fn udp_frames(&mut self, env: &Envelope, datagram: &[u8]) -> Vec<Vec<u8>> {
         let header = udp::header(env, datagram.len());
-        self.frames(env, &Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 }, datagram)
-    }
-
-    /// A packet of ours as frames of their own: one, or fragments when it does not fit the way to the guest.
-    pub(crate) fn frames(
-        &mut self,
-        env: &Envelope,
-        transport: &Transport<'_>,
-        payload: &[u8],
-    ) -> Vec<Vec<u8>> {
-        let limits = self.limits(env.dst.ip());
-        let len = ip_header_len(env.dst.ip()) + transport.header.len() + payload.len();
-        if len <= limits.whole.min(limits.atomic) {
-            return vec![assemble(self.config.mac, env, transport, payload)];
-        }
-        let ident = take_ident(&mut self.next_ident, 1);
-        let env = Envelope { ident: Some(ident), ..*env };
-        let frame = assemble(self.config.mac, &env, transport, payload);
-        if len <= limits.whole {
-            return vec![frame];
-        }
-        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
-        let mut frames = Vec::new();
-        let cut = fragment(packet, limits.whole, ident, |part| {
-            frames.push(wrap(self.config.mac, env.to_mac, part));
-        });
-        if let Err(uncut) = cut {
-            self.counters.drop(uncut.into());
-        }
-        self.counters.fragments_out += frames.len() as u64;
-        frames
-    }
-
-    fn flush_echo<U: Upstream, D: Device>(
-        &mut self,
-        now: Instant,
-        id: FlowId,
-        budget: usize,
-        up: &mut U,
-        dev: &mut D,
-    ) -> bool {
-        let before = self.sent();
-        // A datagram that goes nowhere costs a look as well.
-        for looks in 0.. {
-            if self.cost_since(before) + looks * LOOK_COST >= budget || self.link_full {
-                break;
-            }
-            let into = self.buffer.payload_mut(MAX_PAYLOAD);
-            let Ok((sequence, received)) = up.ping_receive(id, into) else {
-                if let Some((_, entry)) = self.flows.get_mut(id)
-                    && let Body::Echo(echo) = &mut entry.body
-                {
-                    echo.readable = false;
-                }
-                return false;
-            };
-            let Some((key, entry)) = self.flows.get_mut(id) else { return false };
-            let Body::Echo(echo) = &mut entry.body else { return false };
-            echo.last = now;
-            self.silence.heard(id, List::Echo);
-            self.timers.set(id, Some(now + echo::TIMEOUT));
-            let env = Envelope {
-                to_mac: echo.mac,
-                src: SocketAddr::new(key.peer.ip(), 0),
-                dst: SocketAddr::new(key.guest.ip(), 0),
-                hops: received.meta.hops.max(1),
-                traffic_class: received.meta.traffic_class,
-                ident: None,
-            };
-            let (_, reply) = echo::types(key.peer.ip());
-            let header = echo::header(reply, key.guest.port(), sequence);
-            let data = self.buffer.payload_mut(received.len).to_vec();
-            for frame in self.echo_frames(&env, &header, &data) {
-                if dev.transmit(Offload::NONE, &frame).is_ok() {
-                    self.counters.add(Tally::one(frame.len()));
-                } else {
-                    self.link_full = true;
-                    self.counters.drop(DropReason::Device);
-                }
-            }
-        }
-        true
-    }
-
-    pub(super) fn echo_frames(&mut self, env: &Envelope, header: &[u8; 8], data: &[u8]) -> Vec<Vec<u8>> {
-        let protocol = if env.dst.is_ipv4() { PROTO_ICMP } else { PROTO_ICMPV6 };
-        self.frames(env, &Transport { protocol, header, checksum_at: 2 }, data)
+        self.frames(env, &Transport::udp(&header), datagram)
     }
 }

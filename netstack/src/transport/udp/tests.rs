@@ -100,8 +100,7 @@ fn answers_follow_a_guest_that_changes_its_mac_address() {
         ident: None,
     };
     let header = udp::header(&env, 1);
-    let frame =
-        assemble(moved, &env, &Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 }, b"x");
+    let frame = assemble(moved, &env, &Transport::udp(&header), b"x");
     // By ARP or neighbour discovery; what a packet bears as its source moves nothing.
     lab.engine.learn(lab.now, lab.guest.ip(), moved);
     lab.engine.on_frame(lab.now, Offload::NONE, &frame, &mut lab.host);
@@ -127,7 +126,7 @@ fn a_train_of_countless_datagrams_is_malformed() {
     for (len, size, sent) in [(60_000, 1, false), (64_000, 500, true)] {
         let payload = vec![0; len];
         let header = udp::header(&env, len);
-        let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+        let transport = Transport::udp(&header);
         let frame = assemble(GUEST_MAC, &env, &transport, &payload);
         let gso = Some(Gso { kind: GsoKind::Udp, size, header_len: 42 });
         lab.engine.on_frame(lab.now, Offload { gso, ..Offload::NONE }, &frame, &mut lab.host);
@@ -209,7 +208,7 @@ fn a_ping_from_nowhere_opens_no_socket() {
         traffic_class: 0,
         ident: None,
     };
-    let transport = Transport { protocol: 1, header: &[8, 0, 0, 0, 0, 1, 0, 1], checksum_at: 2 };
+    let transport = Transport::icmp(false, &[8, 0, 0, 0, 0, 1, 0, 1]);
     let frame = assemble(GUEST_MAC, &env, &transport, b"ping");
     lab.engine.on_frame(lab.now, Offload::NONE, &frame, &mut lab.host);
     assert_eq!(lab.engine.flow_count(), 0);
@@ -227,18 +226,13 @@ fn tunnelled(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> (Vec<u8>, Offl
         ident: None,
     };
     let header = [0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 0, 99, 0, 0, 0, 0];
-    let segment = assemble(
-        GUEST_MAC,
-        &inner,
-        &Transport { protocol: PROTO_TCP, header: &header, checksum_at: 16 },
-        payload,
-    );
+    let segment = assemble(GUEST_MAC, &inner, &Transport::tcp(&header), payload);
     let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
     let finished = [&vxlan[..], &segment].concat();
     let outer = Envelope { to_mac: Lab::new().engine.config().mac, src, dst, ident: Some(1), ..inner };
     let header = udp::header(&outer, finished.len());
     // The outer checksum is right for the finished bytes, as the kernel's is.
-    let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+    let transport = Transport::udp(&header);
     let mut frame = assemble(GUEST_MAC, &outer, &transport, &finished);
     let start = frame.len() - 20 - payload.len();
     let pseudo = checksum::pseudo_header(
@@ -381,7 +375,7 @@ fn a_burst_for_forwarded_ports_leaves_other_frames_their_place() {
         lab.engine.accept_udp(lab.now, &train, &mut lab.link).unwrap();
     }
     lab.server = "10.0.2.2:0".parse().unwrap();
-    lab.packet(&Transport { protocol: 1, header: &[8, 0, 0, 0, 0, 1, 0, 1], checksum_at: 2 }, b"ping");
+    lab.packet(&Transport::icmp(false, &[8, 0, 0, 0, 0, 1, 0, 1]), b"ping");
     lab.step();
     assert_eq!(lab.other.last().map(|packet| &packet[28..]), Some(&b"ping"[..]));
     assert_eq!(lab.engine.counters().dropped_total(), 0);
@@ -417,7 +411,7 @@ fn what_the_guest_says_of_fragments_goes_with_the_datagram() {
         };
         let send = |lab: &mut Lab, env: &Envelope, payload: &[u8], room: usize| {
             let header = udp::header(env, payload.len());
-            let transport = Transport { protocol: PROTO_UDP, header: &header, checksum_at: 6 };
+            let transport = Transport::udp(&header);
             let frame = assemble(GUEST_MAC, env, &transport, payload);
             let to = lab.engine.config().mac;
             fragment(&frame[ETHERNET_LEN..], room, 7, |piece| {
@@ -444,7 +438,7 @@ fn each_error_names_its_own_request() {
     lab.server.set_port(0);
     for sequence in 1..=4 {
         let header = [8, 0, 0, 0, 0, 77, 0, sequence];
-        lab.packet(&Transport { protocol: 1, header: &header, checksum_at: 2 }, b"ping");
+        lab.packet(&Transport::icmp(false, &header), b"ping");
     }
     lab.id = lab.engine.flows().next().unwrap().id;
     // The last is one that the kernel could not say more about.
