@@ -35,6 +35,8 @@ pub(crate) struct Socket {
     pub(crate) taken: Vec<u8>,
     /// How much more it takes.
     pub(crate) room: usize,
+    /// How often it was offered something.
+    pub(crate) offers: usize,
     /// What its peer has sent and nobody has consumed.
     pub(crate) queue: VecDeque<u8>,
     /// End-of-file behind it.
@@ -100,6 +102,7 @@ impl Upstream for Host {
         if let Some(errno) = socket.broken {
             return Sent::Failed(errno);
         }
+        socket.offers += 1;
         let before = socket.taken.len();
         let room = socket.room;
         socket.taken.extend(pieces.iter().copied().flatten().take(room));

@@ -345,7 +345,13 @@ impl Tcp {
             Stage::Orphan(_) => return Step::Continue,
             Stage::SynSent | Stage::SynReceived | Stage::Open => {}
         }
-        self.rx.on_timeout(ctx);
+        let before = self.rx.unsent();
+        if let Err(errno) = self.rx.on_timeout(ctx) {
+            return self.upstream_failed(errno, ctx);
+        }
+        if self.rx.unsent() < before {
+            self.carried = ctx.now;
+        }
         let gone = !self.tx.on_timeout(ctx) || self.silence_is_over(ctx);
         if gone {
             ctx.counters.tcp_timeouts += 1;

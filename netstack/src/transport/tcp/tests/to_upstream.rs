@@ -58,6 +58,41 @@ fn what_the_socket_does_not_take_is_kept_and_the_window_is_the_room_left() {
 }
 
 #[test]
+fn a_full_socket_of_a_brisk_flow_is_kept_full() {
+    let mut lab = Lab::open();
+    lab.socket().room = 0;
+    let data = bytes(60_000);
+    lab.say(0, 0, &data);
+    lab.step();
+    // The kernel tells of room only when a third is free. Bytes leave the socket meanwhile, and it takes others.
+    lab.socket().room = 20_000;
+    lab.pass(ms(5));
+    assert_eq!(lab.socket().taken, data[..20_000]);
+    lab.socket().room = usize::MAX;
+    lab.pass(ms(10));
+    assert_eq!(lab.socket().taken, data);
+}
+
+#[test]
+fn a_socket_that_stays_full_is_not_offered_more_for_ever() {
+    let mut lab = Lab::open();
+    lab.socket().room = 0;
+    let data = bytes(60_000);
+    lab.say(0, 0, &data);
+    lab.pass(ms(100));
+    let offers = lab.socket().offers;
+    assert!((2..=5).contains(&offers), "{offers}");
+    lab.socket().room = 1000;
+    lab.pass(ms(5000));
+    assert_eq!((lab.socket().offers, lab.socket().taken.len()), (offers, 0), "only the kernel's word counts");
+    lab.make_room(1000);
+    lab.pass(ms(5000));
+    assert!(lab.socket().offers <= 2 * offers);
+    lab.make_room(usize::MAX);
+    assert_eq!(lab.socket().taken, data);
+}
+
+#[test]
 fn the_window_closes_and_is_reopened_by_an_update() {
     let mut config = config();
     config.tcp.max_window = 65_535;
