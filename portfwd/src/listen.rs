@@ -13,12 +13,12 @@
 
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage};
+use slipway_host::scope::ZonedAddr;
 use slipway_host::sys::sockopt::{self, Opt};
 use slipway_host::upstream::{
     self,
     batch::{self, Hint},
 };
-use slipway_host::zone::ZonedAddr;
 use slipway_netstack::addr::canonical;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -12,7 +12,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU16;
 pub use publish::ParseError;
-use slipway_host::zone::ZonedAddr;
+use slipway_host::scope::ZonedAddr;
 
 /// A transport protocol that can be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -23,7 +23,7 @@ use core::num::{NonZeroU16, NonZeroU64};
 use core::ops::Range;
 use core::time::Duration;
 use slipway_host::driver::Interest;
-use slipway_host::zone::Endpoint;
+use slipway_host::scope::Endpoint;
 use slipway_netstack::clock::Instant;
 use std::collections::BTreeMap;
 use std::io;

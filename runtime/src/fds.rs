@@ -3,8 +3,8 @@
 //! They are taken over before anything else is opened, so that a number which is not open cannot come to mean
 //! something of our own.
 
+use slipway_host::strerror::words;
 use slipway_host::sys::fdpass::take_inherited;
-use slipway_host::words::words;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{OwnedFd, RawFd};

@@ -1,6 +1,6 @@
 //! A file with our process id, which goes with us, unless it is somebody else's by then.
 
-use slipway_host::words::words;
+use slipway_host::strerror::words;
 use std::path::{Path, PathBuf};
 
 /// The file. Removed when this is dropped, if it still says what we wrote.

@@ -18,9 +18,9 @@ use slipway_host::clock;
 use slipway_host::device::{Link, seqpacket};
 use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
 use slipway_host::netns::Watch;
-use slipway_host::resolver::{self, Resolver};
+use slipway_host::resolv_conf::{self, Follower};
+use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::{Caught, Signals};
-use slipway_host::zone::ZonedAddr;
 use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::{BindError, Notice, Server};
 use slipway_portfwd::{AddError, Rule, RuleId, Table};
@@ -35,7 +35,7 @@ pub use ending::{Ending, PATIENCE, Rest};
 
 const EXIT: u32 = 0;
 const SIGNALS: u32 = 1;
-const RESOLVER: u32 = 2;
+const RESOLV_CONF: u32 = 2;
 const TARGET: u32 = 3;
 const DOOR: u32 = 4;
 const CONTROL: u32 = 5;
@@ -46,7 +46,7 @@ const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
 /// After the host could not let a guest in, for want of descriptors say, the door stays shut for so long.
 const DOOR_REST: Duration = Duration::from_millis(100);
 /// How often a resolv.conf is looked at that cannot be watched.
-const RESOLVER_POLL: Duration = Duration::from_secs(5);
+const RESOLV_CONF_POLL: Duration = Duration::from_secs(5);
 
 /// Why a session ended, or paused to ask.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Drop for Api {
 /// The host's resolver configuration, followed while it changes.
 #[derive(Debug)]
 struct HostServers {
-    resolver: Resolver,
+    conf: Follower,
     poll_at: Option<Instant>,
 }
 
@@ -241,13 +241,13 @@ impl Session {
     /// # Errors
     /// The kernel's.
     pub fn follow_host_nameservers(&mut self) -> io::Result<()> {
-        let resolver = Resolver::open(Path::new(resolver::PATH));
-        self.use_nameservers(&resolver.nameservers());
-        if let Some(fd) = resolver.fd() {
-            self.driver.watch(fd, Interest::READ, RESOLVER)?;
+        let conf = Follower::open(Path::new(resolv_conf::PATH));
+        self.use_nameservers(&conf.nameservers());
+        if let Some(fd) = conf.fd() {
+            self.driver.watch(fd, Interest::READ, RESOLV_CONF)?;
         }
-        let poll_at = resolver.needs_polling().then(|| clock::now() + RESOLVER_POLL);
-        self.host_servers = Some(HostServers { resolver, poll_at });
+        let poll_at = conf.needs_polling().then(|| clock::now() + RESOLV_CONF_POLL);
+        self.host_servers = Some(HostServers { conf, poll_at });
         Ok(())
     }
 
@@ -363,9 +363,9 @@ impl Session {
             SIGNALS => {
                 return Ok(self.signal_so_far()?.map(End::Signal));
             }
-            RESOLVER => {
+            RESOLV_CONF => {
                 let host = self.host_servers.as_mut();
-                if let Some(fresh) = host.and_then(|host| host.resolver.on_ready()) {
+                if let Some(fresh) = host.and_then(|host| host.conf.on_ready()) {
                     let servers = fresh.nameservers.clone();
                     self.use_nameservers(&servers);
                 }
@@ -426,8 +426,8 @@ impl Session {
         self.names.on_deadline(now, &mut self.driver);
         if let Some(host) = self.host_servers.as_mut().filter(|host| host.poll_at.is_some_and(|at| at <= now))
         {
-            host.poll_at = Some(now + RESOLVER_POLL);
-            if let Some(fresh) = host.resolver.refresh_if_changed() {
+            host.poll_at = Some(now + RESOLV_CONF_POLL);
+            if let Some(fresh) = host.conf.refresh_if_changed() {
                 let servers = fresh.nameservers.clone();
                 self.use_nameservers(&servers);
             }

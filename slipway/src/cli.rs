@@ -6,7 +6,7 @@
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use ipnet::{Ipv4Net, Ipv6Net};
-use slipway_host::zone::ZonedAddr;
+use slipway_host::scope::ZonedAddr;
 use slipway_portfwd::rule::Rule;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;

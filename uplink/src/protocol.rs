@@ -16,7 +16,7 @@ pub use network::{Container, Network};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use slipway_host::words::words;
+use slipway_host::strerror::words;
 
 /// A request has at most this many bytes.
 pub const MAX_REQUEST: usize = 64 << 10;

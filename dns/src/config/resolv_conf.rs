@@ -4,7 +4,7 @@
 //! address may name its interface, `fe80::1%eth0` or `fe80::1%3`; the caller knows interfaces, this file does not. A line
 //! whose address cannot be read is passed over, as the C library does, and reported.
 //!
-//! (The stack's own resolvers follow `slipway_host::resolver`, which reads the file as the C library does.)
+//! (The stack's own resolvers follow `slipway_host::resolv_conf`, which reads the file as the C library does.)
 
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 

@@ -176,7 +176,7 @@ impl Default for Options {
             cache: false,
             log_queries: false,
             stats: None,
-            resolv_conf: PathBuf::from(slipway_host::resolver::PATH),
+            resolv_conf: PathBuf::from(slipway_host::resolv_conf::PATH),
         }
     }
 }

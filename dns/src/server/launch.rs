@@ -115,7 +115,7 @@ fn settle(options: &Options) {
 /// Where files are opened from now on: the configuration, whose pid file is removed at the end; the host's servers; and
 /// the counters.
 fn places(options: &Options) -> Vec<Place> {
-    let mut places = files::of_the_resolver(&options.resolv_conf);
+    let mut places = files::of_resolv_conf(&options.resolv_conf);
     places.push(Place::write(&options.config));
     if let Some(directory) = options.stats.as_deref().and_then(Path::parent) {
         let here = directory.as_os_str().is_empty();

@@ -21,7 +21,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::epoll::{EventSet, Events};
-use slipway_host::resolver::Watcher;
+use slipway_host::resolv_conf::Watcher;
 use slipway_host::signals::Signals;
 use std::fmt;
 use std::io;

@@ -9,8 +9,8 @@
 //! that was deleted answers EBADFD: that is the end.
 
 use super::Lost;
+use crate::strerror::words;
 use crate::sys::tun::{self, Flags, OFFLOAD_LADDER, Offloads};
-use crate::words::words;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::uio::{readv, writev};

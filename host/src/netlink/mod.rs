@@ -28,6 +28,3 @@ pub use way::Way;
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod link_tests;

@@ -8,7 +8,7 @@
 //! kernel refuse attributes that it does not know instead of ignoring them. A dump that was interrupted by a change
 //! (NLM_F_DUMP_INTR) is asked for again. Source: Linux `Documentation/userspace-api/netlink/intro.rst`.
 
-use crate::words::words;
+use crate::strerror::words;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
     NetlinkHeader, NetlinkMessage, NetlinkPayload,

@@ -10,6 +10,8 @@ use slipway_netstack::addr::MacAddr;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
+mod links;
+
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }

@@ -20,8 +20,8 @@
 //! Only mount(2) as of old is used: an outer container's filter may know nothing newer. Source: mount_namespaces(7),
 //! proc_pid_mountinfo(5), proc_pid_fdinfo(5).
 
-use crate::resolver::trail::Trail;
-use crate::resolver::watch::Watcher;
+use crate::resolv_conf::trail::Trail;
+use crate::resolv_conf::watch::Watcher;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

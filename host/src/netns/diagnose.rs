@@ -3,7 +3,7 @@
 //! The errno alone rarely tells: user namespaces can be used up, switched off by a sysctl of Debian or of AppArmor, or
 //! forbidden by the seccomp profile of a container around us. The settings are readable by everybody, so they are looked at.
 
-use crate::words::strerror;
+use crate::strerror::strerror;
 use nix::errno::Errno;
 
 /// What was being done.

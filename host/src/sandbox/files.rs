@@ -54,8 +54,8 @@ impl Place {
 /// Where `resolv.conf` may be, now and when it is replaced: what [`super::mounts`] keeps in sight, and the directories that
 /// its links lead through.
 #[must_use]
-pub fn of_the_resolver(path: &Path) -> Vec<Place> {
-    let trail = crate::resolver::trail::Trail::of(path);
+pub fn of_resolv_conf(path: &Path) -> Vec<Place> {
+    let trail = crate::resolv_conf::trail::Trail::of(path);
     let hops = trail.hops.into_iter().map(|hop| hop.directory);
     // A link in / would lay everything open.
     let beyond = hops.filter(|directory| directory.parent().is_some());
@@ -163,7 +163,7 @@ mod tests {
         fs::create_dir(dir.path().join("far")).unwrap();
         fs::write(dir.path().join("far/text"), "first").unwrap();
         std::os::unix::fs::symlink("far/text", &path).unwrap();
-        let places = of_the_resolver(&path);
+        let places = of_resolv_conf(&path);
         let (ready, told) = nix::unistd::pipe().unwrap();
         let child = fork_child(|| {
             keep(&places).unwrap();
@@ -180,7 +180,7 @@ mod tests {
         fs::write(dir.path().join("far/new"), "second").unwrap();
         fs::rename(dir.path().join("far/new"), dir.path().join("far/text")).unwrap();
         assert!(matches!(wait_for(child.unwrap()).unwrap(), WaitStatus::Exited(_, 0)));
-        let root = of_the_resolver(Path::new("/no-such-entry"));
+        let root = of_resolv_conf(Path::new("/no-such-entry"));
         assert_eq!(root, [Place::read("/etc"), Place::read("/run")], "not all of the file system");
     }
 }

@@ -7,7 +7,7 @@
 //! mount_namespaces(7), pivot_root(2); contract slirp4netns §6.
 
 use super::{SandboxError, tracers};
-use crate::resolver::trail::{Hop, Trail};
+use crate::resolv_conf::trail::{Hop, Trail};
 use crate::sys::mount_attr::restrict_tree;
 use nix::errno::Errno;
 use nix::libc;

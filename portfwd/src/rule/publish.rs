@@ -16,7 +16,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 use core::str::FromStr;
-use slipway_host::zone::{self, ZonedAddr};
+use slipway_host::scope::{self, ZonedAddr};
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +79,7 @@ pub enum ParseError {
     Address(String),
     /// An address with an interface that it cannot have, or with none that could be.
     #[error("{0:?}: {1}")]
-    Zone(String, zone::ParseError),
+    Zone(String, scope::ParseError),
     /// A guest address with an interface of the host.
     #[error("{0}: an address of the guest has no interface here")]
     GuestZone(ZonedAddr),

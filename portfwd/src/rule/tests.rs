@@ -1,7 +1,7 @@
 use super::*;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
-use slipway_host::zone::Zone;
+use slipway_host::scope::Zone;
 
 fn parse(text: &str) -> Rule {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

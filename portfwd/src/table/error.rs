@@ -2,8 +2,8 @@
 
 use crate::rule::{Proto, Rule};
 use nix::errno::Errno;
-use slipway_host::words::words;
-use slipway_host::zone::Endpoint;
+use slipway_host::scope::Endpoint;
+use slipway_host::strerror::words;
 use std::io;
 
 /// Why a rule could not be added.

@@ -5,7 +5,7 @@
 //! not change, whose scope is the server's place in our list; the interface is looked up for each attempt.
 
 use slipway_dns::config::resolv_conf::PORT;
-use slipway_host::zone::{Endpoint, ZonedAddr};
+use slipway_host::scope::{Endpoint, ZonedAddr};
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use slipway_host::netns::{self, Target, Watch};
 use slipway_host::sandbox::seccomp::Profile;
-use slipway_host::words::words;
+use slipway_host::strerror::words;
 use slipway_runtime::fds::{ExitFd, ReadyFd};
 use slipway_runtime::pid_file::PidFile;
 use slipway_runtime::serve::{End, Ending};

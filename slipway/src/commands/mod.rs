@@ -22,7 +22,7 @@ use slipway_host::netns::{Configure, Side};
 use slipway_host::random;
 use slipway_host::sandbox::seccomp::{self, Mode, Profile};
 use slipway_host::sandbox::{caps, tracers};
-use slipway_host::words::words;
+use slipway_host::strerror::words;
 use slipway_netstack::Engine;
 use slipway_runtime::logging::tell;
 use slipway_runtime::report;

@@ -27,7 +27,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         std::io::stderr(),
         "slipway net: {}: {}{hint}",
         program.display(),
-        slipway_host::words::words(&error)
+        slipway_host::strerror::words(&error)
     );
     ExitCode::FAILURE
 }

@@ -7,7 +7,7 @@
 use crate::cli::NetworkArgs;
 use ipnet::{Ipv4Net, Ipv6Net};
 use slipway_host::ports;
-use slipway_host::zone::ZonedAddr;
+use slipway_host::scope::ZonedAddr;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound};
 use slipway_netstack::device::Capabilities;

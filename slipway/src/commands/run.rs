@@ -12,10 +12,10 @@ use crate::cli::RunArgs;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, StartError};
-use slipway_host::resolver::{self, ResolvConf};
+use slipway_host::resolv_conf::{self, ResolvConf};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::signals::{Caught, Signals};
-use slipway_host::words::words;
+use slipway_host::strerror::words;
 use slipway_runtime::serve::{End, Ending, Session};
 use slipway_runtime::{logging, report};
 use std::ffi::OsString;
@@ -150,7 +150,7 @@ fn resolv_conf(servers: &[IpAddr], search: Option<&[String]>) -> Option<String> 
     if servers.is_empty() {
         return None;
     }
-    let host = resolver::read_bounded(Path::new(resolver::PATH))
+    let host = resolv_conf::read_bounded(Path::new(resolv_conf::PATH))
         .map(|text| ResolvConf::parse(&text).search)
         .unwrap_or_default();
     let search = search.unwrap_or(&host);

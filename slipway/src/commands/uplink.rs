@@ -10,7 +10,7 @@ use slipway_host::environment;
 use slipway_host::sandbox::files::Place;
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::{self, Needs};
-use slipway_host::words::words;
+use slipway_host::strerror::words;
 use slipway_runtime::logging;
 use slipway_uplink::address;
 use slipway_uplink::client::Client;

@@ -10,8 +10,8 @@ use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, connect, getsockopt, l
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, geteuid};
 use slipway_host::environment;
+use slipway_host::strerror::words;
 use slipway_host::sys::fdpass;
-use slipway_host::words::words;
 use slipway_uplink::client::packets;
 use slipway_uplink::protocol::Refusal;
 use std::io;

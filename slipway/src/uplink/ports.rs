@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
-use slipway_host::zone::ZonedAddr;
+use slipway_host::scope::ZonedAddr;
 use slipway_portfwd::Rule;
 use slipway_portfwd::rule::{Ports, Proto};
 use slipway_uplink::protocol::{Mapping, Refusal, shown};

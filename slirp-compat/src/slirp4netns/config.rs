@@ -7,7 +7,7 @@
 use super::args::{LowArgs, Stop, integer};
 use ipnet::{Ipv4Net, Ipv6Net};
 use nix::errno::Errno;
-use slipway_host::words::strerror;
+use slipway_host::strerror::strerror;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{Ipv4Config, Ipv6Config, Mtu, Outbound};
 use std::ffi::OsStr;

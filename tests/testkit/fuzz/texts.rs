@@ -41,7 +41,7 @@ pub fn port_rule(data: &[u8]) {
 
 /// The host's resolver configuration. Whatever it says, its nameservers can be asked.
 pub fn resolv_conf(data: &[u8]) {
-    use slipway_host::resolver::conf::{MAX_NAMESERVERS, MAX_SEARCH, ResolvConf};
+    use slipway_host::resolv_conf::text::{MAX_NAMESERVERS, MAX_SEARCH, ResolvConf};
     let conf = ResolvConf::parse(data);
     assert!(conf.nameservers.len() <= MAX_NAMESERVERS && conf.search.len() <= MAX_SEARCH, "bounds hold");
     for server in &conf.nameservers {

@@ -9,7 +9,7 @@
 
 use super::Attributes;
 use super::socket::{Netfilter, header};
-use crate::words::strerror;
+use crate::strerror::strerror;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use nix::errno::Errno;
 

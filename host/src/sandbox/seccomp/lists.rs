@@ -254,7 +254,7 @@ const NAMES_CLOSED: &[Call] = &[
     Call(libc::SYS_setsockopt, &sets(Opt::REUSE_ADDRESS)),
     // tcp
     Call(libc::SYS_setsockopt, &sets(Opt::NO_DELAY)),
-    // A nameserver's interface: host::zone.
+    // A nameserver's interface: host::scope.
     Call(libc::SYS_setsockopt, &sets(Opt::DEVICE)),
 ];
 

@@ -28,7 +28,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::num::{NonZeroU16, NonZeroU64};
 use core::str::FromStr;
 use serde_json::Value;
-use slipway_host::zone::{Endpoint, ZonedAddr};
+use slipway_host::scope::{Endpoint, ZonedAddr};
 
 /// A request is smaller than this many bytes.
 pub const MAX_REQUEST: usize = 4096;

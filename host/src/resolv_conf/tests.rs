@@ -34,20 +34,20 @@ impl Tree {
 
 /// Whether the descriptor is readable within a moment. Events are queued by the system call that makes them, so no
 /// waiting is needed for those that come.
-fn readable(resolver: &Resolver) -> bool {
-    let mut fds = [PollFd::new(resolver.fd().unwrap(), PollFlags::POLLIN)];
+fn readable(follower: &Follower) -> bool {
+    let mut fds = [PollFd::new(follower.fd().unwrap(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
 }
 
-fn next(resolver: &mut Resolver) -> Option<Vec<String>> {
-    assert!(readable(resolver), "no event");
-    let changed = resolver.on_ready().is_some();
+fn next(follower: &mut Follower) -> Option<Vec<String>> {
+    assert!(readable(follower), "no event");
+    let changed = follower.on_ready().is_some();
     // A watch that was given up says so once.
-    if readable(resolver) {
-        assert!(resolver.on_ready().is_none());
+    if readable(follower) {
+        assert!(follower.on_ready().is_none());
     }
-    assert!(!readable(resolver), "events left over");
-    changed.then(|| resolver.nameservers().iter().map(ToString::to_string).collect())
+    assert!(!readable(follower), "events left over");
+    changed.then(|| follower.nameservers().iter().map(ToString::to_string).collect())
 }
 
 fn one(server: &str) -> Option<Vec<String>> {
@@ -58,41 +58,41 @@ fn one(server: &str) -> Option<Vec<String>> {
 fn written_in_place_and_replaced_by_rename() {
     let tree = Tree::new();
     tree.write("etc/resolv.conf", "192.0.2.1");
-    let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
-    assert_eq!(resolver.nameservers(), ["192.0.2.1".parse::<ZonedAddr>().unwrap()]);
-    assert!(!readable(&resolver), "quiet while nothing happens");
+    let mut follower = Follower::open(&tree.path("etc/resolv.conf"));
+    assert_eq!(follower.nameservers(), ["192.0.2.1".parse::<ZonedAddr>().unwrap()]);
+    assert!(!readable(&follower), "quiet while nothing happens");
 
     tree.write("etc/resolv.conf", "192.0.2.2");
-    assert_eq!(next(&mut resolver), one("192.0.2.2"));
+    assert_eq!(next(&mut follower), one("192.0.2.2"));
     tree.replace("etc/resolv.conf", "192.0.2.3");
-    assert_eq!(next(&mut resolver), one("192.0.2.3"));
+    assert_eq!(next(&mut follower), one("192.0.2.3"));
     // The new inode is watched as well as the old one was.
     tree.write("etc/resolv.conf", "192.0.2.4");
-    assert_eq!(next(&mut resolver), one("192.0.2.4"));
+    assert_eq!(next(&mut follower), one("192.0.2.4"));
     tree.write("etc/resolv.conf", "192.0.2.4");
-    assert_eq!(next(&mut resolver), None, "the same content is no change");
+    assert_eq!(next(&mut follower), None, "the same content is no change");
 }
 
 #[test]
 fn unrelated_files_beside_it_do_not_count() {
     let tree = Tree::new();
     tree.write("etc/resolv.conf", "192.0.2.1");
-    let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
+    let mut follower = Follower::open(&tree.path("etc/resolv.conf"));
     tree.write("etc/passwd", "192.0.2.9");
-    assert_eq!(next(&mut resolver), None);
+    assert_eq!(next(&mut follower), None);
 }
 
 #[test]
 fn created_late_and_removed() {
     let tree = Tree::new();
-    let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
-    assert!(resolver.nameservers().is_empty());
+    let mut follower = Follower::open(&tree.path("etc/resolv.conf"));
+    assert!(follower.nameservers().is_empty());
     tree.write("etc/resolv.conf", "192.0.2.1");
-    assert_eq!(next(&mut resolver), one("192.0.2.1"));
+    assert_eq!(next(&mut follower), one("192.0.2.1"));
     std::fs::remove_file(tree.path("etc/resolv.conf")).unwrap();
-    assert_eq!(next(&mut resolver), Some(vec![]));
+    assert_eq!(next(&mut follower), Some(vec![]));
     tree.replace("etc/resolv.conf", "192.0.2.2");
-    assert_eq!(next(&mut resolver), one("192.0.2.2"));
+    assert_eq!(next(&mut follower), one("192.0.2.2"));
 }
 
 #[test]
@@ -100,63 +100,63 @@ fn the_target_of_a_link_is_followed() {
     let tree = Tree::new();
     symlink("../run/stub.conf", tree.path("etc/resolv.conf")).unwrap();
     tree.write("run/stub.conf", "192.0.2.1");
-    let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
-    assert_eq!(resolver.nameservers().len(), 1);
+    let mut follower = Follower::open(&tree.path("etc/resolv.conf"));
+    assert_eq!(follower.nameservers().len(), 1);
 
     tree.replace("run/stub.conf", "192.0.2.2");
-    assert_eq!(next(&mut resolver), one("192.0.2.2"));
+    assert_eq!(next(&mut follower), one("192.0.2.2"));
 
     // The link is pointed elsewhere, atomically, as `ln -sf` and systemd do.
     tree.write("run/other.conf", "192.0.2.3");
-    assert_eq!(next(&mut resolver), None);
+    assert_eq!(next(&mut follower), None);
     symlink(tree.path("run/other.conf"), tree.path("link")).unwrap();
     std::fs::rename(tree.path("link"), tree.path("etc/resolv.conf")).unwrap();
-    assert_eq!(next(&mut resolver), one("192.0.2.3"));
+    assert_eq!(next(&mut follower), one("192.0.2.3"));
 
     // The former target no longer matters, the new one does.
     tree.write("run/stub.conf", "192.0.2.4");
-    assert_eq!(next(&mut resolver), None);
+    assert_eq!(next(&mut follower), None);
     tree.write("run/other.conf", "192.0.2.5");
-    assert_eq!(next(&mut resolver), one("192.0.2.5"));
+    assert_eq!(next(&mut follower), one("192.0.2.5"));
 }
 
 #[test]
 fn a_directory_on_the_way_that_appears_later() {
     let tree = Tree::new();
     symlink("../run/systemd/resolve/stub.conf", tree.path("etc/resolv.conf")).unwrap();
-    let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
+    let mut follower = Follower::open(&tree.path("etc/resolv.conf"));
     std::fs::create_dir_all(tree.path("run/systemd")).unwrap();
-    assert_eq!(next(&mut resolver), None);
+    assert_eq!(next(&mut follower), None);
     std::fs::create_dir_all(tree.path("run/systemd/resolve")).unwrap();
     tree.write("run/systemd/resolve/stub.conf", "192.0.2.1");
-    assert_eq!(next(&mut resolver), one("192.0.2.1"));
+    assert_eq!(next(&mut follower), one("192.0.2.1"));
     std::fs::remove_dir_all(tree.path("run/systemd")).unwrap();
-    assert_eq!(next(&mut resolver), Some(vec![]));
+    assert_eq!(next(&mut follower), Some(vec![]));
     std::fs::create_dir_all(tree.path("run/systemd/resolve")).unwrap();
     tree.write("run/systemd/resolve/stub.conf", "192.0.2.2");
-    assert_eq!(next(&mut resolver), one("192.0.2.2"));
+    assert_eq!(next(&mut follower), one("192.0.2.2"));
 }
 
 #[test]
 fn strange_things_in_its_place_neither_block_nor_flood() {
     let tree = Tree::new();
     nix::unistd::mkfifo(&tree.path("etc/resolv.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(Resolver::open(&tree.path("etc/resolv.conf")).nameservers().is_empty());
-    assert!(Resolver::open(Path::new("/dev/zero")).nameservers().is_empty());
-    assert!(Resolver::open(&tree.path("etc")).nameservers().is_empty());
+    assert!(Follower::open(&tree.path("etc/resolv.conf")).nameservers().is_empty());
+    assert!(Follower::open(Path::new("/dev/zero")).nameservers().is_empty());
+    assert!(Follower::open(&tree.path("etc")).nameservers().is_empty());
     symlink("loop", tree.path("etc/loop")).unwrap();
-    assert!(Resolver::open(&tree.path("etc/loop")).nameservers().is_empty());
+    assert!(Follower::open(&tree.path("etc/loop")).nameservers().is_empty());
 }
 
 #[test]
 fn without_inotify_the_file_is_looked_at_on_demand() {
     let tree = Tree::new();
     tree.write("etc/resolv.conf", "192.0.2.1");
-    let mut resolver = Resolver::open(&tree.path("etc/resolv.conf"));
-    resolver.watcher.inotify = None;
-    assert!(resolver.needs_polling());
-    assert!(resolver.refresh_if_changed().is_none());
+    let mut follower = Follower::open(&tree.path("etc/resolv.conf"));
+    follower.watcher.inotify = None;
+    assert!(follower.needs_polling());
+    assert!(follower.refresh_if_changed().is_none());
     tree.replace("etc/resolv.conf", "192.0.2.2");
-    assert!(resolver.refresh_if_changed().is_some());
-    assert!(resolver.refresh_if_changed().is_none());
+    assert!(follower.refresh_if_changed().is_some());
+    assert!(follower.refresh_if_changed().is_none());
 }

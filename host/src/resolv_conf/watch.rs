@@ -5,7 +5,7 @@
 //! and nothing else wakes anybody. When something on the way has changed, the trail is walked and watched anew.
 
 use super::trail::Trail;
-use crate::words::strerror;
+use crate::strerror::strerror;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use std::ffi::OsString;

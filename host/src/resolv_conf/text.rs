@@ -11,7 +11,7 @@
 //! as home routers announce themselves; one without cannot be reached, and is left out and reported in
 //! [`ResolvConf::skipped`] like everything else that makes no sense. Behind other addresses an interface is ignored.
 
-use crate::zone::{ParseError, ZonedAddr};
+use crate::scope::{ParseError, ZonedAddr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What is read of the file; a line that is cut off there is ignored.

@@ -1,17 +1,8 @@
 //! Interfaces of all kinds that we make, in namespaces of their own.
 
 use super::*;
-use crate::netns::testing::in_new_namespace;
-use ipnet::IpNet;
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use slipway_netstack::addr::MacAddr;
 use std::fs::File;
-use std::os::fd::AsFd;
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
 
 fn link<'a>(name: &'a str, kind: Kind<'a>) -> NewLink<'a> {
     NewLink { name, mtu: None, mac: None, master: None, netns: None, kind }

@@ -1,44 +1,44 @@
-//! The host's resolver configuration, followed while it changes.
+//! The host's resolv.conf, followed while it changes.
 //!
 //! Guests ask our DNS address; the engine passes each query on to one of the host's nameservers and goes on to the next when
 //! one is silent. Which servers these are changes while we run: a VPN comes up, a laptop moves to another network. So
 //! `/etc/resolv.conf` is read again whenever its content may have changed.
 //!
-//! * [`conf`] reads the text. Pure; no input makes it fail.
+//! * [`text`] reads the text. Pure; no input makes it fail.
 //! * [`trail`] walks the symbolic links to the file, and says which directory entries decide where it is.
 //! * [`watch`] watches exactly those entries with inotify(7), so that replacing the file by rename, pointing the link elsewhere,
 //!   removing and creating it, and writing it in place are all noticed. Idle costs nothing: no timer, no periodic stat.
-//! * [`Resolver`] puts the three together. Who reads the file in another way takes the [`Watcher`] alone.
+//! * [`Follower`] puts the three together. Who reads the file in another way takes the [`Watcher`] alone.
 //!
 //! Open it *after* the sandbox has changed the root (`/etc` and `/run` are visible there too): watches hold inodes and would
 //! survive the change, but the paths to look at after a change are looked up anew, and should be the same ones from the start.
 //!
 //! Limits. Changes of a *file* that the sandbox had to bind on its own, because it lies outside `/etc` and `/run`, are seen when it is
 //! written in place, not when it is replaced by rename: a bind mount pins the old inode. Network file systems do not
-//! report changes made by others. When the user's inotify instances are used up, [`Resolver::needs_polling`] says so and
-//! the caller calls [`Resolver::refresh_if_changed`] now and then, which costs one stat(2) when nothing has changed.
+//! report changes made by others. When the user's inotify instances are used up, [`Follower::needs_polling`] says so and
+//! the caller calls [`Follower::refresh_if_changed`] now and then, which costs one stat(2) when nothing has changed.
 
-pub mod conf;
+pub mod text;
 pub mod trail;
 pub mod watch;
 
-pub use conf::ResolvConf;
+pub use text::ResolvConf;
 pub use watch::Watcher;
 
-use crate::zone::ZonedAddr;
-use conf::Skipped;
+use crate::scope::ZonedAddr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use text::Skipped;
 
 /// Where the C library looks, and so do we.
 pub const PATH: &str = "/etc/resolv.conf";
 
 /// The host's nameservers, kept up to date.
 #[derive(Debug)]
-pub struct Resolver {
+pub struct Follower {
     path: PathBuf,
     watcher: Watcher,
     current: ResolvConf,
@@ -55,17 +55,17 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-impl Resolver {
+impl Follower {
     /// Reads `path` and watches it. A file that does not exist is the same as an empty one, and is noticed when it appears.
     #[must_use]
     pub fn open(path: &Path) -> Self {
         // Watched before it is read, so that no change falls between the two.
         let watcher = Watcher::open(path);
-        let mut resolver =
+        let mut follower =
             Self { path: path.to_owned(), watcher, current: ResolvConf::default(), stamp: None };
-        resolver.stamp = resolver.stat();
-        resolver.current = resolver.read();
-        resolver
+        follower.stamp = follower.stat();
+        follower.current = follower.read();
+        follower
     }
 
     /// What the file says now.
@@ -86,7 +86,7 @@ impl Resolver {
         self.watcher.fd()
     }
 
-    /// Whether [`Resolver::refresh_if_changed`] has to be called now and then, because nothing will become readable.
+    /// Whether [`Follower::refresh_if_changed`] has to be called now and then, because nothing will become readable.
     #[must_use]
     pub fn needs_polling(&self) -> bool {
         self.watcher.fd().is_none()
@@ -145,7 +145,7 @@ impl Resolver {
     }
 }
 
-/// The file's first [`conf::MAX_BYTES`] bytes. A FIFO or a device in its place neither blocks nor floods us.
+/// The file's first [`text::MAX_BYTES`] bytes. A FIFO or a device in its place neither blocks nor floods us.
 ///
 /// # Errors
 /// Those of open(2) and read(2); what is not a regular file is refused.
@@ -155,7 +155,7 @@ pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("not a regular file"));
     }
     let mut text = Vec::new();
-    file.take(conf::MAX_BYTES).read_to_end(&mut text)?;
+    file.take(text::MAX_BYTES).read_to_end(&mut text)?;
     Ok(text)
 }
 
