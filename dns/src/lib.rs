@@ -1,4 +1,4 @@
-//! Names for containers and guests: the pure half, and behind the feature `server` the sockets and the daemon.
+//! Names for containers and guests: the pure half, behind the feature `io` its sockets, behind `aardvark` the daemon.
 //!
 //! ```text
 //!  config/*  ->  Snapshot  --+
@@ -19,17 +19,20 @@
 //! | [`forward`] | questions for other servers: which one, how long, what if not |
 //! | [`cache`] | answers of other servers, for as long as they hold |
 //! | [`message`] | the seam over the codec |
-//! | `server` | sockets, files, signals: `aardvark-dns` |
+//! | `io` | a question at a server, a client on a stream: for every loop that answers names |
+//! | `aardvark` | listeners, files, signals and the loop of `aardvark-dns` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+#[cfg(feature = "aardvark")]
+pub mod aardvark;
 pub mod answer;
 pub mod cache;
 pub mod config;
 pub mod forward;
+#[cfg(feature = "io")]
+pub mod io;
 pub mod message;
-#[cfg(feature = "server")]
-pub mod server;
 pub mod zone;

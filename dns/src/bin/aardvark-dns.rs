@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if program.as_deref().and_then(|name| Path::new(name).file_name())
         == Some(OsStr::new(slipway_manual::PROGRAM))
     {
-        return slipway_dns::server::docs::manual().main(&words);
+        return slipway_dns::aardvark::docs::manual().main(&words);
     }
-    ExitCode::from(slipway_dns::server::main(&words))
+    ExitCode::from(slipway_dns::aardvark::main(&words))
 }

@@ -1,7 +1,7 @@
 //! Queries under way at nameservers, each in a place with a number: the number makes its token.
 
 use slipway_dns::forward::AttemptId;
-use slipway_dns::server::exchange::Exchange;
+use slipway_dns::io::exchange::Exchange;
 use std::collections::HashMap;
 
 /// All of them.

@@ -6,7 +6,7 @@
 //!
 //! A turn costs the conversations with news, not all.
 
-use slipway_dns::server::conversation::{Conversation, Scratch, Verdict};
+use slipway_dns::io::conversation::{Conversation, Scratch, Verdict};
 use slipway_host::upstream::Stream;
 use slipway_netstack::FlowId;
 use std::collections::BTreeMap;

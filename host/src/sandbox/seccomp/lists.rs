@@ -236,7 +236,7 @@ const FLOWS: &[Socket] = &[
     (libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6),
 ];
 
-/// The DNS server (`dns/src/server`).
+/// The DNS server (`dns/src/aardvark`).
 const NAMES: &[c_long] = &[
     // Listeners of networks that come later: listener.
     libc::SYS_listen,

@@ -1,13 +1,13 @@
 //! What answers depend on: the snapshot, the host's servers, and the counters that go with them.
 
 use super::args::Options;
-use super::conversation::Verdict;
 use super::counters::AllCounters;
 use super::logging::ASKED_FOR;
 use super::turns::Turns;
 use crate::answer::{Origin, Outcome, Transport, answer_query};
 use crate::config::resolv_conf::{self, ResolvConf};
 use crate::forward;
+use crate::io::conversation::Verdict;
 use crate::message::{Query, Rcode};
 use crate::zone::{NetworkId, Order, Settings, Snapshot, Upstreams};
 use nix::errno::Errno;

@@ -4,9 +4,9 @@
 //! [`PER_SOURCE`] of them. Whoever opens one more loses the connection that has been idle longest, its own first, so a
 //! client that opens connections and says nothing shuts out nobody but itself.
 
-use super::conversation::{Conversation, Scratch, Verdict};
 use super::slab::{Key, Slab};
 use super::token::Source;
+use crate::io::conversation::{Conversation, Scratch, Verdict};
 use crate::zone::NetworkId;
 use nix::sys::epoll::EpollFlags;
 use slipway_host::epoll::EventSet;

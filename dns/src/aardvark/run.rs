@@ -4,7 +4,6 @@
 //! kernel and are answered by the new snapshot. What goes wrong in it is told in the log, and what works is served.
 
 use super::args::Options;
-use super::conversation::Verdict;
 use super::listener::{BindError, Listeners};
 use super::now;
 use super::reload::Directory;
@@ -16,6 +15,7 @@ use super::upstream::{Client, Finished, Forwards};
 use super::world::{self, Asker, HostError, World, host_servers};
 use crate::answer::Transport;
 use crate::forward::Policy;
+use crate::io::conversation::Verdict;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;

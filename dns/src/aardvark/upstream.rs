@@ -6,11 +6,11 @@
 //! Queries under way are bounded by the policy, and by the descriptors that this process may have. A connection whose
 //! messages (of a zone transfer) nobody takes at the moment is not read from: the server has to wait.
 
-use super::exchange::{Exchange, LONGEST, fault};
 use super::slab::{Key, Slab};
 use super::token::Source;
 use crate::answer::Transport;
 use crate::forward::{Action, AttemptId, Counters, Fault, Forwarder, Policy, Question, Received};
+use crate::io::exchange::{Exchange, LONGEST, fault};
 use nix::sys::epoll::EpollFlags;
 use slipway_host::epoll::EventSet;
 use slipway_host::netlink::{Changes, Monitor};

@@ -1,4 +1,4 @@
-//! The thin half: sockets, files, signals and the daemon around the pure half. This is `aardvark-dns`.
+//! `aardvark-dns`: listeners, files, signals and one loop around the pure half and the sockets of [`crate::io`].
 //!
 //! ```text
 //!             args ── launch ──▶ run (one thread, one epoll set)
@@ -14,10 +14,8 @@
 //! The contract is that of aardvark-dns 2.0; what differs is in the man page.
 
 pub mod args;
-pub mod conversation;
 mod counters;
 pub mod docs;
-pub mod exchange;
 mod launch;
 mod listener;
 mod logging;
