@@ -7,9 +7,9 @@
 //!
 //! As with the driver nftables, a server that listens on port 53 has its rule only while a published port covers that.
 
-use super::chains::{self, Base};
+use super::chains;
 use super::kernel;
-use super::plan::{Plan, Wanted};
+use super::plan::{Base, Plan, Wanted};
 use super::ports::{keeps_names, move_dns, moves_dns, moves_dns_within};
 use crate::error::Result;
 use crate::firewall::{DNS_PORT, NetworkRules, PortRules};

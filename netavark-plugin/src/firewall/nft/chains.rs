@@ -22,7 +22,7 @@
 //! place and ask for more. What is invalid and goes to a bridge is dropped in a chain of its own, INVALID, which is there as
 //! LOOPBACK is, for the suites count the rules of FORWARD.
 
-use super::plan::{Plan, Wanted};
+use super::plan::{Base, Plan, Wanted};
 use super::rule::{Clause, Direction, End, INVALID, Rule};
 use crate::spec::Compat;
 use ipnet::IpNet;
@@ -46,17 +46,6 @@ pub(super) const ISOLATION_3: &str = "NETAVARK-ISOLATION-3";
 pub(super) const MASQUERADE_MARK: u32 = 0x2000;
 /// The mark of connections to published ports, which isolation does not concern.
 pub(super) const PUBLISHED_MARK: u32 = 0x1000;
-
-/// A chain that the kernel calls.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Base {
-    pub(super) name: &'static str,
-    pub(super) kind: &'static str,
-    /// NF_INET_*.
-    pub(super) hook: u32,
-    pub(super) hook_name: &'static str,
-    pub(super) priority: i32,
-}
 
 /// In the order in which they are made, which is the order of a listing.
 pub(super) static BASES: [Base; 5] = [

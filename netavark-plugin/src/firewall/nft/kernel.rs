@@ -10,10 +10,10 @@
 //!
 //! Source: Linux `net/netfilter/nf_tables_api.c`.
 
-use super::chains::{Base, TABLE};
+use super::chains::TABLE;
 use super::decode::{self, Listed};
 use super::encode::{bridge_element, bridge_set};
-use super::plan::{Look, Plan, Ruleset, Step, Wanted};
+use super::plan::{Base, Look, Plan, Ruleset, Step, Wanted};
 use super::rule::Rule;
 use super::wire::{BRIDGES, SUBSYSTEM, family, message, object, set};
 use crate::error::{Error, Result};

@@ -26,6 +26,7 @@ mod rivals;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod translation;
 mod wire;
 
 use super::{NetworkRules, PortRules, Saved};

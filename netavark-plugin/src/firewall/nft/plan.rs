@@ -4,7 +4,6 @@
 //! together see each other. It knows only the chains that were read for it: [`super::network`] and [`super::ports`] say
 //! which they look at ([`Wanted`]) and what they do.
 
-use super::chains::Base;
 use super::decode::Listed;
 use super::rule::Rule;
 use super::wire::BRIDGES;
@@ -88,6 +87,17 @@ impl Ruleset {
     pub(super) fn set_bridges(&mut self, names: impl IntoIterator<Item = String>) {
         self.bridges = Some(names.into_iter().collect());
     }
+}
+
+/// A chain that the kernel calls.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    /// NF_INET_*.
+    pub(super) hook: u32,
+    pub(super) hook_name: &'static str,
+    pub(super) priority: i32,
 }
 
 /// One change.

@@ -5,8 +5,8 @@
 
 use super::chains::{DNAT, PUBLISHED_MARK, SETMARK, dnat_chain, jump};
 use super::plan::{Plan, Wanted};
-use super::rivals::{self, Translation};
 use super::rule::{Clause, End, PROTOCOLS, PortMap, Rule};
+use super::translation::{Translation, prune};
 use crate::error::{Error, Result};
 use crate::firewall::{DNS_PORT, PortRules};
 use crate::spec::{Compat, PortMapping};
@@ -134,7 +134,7 @@ pub(super) fn remove(plan: &mut Plan, ports: &PortRules, complete: bool) {
     for chain in chains.iter().skip(1) {
         let ours = |rule: &Rule| expected.contains(&(chain.clone(), rule.clone().without_mark()));
         plan.delete(chain, |rule| Translation::of(rule).is_some() && ours(rule));
-        rivals::prune(plan, chain, |chain, rule| expected.contains(&(chain.to_owned(), rule.clone())));
+        prune(plan, chain, |chain, rule| expected.contains(&(chain.to_owned(), rule.clone())));
     }
     if !plan.has(DNAT, takes_dns) {
         plan.delete(DNAT, keeps_names);
