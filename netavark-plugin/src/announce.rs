@@ -14,13 +14,13 @@
 //! announces it then. What fails here is only told: everything is connected, and caches come to an end.
 
 use crate::apply::Links;
-use crate::dhcp::to_neighbours;
 use crate::error::{Context as _, Result};
+use crate::ipv6_frame::{ALL_NODES, neighbour_discovery};
 use crate::namespaces::{Place, Places};
 use slipway_host::netlink::{Interface, Passage, Request};
 use slipway_host::sys::packet;
 use slipway_netstack::addr::MacAddr;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -117,6 +117,18 @@ fn arp(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
     const REQUEST: [u8; 10] = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
     let (own, nobody) = (address.octets(), [0; 6]);
     [&MacAddr::BROADCAST.0[..], &mac.0, &REQUEST, &mac.0, &own, &nobody, &own].concat()
+}
+
+/// The frame that tells all neighbours that `address` is at `mac`, unasked, and that this overrides what they know.
+fn to_neighbours(mac: MacAddr, address: Ipv6Addr, is_router: bool) -> Vec<u8> {
+    // RFC 4861 §4.4 and §7.2.6: type 136; the flag O, and R for a router, which would lose its place as one without it; the
+    // target, and its link-layer address as an option.
+    const ADVERTISEMENT: u8 = 136;
+    const OVERRIDE: u8 = 0x20;
+    let flags = OVERRIDE | if is_router { 0x80 } else { 0 };
+    let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
+    let message = [&head[..], &address.octets(), &[2, 1], &mac.0].concat();
+    neighbour_discovery(mac, address, ALL_NODES, message)
 }
 
 #[cfg(test)]

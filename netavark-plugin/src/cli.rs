@@ -85,7 +85,7 @@ pub enum Command {
     /// Show the version
     Version,
     /// Hold leases of DHCP servers for containers
-    DhcpProxy(crate::commands::dhcp_proxy::DhcpProxy),
+    DhcpProxy(DhcpProxy),
     /// Put the firewall rules back after the rule set was flushed
     FirewallReload,
     /// Put the firewall rules back now and after each reload of firewalld, for ever
@@ -109,6 +109,23 @@ pub struct Update {
     /// Its DNS servers, with commas between them; empty for none
     #[arg(long, value_name = "LIST", required = true)]
     pub network_dns_servers: String,
+}
+
+/// The arguments of dhcp-proxy.
+#[derive(Debug, Args)]
+pub struct DhcpProxy {
+    /// Run directory: socket and lease file
+    #[arg(short, long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Accepted and ignored: the socket is always in the run directory
+    #[arg(short, long, value_name = "UDS")]
+    pub uds: Option<OsString>,
+    /// How long a DHCP server may take to grant an address, in seconds
+    #[arg(short, long, value_name = "SECS", default_value_t = 8)]
+    pub timeout: u32,
+    /// End after so many seconds without requests and leases; 0 for never
+    #[arg(short, long, value_name = "SECS", default_value_t = 300)]
+    pub activity_timeout: u64,
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 
 use crate::spec::validate::{Isolation, mac, vlan};
 use crate::spec::{Compat, Ipam, NetworkOptions};
-use crate::{commands::create, dns_handover, plugin};
+use crate::{definition, dns_handover, plugin};
 
 /// Bytes that a container engine could have sent.
 pub fn options(data: &[u8]) {
     dns_handover::fuzz(data);
-    create::fuzz(data);
+    definition::fuzz(data);
     let request: NetworkOptions = match serde_json::from_slice(data) {
         Ok(request) => request,
         Err(error) => {

@@ -19,6 +19,7 @@ mod announce;
 pub mod apply;
 pub mod cli;
 pub mod commands;
+pub mod definition;
 pub mod dhcp;
 pub mod dns_handover;
 mod docs;
@@ -27,14 +28,17 @@ pub mod error;
 pub mod firewall;
 pub mod fuzz;
 mod input;
+mod ipv6_frame;
 mod living;
 pub mod logging;
 pub mod namespaces;
 pub mod net;
+mod output;
 pub mod plan;
 pub mod plugin;
 pub mod proto;
 mod rfc3339;
+mod signals;
 pub mod spec;
 #[cfg(test)]
 mod testing;
@@ -69,7 +73,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::print(&error.to_json());
+            output::print(&error.to_json());
             ExitCode::FAILURE
         }
     }

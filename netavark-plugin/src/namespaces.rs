@@ -143,6 +143,21 @@ pub fn open(path: &Path) -> Result<File> {
     Ok(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?)
 }
 
+/// The namespace of a container that leaves; it may be gone, and its interfaces with it.
+pub(crate) fn unless_gone(path: &Path, errors: &mut Errors) -> Option<Place> {
+    match open(path).and_then(Place::at).context("open container netns") {
+        Ok(place) => Some(place),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => {
+            log::warn!("container netns not found: {error}");
+            None
+        }
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    }
+}
+
 /// Whether this is no user namespace: user_namespaces(7), all numbers are mapped to themselves.
 pub(crate) fn is_root_of_the_machine() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

@@ -3,11 +3,11 @@
 //! The socket comes from systemd, or is made here; one that was made here is removed at the end. Leases are not released
 //! then: the containers live on with their addresses.
 
+use crate::cli::DhcpProxy;
 use crate::dhcp::service::Service;
 use crate::dhcp::{opener, ready};
 use crate::error::{Context as _, Error, Result};
 use crate::proto::NetavarkProxyServer;
-use clap::Args;
 use nix::sys::signal::Signal;
 use nix::sys::socket::SockType;
 use slipway_host::driver::raise_descriptor_limit;
@@ -18,7 +18,6 @@ use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::{self, Needs};
 use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, RawFd};
@@ -39,23 +38,6 @@ const ACTIVATION_FD: RawFd = 3;
 
 /// How long callers wait when there is no descriptor for them.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The arguments of dhcp-proxy.
-#[derive(Debug, Args)]
-pub struct DhcpProxy {
-    /// Run directory: socket and lease file
-    #[arg(short, long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Accepted and ignored: the socket is always in the run directory
-    #[arg(short, long, value_name = "UDS")]
-    pub uds: Option<OsString>,
-    /// How long a DHCP server may take to grant an address, in seconds
-    #[arg(short, long, value_name = "SECS", default_value_t = 8)]
-    pub timeout: u32,
-    /// End after so many seconds without requests and leases; 0 for never
-    #[arg(short, long, value_name = "SECS", default_value_t = 300)]
-    pub activity_timeout: u64,
-}
 
 /// Serves.
 ///

@@ -1,10 +1,9 @@
 //! The commands: who decides in which order things happen.
 //!
-//! On success a command prints its answer on standard output, in one line, and nothing on stderr. The caller reads the
-//! answer only when the program has ended.
+//! On success a command prints its answer ([`crate::output`]) and nothing on stderr.
 
-pub mod create;
-pub mod dhcp_proxy;
+mod create;
+mod dhcp_proxy;
 mod firewall_reload;
 mod firewalld_reload;
 mod join;
@@ -17,7 +16,6 @@ use crate::cli::{Cli, Command, Global};
 use crate::error::{Error, Result};
 use slipway_host::environment;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Does what the command line says.
@@ -36,14 +34,6 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::DhcpProxy(options) => dhcp_proxy::run(&options),
         Command::FirewallReload => firewall_reload::run(&global),
         Command::FirewalldReload => firewalld_reload::run(&global),
-    }
-}
-
-/// Prints a line on standard output. A caller that has gone away does not want it.
-pub(crate) fn print(line: &str) {
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()) {
-        log::debug!("nobody reads the answer: {error}");
     }
 }
 

@@ -4,13 +4,14 @@
 //! undone in reverse order; when the names cannot be handed over, all are.
 
 use super::join::{Call, alone, compat};
-use super::{config_dir, dns_port, print};
+use super::{config_dir, dns_port};
 use crate::cli::Global;
 use crate::driver::Driver;
 use crate::error::{Context, Result};
 use crate::firewall::Firewall;
 use crate::input;
 use crate::namespaces::{self, Place, Places};
+use crate::output::print;
 use crate::spec::{NetworkOptions, Status};
 use std::path::Path;
 

@@ -10,11 +10,9 @@ use crate::cli::Global;
 use crate::error::{Context, Errors, Result};
 use crate::firewall::Firewall;
 use crate::input;
-use crate::namespaces::{self, Place, Places};
+use crate::namespaces::{Place, Places, unless_gone};
+use crate::signals::uninterrupted;
 use crate::spec::NetworkOptions;
-use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use slipway_host::signals::Signals;
 use std::path::Path;
 
 pub(super) fn run(global: &Global, netns_path: &Path) -> Result<()> {
@@ -45,7 +43,7 @@ pub(crate) fn disconnect_all(global: &Global, netns_path: &Path, options: &Netwo
             Firewall::select(Some("none"), config_dir, global.rootless)?
         }
     };
-    let mut places = Places { host: Place::here()?, container: container(netns_path, &mut errors) };
+    let mut places = Places { host: Place::here()?, container: unless_gone(netns_path, &mut errors) };
     for (name, options) in &options.networks.list {
         let result =
             call.driver(name, options).and_then(|mut driver| driver.teardown(&mut places, &firewall));
@@ -75,7 +73,7 @@ pub(crate) fn describe(global: &Global, leaving: &[(&Path, NetworkOptions)]) -> 
         let call = Call { global, config_dir, netns_path, options, compat, rules, dns_port: dns_port()? };
         gone.push(options.container_id.as_str());
         lines.extend(call.handover().describe_remove(&gone, named(options))?);
-        places.container = container(netns_path, &mut errors);
+        places.container = unless_gone(netns_path, &mut errors);
         for (name, options) in &options.networks.list {
             for line in call.driver(name, options)?.describe_teardown(&mut places, &firewall)? {
                 // The rules are still there to be seen; one by its handle goes only once.
@@ -87,27 +85,4 @@ pub(crate) fn describe(global: &Global, leaving: &[(&Path, NetworkOptions)]) -> 
     }
     errors.finish()?;
     Ok(lines)
-}
-
-/// The container's namespace; it may be gone, and its interfaces with it.
-pub(crate) fn container(path: &Path, errors: &mut Errors) -> Option<Place> {
-    match namespaces::open(path).and_then(Place::at).context("open container netns") {
-        Ok(place) => Some(place),
-        Err(error) if error.errno() == Some(Errno::ENOENT) => {
-            log::warn!("container netns not found: {error}");
-            None
-        }
-        Err(error) => {
-            errors.push(error);
-            None
-        }
-    }
-}
-
-pub(crate) fn uninterrupted() -> Option<std::mem::ManuallyDrop<Signals>> {
-    // Never unblocked again: a signal that came meanwhile would end a run that has succeeded.
-    Signals::catch(&[Signal::SIGTERM, Signal::SIGINT])
-        .inspect_err(|error| log::debug!("cannot block signals: {error}"))
-        .ok()
-        .map(std::mem::ManuallyDrop::new)
 }

@@ -1,8 +1,8 @@
 //! `version`: what this is, for bug reports.
 
-use super::print;
 use crate::cli;
 use crate::error::Result;
+use crate::output::print;
 use crate::spec::options::COMPAT_VARIABLE;
 use serde::Serialize;
 use slipway_host::environment;

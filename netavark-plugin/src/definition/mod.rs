@@ -1,4 +1,5 @@
-//! `create`: completes and checks the definition of a new network. Nothing is made; the caller writes the result down.
+//! The definition of a new network, completed and checked, whoever asks: `create`, `slipway net`, the network driver. Nothing
+//! is made; the caller writes the result down.
 //!
 //! ```text
 //!   names ──▶ driver's own part ──▶ names or no names ──▶ subnets ──▶ routes ──▶ the moment
@@ -12,12 +13,10 @@ mod subnets;
 
 pub(crate) use names::is_plain;
 
-use super::print;
-use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::rfc3339;
 use crate::spec::ipam::check_route;
 use crate::spec::{Map, Network};
-use crate::{input, rfc3339};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use slipway_host::netlink::Netlink;
@@ -89,13 +88,6 @@ pub struct Surroundings<'a> {
     pub now: Duration,
 }
 
-pub(super) fn run(global: &Global) -> Result<()> {
-    let request: Request = input::load(global.file.as_deref(), "network create")?;
-    let network = on_this_host(request, &global.plugin_directories)?;
-    print(&serde_json::to_string(&network)?);
-    Ok(())
-}
-
 /// Completes the definition of a network that somebody makes by hand. Its subnets must be unused, its bridge is called
 /// `prefix` and a number if it has no name.
 pub(crate) fn define(network: Network, used: Used, subnet_pools: Vec<Pool>, prefix: &str) -> Result<Network> {
@@ -109,7 +101,8 @@ pub(crate) fn request(network: Network, used: Used, subnet_pools: Vec<Pool>, pre
     Request { network, used, options }
 }
 
-fn on_this_host(request: Request, plugin_directories: &[OsString]) -> Result<Network> {
+/// Completes a definition with what this host has.
+pub(crate) fn on_this_host(request: Request, plugin_directories: &[OsString]) -> Result<Network> {
     let interfaces: Option<Vec<String>> = Netlink::open()
         .and_then(|mut netlink| netlink.interfaces())
         .inspect_err(|error| log::debug!("interfaces are not checked: {error}"))

@@ -33,5 +33,4 @@ mod timer;
 mod v6;
 
 pub use machine::fuzz;
-pub(crate) use v6::to_neighbours;
 pub use v6::{fuzz_advert, fuzz_replies};

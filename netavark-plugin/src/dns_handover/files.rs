@@ -4,7 +4,7 @@
 //! network its names. So a file is never seen half-written: the new text goes into a file next to the directory, which
 //! then takes the old one's place by rename(2). The lock makes sure that nobody else is doing the same.
 
-use crate::driver::DnsEntry;
+use super::DnsEntry;
 use crate::error::{Context, Error, Result};
 use crate::living::Living;
 use crate::whole_file;

@@ -13,7 +13,6 @@
 mod files;
 mod server;
 
-use crate::driver::DnsEntry;
 use crate::error::{Context, Error, Errors, Result};
 use crate::living::Living;
 use files::Files;
@@ -45,6 +44,29 @@ pub fn served(config_dir: &Path) -> Vec<IpAddr> {
     let files = fs::read_dir(config_dir.join("aardvark-dns")).into_iter().flatten().flatten();
     let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
     texts.flat_map(|text| files::listening(&text)).collect()
+}
+
+/// What the DNS server is told about one container on one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsEntry {
+    /// The network's name.
+    pub network: String,
+    /// Whether it has no way out: its names are served, others are not asked for.
+    pub internal: bool,
+    /// Where the server listens for this network.
+    pub listen: Vec<IpAddr>,
+    /// Where the names of the outside are asked, for this network.
+    pub network_servers: Vec<IpAddr>,
+    /// The container's ID.
+    pub container_id: String,
+    /// The container's addresses, both families.
+    pub addresses: Vec<IpAddr>,
+    /// Its names: its own, then its aliases.
+    pub names: Vec<String>,
+    /// Where the names of the outside are asked, for this container.
+    pub container_servers: Vec<IpAddr>,
+    /// How many other containers are on the network's bridge.
+    pub others: usize,
 }
 
 /// The server of one run directory.

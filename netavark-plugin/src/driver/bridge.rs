@@ -10,9 +10,10 @@ mod mtu;
 
 use super::options::{Common, status};
 use super::rules::{Filter, network_rules, port_rules};
-use super::{DnsEntry, Outcome, Request, lease};
+use super::{Outcome, Request, lease};
 use crate::announce;
 use crate::apply::{self, Links, Undo};
+use crate::dns_handover::DnsEntry;
 use crate::error::{Context, Error, Errors, Result};
 use crate::firewall::{self, Firewall, NetworkRules, PortRules};
 use crate::living::Others;

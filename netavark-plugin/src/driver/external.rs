@@ -9,7 +9,6 @@
 
 use super::{Outcome, Request};
 use crate::error::{Context, Error, Result};
-use crate::plugin::PROGRAM;
 use crate::spec::{Network, PerNetworkOptions, PortMapping};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -22,6 +21,9 @@ use std::process::{Command, Stdio};
 
 /// As much as a plugin may answer.
 const ANSWER_MAX: u64 = 16 * 1024 * 1024;
+
+/// The driver that is this program itself, and the name under which it is called as that.
+pub const PROGRAM: &str = "slipway";
 
 /// A plugin that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

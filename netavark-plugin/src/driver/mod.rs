@@ -5,8 +5,9 @@
 //! is validated before anything is touched, set up in the order of the document, and undone (the failing one included)
 //! when one fails. Teardown works from the same request alone and collects what fails.
 //!
-//! A driver of ours offers four functions: `new` (checks the request and touches nothing), `setup` (undoes itself when it
-//! fails), `rollback` (undoes a setup that succeeded, because another network failed) and `teardown`.
+//! What a driver does, in the order in which it is asked: [`Driver::find`] (touches nothing), [`Driver::validate`] (checks the
+//! request), [`Driver::setup`] (undoes itself when it fails), [`Driver::rollback`] (undoes a setup that succeeded, because another
+//! network failed) or [`Driver::announce`], one day [`Driver::teardown`]; and the same in words, for whoever wants to look first.
 
 mod bridge;
 mod child;
@@ -19,6 +20,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use crate::dns_handover::DnsEntry;
 use crate::error::{Error, Result};
 use crate::firewall::Firewall;
 use crate::namespaces::Places;
@@ -217,27 +219,4 @@ pub struct Outcome {
     pub status: StatusBlock,
     /// For the DNS server, if names are served on the network.
     pub dns: Option<DnsEntry>,
-}
-
-/// What the DNS server is told about one container on one network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsEntry {
-    /// The network's name.
-    pub network: String,
-    /// Whether it has no way out: its names are served, others are not asked for.
-    pub internal: bool,
-    /// Where the server listens for this network.
-    pub listen: Vec<IpAddr>,
-    /// Where the names of the outside are asked, for this network.
-    pub network_servers: Vec<IpAddr>,
-    /// The container's ID.
-    pub container_id: String,
-    /// The container's addresses, both families.
-    pub addresses: Vec<IpAddr>,
-    /// Its names: its own, then its aliases.
-    pub names: Vec<String>,
-    /// Where the names of the outside are asked, for this container.
-    pub container_servers: Vec<IpAddr>,
-    /// How many other containers are on the network's bridge.
-    pub others: usize,
 }

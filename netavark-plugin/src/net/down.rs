@@ -8,8 +8,9 @@ use super::cli::Down;
 use super::member::Namespace;
 use super::state::{Member, Record, Records};
 use super::up::{disconnect, request, where_it_is};
-use crate::commands::{print, teardown};
+use crate::commands::teardown;
 use crate::error::{Error, Errors, Result};
+use crate::output::print;
 use std::ffi::OsStr;
 
 pub(super) fn run(surroundings: &Surroundings<'_>, down: &Down) -> Result<()> {

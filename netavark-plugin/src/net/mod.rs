@@ -2,7 +2,7 @@
 //! nft(8).
 //!
 //! ```text
-//!   up NAME NAMESPACE ──▶ cli ──▶ definition: the one on record, or a new one (commands::create)
+//!   up NAME NAMESPACE ──▶ cli ──▶ definition: the one on record, or a new one (definition)
 //!                                 member.rs: which namespace; address.rs: which addresses
 //!                                      │
 //!                                      ▼

@@ -4,7 +4,7 @@
 //! on the directory for the whole call, from looking to the last change of the system.
 
 use super::member::Number;
-use crate::commands::create;
+use crate::definition;
 use crate::error::{Context, Error, Result};
 use crate::spec::{Network, PerNetworkOptions, PortMapping};
 use crate::whole_file;
@@ -132,7 +132,7 @@ impl Records {
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
-        if !create::is_plain(name) {
+        if !definition::is_plain(name) {
             return Err(Error::msg(format!(
                 "network name {name:?}: letters, digits, \"_\", \".\" and \"-\", the first of them a letter or digit"
             )));

@@ -4,10 +4,11 @@ use super::cli::{Definition, Up};
 use super::member::Namespace;
 use super::state::{Member, Record, Records};
 use super::{Surroundings, address};
-use crate::commands::create::{self, Pool, Used};
-use crate::commands::{print, setup, teardown};
+use crate::commands::{setup, teardown};
+use crate::definition::{self, Pool, Used};
 use crate::error::{Context, Error, Result};
 use crate::namespaces::{self, Place};
+use crate::output::print;
 use crate::spec::{Compat, Map, Network, NetworkOptions, Networks, PerNetworkOptions, PortMapping, Subnet};
 use ipnet::IpNet;
 use slipway_host::netlink::Netlink;
@@ -153,7 +154,7 @@ fn define(up: &Up, records: &Records) -> Result<Network> {
     };
     let pools =
         POOLS.iter().filter_map(|base| Some(Pool { base: base.parse().ok()?, size: POOL_SIZE })).collect();
-    create::define(network, used, pools, BRIDGE)
+    definition::define(network, used, pools, BRIDGE)
 }
 
 /// The subnets of other networks, and what this host has addresses in.

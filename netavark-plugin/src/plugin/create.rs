@@ -6,7 +6,7 @@
 
 use super::request::{check_mtu, dhcp};
 use super::{PROGRAM, used};
-use crate::commands::create::{self, Pool, Used};
+use crate::definition::{self, Pool, Used};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::spec::{Map, Network, validate};
@@ -35,7 +35,7 @@ pub(super) fn run() -> Result<Network> {
     let used = used::find()?;
     complete(network, |network| {
         let pools = pools(&network);
-        create::define(network, used, pools, BRIDGE)
+        definition::define(network, used, pools, BRIDGE)
     })
 }
 
@@ -99,8 +99,8 @@ pub fn fuzz(data: &[u8]) {
     let Ok(network) = serde_json::from_slice::<Network>(data) else { return };
     let define = |network: Network| {
         let pools = pools(&network);
-        let request = create::request(network, Used::default(), pools, BRIDGE);
-        create::complete(request, &create::nowhere())
+        let request = definition::request(network, Used::default(), pools, BRIDGE);
+        definition::complete(request, &definition::nowhere())
     };
     let Ok(completed) = complete(network.clone(), define) else { return };
     let same = |network: &Network| {
@@ -126,7 +126,7 @@ mod tests {
         let network = serde_json::from_value(network).map_err(|error| error.to_string())?;
         let completed = complete(network, |network| {
             let pools = pools(&network);
-            create::complete(create::request(network, used, pools, BRIDGE), &create::nowhere())
+            definition::complete(definition::request(network, used, pools, BRIDGE), &definition::nowhere())
         });
         completed.map(|network| serde_json::to_value(network).unwrap()).map_err(|error| error.to_string())
     }

@@ -15,7 +15,7 @@
 //!   JSON ──▶ request ──▶ setup, teardown ──▶ plan::switch ──▶ apply
 //!                              ├──▶ uplink    names, the TAP, published ports
 //!                              └──▶ record    who is on the network, for an uplink that was started anew
-//!   JSON ──▶ create            commands::create, with our own choices
+//!   JSON ──▶ create            definition, with our own choices
 //! ```
 //! A call is made for one container on one network. It prints one JSON document; after an error an object with the
 //! error, and exit status 1.
@@ -33,20 +33,18 @@ mod tests;
 pub mod uplink;
 mod used;
 
+pub use crate::driver::external::PROGRAM;
 pub use create::fuzz as fuzz_create;
 pub use request::fuzz as fuzz_request;
 
-use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::logging;
+use crate::output::print;
 use serde::Serialize;
 use slipway_host::environment;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// The name under which the program is the driver, and the driver's.
-pub const PROGRAM: &str = "slipway";
 
 /// Which call of the protocol this is, for those who ask.
 #[derive(Serialize)]

@@ -9,7 +9,7 @@
 //! waited for it looks whether it is still the one that others find.
 
 use super::uplink::Container;
-use crate::commands::create;
+use crate::definition;
 use crate::error::{Context, Error, Result};
 use crate::spec::PortMapping;
 use crate::whole_file;
@@ -52,7 +52,7 @@ pub(super) struct Record {
 impl Record {
     /// Waits until no other call is about this network, then reads.
     pub(super) fn lock(directory: &Path, id: &str) -> Result<Self> {
-        if !create::is_plain(id) {
+        if !definition::is_plain(id) {
             return Err(Error::msg(format!("{id:?} cannot be a network ID")));
         }
         let within = || format!("directory of records {}", directory.display());

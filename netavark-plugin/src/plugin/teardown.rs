@@ -9,11 +9,11 @@ use super::request::{Call, bridge_name};
 use super::setup::{Found, is_port_of, look};
 use super::surroundings::Surroundings;
 use super::uplink::Uplink;
-use crate::commands::teardown::{container, uninterrupted};
 use crate::driver::is_pair;
 use crate::error::{Context, Errors, Result};
 use crate::input;
-use crate::namespaces::{Place, Places};
+use crate::namespaces::{Place, Places, unless_gone};
+use crate::signals::uninterrupted;
 use crate::spec::Network;
 use nix::errno::Errno;
 use slipway_host::netlink::Interface;
@@ -24,7 +24,7 @@ pub(super) fn run(netns_path: &Path) -> Result<()> {
     let _blocked = uninterrupted();
     let call: Call = input::load(None, "plugin request")?;
     let mut errors = Errors::new();
-    let mut places = Places { host: Place::here()?, container: container(netns_path, &mut errors) };
+    let mut places = Places { host: Place::here()?, container: unless_gone(netns_path, &mut errors) };
     errors.note(disconnect(&call, &Surroundings::here()?, &mut places));
     errors.finish()
 }

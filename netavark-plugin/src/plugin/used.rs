@@ -1,7 +1,7 @@
 //! What other networks have taken, as far as it can be found out: the addresses of this host, and the definitions in the
 //! directory where Podman keeps them if nobody says otherwise.
 
-use crate::commands::create::Used;
+use crate::definition::Used;
 use crate::error::{Context, Result};
 use crate::namespaces::is_root_of_the_machine;
 use crate::spec::Network;

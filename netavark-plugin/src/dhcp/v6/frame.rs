@@ -5,25 +5,20 @@
 //! headers are not taken: neither kind has a use for them.
 
 use super::advert;
+use crate::ipv6_frame::{
+    ALL_NODES, ETHERNET_HEADER, ETHERTYPE, ICMPV6, IP_HEADER, UDP, UDP_HEADER, datagram, neighbour_discovery,
+};
 use nix::libc;
 use slipway_host::sys::packet::Instruction;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::checksum;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
-const ETHERTYPE: u16 = 0x86dd;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
 /// Ports of DHCPv6.
 const CLIENT: u16 = 546;
 const SERVER: u16 = 547;
 
-const ETHERNET_HEADER: usize = 14;
-const IP_HEADER: usize = 40;
-const UDP_HEADER: usize = 8;
-
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// RFC 8415 §7.1: All_DHCP_Relay_Agents_and_Servers.
 const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
@@ -49,19 +44,6 @@ pub(super) fn to_routers(mac: MacAddr, own: Option<Ipv6Addr>) -> Vec<u8> {
     neighbour_discovery(mac, own.unwrap_or(Ipv6Addr::UNSPECIFIED), ALL_ROUTERS, message)
 }
 
-/// The frame that tells all neighbours that `address` is at `mac`, unasked, and that this overrides what they know.
-#[must_use]
-pub(crate) fn to_neighbours(mac: MacAddr, address: Ipv6Addr, is_router: bool) -> Vec<u8> {
-    // RFC 4861 §4.4 and §7.2.6: type 136; the flag O, and R for a router, which would lose its place as one without it; the
-    // target, and its link-layer address as an option.
-    const ADVERTISEMENT: u8 = 136;
-    const OVERRIDE: u8 = 0x20;
-    let flags = OVERRIDE | if is_router { 0x80 } else { 0 };
-    let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
-    let message = [&head[..], &address.octets(), &[2, 1], &mac.0].concat();
-    neighbour_discovery(mac, address, ALL_NODES, message)
-}
-
 /// The frame in which a server at `from` would send a message to the client `to`, for tests and the fuzzer.
 pub(super) fn from_server(from: MacAddr, to: Ipv6Addr, message: &[u8]) -> Vec<u8> {
     datagram(from, (from.link_local(), SERVER), (to, CLIENT), message)
@@ -70,44 +52,6 @@ pub(super) fn from_server(from: MacAddr, to: Ipv6Addr, message: &[u8]) -> Vec<u8
 /// The frame in which a router at `from` would send a message to all, for tests and the fuzzer.
 pub(super) fn from_router(from: MacAddr, message: Vec<u8>) -> Vec<u8> {
     neighbour_discovery(from, from.link_local(), ALL_NODES, message)
-}
-
-fn datagram(mac: MacAddr, from: (Ipv6Addr, u16), to: (Ipv6Addr, u16), message: &[u8]) -> Vec<u8> {
-    let mut udp = Vec::with_capacity(UDP_HEADER + message.len());
-    udp.extend(from.1.to_be_bytes());
-    udp.extend(to.1.to_be_bytes());
-    udp.extend(length(UDP_HEADER + message.len()));
-    udp.extend([0, 0]);
-    udp.extend(message);
-    let sum = checksum::transport(from.0.into(), to.0.into(), UDP, &udp);
-    // RFC 8200 §8.1: zero would mean that there is none.
-    set(&mut udp, 6, if sum == 0 { u16::MAX } else { sum });
-    around(mac, (from.0, to.0), (UDP, 1), &udp)
-}
-
-fn neighbour_discovery(mac: MacAddr, from: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
-    set(&mut message, 2, 0);
-    let sum = checksum::transport(from.into(), to.into(), ICMPV6, &message);
-    set(&mut message, 2, sum);
-    around(mac, (from, to), (ICMPV6, 255), &message)
-}
-
-fn around(mac: MacAddr, (from, to): (Ipv6Addr, Ipv6Addr), (kind, hops): (u8, u8), payload: &[u8]) -> Vec<u8> {
-    let receiver =
-        if to.is_multicast() { MacAddr::for_multicast(IpAddr::V6(to)) } else { MacAddr::BROADCAST };
-    let [l0, l1] = length(payload.len());
-    let ip = [0x60, 0, 0, 0, l0, l1, kind, hops];
-    [&receiver.0[..], &mac.0, &ETHERTYPE.to_be_bytes(), &ip, &from.octets(), &to.octets(), payload].concat()
-}
-
-fn length(len: usize) -> [u8; 2] {
-    u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes()
-}
-
-fn set(bytes: &mut [u8], at: usize, value: u16) {
-    if let Some(field) = bytes.get_mut(at..at + 2) {
-        field.copy_from_slice(&value.to_be_bytes());
-    }
 }
 
 /// What a frame brings to `mac`; `None` when it is neither, or for somebody else.

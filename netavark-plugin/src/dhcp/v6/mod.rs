@@ -31,7 +31,6 @@ mod message;
 
 pub(super) use client::Grant;
 pub(super) use frame::filter;
-pub(crate) use frame::to_neighbours;
 pub(super) use keeper::Keeper;
 pub(super) use message::Identity;
 

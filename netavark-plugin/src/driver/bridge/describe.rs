@@ -2,7 +2,7 @@
 
 use super::{Bridge, Wanted, others};
 use crate::apply::Links;
-use crate::driver::DnsEntry;
+use crate::dns_handover::DnsEntry;
 use crate::error::{Errors, Result};
 use crate::firewall::Firewall;
 use crate::namespaces::Places;
