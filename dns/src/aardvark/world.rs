@@ -3,7 +3,7 @@
 use super::args::Options;
 use super::counters::AllCounters;
 use super::logging::ASKED_FOR;
-use super::turns::Turns;
+use super::rotation::Rotation;
 use crate::answer::{Origin, Outcome, Transport, answer_query};
 use crate::config::resolv_conf::{self, ResolvConf};
 use crate::forward;
@@ -23,7 +23,7 @@ pub(super) struct World {
     snapshot: Snapshot,
     counters: AllCounters,
     host: Vec<SocketAddr>,
-    turns: Turns,
+    rotation: Rotation,
     /// Whether each query is a line in the log.
     pub(super) log_queries: bool,
 }
@@ -93,7 +93,7 @@ impl World {
         forward: impl FnOnce(&[SocketAddr]),
     ) -> Verdict {
         let Asker { source, network, transport } = asker;
-        let Self { snapshot, counters, host, turns, log_queries } = self;
+        let Self { snapshot, counters, host, rotation, log_queries } = self;
         let Some(counters) = counters.of(network) else { return Verdict::Close };
         match transport {
             Transport::Udp => counters.udp += 1,
@@ -108,7 +108,7 @@ impl World {
             }
         };
         let rotated = snapshot.settings().order == Order::Rotated;
-        let turn = if rotated { turns.next(&query) } else { 0 };
+        let turn = if rotated { rotation.next(&query) } else { 0 };
         let origin = Origin { source, network, transport, turn };
         let (verdict, said) = match answer_query(snapshot, origin, &query, out) {
             Outcome::Answered(rcode) => {

@@ -2,7 +2,7 @@
 //! JSON with the names of the .proto file, from FILE or standard input.
 
 use clap::{Parser, ValueEnum};
-use slipway_netavark::dhcp::client::{self, Call};
+use slipway_netavark::dhcp::proxy::client::{self, Call};
 use slipway_netavark::proto::NetworkConfig;
 use std::io::Read as _;
 use std::path::PathBuf;

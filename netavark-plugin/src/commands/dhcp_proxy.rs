@@ -4,8 +4,8 @@
 //! then: the containers live on with their addresses.
 
 use crate::cli::DhcpProxy;
-use crate::dhcp::service::Service;
-use crate::dhcp::{opener, ready};
+use crate::dhcp::proxy::service::Service;
+use crate::dhcp::{async_fd, opener};
 use crate::error::{Context as _, Error, Result};
 use crate::proto::NetavarkProxyServer;
 use nix::sys::signal::Signal;
@@ -156,7 +156,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Waits for a signal.
 async fn caught(signals: &Signals) -> io::Result<Signal> {
-    let ready = ready::watch(signals.as_fd().try_clone_to_owned()?)?;
+    let ready = async_fd::watch(signals.as_fd().try_clone_to_owned()?)?;
     loop {
         let mut guard = ready.readable().await?;
         if let Some(signal) = signals.next()? {

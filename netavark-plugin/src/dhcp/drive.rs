@@ -41,11 +41,11 @@ impl<E> Step<E> {
 }
 
 /// A machine of one client.
-pub(super) trait Client {
+pub(super) trait Machine {
     /// What it says.
     type Event;
 
-    /// When [`Client::timeout`] is to be called; `None`: not without a frame before.
+    /// When [`Machine::timeout`] is to be called; `None`: not without a frame before.
     fn deadline(&self) -> Option<Instant>;
 
     /// Whether an answer may come.
@@ -68,7 +68,7 @@ pub(super) struct Drive<M> {
     link: Option<Link>,
 }
 
-impl<M: Client> Drive<M> {
+impl<M: Machine> Drive<M> {
     /// Opens the host's interface for frames that pass `filter`.
     pub(super) fn new(interface: String, filter: Vec<Instruction>, machine: M) -> Result<Self> {
         // Here already: an interface that is not there is the caller's mistake, not a pause.

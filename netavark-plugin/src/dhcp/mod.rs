@@ -4,33 +4,30 @@
 //! dhcp-proxy`) holds the leases, and the set-up asks it over a Unix socket:
 //!
 //! ```text
-//!   setup, teardown ── client ──gRPC──▶ service ──▶ keeper, one for each MAC address ──▶ container
-//!                                          │           │                                  address, route
-//!                                          ▼           ├── machine   pure: DORA, renewal, release
-//!                                        cache         │     └── message, frame, lease                  opener
-//!                                        (file)        └── drive     runs a machine
-//!                                                            ├── link    packet socket on the host's interface
-//!                                                            └── timer   a clock that goes on in suspend
+//!   setup, teardown ── proxy::client ──gRPC──▶ proxy::service ──▶ v4::keeper, v6::keeper ──▶ target     opener
+//!                                                │                  │  one for each MAC      (the interface in
+//!                                                ▼                  │  address               the container)
+//!                                         proxy::lease_file         ├── client    pure: the protocol, without I/O
+//!                                                                   └── drive     runs it
+//!                                                                         ├── link    packet socket on the host's interface
+//!                                                                         └── timer   a clock that goes on in suspend
 //! ```
-//! This is IPv4. A network that wants IPv6 too has a second call made, for which [`v6`] stands in the keeper's place.
+//! A network that wants both versions of IP has a call made for each. In every folder `client` is the client of the protocol that
+//! the folder is about.
 //!
-//! Only the proxy, and a call of [`client`], have a runtime; it has one thread.
+//! Only the proxy, and a call of [`proxy::client`], have a runtime; it has one thread.
 
-mod cache;
-pub mod client;
-pub(crate) mod container;
+pub(crate) mod async_fd;
 mod drive;
-mod frame;
-mod keeper;
-mod lease;
+mod keeping;
 mod link;
-mod machine;
-mod message;
 pub(crate) mod opener;
-pub(crate) mod ready;
-pub(crate) mod service;
+pub mod proxy;
+mod split_mix;
+pub(crate) mod target;
 mod timer;
+pub(crate) mod v4;
 mod v6;
 
-pub use machine::fuzz;
+pub use v4::fuzz;
 pub use v6::{fuzz_advert, fuzz_replies};

@@ -1,6 +1,6 @@
 //! The clock of leases, which goes on while the machine sleeps (CLOCK_BOOTTIME): a server's does, too.
 
-use super::ready;
+use super::async_fd;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::clock_gettime;
@@ -29,7 +29,7 @@ pub(super) async fn until(deadline: Option<Instant>) -> io::Result<()> {
     }
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
     timer.set(Expiration::OneShot(TimeSpec::from_duration(left)), TimerSetTimeFlags::empty())?;
-    ready::watch(timer.into())?.readable().await?.retain_ready();
+    async_fd::watch(timer.into())?.readable().await?.retain_ready();
     Ok(())
 }
 

@@ -6,8 +6,9 @@
 
 use super::Request;
 use super::options::{Common, status};
-use crate::dhcp::client::{self, Both, Granted};
-use crate::dhcp::container::{METRIC, default};
+use crate::dhcp::proxy::client::{self, Both, Granted};
+use crate::dhcp::target::METRIC;
+use crate::dhcp::v4::default_route;
 use crate::error::{Context, Error, Result};
 use crate::namespaces::{Places, gone};
 use crate::spec::{NetAddress, StatusBlock, validate};
@@ -72,9 +73,9 @@ fn lead_out(
             found.push(route.priority);
         }
     }
-    let add = wanted.filter(|wanted| !found.contains(wanted)).map(|metric| default(gateway, metric));
+    let add = wanted.filter(|wanted| !found.contains(wanted)).map(|metric| default_route(gateway, metric));
     let delete =
-        found.iter().filter(|&&metric| Some(metric) != wanted).map(|&metric| default(gateway, metric));
+        found.iter().filter(|&&metric| Some(metric) != wanted).map(|&metric| default_route(gateway, metric));
     let requests = add.iter().map(Route::add_route).chain(delete.map(|route| Route::delete_route(&route)));
     let results = container.netlink.run(&requests.collect::<Vec<_>>());
     results.into_iter().try_for_each(|result| gone(result).context("set the default route of the lease"))
@@ -202,7 +203,7 @@ mod tests {
                 let mut options = options("macvlan", "", &rest, "");
                 options.network_info.get_mut("net1").unwrap().internal = internal;
                 let netlink = &mut places.container.as_mut().unwrap().netlink;
-                netlink.run_one(&Route::add_route(&default(gateway, METRIC))).unwrap();
+                netlink.run_one(&Route::add_route(&default_route(gateway, METRIC))).unwrap();
                 let request = request(&options);
                 let question = question(&request, "up0", &inside).unwrap();
                 lead_out(&question, &granted, &inside, places).unwrap();
@@ -212,7 +213,7 @@ mod tests {
                     routes.iter().filter(|r| r.gateway.is_some()).map(|r| r.priority).collect();
                 assert_eq!(found, wanted, "{network_options}");
                 for metric in found {
-                    netlink.run_one(&Route::delete_route(&default(gateway, metric))).unwrap();
+                    netlink.run_one(&Route::delete_route(&default_route(gateway, metric))).unwrap();
                 }
             }
         });

@@ -10,10 +10,10 @@
 //! missing, and those of a container's ports, all or nothing; `teardown` removes the container's, and with the last
 //! container the network's. State files are kept only when rootful: a rootless namespace goes away as a whole.
 
+mod conntrack;
 mod firewalld;
 mod nft;
 mod rules;
-mod stale;
 mod state;
 
 pub use firewalld::Firewalld;
@@ -214,7 +214,7 @@ impl Firewall {
             self.forget_the_dead(socket, network, ports, others);
             self.save_and_set_up(socket, network, ports, others)?;
             warn(self.keep_all_names(socket, ports));
-            stale::forget_unpublished(socket, ports);
+            conntrack::forget_unpublished(socket, ports);
             Ok(())
         })
     }
@@ -330,7 +330,7 @@ impl Firewall {
             // A container that is set up once more keeps its peers.
             let again = dead.container_id == ports.container_id;
             let gone = dead.without(|address| again && ports.any_address(|ours| ours == address));
-            stale::forget_published(socket, &gone);
+            conntrack::forget_published(socket, &gone);
         }
     }
 
@@ -354,7 +354,7 @@ impl Firewall {
         if !matches!(self.driver, Driver::None) {
             errors.note(self.with_socket(|socket| {
                 let result = self.driver.teardown(socket, network, ports, complete, || self.dns_is_covered());
-                stale::forget_published(socket, ports);
+                conntrack::forget_published(socket, ports);
                 result
             }));
         }
@@ -524,7 +524,7 @@ pub(crate) fn fuzz_bus(data: &[u8]) {
 
 /// Reads any text as a line of the connection tracker's.
 pub(crate) fn fuzz_line(line: &str) {
-    let _ = stale::asked_port(line);
+    let _ = conntrack::asked_port(line);
 }
 
 /// Rules to begin with.

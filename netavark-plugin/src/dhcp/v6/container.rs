@@ -5,7 +5,7 @@
 //! interface allows that (RFC 4429).
 
 use super::message::Leased;
-use crate::dhcp::container::Target;
+use crate::dhcp::target::Target;
 use crate::error::{Error, Errors, Result};
 use crate::namespaces::gone;
 use ipnet::{IpNet, Ipv6Net};

@@ -3,15 +3,16 @@
 //! What the interface makes itself of routers' prefixes is the kernel's business, for ever. It is waited for, so that the
 //! caller can be told, and then left alone.
 
+use super::autoconf::{Autoconf, Event};
+use super::client::Grant;
 use super::container::Sight;
+use super::frame;
 use super::lease::Found;
-use super::machine::{Event, Machine};
-use super::message::Leased;
-use super::{Grant, Identity, filter};
+use super::message::{Identity, Leased};
 use crate::Result;
-use crate::dhcp::container::Target;
 use crate::dhcp::drive::Drive;
-use crate::dhcp::keeper::{PAUSE, Stop};
+use crate::dhcp::keeping::{PAUSE, Stop};
+use crate::dhcp::target::Target;
 use crate::dhcp::timer;
 use ipnet::Ipv6Net;
 use slipway_host::random;
@@ -39,7 +40,7 @@ const MOST: usize = 16;
 pub(in crate::dhcp) struct Keeper {
     mac: MacAddr,
     target: Target,
-    drive: Drive<Machine>,
+    drive: Drive<Autoconf>,
     /// What the interface has of servers.
     given: Vec<Given>,
     /// Whether somebody else may still turn out to have some of it.
@@ -97,8 +98,8 @@ impl Keeper {
     /// Knows nothing yet.
     pub(in crate::dhcp) fn new(interface: String, target: Target, identity: Identity) -> Result<Self> {
         let mac = identity.mac;
-        let machine = Machine::new(identity, random::bytes()?, timer::now()?);
-        let drive = Drive::new(interface, filter(mac), machine)?;
+        let machine = Autoconf::new(identity, random::bytes()?, timer::now()?);
+        let drive = Drive::new(interface, frame::filter(mac), machine)?;
         Ok(Self { mac, target, drive, given: Vec::new(), fresh: false })
     }
 

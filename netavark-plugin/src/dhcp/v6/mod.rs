@@ -4,7 +4,7 @@
 //! ```text
 //!   service ──▶ keeper, one for each MAC address ──▶ container   what the interface has and is given
 //!                 │
-//!                 ├── machine   pure: asks routers, decides
+//!                 ├── autoconf  pure: asks routers, decides
 //!                 │     ├── advert    what routers say
 //!                 │     ├── client    pure: DHCPv6, from solicit to release
 //!                 │     │     └── message
@@ -21,22 +21,20 @@
 //! addresses not asked for.
 
 mod advert;
+mod autoconf;
 mod client;
 mod container;
 mod frame;
 mod keeper;
 mod lease;
-mod machine;
 mod message;
 
-pub(super) use client::Grant;
-pub(super) use frame::filter;
 pub(super) use keeper::Keeper;
 pub(super) use message::Identity;
 
 /// For the fuzzer: bytes as what servers and routers say to a client, in time.
 pub fn fuzz_replies(data: &[u8]) {
-    machine::fuzz(data);
+    autoconf::fuzz(data);
 }
 
 /// For the fuzzer: bytes as a router's advertisement. What is taken of it is of use.

@@ -3,9 +3,9 @@
 
 use super::fixtures::{in_new_namespace, mapping, network, nft as command, ports, table};
 use crate::error::Result;
+use crate::firewall::conntrack;
 use crate::firewall::nft;
 use crate::firewall::nft::wire::{SUBSYSTEM, family, message, object};
-use crate::firewall::stale;
 use crate::firewall::{Firewall, Leaving, NetworkRules, PortRules, State};
 use crate::living::{Living, Others};
 use crate::spec::Compat;
@@ -256,9 +256,12 @@ fn udp_peers_notice_that_a_port_was_published_and_that_it_was_not() {
         assert_eq!((connections(5000), connections(6000)), (1, 1));
         // Whoever publishes another port need not look through them all.
         let mapping_of = |port: u16| mapping("", "udp", port, 53, 2);
-        assert!(stale::may_be_tracked(&[&mapping_of(4999)]) && stale::may_be_tracked(&[&mapping_of(6000)]));
+        assert!(
+            conntrack::may_be_tracked(&[&mapping_of(4999)])
+                && conntrack::may_be_tracked(&[&mapping_of(6000)])
+        );
         if std::fs::exists("/proc/thread-self/net/nf_conntrack").unwrap() {
-            assert!(!stale::may_be_tracked(&[&mapping_of(5001)]));
+            assert!(!conntrack::may_be_tracked(&[&mapping_of(5001)]));
         }
         let published = ports(&network, &[mapping("", "udp", 4999, 53, 2)]);
         firewall.setup(&network, &published, &others()).unwrap();

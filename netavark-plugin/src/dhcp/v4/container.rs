@@ -1,62 +1,22 @@
 //! The container's side of a lease: address and default route, set in its network namespace.
-//!
-//! The namespace is entered for the moment in which a netlink socket is opened in it; the proxy has one thread and awaits
-//! nothing meanwhile. Nothing keeps the namespace open between calls: the proxy must not be what keeps it alive. It cannot open
-//! one either: that is for the [`opener`].
 
 use super::lease::Lease;
-use super::opener;
 use crate::announce;
+use crate::dhcp::target::Target;
 use crate::error::{Context as _, Errors, Result};
-use crate::namespaces::Place;
-use crate::proto::NetworkConfig;
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use slipway_host::netlink::{Interface, NewRoute, Request, RouteKind};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-
-/// The metric of the default route by contract, when the caller says nothing.
-pub(crate) const METRIC: u32 = 100;
-
-/// One interface in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    /// The path of the network namespace.
-    pub(super) netns: PathBuf,
-    /// The interface in it.
-    pub(super) interface: String,
-    /// The metric of its default route; `None`: it has none, whatever the server says.
-    pub(super) metric: Option<u32>,
-}
 
 impl Target {
-    /// Where a call's lease goes.
-    pub(super) fn of(config: &NetworkConfig) -> Self {
-        Self {
-            netns: (&config.ns_path).into(),
-            interface: config.container_iface.clone(),
-            metric: (!config.no_default_route).then(|| config.metric.unwrap_or(METRIC)),
-        }
-    }
-
     /// The default route that a lease gives it.
     fn default_route(&self, lease: &Lease) -> Option<NewRoute> {
-        self.metric.zip(lease.gateways.first()).map(|(metric, gateway)| default(*gateway, metric))
-    }
-
-    /// Whether the namespace is still there.
-    pub(super) fn exists(&self) -> bool {
-        opener::open(&self.netns).is_ok()
-    }
-
-    /// Looks whether the interface is there.
-    pub(super) fn check(&self) -> Result<()> {
-        self.open().map(drop)
+        self.metric.zip(lease.gateways.first()).map(|(metric, gateway)| default_route(*gateway, metric))
     }
 
     /// Gives the interface what was granted, all of it or nothing.
-    pub(super) fn configure(&self, lease: &Lease) -> Result<()> {
+    pub(in crate::dhcp) fn configure(&self, lease: &Lease) -> Result<()> {
         let (mut place, interface) = self.open()?;
         let netlink = &mut place.netlink;
         // It may be there, when the proxy was restarted meanwhile.
@@ -110,24 +70,14 @@ impl Target {
         announce::leased(&place, &interface, new.address.addr());
         Ok(())
     }
-
-    /// Its namespace, and the interface as it is now.
-    pub(super) fn open(&self) -> Result<(Place, Interface)> {
-        let mut place = Place::at(opener::open(&self.netns).context("open the container's netns")?)?;
-        let interface = match self.interface.as_str() {
-            // The kernel finds a name of no letters merely invalid.
-            "" => return Err(crate::Error::Netlink(Errno::ENODEV)).context("get container interface"),
-            name => place.netlink.interface(name).context("get container interface")?,
-        };
-        Ok((place, interface))
-    }
 }
 
 fn add(interface: &Interface, address: Ipv4Net) -> Request {
     Request::add_address(interface.index, IpNet::V4(address))
 }
 
-pub(crate) fn default(gateway: Ipv4Addr, priority: u32) -> NewRoute {
+/// The default route of IPv4 through `gateway`.
+pub(crate) fn default_route(gateway: Ipv4Addr, priority: u32) -> NewRoute {
     NewRoute {
         destination: IpNet::V4(Ipv4Net::default()),
         gateway: Some(gateway.into()),

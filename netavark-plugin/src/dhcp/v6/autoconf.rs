@@ -11,7 +11,7 @@
 //! * Routers are asked three times, at once and then every second, not four (RFC 4861 §6.3.7, deviation): somebody waits for
 //!   the container to start. The kernel asks on by itself, and makes addresses whenever a router turns up.
 //! * The first question has no address of its own: the interface need not have finished looking for duplicates. DHCPv6 waits
-//!   for that ([`Machine::set_own`]).
+//!   for that ([`Autoconf::set_own`]).
 //! * What a router says again is no event. What there is to know is bounded, so a flood of advertisements makes few events.
 //! * Flags that change later are not followed: the container lives with what it was started with, as the caller does, who
 //!   was told the addresses then.
@@ -20,8 +20,8 @@ use super::advert::Advert;
 use super::client::{Client, Event as Said, Grant, Known};
 use super::frame::{self, Heard};
 use super::message::{Identity, Kind};
-use crate::dhcp::drive::{self, Client as Driven};
-use crate::dhcp::machine::Loss;
+use crate::dhcp::drive::{self, Machine};
+use crate::dhcp::keeping::Loss;
 use slipway_netstack::Instant;
 use slipway_netstack::addr::MacAddr;
 use std::net::Ipv6Addr;
@@ -49,7 +49,7 @@ type Step = drive::Step<Event>;
 
 /// One interface.
 #[derive(Debug)]
-pub(in crate::dhcp) struct Machine {
+pub(in crate::dhcp) struct Autoconf {
     mac: MacAddr,
     /// Its link-local address, as soon as that can be used.
     own: Option<Ipv6Addr>,
@@ -60,7 +60,7 @@ pub(in crate::dhcp) struct Machine {
     client: Client,
 }
 
-impl Machine {
+impl Autoconf {
     /// A machine that begins at `now`: its timeout is due at once.
     #[must_use]
     pub(in crate::dhcp) fn new(identity: Identity, seed: [u8; 8], now: Instant) -> Self {
@@ -164,7 +164,7 @@ impl Machine {
     }
 }
 
-impl Driven for Machine {
+impl Machine for Autoconf {
     type Event = Event;
 
     fn deadline(&self) -> Option<Instant> {
@@ -214,12 +214,12 @@ pub(in crate::dhcp) fn fuzz(data: &[u8]) {
     play(data);
 }
 
-fn play(mut data: &[u8]) -> Machine {
+fn play(mut data: &[u8]) -> Autoconf {
     const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
     let identity = Identity::new(MacAddr([2, 0, 0, 0, 0, 1]), "box", "eth0", "box");
     let own = identity.mac.link_local();
     let mut now = Instant::from_micros(1_000_000);
-    let mut machine = Machine::new(identity.clone(), *b"any seed", now);
+    let mut machine = Autoconf::new(identity.clone(), *b"any seed", now);
     machine.set_own(now, own);
     let mut idle = 0;
     while let [action, rest @ ..] = data {

@@ -16,10 +16,12 @@
 //! * Without a lease the address stays on the interface until there is a new one (RFC 2131 §4.4.5, deviation; by contract).
 //!   [`Event::Lost`] says so.
 
-use super::drive::{self, Client};
 use super::frame::{self, Way};
 use super::lease::Lease;
 use super::message::{Ask, Identity, Kind, Reply};
+use crate::dhcp::drive::{self, Machine};
+use crate::dhcp::keeping::Loss;
+use crate::dhcp::split_mix::Random;
 use slipway_netstack::Instant;
 use slipway_netstack::addr::MacAddr;
 use std::net::Ipv4Addr;
@@ -45,20 +47,11 @@ pub(super) enum Event {
     Lost(Loss),
 }
 
-/// How a lease ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// A server said so.
-    Refused,
-    /// No server prolonged it.
-    Expired,
-}
-
 type Step = drive::Step<Event>;
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(super) struct Client {
     identity: Identity,
     random: Random,
     state: State,
@@ -87,7 +80,7 @@ struct Held {
     ends: Option<[Instant; 3]>,
 }
 
-impl Machine {
+impl Client {
     /// A client without a lease, which begins at `now`: [`Machine::timeout`] is due at once.
     #[must_use]
     pub(super) fn new(identity: Identity, seed: [u8; 8], now: Instant) -> Self {
@@ -211,7 +204,7 @@ impl Machine {
     }
 }
 
-impl Client for Machine {
+impl Machine for Client {
     type Event = Event;
 
     fn deadline(&self) -> Option<Instant> {
@@ -273,70 +266,47 @@ impl Client for Machine {
     }
 }
 
-/// Numbers that differ from client to client (SplitMix64). No secrets: all of them are seen on the link.
-#[derive(Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    /// Numbers that follow from `seed`.
-    pub(super) fn new(seed: [u8; 8]) -> Self {
-        Self(u64::from_ne_bytes(seed))
-    }
-
-    /// The next ones.
-    pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).to_be_bytes().first_chunk().copied().unwrap_or([0; N])
-    }
-
-    fn number(&mut self) -> u32 {
-        u32::from_be_bytes(self.bytes())
-    }
-}
-
-/// For the fuzzer: whatever servers say, the machine neither spins nor stops, and what it holds is of use.
+/// For the fuzzer: whatever servers say, the client neither spins nor stops, and what it holds is of use.
 ///
 /// A byte below 64 lets time pass; others are an answer of that kind, with the next bytes as its options.
 pub fn fuzz(mut data: &[u8]) {
     let identity =
         Identity { mac: MacAddr([2, 0, 0, 0, 0, 1]), name: "box".into(), host_name: String::new() };
     let mut now = Instant::from_micros(1_000_000);
-    let mut machine = Machine::new(identity, *b"any seed", now);
+    let mut client = Client::new(identity, *b"any seed", now);
     let mut idle = 0;
     while let [action, rest @ ..] = data {
         data = rest;
         let step = match *action {
             0..64 => {
-                let Some(deadline) = machine.deadline() else { return };
+                let Some(deadline) = client.deadline() else { return };
                 idle = if deadline > now { 0 } else { idle + 1 };
                 assert!(idle < 8, "it spins");
                 now = now.max(deadline);
-                machine.timeout(now)
+                client.timeout(now)
             }
             action => {
                 let (options, rest) = data.split_at(data.len().min(usize::from(action)));
                 data = rest;
-                let message = forged(&machine, action, options);
-                machine.received(now, &frame::to_client(MacAddr([2, 0, 0, 0, 0, 2]), &message))
+                let message = forged(&client, action, options);
+                client.received(now, &frame::to_client(MacAddr([2, 0, 0, 0, 0, 2]), &message))
             }
         };
         if let Some(Event::Bound(lease)) = step.event {
             let address = lease.address.addr();
             assert!(!address.is_unspecified() && !address.is_loopback() && lease.address.prefix_len() > 0);
-            assert_eq!(machine.lease(), Some(&lease));
+            assert_eq!(client.lease(), Some(&lease));
         }
-        assert!(machine.listening() || machine.lease().is_some());
+        assert!(client.listening() || client.lease().is_some());
     }
 }
 
-/// A message for the machine's exchange: an offer, an acknowledgement or a refusal, with any options.
-fn forged(machine: &Machine, kind: u8, options: &[u8]) -> Vec<u8> {
+/// A message for the client's exchange: an offer, an acknowledgement or a refusal, with any options.
+fn forged(client: &Client, kind: u8, options: &[u8]) -> Vec<u8> {
     let mut message = vec![2, 1, 6, 0];
-    message.extend(machine.exchange.to_be_bytes());
+    message.extend(client.exchange.to_be_bytes());
     message.extend([0, 0, 0, 0, 0, 0, 0, 0, 198, 51, 100, kind, 198, 51, 100, 1, 0, 0, 0, 0]);
-    message.extend(machine.identity.mac.0);
+    message.extend(client.identity.mac.0);
     message.resize(236, 0);
     message.extend([99, 130, 83, 99, 53, 1, [2, 5, 6][usize::from(kind % 3)], 54, 4, 198, 51, 100, 1]);
     if kind & 64 != 0 {

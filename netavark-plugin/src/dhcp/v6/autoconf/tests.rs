@@ -27,14 +27,14 @@ fn sent(step: &Step) -> Option<Sent> {
 }
 
 struct World {
-    machine: Machine,
+    machine: Autoconf,
     now: Instant,
 }
 
 impl World {
     fn new() -> Self {
         let now = Instant::from_micros(1_000_000);
-        Self { machine: Machine::new(identity(), *b"any seed", now), now }
+        Self { machine: Autoconf::new(identity(), *b"any seed", now), now }
     }
 
     fn with_own() -> Self {

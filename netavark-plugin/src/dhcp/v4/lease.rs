@@ -15,40 +15,40 @@ const SHORTEST: u32 = 5;
 
 /// What a server granted, or offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lease {
+pub(in crate::dhcp) struct Lease {
     /// The address, with the prefix of the network.
-    pub(super) address: Ipv4Net,
+    pub(in crate::dhcp) address: Ipv4Net,
     /// What the server calls itself: renewals go there.
-    pub(super) server: Ipv4Addr,
+    pub(in crate::dhcp) server: Ipv4Addr,
     /// Where the answer came from on the link: the server, or the relay or router on the way to it.
-    pub(super) server_mac: MacAddr,
+    pub(in crate::dhcp) server_mac: MacAddr,
     /// The server of the next step of a network boot; most servers name themselves.
-    pub(super) next_server: Ipv4Addr,
+    pub(in crate::dhcp) next_server: Ipv4Addr,
     /// When to do what.
-    pub(super) times: Times,
+    pub(in crate::dhcp) times: Times,
     /// Routers, the preferred one first.
-    pub(super) gateways: Vec<Ipv4Addr>,
+    pub(in crate::dhcp) gateways: Vec<Ipv4Addr>,
     /// DNS servers.
-    pub(super) dns_servers: Vec<Ipv4Addr>,
+    pub(in crate::dhcp) dns_servers: Vec<Ipv4Addr>,
     /// Time servers.
-    pub(super) ntp_servers: Vec<Ipv4Addr>,
+    pub(in crate::dhcp) ntp_servers: Vec<Ipv4Addr>,
     /// The network's broadcast address, if the server named it.
-    pub(super) broadcast: Option<Ipv4Addr>,
+    pub(in crate::dhcp) broadcast: Option<Ipv4Addr>,
     /// The link's MTU, if the server named it.
-    pub(super) mtu: Option<u16>,
+    pub(in crate::dhcp) mtu: Option<u16>,
     /// What the server calls the client; empty if it does not.
-    pub(super) host_name: String,
+    pub(in crate::dhcp) host_name: String,
 }
 
 /// When a lease is to be renewed and when it ends, in seconds from when it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Times {
+pub(in crate::dhcp) struct Times {
     /// When the server is asked to renew it (T1).
-    pub(super) renew: u32,
+    pub(in crate::dhcp) renew: u32,
     /// When all servers are asked (T2).
-    pub(super) rebind: u32,
+    pub(in crate::dhcp) rebind: u32,
     /// When it ends.
-    pub(super) end: u32,
+    pub(in crate::dhcp) end: u32,
 }
 
 impl Times {
@@ -71,7 +71,7 @@ impl Times {
 
     /// How long after it was asked for the lease is renewed, rebound, and ends; `None`: never.
     #[must_use]
-    pub(super) fn delays(self) -> Option<[Duration; 3]> {
+    pub(in crate::dhcp) fn delays(self) -> Option<[Duration; 3]> {
         (self.end != FOREVER).then(|| {
             [self.renew.max(1), self.rebind, self.end].map(|seconds| Duration::from_secs(seconds.into()))
         })
@@ -81,7 +81,7 @@ impl Times {
 impl Lease {
     /// What a server's answer grants; `None` when an address, a mask or a duration is missing or of no use.
     #[must_use]
-    pub(super) fn new(reply: &Reply, server_mac: MacAddr) -> Option<Self> {
+    pub(in crate::dhcp) fn new(reply: &Reply, server_mac: MacAddr) -> Option<Self> {
         let options = &reply.options;
         let ip = reply.your_address;
         if !is_usable(ip) {
@@ -111,7 +111,7 @@ impl Lease {
     /// As a message, for the container's interface that calls itself `mac`. The domain is the one that the caller asked
     /// with, by contract, whatever the server says.
     #[must_use]
-    pub(super) fn to_message(&self, mac: &str, domain: &str) -> proto::Lease {
+    pub(in crate::dhcp) fn to_message(&self, mac: &str, domain: &str) -> proto::Lease {
         let texts = |list: &[Ipv4Addr]| list.iter().map(Ipv4Addr::to_string).collect();
         proto::Lease {
             t1: self.times.renew,

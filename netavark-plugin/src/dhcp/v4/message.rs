@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Option numbers.
-pub(super) mod option {
+pub(in crate::dhcp) mod option {
     pub(in crate::dhcp) const PAD: u8 = 0;
     pub(in crate::dhcp) const SUBNET_MASK: u8 = 1;
     pub(in crate::dhcp) const ROUTERS: u8 = 3;
@@ -64,7 +64,7 @@ const LARGEST: u16 = 1500;
 
 /// What a client says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(in crate::dhcp) enum Ask {
     /// Is there a server? With the address that we would like, if any.
     Discover(Option<Ipv4Addr>),
     /// This offer, please: the address, and the server's identifier.
@@ -77,18 +77,18 @@ pub(super) enum Ask {
 
 /// How the client presents itself, always in the same way: servers know it by this.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(in crate::dhcp) struct Identity {
     /// The MAC address of the container's interface.
-    pub(super) mac: MacAddr,
+    pub(in crate::dhcp) mac: MacAddr,
     /// The container's ID: the address stays the same when the MAC address does not.
-    pub(super) name: String,
+    pub(in crate::dhcp) name: String,
     /// Its host name; empty for none.
-    pub(super) host_name: String,
+    pub(in crate::dhcp) host_name: String,
 }
 
 /// What a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::dhcp) enum Kind {
     /// It offers an address.
     Offer,
     /// It grants it.
@@ -99,29 +99,29 @@ pub(super) enum Kind {
 
 /// A server's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(in crate::dhcp) struct Reply {
     /// What it is.
-    pub(super) kind: Kind,
+    pub(in crate::dhcp) kind: Kind,
     /// Which exchange it belongs to.
-    pub(super) exchange: u32,
+    pub(in crate::dhcp) exchange: u32,
     /// Whom it is for.
-    pub(super) mac: MacAddr,
+    pub(in crate::dhcp) mac: MacAddr,
     /// The address.
-    pub(super) your_address: Ipv4Addr,
+    pub(in crate::dhcp) your_address: Ipv4Addr,
     /// The server of the next step of a network boot.
-    pub(super) next_server: Ipv4Addr,
+    pub(in crate::dhcp) next_server: Ipv4Addr,
     /// The rest.
-    pub(super) options: Options,
+    pub(in crate::dhcp) options: Options,
 }
 
 /// Options by number, those that came in parts put together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Options(BTreeMap<u8, Vec<u8>>);
+pub(in crate::dhcp) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Ask {
     /// The message: of the exchange `exchange`, which began `elapsed` seconds ago.
     #[must_use]
-    pub(super) fn to_bytes(self, identity: &Identity, exchange: u32, elapsed: u16) -> Vec<u8> {
+    pub(in crate::dhcp) fn to_bytes(self, identity: &Identity, exchange: u32, elapsed: u16) -> Vec<u8> {
         let held = match self {
             Self::Keep(address) | Self::Release(address, _) => address,
             Self::Discover(_) | Self::Select(..) => Ipv4Addr::UNSPECIFIED,
@@ -197,7 +197,7 @@ fn put(out: &mut Vec<u8>, number: u8, value: &[u8]) {
 impl Reply {
     /// Reads a message; `None` when it is not a server's, or makes no sense.
     #[must_use]
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::dhcp) fn parse(bytes: &[u8]) -> Option<Self> {
         let [REPLY, ETHERNET, 6, _hops, x0, x1, x2, x3, ..] = *bytes else { return None };
         if bytes.get(FILE.end..OPTIONS)? != COOKIE {
             return None;
@@ -251,32 +251,32 @@ impl Options {
 
     /// One address.
     #[must_use]
-    pub(super) fn address(&self, number: u8) -> Option<Ipv4Addr> {
+    pub(in crate::dhcp) fn address(&self, number: u8) -> Option<Ipv4Addr> {
         address(self.0.get(&number)?)
     }
 
     /// A list of machines' addresses; empty when it is no list of addresses.
     #[must_use]
-    pub(super) fn addresses(&self, number: u8) -> Vec<Ipv4Addr> {
+    pub(in crate::dhcp) fn addresses(&self, number: u8) -> Vec<Ipv4Addr> {
         let Some(value) = self.0.get(&number).filter(|value| value.len() % 4 == 0) else { return Vec::new() };
         value.chunks_exact(4).filter_map(address).filter(|address| is_usable(*address)).collect()
     }
 
     /// A duration in seconds.
     #[must_use]
-    pub(super) fn seconds(&self, number: u8) -> Option<u32> {
+    pub(in crate::dhcp) fn seconds(&self, number: u8) -> Option<u32> {
         Some(u32::from_be_bytes(self.0.get(&number)?.as_slice().try_into().ok()?))
     }
 
     /// A number of two bytes.
     #[must_use]
-    pub(super) fn number(&self, number: u8) -> Option<u16> {
+    pub(in crate::dhcp) fn number(&self, number: u8) -> Option<u16> {
         Some(u16::from_be_bytes(self.0.get(&number)?.as_slice().try_into().ok()?))
     }
 
     /// A name; empty when it has anything in it that is not a visible ASCII character.
     #[must_use]
-    pub(super) fn text(&self, number: u8) -> String {
+    pub(in crate::dhcp) fn text(&self, number: u8) -> String {
         let bytes = self.0.get(&number).map(Vec::as_slice).unwrap_or_default();
         // RFC 2132 §2: a text should not end in a zero byte, and must be readable if it does.
         let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
@@ -287,7 +287,7 @@ impl Options {
 
 /// Whether another machine can have it.
 #[must_use]
-pub(super) fn is_usable(address: Ipv4Addr) -> bool {
+pub(in crate::dhcp) fn is_usable(address: Ipv4Addr) -> bool {
     !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
 }
 
@@ -296,4 +296,4 @@ fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::dhcp) mod tests;

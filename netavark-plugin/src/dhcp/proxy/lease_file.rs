@@ -14,12 +14,12 @@ use std::path::PathBuf;
 const NAME: &str = "nv-proxy.lease";
 
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(super) struct LeaseFile {
     path: PathBuf,
 }
 
-impl Cache {
-    /// The file in `dir`; call [`Cache::write`] to empty it.
+impl LeaseFile {
+    /// The file in `dir`; call [`LeaseFile::write`] to empty it.
     pub(super) fn new(dir: &std::path::Path) -> Self {
         Self { path: dir.join(NAME) }
     }
@@ -49,23 +49,23 @@ mod tests {
     #[test]
     fn a_file_of_the_contracted_form() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::new(dir.path());
-        cache.write(std::iter::empty()).unwrap();
+        let file = LeaseFile::new(dir.path());
+        file.write(std::iter::empty()).unwrap();
         let read = || fs::read_to_string(dir.path().join(NAME)).unwrap();
         assert_eq!(read(), "{}");
         let lease = Lease { yiaddr: "198.51.100.7".into(), is_v6: false, ..Lease::default() };
-        cache.write([("aa:bb:cc:00:01:02", &lease)].into_iter()).unwrap();
+        file.write([("aa:bb:cc:00:01:02", &lease)].into_iter()).unwrap();
         let value: Value = serde_json::from_str(&read()).unwrap();
         let entry = &value["aa:bb:cc:00:01:02"];
         assert_eq!(entry.as_array().unwrap().len(), 1);
         assert_eq!((&entry[0]["yiaddr"], &entry[0]["is_v6"]), (&json!("198.51.100.7"), &json!(false)));
         assert_eq!(entry[0].as_object().unwrap().len(), 16);
         let second = Lease { yiaddr: "fd00::7".into(), is_v6: true, ..Lease::default() };
-        cache.write([("aa:bb:cc:00:01:02", &lease), ("aa:bb:cc:00:01:02", &second)].into_iter()).unwrap();
+        file.write([("aa:bb:cc:00:01:02", &lease), ("aa:bb:cc:00:01:02", &second)].into_iter()).unwrap();
         let value: Value = serde_json::from_str(&read()).unwrap();
         assert_eq!(value["aa:bb:cc:00:01:02"][0]["yiaddr"], json!("198.51.100.7"));
         assert_eq!(value["aa:bb:cc:00:01:02"][1]["is_v6"], json!(true));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(Cache::new(&dir.path().join("gone")).write(std::iter::empty()).is_err());
+        assert!(LeaseFile::new(&dir.path().join("gone")).write(std::iter::empty()).is_err());
     }
 }

@@ -1,46 +1,34 @@
 //! One client of DHCP: obtains a lease, then keeps it for as long as the container lives.
 
-use super::container::Target;
-use super::drive::Drive;
+use super::client::{Client, Event};
+use super::frame;
 use super::lease::Lease;
-use super::link;
-use super::machine::{Event, Machine};
 use super::message::Identity;
-use super::timer;
 use crate::Result;
+use crate::dhcp::drive::Drive;
+use crate::dhcp::keeping::{PAUSE, Stop};
+use crate::dhcp::target::Target;
+use crate::dhcp::timer;
 use slipway_host::random;
 use slipway_netstack::addr::MacAddr;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long an interface that cannot be used is left alone.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
-
-/// How a keeper is told to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// The address is not needed any more: the server is told.
-    Release,
-    /// Somebody else keeps it from now on.
-    Forget,
-}
-
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(in crate::dhcp) struct Keeper {
     mac: MacAddr,
-    drive: Drive<Machine>,
+    drive: Drive<Client>,
 }
 
 impl Keeper {
     /// A client without a lease.
-    pub(super) fn new(interface: String, identity: Identity) -> Result<Self> {
+    pub(in crate::dhcp) fn new(interface: String, identity: Identity) -> Result<Self> {
         let mac = identity.mac;
-        let machine = Machine::new(identity, random::bytes()?, timer::now()?);
-        Ok(Self { mac, drive: Drive::new(interface, link::filter(mac).to_vec(), machine)? })
+        let client = Client::new(identity, random::bytes()?, timer::now()?);
+        Ok(Self { mac, drive: Drive::new(interface, frame::filter(mac).to_vec(), client)? })
     }
 
     /// Obtains a lease. May be dropped at any moment.
-    pub(super) async fn acquire(&mut self) -> Result<Lease> {
+    pub(in crate::dhcp) async fn acquire(&mut self) -> Result<Lease> {
         loop {
             if let Event::Bound(lease) = self.drive.next().await? {
                 return Ok(lease);
@@ -50,7 +38,7 @@ impl Keeper {
 
     /// Keeps the lease `held` until it is told to stop, or the container is gone; the address in the container follows.
     /// Says whether the container is gone.
-    pub(super) async fn keep(
+    pub(in crate::dhcp) async fn keep(
         mut self,
         mut held: Lease,
         target: Target,
@@ -91,7 +79,7 @@ impl Keeper {
     }
 
     /// Gives the lease back, if that can be said: nobody waits for an answer.
-    pub(super) fn release(&mut self) {
+    pub(in crate::dhcp) fn release(&mut self) {
         let Some(frame) = self.drive.machine.release() else { return };
         if let Err(error) = self.drive.tell(&frame) {
             log::warn!("the server is not told that the lease of {} has ended: {error}", self.mac);

@@ -1,7 +1,7 @@
 use super::*;
 
-use crate::dhcp::message::option;
-use crate::dhcp::message::tests::{identity, reply};
+use crate::dhcp::v4::message::option;
+use crate::dhcp::v4::message::tests::{identity, reply};
 use proptest::prelude::*;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 
@@ -15,13 +15,13 @@ const OFFER: u8 = 2;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// A machine with a clock and a server on a string.
+/// A client with a clock and a server on a string.
 struct World {
-    machine: Machine,
+    client: Client,
     now: Instant,
 }
 
-/// What the machine sent, in short.
+/// What the client sent, in short.
 #[derive(Debug, PartialEq, Eq)]
 struct Sent {
     kind: DhcpMessageType,
@@ -53,21 +53,21 @@ const NONE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 impl World {
     fn new() -> Self {
         let now = Instant::from_micros(1_000_000);
-        Self { machine: Machine::new(identity(), *b"any seed", now), now }
+        Self { client: Client::new(identity(), *b"any seed", now), now }
     }
 
-    /// Goes to the machine's deadline; says how long that took, and what it did then.
+    /// Goes to the client's deadline; says how long that took, and what it did then.
     fn run(&mut self) -> (Duration, Step) {
-        let deadline = self.machine.deadline().unwrap();
+        let deadline = self.client.deadline().unwrap();
         let waited = deadline.since(self.now);
         self.now = self.now.max(deadline);
-        (waited, self.machine.timeout(self.now))
+        (waited, self.client.timeout(self.now))
     }
 
     fn answer(&mut self, kind: u8, ip: Ipv4Addr, server: Ipv4Addr, seconds: u32) -> Step {
         let message = reply(
             kind,
-            self.machine.exchange,
+            self.client.exchange,
             ip,
             &[
                 (option::SERVER_ID, &server.octets()),
@@ -75,7 +75,7 @@ impl World {
                 (option::LEASE_TIME, &seconds.to_be_bytes()),
             ],
         );
-        self.machine.received(self.now, &frame::to_client(SERVER_MAC, &message))
+        self.client.received(self.now, &frame::to_client(SERVER_MAC, &message))
     }
 
     /// Goes through the first exchange.
@@ -100,7 +100,7 @@ fn address(step: &Step) -> Option<Ipv4Addr> {
 fn discover_offer_request_ack() {
     let mut world = World::new();
     let (waited, step) = world.run();
-    assert!(waited.is_zero() && world.machine.listening());
+    assert!(waited.is_zero() && world.client.listening());
     assert_eq!(sent(&step), broadcast(DhcpMessageType::Discover, NONE, None));
     let step = world.answer(OFFER, IP, SERVER, 120);
     assert_eq!(sent(&step), broadcast(DhcpMessageType::Request, NONE, Some(IP)));
@@ -109,8 +109,8 @@ fn discover_offer_request_ack() {
     assert_eq!(world.answer(NAK, NONE, ROGUE, 120), Step::default(), "nor does a stranger's no");
     let step = world.answer(ACK, IP, SERVER, 120);
     assert_eq!((address(&step), step.send), (Some(IP), None));
-    assert!(!world.machine.listening());
-    assert_eq!(world.machine.deadline().unwrap().since(world.now), Duration::from_secs(60));
+    assert!(!world.client.listening());
+    assert_eq!(world.client.deadline().unwrap().since(world.now), Duration::from_secs(60));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn the_server_alone_is_asked_to_renew() {
     assert_eq!(waited, Duration::from_secs(60));
     let renewal = Sent { kind: DhcpMessageType::Request, to: SERVER_MAC, from: IP, held: IP, wish: None };
     assert_eq!(sent(&step), Some(renewal));
-    assert!(world.machine.listening());
+    assert!(world.client.listening());
     world.now = world.now + Duration::from_secs(1);
     assert_eq!(address(&world.answer(ACK, IP, SERVER, 120)), Some(IP));
     // From when it was asked for: one second of the sixty is gone.
@@ -208,16 +208,16 @@ fn a_no_starts_over_at_once_but_not_for_ever() {
 #[test]
 fn a_lease_for_ever_is_left_alone() {
     let world = World::bound(u32::MAX);
-    assert_eq!(world.machine.deadline(), None);
+    assert_eq!(world.client.deadline(), None);
 }
 
 #[test]
 fn a_lease_is_given_back_to_its_server() {
     let mut world = World::bound(120);
-    let step = Step { send: world.machine.release(), event: None };
+    let step = Step { send: world.client.release(), event: None };
     let release = Sent { kind: DhcpMessageType::Release, to: SERVER_MAC, from: IP, held: IP, wish: None };
     assert_eq!(sent(&step), Some(release));
-    assert_eq!(World::new().machine.release(), None);
+    assert_eq!(World::new().client.release(), None);
 }
 
 #[test]
@@ -240,9 +240,9 @@ fn an_answer_before_the_question_or_of_another_exchange_is_not_taken() {
     let mut world = World::new();
     assert_eq!(world.answer(OFFER, IP, SERVER, 120), Step::default());
     world.run();
-    world.machine.exchange ^= 1;
-    let stale = reply(OFFER, world.machine.exchange ^ 1, IP, &[]);
-    assert_eq!(world.machine.received(world.now, &frame::to_client(SERVER_MAC, &stale)), Step::default());
+    world.client.exchange ^= 1;
+    let stale = reply(OFFER, world.client.exchange ^ 1, IP, &[]);
+    assert_eq!(world.client.received(world.now, &frame::to_client(SERVER_MAC, &stale)), Step::default());
 }
 
 proptest! {

@@ -13,15 +13,15 @@ const COUNTS: usize = 512;
 
 /// The counts.
 #[derive(Debug)]
-pub(super) struct Turns([u16; COUNTS]);
+pub(super) struct Rotation([u16; COUNTS]);
 
-impl Default for Turns {
+impl Default for Rotation {
     fn default() -> Self {
         Self([0; COUNTS])
     }
 }
 
-impl Turns {
+impl Rotation {
     /// A number for the answer to this query, another one each time.
     pub(super) fn next(&mut self, query: &Query<'_>) -> u32 {
         let asked = (query.name().text(), query.record_type());

@@ -9,10 +9,10 @@
 //! teardown does the same to set-ups that it finds under way. A second set-up for the same interface takes the place of
 //! the first only when it succeeds: until then, and if it does not, the first goes on.
 
-use super::cache::Cache;
-use super::container::Target;
-use super::keeper::{Keeper, Stop};
-use super::{message, v6};
+use super::lease_file::LeaseFile;
+use crate::dhcp::keeping::Stop;
+use crate::dhcp::target::Target;
+use crate::dhcp::{v4, v6};
 use crate::proto::{self, Empty, NetavarkProxy, NetworkConfig, OperationResponse, Version};
 use crate::spec::validate;
 use slipway_netstack::addr::MacAddr;
@@ -49,7 +49,7 @@ struct State {
     held: BTreeMap<Key, Held>,
     /// Set-ups that are under way, and some that were.
     attempts: Vec<Attempt>,
-    cache: Cache,
+    file: LeaseFile,
     /// Calls that are under way.
     calls: usize,
     /// Tells one lease of an interface from the next.
@@ -99,12 +99,12 @@ impl Service {
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn new(dir: &Path, patience: Duration) -> crate::Result<Self> {
-        let cache = Cache::new(dir);
-        cache.write(std::iter::empty()).map_err(|error| {
-            crate::Error::msg(format!("cannot create the lease file {}: {error}", cache.path()))
+        let file = LeaseFile::new(dir);
+        file.write(std::iter::empty()).map_err(|error| {
+            crate::Error::msg(format!("cannot create the lease file {}: {error}", file.path()))
         })?;
         let state =
-            Mutex::new(State { held: BTreeMap::new(), attempts: Vec::new(), cache, calls: 0, generation: 0 });
+            Mutex::new(State { held: BTreeMap::new(), attempts: Vec::new(), file, calls: 0, generation: 0 });
         Ok(Self { shared: Arc::new(Shared { state, activity: Notify::new() }), patience })
     }
 
@@ -151,8 +151,8 @@ impl Service {
         target: Target,
     ) -> Result<proto::Lease, Status> {
         let (name, host_name) = (config.container_id.clone(), config.host_name.clone());
-        let identity = message::Identity { mac, name, host_name };
-        let mut keeper = Keeper::new(config.host_iface.clone(), identity)
+        let identity = v4::Identity { mac, name, host_name };
+        let mut keeper = v4::Keeper::new(config.host_iface.clone(), identity)
             .map_err(|error| status(Code::InvalidArgument, &error))?;
         let lease = match tokio::time::timeout(self.patience, keeper.acquire()).await {
             Ok(result) => result.map_err(|error| status(Code::Internal, &error))?,
@@ -359,7 +359,7 @@ impl Drop for Call<'_> {
 impl State {
     fn write(&self) -> std::io::Result<()> {
         let listed = self.held.values().filter(|held| held.listed);
-        self.cache.write(listed.map(|held| (held.lease.mac_address.as_str(), &held.lease)))
+        self.file.write(listed.map(|held| (held.lease.mac_address.as_str(), &held.lease)))
     }
 
     fn write_or_log(&self) {
