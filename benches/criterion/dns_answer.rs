@@ -5,9 +5,9 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use slipway_dns::answer::{Origin, Outcome, Transport, answer};
+use slipway_dns::answer::{Origin, Outcome, answer};
 use slipway_dns::config::aardvark;
-use slipway_dns::message::RecordType;
+use slipway_dns::message::{RecordType, Transport};
 use slipway_dns::zone::{Settings, Snapshot};
 
 /// A network of `count` containers with two names each.

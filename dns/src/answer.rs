@@ -13,18 +13,11 @@
 //! Only the first question counts; without one it is the address of the root. Classes other than IN have no names of
 //! ours.
 
-use crate::message::{self, AnswerBuilder, CLASS_ANY, CLASS_IN, Malformed, Query, Rcode, RecordType};
+use crate::message::{
+    self, AnswerBuilder, CLASS_ANY, CLASS_IN, Malformed, Query, Rcode, RecordType, Transport,
+};
 use crate::zone::{Asker, NetworkId, Order, Snapshot, Upstreams};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// How a message travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transport {
-    /// One datagram.
-    Udp,
-    /// A length and the message, on a connection.
-    Tcp,
-}
 
 /// The longest datagram there is room for in an IPv4 packet, and close to it in IPv6.
 const MAX_DATAGRAM: usize = 65_507;

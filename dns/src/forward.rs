@@ -33,20 +33,21 @@ mod ids;
 mod policy;
 mod question;
 mod queue;
+mod slab;
 mod transfer;
 mod twins;
 mod verbs;
 
-use crate::answer::Transport;
 use crate::cache::Cache;
-use crate::message::{self, Query, RecordType, Reply};
-use attempt::{Attempt, Slab};
+use crate::message::{self, Query, RecordType, Reply, Transport};
+use attempt::Attempt;
 use core::net::SocketAddr;
 use core::time::Duration;
 use health::{Health, Server, Standing};
 use ids::Ids;
 use question::{Asker, Worth};
 use queue::{Queue, Queued};
+use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use twins::{Twin, Twins, Waiter, for_twin};
 

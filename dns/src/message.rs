@@ -39,6 +39,15 @@ pub const CLASS_IN: u16 = 1;
 /// RFC 1035 §3.2.5: any class.
 pub const CLASS_ANY: u16 = 255;
 
+/// How a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// One datagram.
+    Udp,
+    /// A length and the message, on a connection.
+    Tcp,
+}
+
 /// Why a message is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {

@@ -8,9 +8,9 @@
 
 use super::slab::{Key, Slab};
 use super::token::Source;
-use crate::answer::Transport;
 use crate::forward::{Action, AttemptId, Counters, Fault, Forwarder, Policy, Question, Received};
 use crate::io::exchange::{Exchange, LONGEST, fault};
+use crate::message::Transport;
 use nix::sys::epoll::EpollFlags;
 use slipway_host::epoll::EventSet;
 use slipway_host::netlink::{Changes, Monitor};

@@ -13,7 +13,7 @@
 //! better, so it is dead to questions over TCP alone.
 
 use super::Policy;
-use crate::answer::Transport;
+use crate::message::Transport;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@
 //! What waits, and who waits with another for the same answer, is bounded in bytes. Beyond, the source that has most of them
 //! loses its oldest question, without a word: its client asks again, which it would not after an error.
 
-use crate::answer::Transport;
+use crate::message::Transport;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -4,8 +4,7 @@
 //! forger who guesses any of them has his answer kept for all (RFC 5452 §5, the birthday attack). So a question whose
 //! answer would be kept is asked once at a time, for all who ask it over the same transport with the same room.
 
-use super::Transport;
-use crate::message::{self, HEADER_LEN};
+use crate::message::{self, HEADER_LEN, Transport};
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 

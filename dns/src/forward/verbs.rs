@@ -1,7 +1,7 @@
 //! What goes into a forwarder and what comes out of it.
 
 use super::AttemptId;
-use crate::answer::Transport;
+use crate::message::Transport;
 use core::net::{IpAddr, SocketAddr};
 
 /// A question.

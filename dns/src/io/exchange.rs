@@ -3,8 +3,8 @@
 //! The socket is connected, over UDP too, so that the kernel drops what comes from elsewhere and tells when nobody
 //! listens there; its port is the kernel's choice. What an answer is worth is for the [`crate::forward::Forwarder`] to say.
 
-use crate::answer::Transport;
 use crate::forward::{AttemptId, Fault};
+use crate::message::Transport;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, socket,

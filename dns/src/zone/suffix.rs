@@ -15,9 +15,10 @@
 //! references. Classes are ASCII, as in Go; Go's `\p{..}` is refused as an error, as is what compiles to more than
 //! 256 KiB.
 
-use crate::answer::Transport;
 use crate::config::gvproxy::{Record, Zone};
-use crate::message::{self, AnswerBuilder, CLASS_ANY, CLASS_IN, MAX_NAME, Query, Rcode, RecordType};
+use crate::message::{
+    self, AnswerBuilder, CLASS_ANY, CLASS_IN, MAX_NAME, Query, Rcode, RecordType, Transport,
+};
 use core::net::IpAddr;
 use regex::bytes::{Regex, RegexBuilder};
 

@@ -8,8 +8,8 @@
 //! From an internal network nothing is asked outside, unless a container that has another network, too, does so: it would
 //! get an answer there, and gives up when the first server it asks says that there is none.
 
-use slipway_dns::answer::{Origin, Outcome, Transport, answer_query};
-use slipway_dns::message::{self, Query, Rcode};
+use slipway_dns::answer::{Origin, Outcome, answer_query};
+use slipway_dns::message::{self, Query, Rcode, Transport};
 use slipway_dns::zone::{NetworkId, Snapshot, Upstreams};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -27,11 +27,11 @@ pub use local::{Found, Local};
 
 use exchanges::Exchanges;
 use servers::Servers;
-use slipway_dns::answer::Transport;
 use slipway_dns::forward::{Action, AttemptId, Fault, Forwarder, Policy, Question, Received};
 use slipway_dns::io::conversation::Verdict;
 use slipway_dns::io::exchange::{Exchange, LONGEST, fault};
 use slipway_dns::message::Query as DnsQuery;
+use slipway_dns::message::Transport;
 use slipway_host::driver::{Driver, Interest};
 use slipway_host::netlink::{Changes, Monitor};
 use slipway_host::random;

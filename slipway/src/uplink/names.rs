@@ -40,7 +40,7 @@ pub fn local(records: &Records, network: &str) -> Option<Local> {
 mod tests {
     use super::super::records::tests::{container, network};
     use super::*;
-    use slipway_dns::answer::Transport;
+    use slipway_dns::message::Transport;
     use slipway_runtime::names::Found;
 
     /// A query for an IPv4 address, as a resolver writes it.

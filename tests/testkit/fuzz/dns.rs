@@ -3,12 +3,12 @@
 use arbitrary::{Arbitrary, Unstructured};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use slipway_dns::answer::{Origin, Outcome, Transport, answer};
+use slipway_dns::answer::{Origin, Outcome, answer};
 use slipway_dns::config::aardvark::{self, NetworkFile};
 use slipway_dns::config::{gvproxy, resolv_conf};
 use slipway_dns::forward::{Action, AttemptId, Forwarder, Policy, Question};
 use slipway_dns::io::conversation::{Conversation, Scratch, Verdict};
-use slipway_dns::message::{Query, Rcode, RecordType, Reply, id, set_id};
+use slipway_dns::message::{Query, Rcode, RecordType, Reply, Transport, id, set_id};
 use slipway_dns::zone::suffix::{self, Manner, Zones};
 use slipway_dns::zone::{Order, Settings, Snapshot};
 use std::collections::VecDeque;
