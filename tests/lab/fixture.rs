@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::machine::{Machine, NO_IPV6, NO_TUN};
+use crate::machine::Machine;
 use crate::missing;
 use crate::namespaces::Lab;
 use crate::subject::Subject;
+use crate::unavailable::{NO_IPV6, NO_TUN};
 
 /// The patience of a test with one step: long enough for a loaded two-core machine, short enough to notice a hang.
 pub const LIMIT: Duration = Duration::from_secs(30);

@@ -26,6 +26,7 @@ mod namespaces;
 mod servers;
 mod subject;
 mod traces;
+mod unavailable;
 mod weather;
 
 pub use command::{Cmd, Output, Running, now, starved};
@@ -33,9 +34,10 @@ pub use fixture::{LIMIT, built, fixture, link, machine, peer, skip, subject, tre
 pub use interrupt::{interrupted, watch};
 pub use machine::{Machine, Namespace, within};
 pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
-pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, Unavailable, WORLD4, WORLD6};
+pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
 pub use traces::{hold, traced, traced_alone, under_filter};
+pub use unavailable::Unavailable;
 pub use weather::{LINK, Lane, Link, Weather};
 
 /// Finds a program on the search path, also in the `sbin` directories that an ordinary user's path lacks.

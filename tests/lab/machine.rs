@@ -11,7 +11,6 @@
 //! Limits: needs root. Daemons that leave their process group must be ended by the test that started them.
 
 use std::io;
-use std::net::{Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::command::{Cmd, Output, Running};
 use crate::missing;
-use crate::namespaces::Unavailable;
+use crate::unavailable::{NO_IPV6, Unavailable, ipv6};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -163,16 +162,4 @@ pub fn within<T: Send>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send) ->
         });
         worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside panicked")))
     })
-}
-
-/// Why a machine without IPv6 has no laboratory.
-pub(crate) const NO_IPV6: &str = "this machine has no IPv6, which every network of the laboratory has";
-
-/// Why a machine without the driver has none.
-pub(crate) const NO_TUN: &str = "this machine lets nobody open /dev/net/tun (modprobe tun)";
-
-/// Whether the kernel has IPv6: without it, no socket of the family is to be had.
-#[must_use]
-pub(crate) fn ipv6() -> bool {
-    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }

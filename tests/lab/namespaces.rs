@@ -13,8 +13,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::command::{Cmd, Output, Running, slurp};
-use crate::machine::{self, NO_IPV6, NO_TUN};
+use crate::machine;
 use crate::missing;
+use crate::unavailable::{NO_IPV6, NO_TUN, Unavailable, ipv6};
 
 /// The host's address on the veth.
 pub const HOST4: &str = "192.0.2.1";
@@ -29,24 +30,6 @@ const USER: &str = "slipway-lab";
 const UID: u32 = 64_210;
 const SUBIDS: &str = "slipway-lab:2000000:65536\n";
 const START: Duration = Duration::from_secs(10);
-
-/// Why no lab can be made on this machine.
-#[derive(Debug)]
-pub struct Unavailable(pub String);
-
-impl std::fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unavailable {}
-
-impl From<io::Error> for Unavailable {
-    fn from(error: io::Error) -> Self {
-        Self(error.to_string())
-    }
-}
 
 /// What can be chosen about a lab.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +61,7 @@ impl Lab {
         if let Some(program) = missing(&["ip", "nsenter", "unshare", "setpriv", "mount"]) {
             return Err(Unavailable(format!("{program} is not installed")));
         }
-        if !machine::ipv6() {
+        if !ipv6() {
             return Err(Unavailable(NO_IPV6.to_owned()));
         }
         let root = nix::unistd::geteuid().is_root();

@@ -10,21 +10,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::release;
+use crate::release::{self, PROGRAMS, Program};
 use crate::tool::{self, Done, cargo};
-
-/// A program of the tree, and the names that it answers to besides its own.
-pub(crate) struct Program {
-    pub(crate) package: &'static str,
-    pub(crate) name: &'static str,
-    links: &'static [&'static str],
-}
-
-pub(crate) const PROGRAMS: &[Program] = &[
-    Program { package: "slipway", name: "slipway", links: &["slirp4netns"] },
-    Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
-    Program { package: "slipway-netavark", name: "netavark", links: &[] },
-];
 
 /// What a program is called to write its man pages and completions below a directory.
 const PAGES: &str = "slipway-pages";

@@ -7,8 +7,21 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::install::PROGRAMS;
 use crate::tool::{self, Done};
+
+/// A program of the tree, and the names that it answers to besides its own.
+pub(crate) struct Program {
+    pub(crate) package: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) links: &'static [&'static str],
+}
+
+/// All of them.
+pub(crate) const PROGRAMS: &[Program] = &[
+    Program { package: "slipway", name: "slipway", links: &["slirp4netns"] },
+    Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
+    Program { package: "slipway-netavark", name: "netavark", links: &[] },
+];
 
 /// Builds a package for release and gives the program's path.
 ///

@@ -62,6 +62,12 @@ pub(crate) fn output(command: &mut Command) -> Done<String> {
     }
 }
 
+/// What a program says of its version.
+pub(crate) fn first_line(command: &mut Command) -> String {
+    let text = command.arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
+}
+
 /// The commit that is checked out, unless the builder names one or there is none.
 pub(crate) fn commit() -> Option<String> {
     if let Ok(named) = std::env::var("SLIPWAY_COMMIT") {

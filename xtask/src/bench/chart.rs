@@ -12,8 +12,6 @@ use std::fmt::Write as _;
 
 use crate::tool::{self, Done};
 
-use super::table::number;
-
 /// What is drawn.
 #[derive(Debug)]
 pub(crate) struct Chart {
@@ -226,6 +224,17 @@ fn across(figure: f64, ticks: &[f64]) -> f64 {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A figure with as many digits as say something.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1000.0 => format!("{:.1} k", value / 1000.0),
+        middle if middle >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        tiny if tiny > 0.0 && tiny < 0.1 => format!("{value:.3}"),
+        _ => format!("{value:.2}"),
+    }
 }
 
 #[cfg(test)]

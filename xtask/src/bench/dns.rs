@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use slipway_lab::{Cmd, Machine, interrupted, which};
 
-use crate::tool::Done;
+use crate::tool::{Done, first_line};
 
 use super::duel::{Duel, Goal, Row, Side, rival};
-use super::table::first_line;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const GATEWAY: &str = "10.89.0.1";

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::tool::Done;
 
-use super::chart::{Chart, Measured};
-use super::table::{median, number};
+use super::chart::{Chart, Measured, number};
+use super::table::median;
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,10 +12,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use slipway_lab::{Machine, Namespace, interrupted};
 
-use crate::tool::Done;
+use crate::tool::{Done, first_line};
 
 use super::duel::{Duel, Goal, Row, Side, rival};
-use super::table::first_line;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long it takes the kernel to clean up after a few namespaces.

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use slipway_lab::which;
 
-use super::table::first_line;
+use crate::tool::first_line;
 
 /// A program to compare with.
 #[derive(Debug)]

@@ -2,18 +2,7 @@
 
 use slipway_lab::Weather;
 
-use super::stage::Subject;
-
-/// How the stage is set for a test.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Variation {
-    pub(crate) mtu: u32,
-    /// The guest's congestion control is BBR; with weather, that of host and world is, too.
-    pub(crate) bbr: bool,
-    pub(crate) tuned: bool,
-    /// The link between host and world, when it is not the veth.
-    pub(crate) weather: Option<Weather>,
-}
+use super::stage::{Subject, Variation};
 
 /// What is shown together, in a table and a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

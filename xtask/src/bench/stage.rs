@@ -3,15 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use slipway_lab::{Cmd, Container, Lab, LabOptions, Link, Running};
+use slipway_lab::{Cmd, Container, Lab, LabOptions, Link, Running, Weather};
 
 use crate::tool::Done;
 
 use super::peers::Peer;
 use super::prepared::Prepared;
-use super::rows::Variation;
 
 const START: Duration = Duration::from_secs(10);
+
+/// How the stage is set for a test.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variation {
+    pub(crate) mtu: u32,
+    /// The guest's congestion control is BBR; with weather, that of host and world is, too.
+    pub(crate) bbr: bool,
+    pub(crate) tuned: bool,
+    /// The link between host and world, when it is not the veth.
+    pub(crate) weather: Option<Weather>,
+}
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::tool::{self, Done};
 
-use super::chart::{Chart, Measured};
+use super::chart::{Chart, Measured, number};
 use super::rows::{Goal, Row};
 use super::stage::Subject;
 
@@ -213,16 +213,6 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2 - 1).map(|lower| f64::midpoint(*lower, upper))
 }
 
-pub(super) fn number(value: f64) -> String {
-    match value.abs() {
-        large if large >= 1000.0 => format!("{:.1} k", value / 1000.0),
-        middle if middle >= 100.0 => format!("{value:.0}"),
-        middle if middle >= 10.0 => format!("{value:.1}"),
-        tiny if tiny > 0.0 && tiny < 0.1 => format!("{value:.3}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 /// Puts a table and its chart between its two marks in docs/performance.md.
 pub(super) fn put(name: &str, machine: &str, chart: &Chart, table: &str) -> Done {
     let path = tool::root().join("docs/performance.md");
@@ -265,12 +255,6 @@ fn kernel(release: &str) -> String {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
     let first = numbers.next().unwrap_or_default();
     numbers.next().map_or_else(|| first.to_owned(), |second| format!("{first}.{second}"))
-}
-
-/// What a program says of its version.
-pub(super) fn first_line(command: &mut std::process::Command) -> String {
-    let text = command.arg("--version").output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

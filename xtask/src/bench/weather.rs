@@ -6,7 +6,8 @@
 
 use slipway_lab::Weather;
 
-use super::rows::{Goal, LARGE, Row, Test, Variation, Way, Work};
+use super::rows::{Goal, LARGE, Row, Test, Way, Work};
+use super::stage::Variation;
 
 /// Which of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

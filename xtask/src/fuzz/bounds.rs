@@ -1,5 +1,8 @@
 //! What an input may cost: bytes, time, memory. Whatever costs more is a finding.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 /// Bounds of one target.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -24,6 +27,25 @@ const OTHERS: &[(&str, Bounds)] = &[
 /// The bounds of a target.
 pub(super) fn of(target: &str) -> Bounds {
     OTHERS.iter().find(|(name, _)| *name == target).map_or(USUAL, |(_, bounds)| *bounds)
+}
+
+/// The fuzzer with what each input may cost. It ends with this process.
+pub(super) fn bounded(program: &Path, target: &str) -> Command {
+    let bounds = of(target);
+    let mut command = Command::new("prlimit");
+    let address = program.components().any(|part| part.as_os_str() == "build-address");
+    // AddressSanitizer reserves terabytes, and has a bound of its own on what is asked for at once.
+    let space = if address { u64::MAX } else { u64::from(bounds.address_space) << 20 };
+    if space < u64::MAX {
+        command.arg(format!("--as={space}"));
+    }
+    command.args(["--core=0", "setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
+    command.arg(format!("-max_len={}", bounds.longest));
+    command.arg(format!("-timeout={}", bounds.seconds));
+    command.arg(format!("-rss_limit_mb={}", bounds.resident * if address { 4 } else { 1 }));
+    command.arg(format!("-malloc_limit_mb={}", bounds.address_space));
+    command.stdin(Stdio::null());
+    command
 }
 
 /// Whose bounds differ.

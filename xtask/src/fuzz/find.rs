@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{one, said};
+use super::bounds::bounded;
+use super::said;
 use crate::tool::Done;
 
 /// How long an input is made shorter.
@@ -19,9 +20,9 @@ pub(super) fn keep(program: &Path, target: &str, broken: &Path, seeds: &Path) ->
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let trial = broken.with_file_name(format!("{target}.trial"));
         println!("{target}: {name} of {} bytes is made shorter", input.len());
-        let end = one::now() + PATIENCE;
+        let end = now() + PATIENCE;
         let short = shorter(input, |input| {
-            one::now() < end && std::fs::write(&trial, input).is_ok() && breaks(program, target, &trial)
+            now() < end && std::fs::write(&trial, input).is_ok() && breaks(program, target, &trial)
         });
         let _ = std::fs::remove_file(&trial);
         let seed = seeds.join(seed_name(&name));
@@ -47,7 +48,7 @@ fn shown(seed: &Path) -> String {
 
 /// Whether the target, with its bounds, ends badly on this input.
 fn breaks(program: &Path, target: &str, input: &Path) -> bool {
-    let mut trial = one::bounded(program, target);
+    let mut trial = bounded(program, target);
     // What breaks again is not to be saved again.
     trial.arg("-artifact_prefix=/dev/null/").arg(input).stdout(Stdio::null()).stderr(Stdio::null());
     trial.status().is_ok_and(|status| !status.success())
@@ -70,6 +71,11 @@ fn shorter(mut input: Vec<u8>, mut breaks: impl FnMut(&[u8]) -> bool) -> Vec<u8>
         piece = if piece == 1 { 0 } else { piece.div_ceil(2) };
     }
     input
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person waits no longer for a shorter input")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
 
-use super::{Places, bounds, find, said};
+use super::bounds::bounded;
+use super::{Places, find, said};
 use crate::tool::Done;
 
 /// What a target did.
@@ -103,25 +103,6 @@ fn processor_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks.sum::<Option<u64>>()? * 10))
 }
 
-/// The fuzzer with what each input may cost. It ends with this process.
-pub(super) fn bounded(program: &Path, target: &str) -> Command {
-    let bounds = bounds::of(target);
-    let mut command = Command::new("prlimit");
-    let address = program.components().any(|part| part.as_os_str() == "build-address");
-    // AddressSanitizer reserves terabytes, and has a bound of its own on what is asked for at once.
-    let space = if address { u64::MAX } else { u64::from(bounds.address_space) << 20 };
-    if space < u64::MAX {
-        command.arg(format!("--as={space}"));
-    }
-    command.args(["--core=0", "setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
-    command.arg(format!("-max_len={}", bounds.longest));
-    command.arg(format!("-timeout={}", bounds.seconds));
-    command.arg(format!("-rss_limit_mb={}", bounds.resident * if address { 4 } else { 1 }));
-    command.arg(format!("-malloc_limit_mb={}", bounds.address_space));
-    command.stdin(Stdio::null());
-    command
-}
-
 /// What libFuzzer printed: the last line with counts, and its statistics.
 fn read(log: &str) -> Outcome {
     let mut outcome = Outcome::default();
@@ -144,15 +125,12 @@ fn read(log: &str) -> Outcome {
     outcome
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a fuzzer really ran")]
-pub(super) fn now() -> Instant {
-    Instant::now()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::process::Command;
 
     const ORPHAN: &str = "SLIPWAY_FUZZ_ORPHAN";
     const NAME: &str = "a_fuzzer_ends_with_whoever_started_it";
