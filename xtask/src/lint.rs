@@ -1,7 +1,7 @@
-//! Style and structure: format, clippy, the laws of the tree, licences.
+//! Style and structure: format, clippy, the laws of the tree, what its papers say, licences.
 
 use crate::tool::{self, Done};
-use crate::{fuzz, laws, tool::cargo};
+use crate::{fuzz, laws, papers, tool::cargo};
 
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
@@ -9,7 +9,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// Every check; all of them run even when one fails.
 pub(crate) fn run() -> Done {
     let mut failures = Vec::new();
-    for check in [format, clippy, laws::check, fuzz_targets, deny] {
+    for check in [format, clippy, laws::check, papers::check, fuzz_targets, deny] {
         if let Err(error) = check() {
             eprintln!("xtask: {error}");
             failures.push(error);

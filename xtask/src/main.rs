@@ -13,6 +13,7 @@ mod instructions;
 mod iperf;
 mod laws;
 mod lint;
+mod papers;
 mod proto;
 mod release;
 mod test;
@@ -47,8 +48,10 @@ enum Chore {
         #[arg(long)]
         all: bool,
     },
-    /// Format, clippy, licences, and the structural laws of the tree.
+    /// Format, clippy, licences, the structural laws of the tree, and what its papers say.
     Lint,
+    /// Only whether what documents and comments say of the tree is so; seconds, without building anything.
+    Docs,
     /// Measure against the peers, interleaved, and print the table.
     Bench {
         /// Which parts; all of them without this.
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test { no_lint, all } => test::run(!no_lint, all),
         Chore::Lint => lint::run(),
+        Chore::Docs => papers::check(),
         Chore::Bench { instructions: true, write, .. } => instructions::run(write),
         Chore::Bench {
             parts,
