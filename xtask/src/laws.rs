@@ -48,6 +48,9 @@ const UNSAFE: &str = "host/src/sys/";
 /// Who sets options of sockets: the table of them there is what the filter of system calls is made from.
 const OPTIONS: &[&str] = &[UNSAFE, "tests/"];
 
+/// Who makes netlink sockets, which are all of one type (the file says why); filters of system calls name the family.
+const NETLINK: &[&str] = &["host/src/netlink/raw.rs", "host/src/sandbox/"];
+
 /// Who may ask the operating system for the time; a build script, to date what it builds.
 const CLOCKS: &[&str] = &["host/", "tests/", "benches/", "xtask/", "netavark-plugin/build.rs"];
 
@@ -125,6 +128,14 @@ fn file(path: &str, text: &str) -> Vec<String> {
         }
         if has("setsockopt") && !OPTIONS.iter().any(|allowed| path.starts_with(allowed)) {
             breaches.push(format!("{path}:{}: sets an option of a socket outside {UNSAFE}", number + 1));
+        }
+        let netlink = ["AF_NETLINK", "PF_NETLINK", "netlink_sys"].into_iter().any(has)
+            || line.contains("AddressFamily::Netlink");
+        if netlink && !NETLINK.iter().any(|allowed| path.starts_with(allowed)) {
+            breaches.push(format!(
+                "{path}:{}: makes a netlink socket outside host/src/netlink/raw.rs",
+                number + 1
+            ));
         }
         let variable = line.contains("env::var(") || line.contains("env::var_os(");
         let free = path.ends_with("build.rs")
@@ -268,6 +279,18 @@ mod tests {
         let text = "nix::sys::socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;";
         assert_eq!(file("portfwd/src/listen.rs", text).len(), 1);
         assert!(file("host/src/sys/sockopt.rs", text).is_empty());
+    }
+
+    #[test]
+    fn netlink_sockets_are_made_in_one_place() {
+        for text in [
+            "socket(AddressFamily::Netlink, SockType::Datagram, flags, None)?;",
+            "libc::socket(libc::AF_NETLINK, libc::SOCK_DGRAM, 0)",
+            "let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;",
+        ] {
+            assert_eq!(file("host/src/netlink/monitor.rs", text).len(), 1, "{text}");
+            assert!(file("host/src/netlink/raw.rs", text).is_empty());
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod monitor;
 mod neigh;
 pub mod netfilter;
 mod new_link;
+mod raw;
 mod route;
 mod socket;
 mod way;

@@ -3,17 +3,19 @@
 //! What changed is not told in detail: whoever cares reads the new state. A queue that overflowed (ENOBUFS) is
 //! therefore just a change of everything.
 
+use super::raw::RawSocket;
 use super::socket::{Error, parse};
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use std::io;
+use nix::sys::socket::{MsgFlags, SockProtocol};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Datagrams taken in one call; the rest keeps the descriptor readable.
 const BATCH: usize = 64;
+
+/// Room for one datagram: a message about one interface, address or route. What does not fit counts as a change of everything.
+const DATAGRAM_MAX: usize = 32 << 10;
 
 /// The multicast groups of rtnetlink(7): links, and addresses and routes of both families.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
@@ -42,7 +44,7 @@ impl Changes {
 /// A non-blocking descriptor that is readable when something has changed.
 #[derive(Debug)]
 pub struct Monitor {
-    socket: Socket,
+    socket: RawSocket,
 }
 
 impl Monitor {
@@ -51,11 +53,8 @@ impl Monitor {
     /// # Errors
     /// Those of socket(2) and bind(2).
     pub fn open() -> Result<Self, Error> {
-        let opened = |error| Error::new("watch the network configuration", error);
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(opened)?;
-        socket.bind(&SocketAddr::new(0, GROUPS)).map_err(opened)?;
-        socket.set_non_blocking(true).map_err(opened)?;
-        Ok(Self { socket })
+        let socket = RawSocket::listening(SockProtocol::NetlinkRoute, GROUPS);
+        Ok(Self { socket: socket.map_err(|errno| Error::new("watch the network configuration", errno))? })
     }
 
     /// What has changed since the last call.
@@ -64,14 +63,13 @@ impl Monitor {
     /// The socket's.
     pub fn changes(&mut self) -> Result<Changes, Error> {
         let mut changes = Changes::default();
+        let mut datagram = vec![0; DATAGRAM_MAX];
         for _ in 0..BATCH {
-            match self.socket.recv_from_full() {
-                Ok((datagram, from)) if from.port_number() == 0 => note(&datagram, &mut changes),
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => changes = Changes::ALL,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(Error::new("watch the network configuration", error)),
+            match self.socket.receive(&mut datagram, MsgFlags::empty()) {
+                Ok(length) => note(datagram.get(..length).unwrap_or_default(), &mut changes),
+                Err(Errno::ENOBUFS | Errno::EMSGSIZE) => changes = Changes::ALL,
+                Err(Errno::EAGAIN) => break,
+                Err(errno) => return Err(Error::new("watch the network configuration", errno)),
             }
         }
         Ok(changes)

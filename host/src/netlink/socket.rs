@@ -4,20 +4,22 @@
 //! acknowledges each by its sequence number; one that fails does not stop those behind it. It does so before sendmsg(2)
 //! returns, so that nothing here ever waits.
 //!
-//! Answers are matched by sequence number and accepted from the kernel alone (port 0). Strict checking makes the
+//! Answers are matched by sequence number. Strict checking makes the
 //! kernel refuse attributes that it does not know instead of ignoring them. A dump that was interrupted by a change
 //! (NLM_F_DUMP_INTR) is asked for again. Source: Linux `Documentation/userspace-api/netlink/intro.rst`.
 
+use super::raw::RawSocket;
 use crate::strerror::words;
+use crate::sys::sockopt::{self, Opt};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
     NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockProtocol};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// How often an interrupted dump is repeated.
 const DUMP_ATTEMPTS: usize = 8;
@@ -75,7 +77,7 @@ impl Request {
 /// A route netlink socket in one network namespace.
 #[derive(Debug)]
 pub struct Netlink {
-    socket: Socket,
+    socket: RawSocket,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -86,18 +88,15 @@ impl Netlink {
     /// # Errors
     /// Those of socket(2).
     pub fn open() -> Result<Self, Error> {
-        let opened = |error| Error::new("open a netlink socket", error);
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(opened)?;
-        socket.bind_auto().map_err(opened)?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(opened)?;
+        let socket = RawSocket::connected(SockProtocol::NetlinkRoute)
+            .map_err(|errno| Error::new("open a netlink socket", errno))?;
         // Since Linux 4.20; without it dumps are filtered less strictly, which callers do not rely on.
-        let strict = socket.set_netlink_get_strict_chk(true);
-        if let Err(error) = strict {
-            log::debug!("netlink without strict checking: {error}");
+        if let Err(errno) = sockopt::set(socket.as_fd(), Opt::STRICT_CHECKING, 1) {
+            log::debug!("netlink without strict checking: {errno}");
         }
         // Acknowledgements of failures then come without a copy of the request.
-        if let Err(error) = socket.set_cap_ack(true) {
-            log::debug!("netlink with requests in its acknowledgements: {error}");
+        if let Err(errno) = sockopt::set(socket.as_fd(), Opt::SHORT_ACKNOWLEDGEMENTS, 1) {
+            log::debug!("netlink with requests in its acknowledgements: {errno}");
         }
         Ok(Self { socket, sequence: 0, buffer: Vec::new() })
     }
@@ -144,7 +143,7 @@ impl Netlink {
         first: u32,
         results: &mut [Option<io::Result<()>>],
     ) -> io::Result<()> {
-        self.socket.send(bytes, 0)?;
+        self.socket.send(bytes)?;
         while results.iter().any(Option::is_none) {
             for answer in self.receive()? {
                 let number = answer.header.sequence_number.wrapping_sub(first);
@@ -244,8 +243,7 @@ impl Netlink {
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         let mut bytes = Vec::new();
         self.append(&mut bytes, message, flags);
-        self.socket.send(&bytes, 0)?;
-        Ok(())
+        Ok(self.socket.send(&bytes)?)
     }
 
     fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
@@ -272,17 +270,16 @@ impl Netlink {
 
     /// Puts the next datagram of the kernel's into the buffer.
     fn fill(&mut self) -> io::Result<()> {
-        loop {
-            self.buffer.clear();
-            self.buffer.reserve(DATAGRAM_MAX);
-            match self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC) {
-                Ok((_, from)) if from.port_number() != 0 => {}
-                Ok((length, _)) if length > self.buffer.len() => return Err(Errno::EMSGSIZE.into()),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.buffer.resize(DATAGRAM_MAX, 0);
+        let length = self.socket.receive(&mut self.buffer, MsgFlags::empty())?;
+        self.buffer.truncate(length);
+        Ok(())
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -70,6 +70,10 @@ options! {
     Network DEVICE = SOL_SOCKET, SO_BINDTODEVICE;
     /// SO_BINDTOIFINDEX, to look at: the number of the interface that the socket is bound to.
     Look BOUND_INTERFACE = SOL_SOCKET, SO_BINDTOIFINDEX;
+    /// NETLINK_GET_STRICT_CHK: the kernel refuses attributes that it does not know instead of ignoring them.
+    Elsewhere STRICT_CHECKING = SOL_NETLINK, NETLINK_GET_STRICT_CHK;
+    /// NETLINK_CAP_ACK: acknowledgements come without a copy of the request.
+    Elsewhere SHORT_ACKNOWLEDGEMENTS = SOL_NETLINK, NETLINK_CAP_ACK;
     /// SO_RCVTIMEO, whose value is a time: [`set_patience`].
     Elsewhere RECEIVE_PATIENCE = SOL_SOCKET, SO_RCVTIMEO;
     /// SO_SNDTIMEO, whose value is a time: [`set_patience`].

@@ -1,18 +1,16 @@
 //! The socket: one request and its answer, one request and a list, and what a transaction needs.
 //!
-//! Answers are matched by sequence number and accepted from the kernel alone (port 0). A list that was interrupted by a
+//! Answers are matched by sequence number. A list that was interrupted by a
 //! change (NLM_F_DUMP_INTR) is asked for again. The buffer is as large as the kernel's largest piece of a list (32 KiB).
 
+use super::super::raw::RawSocket;
 use super::super::socket::Error;
 use super::Attributes;
 use crate::sys::sockopt::{self, Opt};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg};
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use nix::sys::socket::{MsgFlags, SockProtocol};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Netlink's header and netfilter's (family, version, resource).
 pub(super) const HEADER: usize = 16 + 4;
@@ -44,7 +42,7 @@ pub(super) fn header(kind: u16, flags: u16, sequence: usize, family: u8, resourc
 /// A netfilter socket in one network namespace.
 #[derive(Debug)]
 pub struct Netfilter {
-    socket: Socket,
+    socket: RawSocket,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -75,10 +73,8 @@ impl Netfilter {
     /// # Errors
     /// Those of socket(2): EPROTONOSUPPORT when the kernel has no nfnetlink.
     pub fn open() -> Result<Self, Error> {
-        let opened = |error| Error::new("open a netfilter socket", error);
-        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(opened)?;
-        socket.bind_auto().map_err(opened)?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(opened)?;
+        let socket = RawSocket::connected(SockProtocol::NetlinkNetFilter)
+            .map_err(|errno| Error::new("open a netfilter socket", errno))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
@@ -179,8 +175,7 @@ impl Netfilter {
         if let Some(place) = bytes.get_mut(8..12) {
             place.copy_from_slice(&self.sequence.to_ne_bytes());
         }
-        self.socket.send(&bytes, 0).map_err(|error| errno(&error))?;
-        Ok(())
+        self.socket.send(&bytes)
     }
 
     pub(super) fn send_batch(&mut self, bytes: &[u8]) -> Result<(), Errno> {
@@ -192,8 +187,7 @@ impl Netfilter {
                 sockopt::set(fd, Opt::SEND_BUFFER, room)?;
             }
         }
-        self.socket.send(bytes, 0).map_err(|error| errno(&error))?;
-        Ok(())
+        self.socket.send(bytes)
     }
 
     /// The answers of the next datagram; `None` when none is left.
@@ -212,14 +206,13 @@ impl Netfilter {
 
     /// The next datagram from the kernel, into the buffer.
     fn receive(&mut self, flags: MsgFlags) -> Result<usize, Errno> {
-        loop {
-            let mut room = [IoSliceMut::new(&mut self.buffer)];
-            match recvmsg::<NetlinkAddr>(self.socket.as_raw_fd(), &mut room, None, flags) {
-                Ok(got) if got.address.is_some_and(|from| from.pid() == 0) => return Ok(got.bytes),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+        self.socket.receive(&mut self.buffer, flags)
+    }
+}
+
+impl AsFd for Netfilter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -266,10 +259,6 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
             body,
         })
     })
-}
-
-fn errno(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

@@ -277,7 +277,7 @@ const LEASES: &[c_long] = &[
     libc::SYS_getsockname,
     libc::SYS_shutdown,
     libc::SYS_writev,
-    // The opener: opener.
+    // The opener: opener. Answers of the kernel: host::netlink.
     libc::SYS_sendmsg,
     libc::SYS_recvmsg,
     // The ends of leases: timer.
@@ -290,8 +290,8 @@ const LEASES_CLOSED: &[Call] = &[
     // Into a container's network and back: namespaces. Into no namespace of another kind.
     Call(libc::SYS_setns, &[is(1, libc::CLONE_NEWNET)]),
     // host::netlink
-    Call(libc::SYS_setsockopt, &[is(1, libc::SOL_NETLINK), is(2, libc::NETLINK_GET_STRICT_CHK)]),
-    Call(libc::SYS_setsockopt, &[is(1, libc::SOL_NETLINK), is(2, libc::NETLINK_CAP_ACK)]),
+    Call(libc::SYS_setsockopt, &sets(Opt::STRICT_CHECKING)),
+    Call(libc::SYS_setsockopt, &sets(Opt::SHORT_ACKNOWLEDGEMENTS)),
     // host::sys::packet
     Call(libc::SYS_setsockopt, &[is(1, libc::SOL_SOCKET), is(2, libc::SO_ATTACH_FILTER)]),
     Call(libc::SYS_setsockopt, &[is(1, libc::SOL_PACKET), is(2, libc::PACKET_ADD_MEMBERSHIP)]),
@@ -299,7 +299,7 @@ const LEASES_CLOSED: &[Call] = &[
 
 /// Sockets of the DHCP proxy: host::netlink, host::sys::packet.
 const LINKS: &[Socket] =
-    &[(libc::AF_NETLINK, libc::SOCK_DGRAM, libc::NETLINK_ROUTE), (libc::AF_PACKET, libc::SOCK_RAW, 0)];
+    &[(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE), (libc::AF_PACKET, libc::SOCK_RAW, 0)];
 
 /// The supervisor of the uplink (`slipway/src/uplink`).
 const UPLINK: &[c_long] = &[
