@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use slipway_netstack::device::vnet::Checksum;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
-use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
+use slipway_netstack::upstream::{
+    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Source, Upstream,
+};
 use slipway_netstack::{Engine, FlowId, Instant};
 
 use testkit::packet::{Ip, Options, Tcp, Udp, ethernet, flag};
@@ -37,7 +39,7 @@ pub struct Null {
 }
 
 impl Upstream for Null {
-    fn tcp_connect(&mut self, flow: FlowId, _: SocketAddr, _: Option<IpAddr>, _: u8) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, flow: FlowId, _: SocketAddr, _: Source, _: u8) -> Result<(), Errno> {
         self.opened.push(flow);
         Ok(())
     }
@@ -72,7 +74,7 @@ impl Upstream for Null {
     fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}
     fn tcp_reset(&mut self, _: FlowId) {}
 
-    fn udp_open(&mut self, flow: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn udp_open(&mut self, flow: FlowId, _: IpAddr, _: Source) -> Result<(), Errno> {
         self.opened.push(flow);
         Ok(())
     }
@@ -90,7 +92,7 @@ impl Upstream for Null {
         Err(Empty)
     }
 
-    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Source) -> Result<(), Errno> {
         Ok(())
     }
 

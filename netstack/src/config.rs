@@ -5,6 +5,7 @@
 
 use crate::addr::MacAddr;
 use crate::device::Capabilities;
+use crate::upstream::Source;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -178,12 +179,12 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// The one for sockets that talk to `remote`.
+    /// Where sockets speak from that talk to `remote`.
     #[must_use]
-    pub fn toward(&self, remote: IpAddr) -> Option<IpAddr> {
+    pub fn toward(&self, remote: IpAddr) -> Source {
         match remote {
-            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4).into(),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6).into(),
         }
     }
 }

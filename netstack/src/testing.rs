@@ -4,7 +4,7 @@ use crate::addr::MacAddr;
 use crate::config::{Config, Ipv4Config, Ipv6Config, Keys};
 use crate::device::{Capabilities, Device, Full, Offload};
 use crate::transport::flow::FlowId;
-use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Upstream};
+use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Source, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -37,7 +37,7 @@ impl Device for Wire {
 pub(crate) struct Deaf;
 
 impl Upstream for Deaf {
-    fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Option<IpAddr>, _: u8) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, _: FlowId, _: SocketAddr, _: Source, _: u8) -> Result<(), Errno> {
         Err(Errno::NetUnreachable)
     }
     fn tcp_connect_dns(&mut self, _: FlowId) -> Result<(), Errno> {
@@ -63,7 +63,7 @@ impl Upstream for Deaf {
     fn tcp_shutdown(&mut self, _: FlowId) {}
     fn tcp_keepalive(&mut self, _: FlowId, _: Duration, _: Duration) {}
     fn tcp_reset(&mut self, _: FlowId) {}
-    fn udp_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn udp_open(&mut self, _: FlowId, _: IpAddr, _: Source) -> Result<(), Errno> {
         Err(Errno::NetUnreachable)
     }
     fn udp_send(&mut self, _: FlowId, _: SocketAddr, _: &[u8], _: usize, _: Meta) -> Result<(), Errno> {
@@ -75,7 +75,7 @@ impl Upstream for Deaf {
     fn take_error(&mut self, _: FlowId) -> Result<DatagramError, Empty> {
         Err(Empty)
     }
-    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Source) -> Result<(), Errno> {
         Err(Errno::Prohibited)
     }
     fn ping_send(&mut self, _: FlowId, _: IpAddr, _: u16, _: &[u8], _: Meta) -> Result<(), Errno> {

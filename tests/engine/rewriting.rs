@@ -116,7 +116,7 @@ fn sockets_leave_from_the_address_that_was_asked_for() {
     RawTcp::open(&mut world, "192.0.2.1:80");
     RawTcp::open(&mut world, "[2001:db8::1]:80");
     world.send(&Udp::packet(at("10.0.2.100:4000"), at("192.0.2.1:7"), b"x"));
-    let from: Vec<Option<IpAddr>> = world.host.opened().iter().map(|o| o.from).collect();
+    let from: Vec<Option<IpAddr>> = world.host.opened().iter().map(|o| o.from.address).collect();
     let v4 = Some("198.51.100.4".parse().unwrap());
     assert_eq!(from, [v4, Some("2001:db8::4".parse().unwrap()), v4]);
 }

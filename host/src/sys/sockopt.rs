@@ -68,8 +68,10 @@ options! {
     Network REUSE_ADDRESS = SOL_SOCKET, SO_REUSEADDR;
     /// SO_BINDTODEVICE, whose value is a name: [`bind_to_device`].
     Network DEVICE = SOL_SOCKET, SO_BINDTODEVICE;
-    /// SO_BINDTOIFINDEX, to look at: the number of the interface that the socket is bound to.
-    Look BOUND_INTERFACE = SOL_SOCKET, SO_BINDTOIFINDEX;
+    /// SO_BINDTOIFINDEX: the same by its number (Linux 5.0).
+    Network BOUND_INTERFACE = SOL_SOCKET, SO_BINDTOIFINDEX;
+    /// SO_BROADCAST: datagrams may go to everybody on a network.
+    Network BROADCAST = SOL_SOCKET, SO_BROADCAST;
     /// NETLINK_GET_STRICT_CHK: the kernel refuses attributes that it does not know instead of ignoring them.
     Elsewhere STRICT_CHECKING = SOL_NETLINK, NETLINK_GET_STRICT_CHK;
     /// NETLINK_CAP_ACK: acknowledgements come without a copy of the request.

@@ -20,6 +20,7 @@ pub mod batch;
 mod errors;
 mod fragmentation;
 mod ping;
+mod source;
 mod tcp;
 mod udp;
 mod within;
@@ -36,7 +37,9 @@ use ahead::Ahead;
 use allowance::Allowance;
 use nix::sys::epoll::EpollFlags;
 use ping::PingSocket;
-use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
+use slipway_netstack::upstream::{
+    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Source, Upstream,
+};
 use slipway_netstack::{FlowId, Instant};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -280,13 +283,7 @@ impl Upstream for Sockets {
         self.connecting.is_left()
     }
 
-    fn tcp_connect(
-        &mut self,
-        flow: FlowId,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        class: u8,
-    ) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Source, class: u8) -> Result<(), Errno> {
         let began = clock::now();
         let connected = TcpSocket::connect(to, from, class, self.ways);
         self.connecting.spend(clock::now() - began);
@@ -384,7 +381,7 @@ impl Upstream for Sockets {
         }
     }
 
-    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno> {
         let socket = UdpSocket::open(like, from)?;
         self.open(flow, Socket::Udp(socket), udp::INTEREST)
     }
@@ -423,7 +420,7 @@ impl Upstream for Sockets {
         }
     }
 
-    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno> {
         let socket = PingSocket::open(like, from)?;
         self.open(flow, Socket::Ping(socket), udp::INTEREST)
     }

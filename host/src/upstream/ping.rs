@@ -6,6 +6,7 @@
 use super::batch::{read_control, sender};
 use super::errors::{self, errno};
 use super::fragmentation::Fragmentation;
+use super::source;
 use super::tcp::refuse_disguised;
 use super::udp::{decode, forgive, outgoing_control, prepare_errors, twice};
 use crate::sys::message::Name;
@@ -13,11 +14,11 @@ use crate::sys::mmsg;
 use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno as Code;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
-use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Received};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Received, Source};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Once;
 
 /// The socket of one flow.
@@ -33,7 +34,7 @@ const PASSED_OVER: usize = 16;
 
 impl PingSocket {
     /// A socket of the family of `like`.
-    pub(super) fn open(like: IpAddr, from: Option<IpAddr>) -> Result<Self, Errno> {
+    pub(super) fn open(like: IpAddr, from: Source) -> Result<Self, Errno> {
         let ipv6 = like.is_ipv6();
         let (family, protocol, fields) = if ipv6 {
             let fields = [Opt::RECEIVE_HOP_LIMIT, Opt::RECEIVE_TRAFFIC_CLASS];
@@ -48,9 +49,7 @@ impl PingSocket {
             // Refused, it costs a header field.
             let _ = sockopt::set(fd.as_fd(), opt, 1);
         }
-        if let Some(from) = from {
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
-        }
+        source::bind(fd.as_fd(), like, from).map_err(errno)?;
         Ok(Self { fd, ipv6, fragmentation: Fragmentation::Anybody })
     }
 
@@ -66,9 +65,9 @@ impl PingSocket {
         let request = if self.ipv6 { V6_REQUEST } else { V4_REQUEST };
         let header = [request, 0, 0, 0, 0, 0, high, low];
         self.fragmentation.adapt(self.fd.as_fd(), self.ipv6, meta, HEADER + data.len());
+        let control = outgoing_control(to, meta);
         let to = SocketAddr::new(to, 0);
         let name = Name::from(to);
-        let control = outgoing_control(self.ipv6, meta);
         let parts = [IoSlice::new(&header), IoSlice::new(data)];
         forgive(to, twice(|| mmsg::send_one(self.as_fd(), &name, &control, &parts)))
     }

@@ -22,17 +22,17 @@
 
 use super::ahead::{Ahead, Seen};
 use super::errors::errno;
+use super::source;
 use crate::sys::sockopt::{self, Opt};
 use crate::sys::{message, mmsg};
 use crate::sys::{tcp, tcp_info};
 use nix::errno::Errno as Code;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, shutdown,
-    socket,
+    AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, shutdown, socket,
 };
 use slipway_netstack::FlowId;
-use slipway_netstack::upstream::{Errno, Event, MAX_PIECES, Peek, Sent};
+use slipway_netstack::upstream::{Errno, Event, MAX_PIECES, Peek, Sent, Source};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -109,20 +109,15 @@ pub(super) struct TcpSocket {
 
 impl TcpSocket {
     /// Starts to connect.
-    pub(super) fn connect(
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        class: u8,
-        ways: Ways,
-    ) -> Result<Self, Errno> {
+    pub(super) fn connect(to: SocketAddr, from: Source, class: u8, ways: Ways) -> Result<Self, Errno> {
         refuse_disguised(to.ip())?;
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = new_socket(family).map_err(errno)?;
-        if let Some(from) = from {
+        if from.address.is_some() && from.port == 0 {
             // Not a reason to fail: without it the ports of one address are used up sooner.
             let _ = sockopt::set(fd.as_fd(), Opt::BIND_NO_PORT, 1);
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
         }
+        source::bind(fd.as_fd(), to.ip(), from).map_err(errno)?;
         prepare(fd.as_fd());
         if class != 0 {
             set_class(fd.as_fd(), class);
@@ -387,15 +382,13 @@ impl AsFd for TcpSocket {
 
 /// What EADDRNOTAVAIL of connect() was about. It has two meanings: no port of ours is left for that destination, or, with
 /// IPv6 alone, there is no address to send from. A UDP socket needs such an address, too, and can share its port.
-fn no_port_or_address(to: SocketAddr, from: Option<IpAddr>) -> Errno {
+fn no_port_or_address(to: SocketAddr, from: Source) -> Errno {
     if to.is_ipv4() {
         return Errno::NoPort;
     }
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let probe = socket(AddressFamily::Inet6, SockType::Datagram, flags, SockProtocol::Udp).and_then(|fd| {
-        if let Some(from) = from {
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
-        }
+        source::bind(fd.as_fd(), to.ip(), from)?;
         connect(fd.as_raw_fd(), &SockaddrStorage::from(to))
     });
     if probe == Err(Code::EADDRNOTAVAIL) { Errno::NetUnreachable } else { Errno::NoPort }

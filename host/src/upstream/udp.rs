@@ -13,17 +13,18 @@
 use super::batch::{self, Hint, Receiver};
 use super::errors::{self, errno};
 use super::fragmentation::{Fragmentation, path_mtu};
+use super::source;
 use super::tcp::refuse_disguised;
 use crate::sys::message::{Control, Name};
 use crate::sys::mmsg;
 use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno as Code;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
-use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Received};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Received, Source};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 /// What a flow's datagram socket is waited for, edge-triggered. Not EPOLLOUT: that would wake the loop for each datagram
@@ -58,7 +59,7 @@ struct Door {
 
 impl UdpSocket {
     /// A socket of the family of `like`.
-    pub(super) fn open(like: IpAddr, from: Option<IpAddr>) -> Result<Self, Errno> {
+    pub(super) fn open(like: IpAddr, from: Source) -> Result<Self, Errno> {
         let family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(family, SockType::Datagram, flags, SockProtocol::Udp).map_err(errno)?;
@@ -67,9 +68,7 @@ impl UdpSocket {
         if like.is_ipv6() {
             sockopt::set(fd.as_fd(), Opt::V6_ONLY, 1).map_err(errno)?;
         }
-        if let Some(from) = from {
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).map_err(errno)?;
-        }
+        source::bind(fd.as_fd(), like, from).map_err(errno)?;
         Ok(Self::new(Descriptor::Own(fd), false))
     }
 
@@ -109,7 +108,7 @@ impl UdpSocket {
             SocketAddr::V4(v4) if self.dual => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())).into(),
             _ => Name::from(to),
         };
-        let mut control = outgoing_control(to.is_ipv6(), meta);
+        let mut control = outgoing_control(to.ip(), meta);
         match &self.fd {
             Descriptor::Shared(door) => answer_from(&mut control, door.at),
             Descriptor::Own(fd) => {
@@ -196,15 +195,16 @@ pub(super) fn prepare_errors(fd: BorrowedFd<'_>, ipv6: bool) {
     Fragmentation::Anybody.set(fd, ipv6);
 }
 
-/// Control messages for header fields that differ from what the kernel would put there.
-pub(super) fn outgoing_control(ipv6: bool, meta: Meta) -> Control {
-    let (level, hops, class) = if ipv6 {
+/// Control messages for header fields that differ from what the kernel would put there on the way to `to`.
+pub(super) fn outgoing_control(to: IpAddr, meta: Meta) -> Control {
+    let (level, hops, class) = if to.is_ipv6() {
         (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
     } else {
         (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS)
     };
     let (mut control, usual) = (Control::EMPTY, Meta::default());
-    if meta.hops != usual.hops {
+    // To a group the kernel would send with one hop.
+    if meta.hops != usual.hops || to.is_multicast() {
         // 0 is refused; a packet with none left should not have come this far.
         control.push(level, hops, &i32::from(meta.hops.max(1)).to_ne_bytes());
     }

@@ -1,10 +1,10 @@
 use crate::{FLOW, World};
-use slipway_netstack::upstream::{Errno, Event, Meta, Upstream};
+use slipway_netstack::upstream::{Errno, Event, Meta, Source, Upstream};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Opens a ping flow, or says why it cannot be tested here.
 fn open(world: &mut World, like: IpAddr) -> bool {
-    match world.sockets.ping_open(FLOW, like, None) {
+    match world.sockets.ping_open(FLOW, like, Source::default()) {
         Ok(()) => true,
         Err(Errno::Prohibited) => {
             println!("SKIP ping: net.ipv4.ping_group_range leaves this process out");

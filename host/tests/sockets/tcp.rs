@@ -1,15 +1,15 @@
 use crate::{FLOW, World};
 use slipway_host::upstream::{Peeking, Sockets, Ways};
 use slipway_netstack::FlowId;
-use slipway_netstack::upstream::{Errno, Event, Peek, Sent, Upstream};
+use slipway_netstack::upstream::{Errno, Event, Peek, Sent, Source, Upstream};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
 /// A world whose flow is connected to the stream.
 fn connected(mut world: World, address: &str) -> (World, TcpStream) {
     let listener = TcpListener::bind(address).unwrap();
-    world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), None, 0).unwrap();
+    world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), Source::default(), 0).unwrap();
     assert_eq!(world.until(|_| true), Event::Connected);
     let (peer, _) = listener.accept().unwrap();
     peer.set_nodelay(true).unwrap();
@@ -53,11 +53,11 @@ fn the_local_address_can_be_chosen() {
     let mut world = World::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let from = Ipv4Addr::new(127, 0, 0, 9);
-    world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), Some(from.into()), 0).unwrap();
+    world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), Some(from.into()).into(), 0).unwrap();
     assert_eq!(world.until(|_| true), Event::Connected);
     assert_eq!(listener.accept().unwrap().1.ip(), from);
-    let elsewhere = Some(Ipv4Addr::new(240, 0, 0, 1).into());
-    let refused = world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), elsewhere, 0);
+    let elsewhere: Option<IpAddr> = Some(Ipv4Addr::new(240, 0, 0, 1).into());
+    let refused = world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), elsewhere.into(), 0);
     assert_eq!(refused, Err(Errno::NetUnreachable), "not an address of this host");
 }
 
@@ -65,13 +65,13 @@ fn the_local_address_can_be_chosen() {
 fn a_refusal_is_told_and_an_ipv4_address_in_disguise_is_refused_here() {
     let mut world = World::new();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    world.sockets.tcp_connect(FLOW, free, None, 0).unwrap();
+    world.sockets.tcp_connect(FLOW, free, Source::default(), 0).unwrap();
     assert_eq!(world.until(|_| true), Event::Failed(Errno::Refused));
     world.sockets.close(FLOW);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let disguised = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
-    assert_eq!(world.sockets.tcp_connect(FLOW, disguised, None, 0), Err(Errno::NetUnreachable));
+    assert_eq!(world.sockets.tcp_connect(FLOW, disguised, Source::default(), 0), Err(Errno::NetUnreachable));
     assert_eq!(world.sockets.count(), 0);
 }
 

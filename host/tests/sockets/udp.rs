@@ -1,7 +1,7 @@
 use crate::{FLOW, World};
 use slipway_host::upstream::batch::{self, Hint, Receiver};
 use slipway_netstack::FlowId;
-use slipway_netstack::upstream::{Errno, Event, Meta, Received, Upstream};
+use slipway_netstack::upstream::{Errno, Event, Meta, Received, Source, Upstream};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ fn world(like: IpAddr) -> (World, UdpSocket, SocketAddr) {
     let mut world = World::new();
     let peer = UdpSocket::bind((like, 0)).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    world.sockets.udp_open(FLOW, like, None).unwrap();
+    world.sockets.udp_open(FLOW, like, Source::default()).unwrap();
     let to = peer.local_addr().unwrap();
     world.sockets.udp_send(FLOW, to, b"hello", 5, Meta::default()).unwrap();
     let (len, flow) = peer.recv_from(&mut [0; 9]).unwrap();
@@ -59,7 +59,7 @@ fn datagrams_carry_sender_and_header_fields() {
         // The flow's own header fields arrive at another flow.
         let other = FlowId::new(4, 1);
         let meta = Meta { hops: 17, traffic_class: 0xb8, ..Meta::default() };
-        world.sockets.udp_open(other, like, Some(like)).unwrap();
+        world.sockets.udp_open(other, like, Some(like).into()).unwrap();
         world.sockets.udp_send(FLOW, peer.local_addr().unwrap(), b"x", 1, meta).unwrap();
         world.sockets.udp_send(other, flow, b"ab", 2, meta).unwrap();
         world.round(1000);
@@ -136,7 +136,7 @@ fn mixed_datagrams_keep_their_order_and_borders() {
 fn what_is_set_aside_for_one_flow_survives_reading_another() {
     let (mut world, peer, first) = world(V4);
     let other = FlowId::new(4, 1);
-    world.sockets.udp_open(other, V4, None).unwrap();
+    world.sockets.udp_open(other, V4, Source::default()).unwrap();
     world.sockets.udp_send(other, peer.local_addr().unwrap(), b"hello", 5, Meta::default()).unwrap();
     let (_, second) = peer.recv_from(&mut [0; 9]).unwrap();
     for len in [500, 400, 300, 200, 100] {
@@ -159,7 +159,7 @@ fn what_is_set_aside_for_one_flow_survives_reading_another() {
     world.round(1000);
     receive(&mut world, FLOW).unwrap();
     world.sockets.close(FLOW);
-    world.sockets.udp_open(FLOW, V4, None).unwrap();
+    world.sockets.udp_open(FLOW, V4, Source::default()).unwrap();
     assert_eq!(receive(&mut world, FLOW), None);
 }
 
@@ -202,7 +202,7 @@ fn a_datagram_to_nobody_comes_back_as_an_error_with_its_destination() {
             assert_eq!(receive(&mut world, FLOW).unwrap().1, b"y");
             let error = world.sockets.take_error(FLOW).unwrap();
             assert_eq!((error.to, error.error), (gone, Errno::Refused));
-            assert_eq!(error.reporter, Some(like));
+            assert_eq!(error.reporter, Some(like).into());
             assert_eq!(error.icmp, Some(if like.is_ipv4() { (3, 3) } else { (1, 4) }));
             assert!(world.sockets.take_error(FLOW).is_err());
         }
@@ -213,7 +213,7 @@ fn a_datagram_to_nobody_comes_back_as_an_error_with_its_destination() {
 fn an_ipv4_address_in_disguise_is_refused() {
     let (mut world, peer, _) = world(V4);
     let port = peer.local_addr().unwrap().port();
-    world.sockets.udp_open(FLOW, V6, None).unwrap();
+    world.sockets.udp_open(FLOW, V6, Source::default()).unwrap();
     let disguised = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
     let sent = world.sockets.udp_send(FLOW, disguised, b"x", 1, Meta::default());
     assert_eq!(sent, Err(Errno::NetUnreachable));

@@ -16,7 +16,7 @@ use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, Transport, assemble};
 use crate::ip::Packet;
 use crate::testing::config;
 use crate::transport::udp;
-use crate::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
+use crate::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Source, Upstream};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,13 +76,7 @@ pub(crate) struct Host {
 }
 
 impl Upstream for Host {
-    fn tcp_connect(
-        &mut self,
-        flow: FlowId,
-        to: SocketAddr,
-        _: Option<IpAddr>,
-        class: u8,
-    ) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, _: Source, class: u8) -> Result<(), Errno> {
         self.connects.push((flow, to));
         self.classes.push((flow, class));
         if let Some(errno) = self.refuse {
@@ -93,7 +87,7 @@ impl Upstream for Host {
     }
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
-        self.tcp_connect(flow, RESOLVER, None, 0)
+        self.tcp_connect(flow, RESOLVER, Source::default(), 0)
     }
 
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
@@ -175,7 +169,7 @@ impl Upstream for Host {
         }
     }
 
-    fn udp_open(&mut self, flow: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn udp_open(&mut self, flow: FlowId, _: IpAddr, _: Source) -> Result<(), Errno> {
         self.sockets.insert(flow, Socket::default());
         Ok(())
     }
@@ -207,7 +201,7 @@ impl Upstream for Host {
         self.errors.pop_front().ok_or(Empty)
     }
 
-    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Option<IpAddr>) -> Result<(), Errno> {
+    fn ping_open(&mut self, _: FlowId, _: IpAddr, _: Source) -> Result<(), Errno> {
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 
 use crate::transport::flow::FlowId;
 use core::net::{IpAddr, SocketAddr};
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 /// Why the host would not do it; the few that the engine treats differently, and all the others.
@@ -157,6 +158,31 @@ pub enum Event {
     Error,
 }
 
+/// An interface of the host's, by its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceId(pub NonZeroU32);
+
+/// Where a socket of the host's speaks from. What is left out is the kernel's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Source {
+    /// The local address.
+    pub address: Option<IpAddr>,
+    /// The port it would like to have, of an echo socket the identifier; 0: any. A wish: if that port is taken or not for us,
+    /// it gets another.
+    pub port: u16,
+    /// The interface that everything leaves and arrives by, whatever the host's routes say. Link-local addresses are those on
+    /// its link, and groups (multicast) are those there.
+    pub device: Option<DeviceId>,
+    /// Whether datagrams may go to everybody on one of the host's networks (broadcast).
+    pub broadcast: bool,
+}
+
+impl From<Option<IpAddr>> for Source {
+    fn from(address: Option<IpAddr>) -> Self {
+        Self { address, ..Self::default() }
+    }
+}
+
 /// The most pieces that are offered to a TCP socket at once.
 pub const MAX_PIECES: usize = 64;
 
@@ -173,19 +199,12 @@ pub trait Upstream {
         true
     }
 
-    /// Opens a TCP socket for `flow` and starts to connect it; `from` is the local address if not the kernel's
-    /// choice, `class` the traffic class of its packets (DSCP; the ECN bits are the kernel's). [`Event::Connected`] or
-    /// [`Event::Failed`] follows.
+    /// Opens a TCP socket for `flow` and starts to connect it; `class` is the traffic class of its packets (DSCP; the ECN
+    /// bits are the kernel's). [`Event::Connected`] or [`Event::Failed`] follows.
     ///
     /// # Errors
     /// When it fails on the spot. The flow then has no socket.
-    fn tcp_connect(
-        &mut self,
-        flow: FlowId,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        class: u8,
-    ) -> Result<(), Errno>;
+    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Source, class: u8) -> Result<(), Errno>;
 
     /// The same for a connection to the DNS address: it leads to whoever resolves names for the guest, in the place of
     /// a socket.
@@ -226,12 +245,11 @@ pub trait Upstream {
 
     // ── UDP ────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Opens an unconnected UDP socket of the family of `like` for `flow`, bound to `from` if given (port of the
-    /// kernel's choice). It receives from anyone; its error queue is on.
+    /// Opens an unconnected UDP socket of the family of `like` for `flow`. It receives from anyone; its error queue is on.
     ///
     /// # Errors
     /// When the host refuses. The flow then has no socket.
-    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno>;
+    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno>;
 
     /// Sends `payload` to `to`: one datagram, or, when `segment` is shorter than it, a train of datagrams of
     /// `segment` bytes each (the last may be shorter). `segment` is 0 only for an empty payload.
@@ -265,7 +283,7 @@ pub trait Upstream {
     ///
     /// # Errors
     /// [`Errno::Prohibited`] when `net.ipv4.ping_group_range` leaves this process out.
-    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno>;
+    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno>;
 
     /// Sends an echo request with this sequence number and data; the kernel chooses the identifier.
     ///

@@ -419,7 +419,7 @@ impl AtWork {
         sources: &Sources,
         driver: &mut Driver,
     ) {
-        let from = driver.peek_engine().config().outbound.toward(server.ip());
+        let from = driver.peek_engine().config().outbound.toward(server.ip()).address;
         let opened = sources.servers.find(server).and_then(|at| {
             let mut exchange = Exchange::open((attempt, at), transport, from, message)?;
             exchange.server = server;

@@ -23,7 +23,9 @@ use core::cmp::Reverse;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use datagram::{DatagramSocket, EchoService, UdpService};
-use slipway_netstack::upstream::{DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Upstream};
+use slipway_netstack::upstream::{
+    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Source, Upstream,
+};
 use slipway_netstack::{FlowId, Instant};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use tcp::{Conn, Peer, Service};
@@ -82,7 +84,7 @@ pub struct Opened {
     /// TCP: where to. Others: any endpoint of the family.
     pub to: SocketAddr,
     /// Local address asked for.
-    pub from: Option<IpAddr>,
+    pub from: Source,
 }
 
 /// A datagram or echo request that left the host.
@@ -389,9 +391,9 @@ impl Host {
         }
     }
 
-    fn open(&mut self, flow: FlowId, to: SocketAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn open(&mut self, flow: FlowId, to: SocketAddr, from: Source) -> Result<(), Errno> {
         assert!(!self.sockets.contains_key(&flow), "{flow:?} opens a second socket");
-        assert!(from.is_none_or(|from| from.is_ipv4() == to.is_ipv4()), "source of the other family");
+        assert!(from.address.is_none_or(|from| from.is_ipv4() == to.is_ipv4()), "source of the other family");
         if let Some(errno) = self.refuse_next.take() {
             return Err(errno);
         }
@@ -425,13 +427,7 @@ impl Upstream for Host {
         self.config.connects.is_none() || self.connects_left > 0
     }
 
-    fn tcp_connect(
-        &mut self,
-        flow: FlowId,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        _: u8,
-    ) -> Result<(), Errno> {
+    fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Source, _: u8) -> Result<(), Errno> {
         if to != RESOLVER {
             assert!(self.may_connect(), "{flow:?} connects although there is no time for it");
             self.connects_left = self.connects_left.saturating_sub(1);
@@ -449,7 +445,7 @@ impl Upstream for Host {
     }
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
-        self.tcp_connect(flow, RESOLVER, None, 0)
+        self.tcp_connect(flow, RESOLVER, Source::default(), 0)
     }
 
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {
@@ -508,7 +504,7 @@ impl Upstream for Host {
         self.wake_conn(index, self.now);
     }
 
-    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno> {
         self.open(flow, slipway_netstack::addr::any_endpoint(like), from)?;
         self.sockets.insert(flow, Socket::Datagram(DatagramSocket::new(like.is_ipv4(), false)));
         Ok(())
@@ -551,7 +547,7 @@ impl Upstream for Host {
         self.datagram(flow, "take_error").take_error()
     }
 
-    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Option<IpAddr>) -> Result<(), Errno> {
+    fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno> {
         self.open(flow, slipway_netstack::addr::any_endpoint(like), from)?;
         self.sockets.insert(flow, Socket::Datagram(DatagramSocket::new(like.is_ipv4(), true)));
         Ok(())
