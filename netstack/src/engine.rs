@@ -114,6 +114,17 @@ pub(crate) enum Body {
     Echo(Echo),
 }
 
+impl Body {
+    /// Whom the flow's frames go to, if that is known.
+    pub(crate) const fn station(&self) -> Option<MacAddr> {
+        match self {
+            Self::Tcp(tcp) => tcp.mac,
+            Self::Udp(udp) => Some(udp.mac),
+            Self::Echo(echo) => Some(echo.mac),
+        }
+    }
+}
+
 /// Where a datagram from the host's side went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inbound {
@@ -263,6 +274,13 @@ impl Engine {
             self.thin_out(now, up);
         }
         self.link_full = false;
+        if self.schedule.is_holding() {
+            for id in self.schedule.release(|station| dev.may_have_room(station)) {
+                if let Some((_, entry)) = self.flows.get_mut(id) {
+                    self.schedule.resume(id, &mut entry.share);
+                }
+            }
+        }
         let mut budget = DRAIN;
         while budget > 0
             && !self.link_full
@@ -270,15 +288,19 @@ impl Engine {
         {
             let turn = (id, list, list.quantum().min(budget));
             budget = budget.saturating_sub(self.flush_flow(now, turn, up, dev));
+            self.link_full &= dev.is_full();
         }
         while !self.link_full
             && let Some((offload, frame)) = self.outbox.pop_front()
         {
             if dev.transmit(offload, &frame).is_ok() {
                 self.counters.add(Tally::one(frame.len()));
-            } else {
+            } else if dev.is_full() {
                 self.link_full = true;
                 self.outbox.push_front((offload, frame));
+            } else {
+                // No room for that one station, and nobody is to wait for it.
+                self.counters.drop(DropReason::Device);
             }
         }
         dev.flush();
@@ -291,10 +313,10 @@ impl Engine {
         !self.schedule.is_empty() && !self.link_full
     }
 
-    /// The device had no room for what was to be sent: the caller drains again when it has some.
+    /// The device had no room for what was to be sent, or not for all stations: the caller drains again when it has some.
     #[must_use]
     pub const fn awaits_link(&self) -> bool {
-        self.link_full
+        self.link_full || self.schedule.is_holding()
     }
 
     // ── doors for the host's side ──────────────────────────────────────────────────────────────────────
@@ -416,6 +438,11 @@ impl Engine {
     #[must_use]
     pub fn memory(&self) -> usize {
         self.tcp.held() + self.flow_count() * FLOW_MEMORY
+    }
+
+    /// The stations that flows lead to, one as often as there are flows.
+    pub fn stations(&self) -> impl Iterator<Item = MacAddr> + '_ {
+        self.flows.iter().filter_map(|(.., entry)| entry.body.station())
     }
 
     /// All flows, for listings.
@@ -571,10 +598,10 @@ impl Engine {
             }
         };
         if let Some((_, entry)) = self.flows.get_mut(id) {
-            if self.link_full && more {
-                self.schedule.put_back(id, &mut entry.share, list);
-            } else {
-                self.schedule.served(id, &mut entry.share, cost, more);
+            match entry.body.station().filter(|_| !dev.is_full()) {
+                _ if !(self.link_full && more) => self.schedule.served(id, &mut entry.share, cost, more),
+                Some(station) => self.schedule.hold(id, &mut entry.share, station),
+                None => self.schedule.put_back(id, &mut entry.share, list),
             }
         }
         cost

@@ -14,9 +14,13 @@
 //! goes in the lists with each acknowledgement, and may send nothing in many a turn: what counts is halved with each of its
 //! turns, so it stays bulk until it has sent little in several, or has been away for [`FORGET`] rounds.
 //!
+//! A flow whose station alone has no room, on a device with several links, is *held*: it is in no list until there is some, and
+//! nobody else waits for it.
+//!
 //! Bytes are what is shared, not frames: a frame of a download holds as many as a thousand questions. Each frame costs
 //! [`FRAME_COST`] on top, for the system call, and each look at a flow [`LOOK_COST`].
 
+use crate::addr::MacAddr;
 use crate::transport::flow::FlowId;
 use std::collections::VecDeque;
 
@@ -40,6 +44,7 @@ pub(crate) const LOOK_COST: usize = 128;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
     queued: bool,
+    held: bool,
     /// The round that it was last served in; what it has sent in it, and, less with each turn, before.
     round: u32,
     sent: u32,
@@ -57,6 +62,8 @@ pub(crate) enum List {
 pub(crate) struct Schedule {
     sparse: VecDeque<FlowId>,
     bulk: VecDeque<FlowId>,
+    /// Flows that wait for room, by their station.
+    held: Vec<(MacAddr, Vec<FlowId>)>,
     round: u32,
 }
 
@@ -78,7 +85,7 @@ impl Schedule {
 
     /// The flow has something to flush.
     pub(crate) fn enqueue(&mut self, id: FlowId, share: &mut Share) {
-        if share.queued {
+        if share.queued || share.held {
             return;
         }
         share.queued = true;
@@ -133,6 +140,31 @@ impl Schedule {
             List::Sparse => self.sparse.push_front(id),
             List::Bulk => self.bulk.push_front(id),
         }
+    }
+
+    /// The flow waits until there is room for its station.
+    pub(crate) fn hold(&mut self, id: FlowId, share: &mut Share, station: MacAddr) {
+        share.held = true;
+        match self.held.iter_mut().find(|(of, _)| *of == station) {
+            Some((_, flows)) => flows.push(id),
+            None => self.held.push((station, vec![id])),
+        }
+    }
+
+    /// Whether flows wait for room for their station.
+    pub(crate) const fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The flows that waited for stations that there may be room for; to be told to [`Schedule::resume`], unless they have ended.
+    pub(crate) fn release(&mut self, may: impl Fn(MacAddr) -> bool) -> Vec<FlowId> {
+        self.held.extract_if(.., |(station, _)| may(*station)).flat_map(|(_, flows)| flows).collect()
+    }
+
+    /// There may be room for the flow's station.
+    pub(crate) fn resume(&mut self, id: FlowId, share: &mut Share) {
+        share.held = false;
+        self.enqueue(id, share);
     }
 }
 
@@ -221,6 +253,30 @@ mod tests {
         assert_eq!(stage.turn(QUANTUM, false), Some(0), "it has sent little so far");
         stage.enqueue(0);
         assert_eq!(stage.turn(100, true), Some(1));
+    }
+
+    #[test]
+    fn whose_station_has_no_room_waits_alone() {
+        let mut stage = Stage::new(3);
+        let stations = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+        for flow in [0, 1] {
+            stage.enqueue(flow);
+            let (id, list) = stage.schedule.next().unwrap();
+            stage.schedule.begin(&mut stage.shares[flow], list);
+            stage.schedule.hold(id, &mut stage.shares[flow], stations[flow]);
+        }
+        stage.enqueue(2);
+        assert_eq!((stage.turn(100, false), stage.turn(100, false)), (Some(2), None));
+        // Whatever happens to it meanwhile: without room it has nothing to do.
+        stage.enqueue(0);
+        assert_eq!(stage.turn(100, false), None);
+        let released = stage.schedule.release(|station| station == stations[0]);
+        assert_eq!(released, [FlowId::new(0, 0)]);
+        stage.schedule.resume(released[0], &mut stage.shares[0]);
+        assert_eq!((stage.turn(100, false), stage.turn(100, false)), (Some(0), None));
+        assert!(stage.schedule.is_holding());
+        assert_eq!(stage.schedule.release(|_| true), [FlowId::new(1, 0)]);
+        assert!(!stage.schedule.is_holding());
     }
 
     #[test]

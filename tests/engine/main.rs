@@ -10,6 +10,7 @@ mod latency;
 mod neighbours;
 mod ports;
 mod rewriting;
+mod stations;
 mod tcp_close;
 mod tcp_data;
 mod tcp_inbound;

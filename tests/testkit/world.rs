@@ -18,6 +18,7 @@ use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{Ipv4Config, Ipv6Config, Keys};
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::ethernet::destination;
 use slipway_netstack::upstream::{Client, Event, Forwarded, Meta};
 use slipway_netstack::{Config, Engine, FlowId, Instant};
 
@@ -125,6 +126,8 @@ pub struct World<G> {
     pub up: Link,
     /// The wire to the guest.
     pub down: Link,
+    /// A station that there is no room for, as if it had a link of its own.
+    pub blocked: Option<MacAddr>,
     /// How long a flow waits for others.
     pub watch: Watch,
     now: Instant,
@@ -140,6 +143,7 @@ struct Port<'a> {
     now: Instant,
     caps: Capabilities,
     mtu: usize,
+    blocked: Option<MacAddr>,
     stats: &'a mut Stats,
     watch: &'a mut Watch,
 }
@@ -149,15 +153,19 @@ impl<'a> Port<'a> {
         engine: &Engine,
         now: Instant,
         link: &'a mut Link,
+        blocked: Option<MacAddr>,
         (stats, watch): (&'a mut Stats, &'a mut Watch),
     ) -> Self {
         let config = engine.config();
-        Self { link, now, caps: config.device, mtu: config.mtu.bytes().into(), stats, watch }
+        Self { link, now, caps: config.device, mtu: config.mtu.bytes().into(), blocked, stats, watch }
     }
 }
 
 impl Device for Port<'_> {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+        if self.blocked.is_some() && destination(frame) == self.blocked {
+            return Err(Full);
+        }
         self.stats.transmitted += 1;
         self.stats.longest = self.stats.longest.max(frame.len());
         if self.link.is_full() {
@@ -171,6 +179,14 @@ impl Device for Port<'_> {
         }
         Ok(())
     }
+
+    fn is_full(&self) -> bool {
+        self.link.is_full()
+    }
+
+    fn may_have_room(&self, station: MacAddr) -> bool {
+        self.blocked != Some(station)
+    }
 }
 
 impl<G: Guest> World<G> {
@@ -183,6 +199,7 @@ impl<G: Guest> World<G> {
             host: Host::new(config.host, config.seed ^ 0x686f_7374),
             up: Link::new(config.link, config.seed ^ 0x7570),
             down: Link::new(config.link, config.seed ^ 0x646f_776e),
+            blocked: None,
             watch: Watch::default(),
             now: Instant::ZERO,
             guest_offload: config.guest_offload,
@@ -230,7 +247,8 @@ impl<G: Guest> World<G> {
             self.stats.wakeups += 1;
             asked = true;
         }
-        let mut port = Port::new(&self.engine, now, &mut self.down, (&mut self.stats, &mut self.watch));
+        let records = (&mut self.stats, &mut self.watch);
+        let mut port = Port::new(&self.engine, now, &mut self.down, self.blocked, records);
         self.more = self.engine.drain(now, &mut self.host, &mut port);
         happened |= self.stats.transmitted > before || self.engine.flow_count() != flows;
         self.futile = if happened || !asked { 0 } else { self.futile + 1 };
@@ -362,7 +380,8 @@ impl<G: Guest> World<G> {
         let at = SocketAddr::new(address.ip(), guest.port());
         let client = Client { address, at };
         let datagrams = Forwarded { client, guest, payload, segment, meta: Meta::default() };
-        let mut port = Port::new(&self.engine, self.now, &mut self.down, (&mut self.stats, &mut self.watch));
+        let records = (&mut self.stats, &mut self.watch);
+        let mut port = Port::new(&self.engine, self.now, &mut self.down, self.blocked, records);
         let inbound = self.engine.accept_udp(self.now, &datagrams, &mut port)?;
         if inbound.new {
             let like: IpAddr = address.ip();

@@ -6,9 +6,13 @@
 //! [`Capabilities`] make the engine segment and checksum in software.
 
 pub(crate) mod segment;
+pub mod stations;
 pub mod vnet;
 
+pub use stations::Stations;
 pub use vnet::{Gso, Offload};
+
+use crate::addr::MacAddr;
 
 /// What the device takes off our hands for frames **towards the guest**.
 ///
@@ -35,6 +39,18 @@ pub trait Device {
     /// What can be taken from a host socket again is kept there; the rest is lost, as on any link. A frame that the device
     /// will never take is no case of this: it is lost, and the device counts it.
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full>;
+
+    /// After [`Full`]: whether there is room for nobody. If not, there is none for the station that the frame was for; what
+    /// leads to others goes on.
+    fn is_full(&self) -> bool {
+        true
+    }
+
+    /// Whether a station that there was no room for alone may have some by now. Asked once for each drain while anything waits
+    /// for it.
+    fn may_have_room(&self, _station: MacAddr) -> bool {
+        true
+    }
 
     /// The last frame of a [`crate::Engine::drain`] has been given: what the device has gathered is to leave.
     fn flush(&mut self) {}

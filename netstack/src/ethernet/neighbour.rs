@@ -340,6 +340,12 @@ impl Neighbours {
         }
     }
 
+    /// The addresses that stations have of which `of` says so.
+    pub fn addresses_of(&self, of: impl Fn(MacAddr) -> bool) -> Vec<IpAddr> {
+        let at = |entry: &&Entry| matches!(entry.state, State::Known { mac, .. } if of(mac));
+        self.entries.iter().filter(at).map(|entry| entry.ip).collect()
+    }
+
     /// Everybody has left the link.
     pub fn clear(&mut self) {
         self.lost += self.waiting as u64;

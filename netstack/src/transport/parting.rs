@@ -1,4 +1,5 @@
-//! What becomes of flows whose guest has left: one station of a network, or everybody with the link itself.
+//! What becomes of flows whose guest has left: one station of a network, those behind one of several links, or everybody
+//! with the link itself.
 //!
 //! A datagram flow ends. A connection that the guest has closed, with all its bytes in the host's socket, is closed: the
 //! kernel sees to the rest. Any other is incomplete, and its peer must not take a part for the whole: it is reset. One kind is
@@ -9,8 +10,10 @@
 //! Whoever ends the whole program calls [`Engine::forget_guests`] and goes on until [`Engine::flow_count`] is zero, or drops
 //! what is left with a reset.
 
+use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::engine::{Body, Engine, Entry};
+use crate::ethernet::destination;
 use crate::ip::fragment::Reassembler;
 use crate::transport::flow::FlowId;
 use crate::transport::route::{Route, route};
@@ -33,6 +36,20 @@ impl Engine {
             self.part(now, id, up);
         }
         self.forget_neighbour(guest);
+    }
+
+    /// One of several links of the device is gone, and these stations with it: their flows end, and nothing is kept for them.
+    pub fn forget_stations<U: Upstream>(&mut self, now: Instant, gone: impl Fn(MacAddr) -> bool, up: &mut U) {
+        self.flush_udp_batch(now, up);
+        let is_theirs = |entry: &Entry| entry.body.station().is_some_and(&gone);
+        let theirs = self.flows.iter().filter(|(.., entry)| is_theirs(entry)).map(|(id, ..)| id);
+        for id in theirs.collect::<Vec<_>>() {
+            self.part(now, id, up);
+        }
+        for ip in self.neighbours.addresses_of(&gone) {
+            self.forget_neighbour(ip);
+        }
+        self.outbox.retain(|(_, frame)| !destination(frame).is_some_and(&gone));
     }
 
     /// Nobody is left on the link, or it leads to another guest from now on: all flows end, and nothing is known of anybody
