@@ -6,11 +6,13 @@
 //! ```text
 //! flags/           getopt_long and the option tables of the drop-in names; usage texts
 //! slirp4netns/     args -> config -> run
+//! fuzz.rs          what must hold for any command line
 //! rootlessport.rs  the port helper of Podman, for containers that the uplink knows
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod flags;
+pub mod fuzz;
 pub mod rootlessport;
 pub mod slirp4netns;

@@ -167,40 +167,5 @@ impl<'a, K: Copy + PartialEq> Iterator for Getopt<'a, K> {
     }
 }
 
-/// For the fuzzer: takes any bytes apart as a command line (words end at NUL) over a table that has every kind of
-/// option, in both orders, and checks what must always hold.
-///
-/// # Panics
-/// When an invariant is broken: that is the finding.
-#[expect(clippy::panic, reason = "a broken invariant is what the fuzzer looks for")]
-pub fn fuzz(input: &[u8]) {
-    let args: Vec<OsString> =
-        input.split(|&byte| byte == 0).map(|word| OsStr::from_bytes(word).to_owned()).collect();
-    for order in [Order::Permute, Order::StopAtPositional] {
-        let mut words = 0_usize;
-        let mut positional_seen = false;
-        for item in Getopt::new(crate::slirp4netns::args::TABLE.flags, order, &args) {
-            match item {
-                Ok(Item::Flag(flag, value)) => {
-                    if flag.value.is_some() != value.is_some() {
-                        panic!("--{} has {value:?}", flag.long);
-                    }
-                    if positional_seen && order == Order::StopAtPositional {
-                        panic!("an option behind a positional");
-                    }
-                }
-                Ok(Item::Positional(_)) => {
-                    positional_seen = true;
-                    words += 1;
-                }
-                Err(error) => drop(error.to_string()),
-            }
-        }
-        if words > args.len() {
-            panic!("more positionals than words");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -82,7 +82,7 @@ pub fn router_advert(data: &[u8]) {
 
 /// Words of a command line, with zero bytes between them: taken apart, and made a start of `slirp4netns`.
 pub fn getopt_argv(data: &[u8]) {
-    slirp_compat::flags::getopt::fuzz(data);
+    slirp_compat::fuzz::command_line(data);
     let words: Vec<OsString> =
         data.split(|byte| *byte == 0).map(|word| OsStr::from_bytes(word).into()).collect();
     for world in [Nowhere(Err(Errno::ENOENT)), Nowhere(Ok(()))] {

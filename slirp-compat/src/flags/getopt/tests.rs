@@ -212,14 +212,4 @@ proptest! {
             prop_assert_eq!(our_positionals, positionals);
         }
     }
-
-    #[test]
-    fn any_bytes_are_survived(input: Vec<u8>) {
-        fuzz(&input);
-    }
-
-    #[test]
-    fn bytes_that_look_like_options_are_survived(input in "(-|--)?[a-z=\\-\\x00]{0,40}") {
-        fuzz(input.as_bytes());
-    }
 }
