@@ -33,3 +33,4 @@ pub mod sys;
 pub mod token;
 mod trim;
 pub mod upstream;
+pub mod user;

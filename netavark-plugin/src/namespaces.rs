@@ -158,13 +158,6 @@ pub(crate) fn unless_gone(path: &Path, errors: &mut Errors) -> Option<Place> {
     }
 }
 
-/// Whether this is no user namespace: user_namespaces(7), all numbers are mapped to themselves.
-pub(crate) fn is_root_of_the_machine() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-    whole && nix::unistd::geteuid().is_root()
-}
-
 fn within<T>(namespace: &File, home: &File, work: impl FnOnce() -> T) -> Result<T> {
     setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace of the container")?;
     let result = work();

@@ -1,34 +1,39 @@
 //! Where the uplink listens: what the environment says, and otherwise the user's place or root's.
 
-use nix::unistd::geteuid;
-use slipway_host::environment;
+use slipway_host::{environment, user};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The environment variable with the socket's path.
 pub const VARIABLE: &str = "SLIPWAY_UPLINK";
-/// The socket of root, and that of a user below `$XDG_RUNTIME_DIR`.
-const ROOTS: &str = "/run/slipway/uplink.sock";
-const USERS: &str = "slipway/uplink.sock";
+/// Root's directory, and a user's below `$XDG_RUNTIME_DIR`.
+const ROOTS: &str = "/run/slipway";
+const USERS: &str = "slipway";
+/// The socket there.
+const SOCKET: &str = "uplink.sock";
 
 /// Where the uplink of this user listens; `None` for a user without a runtime directory.
 #[must_use]
 pub fn path() -> Option<PathBuf> {
-    let whole_machine = || {
-        // One line that maps all numbers onto themselves: no user namespace.
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-    };
-    let root = geteuid().is_root() && whole_machine();
-    path_from(environment::variable(VARIABLE), environment::variable("XDG_RUNTIME_DIR"), root)
+    path_from(environment::variable(VARIABLE), directory())
 }
 
-fn path_from(variable: Option<OsString>, runtime: Option<OsString>, root: bool) -> Option<PathBuf> {
+/// The directory that has the socket if the environment says nothing else, which may lead to where others can write; `None` for a
+/// user without a runtime directory.
+#[must_use]
+pub fn directory() -> Option<PathBuf> {
+    directory_from(user::is_root_of_the_machine(), user::runtime_directory())
+}
+
+fn path_from(variable: Option<OsString>, directory: Option<PathBuf>) -> Option<PathBuf> {
     match variable.filter(|path| !path.is_empty()) {
         Some(path) => Some(path.into()),
-        None if root => Some(ROOTS.into()),
-        None => runtime.filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join(USERS)),
+        None => directory.map(|directory| directory.join(SOCKET)),
     }
+}
+
+fn directory_from(root: bool, runtime: Option<PathBuf>) -> Option<PathBuf> {
+    if root { Some(ROOTS.into()) } else { runtime.map(|dir| dir.join(USERS)) }
 }
 
 #[cfg(test)]
@@ -38,9 +43,13 @@ mod tests {
     #[test]
     fn the_environment_says_where() {
         let os = |text: &str| Some(OsString::from(text));
-        assert_eq!(path_from(os("/x"), os("/run/user/7"), true), Some("/x".into()));
-        assert_eq!(path_from(os(""), os("/run/user/7"), true), Some(ROOTS.into()));
-        assert_eq!(path_from(None, os("/run/user/7"), false), Some("/run/user/7/slipway/uplink.sock".into()));
-        assert_eq!(path_from(None, os(""), false), None);
+        let of = |variable, runtime: Option<&str>, root| {
+            path_from(variable, directory_from(root, runtime.map(PathBuf::from)))
+        };
+        assert_eq!(of(os("/x"), Some("/run/user/7"), true), Some("/x".into()));
+        assert_eq!(of(os("/x"), None, false), Some("/x".into()));
+        assert_eq!(of(os(""), Some("/run/user/7"), true), Some("/run/slipway/uplink.sock".into()));
+        assert_eq!(of(None, Some("/run/user/7"), false), Some("/run/user/7/slipway/uplink.sock".into()));
+        assert_eq!(of(None, None, false), None);
     }
 }

@@ -27,10 +27,9 @@ mod up;
 use crate::cli::{DNS_SERVER, Global};
 use crate::error::Result;
 use crate::logging;
-use crate::namespaces::is_root_of_the_machine;
 use clap::Parser as _;
 use cli::{Cli, Command};
-use slipway_host::environment;
+use slipway_host::{environment, user};
 use state::Records;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -65,7 +64,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let rootless = !is_root_of_the_machine();
+    let rootless = !user::is_root_of_the_machine();
     let directory = cli.state.map_or_else(|| directory(rootless), PathBuf::from);
     let surroundings = Surroundings { rootless, directory: &directory, firewall: cli.firewall };
     match cli.command {
@@ -104,6 +103,6 @@ fn dns_server() -> OsString {
 }
 
 fn directory(rootless: bool) -> PathBuf {
-    let runtime = environment::variable("XDG_RUNTIME_DIR").filter(|dir| rootless && !dir.is_empty());
-    runtime.map_or_else(|| DIRECTORY.into(), |dir| Path::new(&dir).join("slipway/net"))
+    let runtime = user::runtime_directory().filter(|_| rootless);
+    runtime.map_or_else(|| DIRECTORY.into(), |dir| dir.join("slipway/net"))
 }

@@ -4,14 +4,9 @@
 //! the directory of the default socket in any case: the variable may lead to where others can write.
 
 use crate::error::{Error, Result};
-use crate::namespaces::is_root_of_the_machine;
-use slipway_host::environment;
+use slipway_host::user;
+use slipway_uplink::address;
 use std::path::PathBuf;
-
-/// The variable that names the socket.
-const SOCKET_VARIABLE: &str = "SLIPWAY_UPLINK";
-/// Root's directory.
-const DIRECTORY: &str = "/run/slipway";
 
 /// What a call takes for given.
 #[derive(Debug, Clone)]
@@ -28,23 +23,10 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Those of this process.
     pub(super) fn here() -> Result<Self> {
-        let variable =
-            |name: &str| environment::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let root = is_root_of_the_machine();
-        let directory = if root {
-            PathBuf::from(DIRECTORY)
-        } else {
-            let runtime = variable("XDG_RUNTIME_DIR");
-            runtime
-                .ok_or_else(|| {
-                    Error::msg("XDG_RUNTIME_DIR is not set: it names the directory of slipway's socket")
-                })?
-                .join("slipway")
+        let (Some(socket), Some(directory)) = (address::path(), address::directory()) else {
+            let text = "XDG_RUNTIME_DIR is not set: it names the directory of slipway's socket";
+            return Err(Error::msg(text));
         };
-        Ok(Self {
-            socket: variable(SOCKET_VARIABLE).unwrap_or_else(|| directory.join("uplink.sock")),
-            records: directory.join("networks"),
-            root,
-        })
+        Ok(Self { socket, records: directory.join("networks"), root: user::is_root_of_the_machine() })
     }
 }

@@ -225,7 +225,7 @@ fn absent(path: &Path, errno: Errno) -> Error {
     let problem = io::Error::from(errno);
     Error::msg(match errno {
         Errno::ENOENT | Errno::ECONNREFUSED => {
-            let user = if crate::namespaces::is_root_of_the_machine() { "" } else { " --user" };
+            let user = if slipway_host::user::is_root_of_the_machine() { "" } else { " --user" };
             format!(
                 "slipway uplink does not run ({path}: {}): start it by `systemctl{user} enable --now slipway-uplink.socket`, or \
                  by `slipway uplink &`",

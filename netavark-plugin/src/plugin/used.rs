@@ -3,10 +3,9 @@
 
 use crate::definition::Used;
 use crate::error::{Context, Result};
-use crate::namespaces::is_root_of_the_machine;
 use crate::spec::Network;
-use slipway_host::environment;
 use slipway_host::netlink::Netlink;
+use slipway_host::{environment, user};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ const FILE_MAX: u64 = 1 << 20;
 pub(super) fn find() -> Result<Used> {
     let addresses = Netlink::open().and_then(|mut netlink| netlink.addresses()).context("list addresses")?;
     let mut used = Used { subnets: addresses.iter().map(|address| address.net).collect(), ..Used::default() };
-    let directory = if is_root_of_the_machine() {
+    let directory = if user::is_root_of_the_machine() {
         Some(PathBuf::from(DIRECTORY))
     } else {
         data_home(environment::variable).map(|data| data.join(DIRECTORY_OF_USER))

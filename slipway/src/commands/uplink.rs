@@ -6,17 +6,17 @@ use crate::uplink::door::Door;
 use crate::uplink::starter::Starter;
 use crate::uplink::supervisor::Supervisor;
 use serde_json::{Value, json};
-use slipway_host::environment;
 use slipway_host::sandbox::files::Place;
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::{self, Needs};
 use slipway_host::strerror::words;
+use slipway_host::user;
 use slipway_runtime::logging;
 use slipway_uplink::address;
 use slipway_uplink::client::Client;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs `slipway uplink`.
@@ -49,9 +49,8 @@ fn serve(args: &UplinkArgs, path: Option<&Path>) -> Result<(), String> {
 /// and opens one file, to have a descriptor in reserve.
 fn settle(path: Option<&Path>) {
     let mut files = vec![Place::read("/dev/null"), Place::removal("/run")];
-    let runtime = environment::variable("XDG_RUNTIME_DIR").map(PathBuf::from);
     let own = path.and_then(Path::parent).map(Path::to_owned);
-    files.extend(runtime.into_iter().chain(own).map(Place::removal));
+    files.extend(user::runtime_directory().into_iter().chain(own).map(Place::removal));
     sandbox::settle(&Needs { files: &files, capabilities: &[], calls: Profile::Uplink });
 }
 

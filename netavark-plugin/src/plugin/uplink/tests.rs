@@ -71,7 +71,7 @@ fn requests_are_those_of_the_protocol() {
 fn an_uplink_that_does_not_run_is_told_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("uplink.sock");
-    let root = crate::namespaces::is_root_of_the_machine();
+    let root = slipway_host::user::is_root_of_the_machine();
     let way = if root { "systemctl enable" } else { "systemctl --user enable" };
     let wanted = |words: &str| {
         format!(
