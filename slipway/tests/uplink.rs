@@ -6,9 +6,11 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
+use slipway_host::sys::fdpass;
 use slipway_uplink::client::Client;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use slipway_uplink::envelope::{Failure, read};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -76,26 +78,31 @@ fn a_descriptor_that_is_no_tap_is_refused() {
         json!({ "id": "n", "name": "n", "subnets": [{ "subnet": "10.0.0.0/24", "gateway": "10.0.0.1" }] });
     let container = json!({ "id": "c", "name": "c", "addresses": ["10.0.0.2"] });
     let join = json!({ "execute": "join", "arguments": { "network": network, "container": container } });
-    assert_eq!(client.ask(&join, &[]).unwrap(), json!({ "attached": false }));
+    assert_eq!(client.ask::<Value>(&join, &[]).unwrap(), json!({ "attached": false }));
     let attach = json!({ "execute": "attach", "arguments": { "network_id": "n" } });
     let file: OwnedFd = tempfile::tempfile().unwrap().into();
-    let refusal = client.ask(&attach, &[file.as_fd()]).unwrap_err();
-    assert!(refusal.text.contains("use the descriptor as a TAP") && refusal.errno.is_some(), "{refusal}");
-    let publish = json!({ "execute": "publish", "arguments": { "container_id": "c", "ports": [{ "host_port": 9, "container_port": 9 }] } });
+    let refused = |request: &Value, fds: &[BorrowedFd<'_>]| client.ask::<Value>(request, fds).unwrap_err();
+    let refusal = refused(&attach, &[file.as_fd()]);
     assert!(
-        client
-            .ask(&publish, &[])
-            .unwrap_err()
-            .text
-            .contains("no address on any network that the uplink serves")
+        refusal.to_string().contains("use the descriptor as a TAP") && refusal.errno().is_some(),
+        "{refusal}"
     );
+    let publish = json!({ "execute": "publish", "arguments": { "container_id": "c", "ports": [{ "host_port": 9, "container_port": 9 }] } });
+    let refusal = refused(&publish, &[]).to_string();
+    assert!(refusal.contains("no address on any network that the uplink serves"), "{refusal}");
     // Too much at once, and the conversation goes on.
-    let refusal = client.ask(&attach, &[file.as_fd(); 9]).unwrap_err();
-    assert!(refusal.text.contains("too many descriptors"), "{refusal}");
-    let refusal = client.ask(&json!({ "execute": "x".repeat(70_000) }), &[]).unwrap_err();
-    assert!(refusal.text.contains("longer than 65536 bytes"), "{refusal}");
+    let refusal = refused(&attach, &[file.as_fd(); 9]).to_string();
+    assert!(refusal.contains("too many descriptors"), "{refusal}");
+    let long = json!({ "execute": "x".repeat(70_000) });
+    assert!(matches!(refused(&long, &[]), Failure::TooLong(_)));
+    // Somebody else's client may send it.
+    fdpass::send(client.as_fd(), long.to_string().as_bytes(), None).unwrap();
+    let mut reply = [0; 4096];
+    let (len, _) = fdpass::receive(client.as_fd(), &mut reply).unwrap();
+    let refusal = read::<Value>(&reply[..len]).unwrap_err().to_string();
+    assert!(refusal.contains("longer than 65536 bytes"), "{refusal}");
     let leave = json!({ "execute": "leave", "arguments": { "network_id": "n", "container_id": "c" } });
-    assert_eq!(client.ask(&leave, &[]).unwrap(), json!({ "containers": 0 }));
+    assert_eq!(client.ask::<Value>(&leave, &[]).unwrap(), json!({ "containers": 0 }));
     // A crowd of silent clients shuts nobody out.
     let crowd: Vec<_> = (0..100).map(|_| Client::connect(&path).unwrap()).collect();
     assert!(show(&path).status.success());

@@ -17,14 +17,15 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
 use slipway_host::environment;
 use slipway_host::strerror::words;
 use slipway_host::sys::fdpass::take_inherited;
 use slipway_runtime::fds::ReadyFd;
 use slipway_uplink::address;
 use slipway_uplink::client::Client;
-use slipway_uplink::protocol::{Mapping, Refusal, Request, or_default};
+use slipway_uplink::protocol;
+use slipway_uplink::wire::{Mapping, Request, or_default};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
@@ -65,11 +66,8 @@ struct Config {
 
 impl Config {
     /// What is asked of the uplink.
-    fn request(&self) -> Value {
-        json!({
-            "execute": "publish",
-            "arguments": { "container_id": self.container_id, "ports": self.mappings },
-        })
+    fn request(&self) -> Request<'_> {
+        Request::Publish { container_id: &self.container_id, ports: &self.mappings }
     }
 }
 
@@ -128,10 +126,10 @@ fn hand_over(config: &Config, exit: &OwnedFd) -> Result<Outcome, String> {
         None
     };
     let fds: Vec<_> = std::iter::once(exit.as_fd()).chain(door.as_ref().map(OwnedFd::as_fd)).collect();
-    match client.ask(&config.request(), &fds) {
+    match client.ask::<IgnoredAny>(&config.request(), &fds) {
         Ok(_) => Ok(Outcome::Done),
-        Err(Refusal { errno: Some(UNKNOWN), .. }) => Ok(Outcome::NotOurs),
-        Err(refusal) => Err(refusal.text),
+        Err(failure) if failure.errno() == Some(UNKNOWN) => Ok(Outcome::NotOurs),
+        Err(failure) => Err(failure.to_string()),
     }
 }
 
@@ -184,8 +182,9 @@ fn real() -> Option<PathBuf> {
 /// For the fuzzer: any bytes as a configuration. What is understood reaches the uplink as it was told, or is refused there.
 pub fn fuzz(input: &[u8]) {
     let Ok(config) = serde_json::from_slice::<Config>(input) else { return };
-    match Request::parse(config.request().to_string().as_bytes()) {
-        Ok(Request::Publish { container, mappings }) => {
+    let request = serde_json::to_vec(&config.request()).unwrap_or_default();
+    match protocol::Request::parse(&request) {
+        Ok(protocol::Request::Publish { container, mappings }) => {
             assert_eq!((container, mappings), (config.container_id, config.mappings));
         }
         asked => assert!(asked.is_err(), "{asked:?}"),

@@ -2,14 +2,16 @@
 //!
 //! A Unix socket of type SOCK_SEQPACKET: one request is one packet, with descriptors if need be, and so is one reply.
 
-use crate::protocol::{MAX_REQUEST, Refusal, read_reply};
+use crate::envelope::{Failure, MAX_REPLY, MAX_REQUEST, read};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use serde_json::Value;
-use slipway_host::sys::fdpass;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use slipway_host::sys::{fdpass, sockopt};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// A socket of the kind that the uplink has.
 ///
@@ -24,38 +26,67 @@ pub fn packets() -> nix::Result<OwnedFd> {
 pub struct Client(OwnedFd);
 
 impl Client {
-    /// Connects.
+    /// Connects, and waits as long as it takes.
     ///
     /// # Errors
     /// The kernel's: nobody listens there, for instance.
     pub fn connect(path: &Path) -> io::Result<Self> {
+        Self::open(path, None)
+    }
+
+    /// The same for somebody who must not wait for ever: connecting, sending and receiving fail with `WouldBlock` when one of them
+    /// takes longer than `patience`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn connect_within(path: &Path, patience: Duration) -> io::Result<Self> {
+        Self::open(path, Some(patience))
+    }
+
+    fn open(path: &Path, patience: Option<Duration>) -> io::Result<Self> {
         let fd = packets()?;
+        if let Some(patience) = patience {
+            sockopt::set_patience(fd.as_fd(), patience)?;
+        }
         connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         Ok(Self(fd))
     }
 
-    /// Asks, and waits for the reply.
+    /// Asks, and waits for what is returned. A request is a [`crate::wire::Request`] as a rule.
     ///
     /// # Errors
-    /// The uplink's refusal, or that it does not answer.
-    pub fn ask(&self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<Value, Refusal> {
-        let lost = |error: &io::Error| Refusal::system("speak with the uplink", error);
-        match fdpass::send_all(self.0.as_fd(), request.to_string().as_bytes(), fds) {
+    /// The uplink's refusal, or that there is no answer.
+    pub fn ask<T: DeserializeOwned>(
+        &self,
+        request: &impl Serialize,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<T, Failure> {
+        let text = serde_json::to_vec(request).map_err(|error| Failure::Lost(error.into()))?;
+        if text.len() > MAX_REQUEST {
+            return Err(Failure::TooLong(text.len()));
+        }
+        match fdpass::send_all(self.0.as_fd(), &text, fds) {
             // Shown the door before we have said anything: why is there to be read.
             Err(error) if error.raw_os_error() == Some(Errno::EPIPE as i32) => {}
-            sent => sent.map_err(|error| lost(&error))?,
+            sent => sent.map_err(Failure::Lost)?,
         }
-        let mut buffer = vec![0; 16 * MAX_REQUEST];
+        let mut buffer = vec![0; MAX_REPLY];
         let mut receive = || fdpass::receive(self.0.as_fd(), &mut buffer);
         let received = match receive() {
             // The same, and our words were not read: the kernel tells this once, then gives what there is.
             Err(error) if error.raw_os_error() == Some(Errno::ECONNRESET as i32) => receive(),
             received => received,
         };
-        let (len, _) = received.map_err(|error| lost(&error))?;
+        let (len, _) = received.map_err(Failure::Lost)?;
         match buffer.get(..len) {
-            None | Some([]) => Err(lost(&Errno::EPIPE.into())),
-            Some(reply) => read_reply(reply),
+            None | Some([]) => Err(Failure::Lost(Errno::EPIPE.into())),
+            Some(reply) => read(reply),
         }
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -8,75 +8,17 @@
 //! Limits: one subnet of each family for a network, because the engine has one gateway of each; a port is forwarded to an
 //! address of its own family, there is no translation.
 
-mod mapping;
 mod network;
 
-pub use mapping::Mapping;
 pub use network::{Container, Network};
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
-use slipway_host::strerror::words;
+use crate::envelope::{MAX_REQUEST, Refusal, shown};
+use crate::wire::Mapping;
+use serde::Deserialize;
+use serde_json::Value;
 
-/// A request has at most this many bytes.
-pub const MAX_REQUEST: usize = 64 << 10;
 /// Mappings of one request.
 const MAX_MAPPINGS: usize = 1024;
-
-/// Why a client does not get what it wants.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
-pub struct Refusal {
-    /// One line that says what to do.
-    pub text: String,
-    /// The kernel's number, where a system call failed.
-    pub errno: Option<i32>,
-}
-
-impl Refusal {
-    /// One that no system call is to blame for.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), errno: None }
-    }
-
-    /// For a system call that failed.
-    #[must_use]
-    pub fn system(doing: &str, error: &std::io::Error) -> Self {
-        Self { text: format!("cannot {doing}: {}", words(error)), errno: error.raw_os_error() }
-    }
-
-    /// As a reply.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        match self.errno {
-            Some(errno) => json!({ "error": self.text, "errno": errno }).to_string(),
-            None => json!({ "error": self.text }).to_string(),
-        }
-    }
-}
-
-/// The reply to a request that was carried out.
-#[must_use]
-pub fn granted(value: &Value) -> String {
-    json!({ "return": value }).to_string()
-}
-
-/// What a reply says, for those who asked.
-///
-/// # Errors
-/// The refusal, or that it is no reply at all.
-pub fn read_reply(bytes: &[u8]) -> Result<Value, Refusal> {
-    let mut reply: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Refusal::new(format!("the uplink's reply is not JSON: {error}")))?;
-    if let Some(text) = reply.get("error").and_then(Value::as_str) {
-        let errno = reply.get("errno").and_then(Value::as_i64).and_then(|number| i32::try_from(number).ok());
-        return Err(Refusal { text: text.to_owned(), errno });
-    }
-    reply
-        .get_mut("return")
-        .map(Value::take)
-        .ok_or_else(|| Refusal::new("the uplink's reply has neither \"return\" nor \"error\""))
-}
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,20 +120,6 @@ impl Request {
             ))),
         }
     }
-}
-
-/// `null` is as good as nothing: it is how Go writes an empty list.
-///
-/// # Errors
-/// When it is neither.
-pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
-/// What is repeated of a wrong text.
-#[must_use]
-pub fn shown(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

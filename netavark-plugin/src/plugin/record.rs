@@ -8,13 +8,13 @@
 //! The lock is a file beside the record. Whoever removes it (the last container) does so while holding it, so whoever has
 //! waited for it looks whether it is still the one that others find.
 
-use super::uplink::Container;
 use crate::definition;
 use crate::error::{Context, Error, Result};
 use crate::spec::PortMapping;
 use crate::whole_file;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use slipway_uplink::wire::Container;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn member(id: &str, ports: &[u16]) -> Member {
-        let container = Container { id: id.into(), name: "n".into(), names: vec![], addresses: vec![] };
+        let container = Container { id: id.into(), name: "n".into(), ..Container::default() };
         let mapping = |port: &u16| PortMapping {
             container_port: *port,
             host_port: *port,

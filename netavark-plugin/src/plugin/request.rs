@@ -2,12 +2,13 @@
 //!
 //! The callers differ in small things: netavark 1.17 sends `null` for what is absent, 2.x leaves it out. Both are read.
 
-use super::uplink::{self, Container};
+use super::uplink;
 use crate::driver::{Common, METRIC};
 use crate::error::{Error, Result};
 use crate::plan::switch::Switch;
 use crate::spec::{Compat, Ipam, IpamKind, Network, PerNetworkOptions, PortMapping, validate};
 use serde::Deserialize;
+use slipway_uplink::wire::{self, Container};
 
 /// The MTU when the network says nothing: the largest that the stack and the TAP carry.
 pub(super) const MTU: u32 = 65520;
@@ -37,7 +38,7 @@ pub(super) struct Wanted<'a> {
     /// What is made here.
     pub(super) plan: Switch<'a>,
     /// The network as the uplink knows it; `None`: it has no gateway, so there is nothing for the uplink to be.
-    pub(super) network: Option<uplink::Network>,
+    pub(super) network: Option<wire::Network>,
     /// The container as the uplink knows it.
     pub(super) container: Container,
 }
@@ -58,6 +59,7 @@ impl Call {
             name: self.container_name.clone(),
             names: options.aliases.clone().unwrap_or_default(),
             addresses: ipam.addresses.iter().map(|address| address.ipnet.addr()).collect(),
+            dns_servers: None,
         };
         let served = !ipam.gateways.is_empty();
         let port = validate::interface("host", options.option("host_interface_name").unwrap_or_default())?;
@@ -68,17 +70,17 @@ impl Call {
 }
 
 /// The network in the uplink's words.
-fn told(network: &Network, mtu: u32) -> uplink::Network {
+fn told(network: &Network, mtu: u32) -> wire::Network {
     let Network { id, name, dns_enabled, internal, .. } = network;
     let subnets = network.subnets().iter();
-    uplink::Network {
+    wire::Network {
         id: id.clone(),
         name: name.clone(),
-        mtu,
+        mtu: Some(mtu),
         dns_enabled: *dns_enabled,
         internal: *internal,
         subnets: subnets
-            .map(|subnet| uplink::Subnet { subnet: subnet.subnet.trunc(), gateway: subnet.gateway })
+            .map(|subnet| wire::Subnet { subnet: subnet.subnet.trunc(), gateway: subnet.gateway })
             .collect(),
         dns_servers: network.network_dns_servers.clone().unwrap_or_default(),
     }

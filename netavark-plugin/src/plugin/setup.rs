@@ -13,7 +13,7 @@
 use super::record::{self, Member, Record};
 use super::request::{Call, Wanted};
 use super::surroundings::Surroundings;
-use super::uplink::{Network, Uplink};
+use super::uplink::Uplink;
 use crate::announce;
 use crate::apply::{self, Links, Undo};
 use crate::driver::{SEARCH_DOMAIN, status};
@@ -24,6 +24,7 @@ use crate::plan::switch::TAP;
 use crate::spec::{PortMapping, StatusBlock};
 use nix::errno::Errno;
 use slipway_host::netlink::{Interface, Request};
+use slipway_uplink::wire::Network;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 

@@ -14,6 +14,7 @@ use slipway_host::user;
 use slipway_runtime::logging;
 use slipway_uplink::address;
 use slipway_uplink::client::Client;
+use slipway_uplink::wire::Request;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -58,7 +59,7 @@ fn show(path: Option<&Path>) -> Result<(), String> {
     let path = path.ok_or("where does it listen? Set XDG_RUNTIME_DIR, or give --socket")?;
     let client = Client::connect(path)
         .map_err(|error| format!("no uplink answers at {}: {}", path.display(), words(&error)))?;
-    let status = client.ask(&json!({ "execute": "status" }), &[]).map_err(|refusal| refusal.text)?;
+    let status: Value = client.ask(&Request::Status, &[]).map_err(|failure| failure.to_string())?;
     let _ = std::io::stdout().write_all(listing(&status).as_bytes());
     Ok(())
 }

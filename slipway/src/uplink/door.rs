@@ -13,7 +13,7 @@ use slipway_host::environment;
 use slipway_host::strerror::words;
 use slipway_host::sys::fdpass;
 use slipway_uplink::client::packets;
-use slipway_uplink::protocol::Refusal;
+use slipway_uplink::envelope::Refusal;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -176,7 +176,7 @@ mod tests {
         let theirs = door.accept().unwrap().unwrap();
         assert!(door.accept().unwrap().is_none());
         drop(theirs);
-        assert_eq!(client.ask(&Value::Null, &[]).unwrap_err().errno, Some(Errno::EPIPE as i32));
+        assert_eq!(client.ask::<Value>(&Value::Null, &[]).unwrap_err().errno(), Some(Errno::EPIPE as i32));
         // As after SIGKILL: the file stays.
         let kept = path.with_extension("kept");
         std::fs::rename(&path, &kept).unwrap();

@@ -2,13 +2,14 @@
 
 use super::ports::Port;
 use core::net::{Ipv4Addr, Ipv6Addr};
-use serde_json::json;
-use slipway_uplink::protocol::{Refusal, Request, read_reply};
+use serde_json::{Value, json};
+use slipway_uplink::envelope::{Refusal, read};
+use slipway_uplink::protocol::Request;
 
 /// Any bytes, as a request and as a reply. What comes back is what would be said to it.
 #[must_use]
 pub fn request(message: &[u8]) -> String {
-    let _ = read_reply(message);
+    let _ = read::<Value>(message);
     match Request::parse(message) {
         Err(refusal) => refusal.to_json(),
         Ok(Request::Join(join)) => {

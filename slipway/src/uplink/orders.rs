@@ -11,7 +11,8 @@ use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use slipway_host::sys::{fdpass, sockopt};
-use slipway_uplink::protocol::{Container, Network, Refusal, granted, read_reply};
+use slipway_uplink::envelope::{Refusal, granted, read};
+use slipway_uplink::protocol::{Container, Network};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -121,7 +122,7 @@ impl Line {
         if reply.is_empty() || self.last_word.get().is_some() {
             return Err(broken(io::Error::new(io::ErrorKind::BrokenPipe, "it has ended")));
         }
-        read_reply(reply)
+        read(reply).map_err(Refusal::from)
     }
 
     /// Says no more: the worker is to end.
@@ -206,7 +207,7 @@ pub fn fuzz(packet: &[u8]) {
     if let Some(word) = last_word(packet) {
         let again = serde_json::to_vec(&word).unwrap_or_default();
         assert_eq!(last_word(&again), Some(word));
-        assert!(read_reply(packet).is_err(), "the end is no reply");
+        assert!(read::<Value>(packet).is_err(), "the end is no reply");
     }
 }
 

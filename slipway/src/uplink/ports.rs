@@ -5,7 +5,8 @@ use core::num::NonZeroU16;
 use slipway_host::scope::ZonedAddr;
 use slipway_portfwd::Rule;
 use slipway_portfwd::rule::{Ports, Proto};
-use slipway_uplink::protocol::{Mapping, Refusal, shown};
+use slipway_uplink::envelope::{Refusal, shown};
+use slipway_uplink::wire::Mapping;
 
 /// Ports of one protocol to be forwarded to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use slipway_portfwd::Rule;
 use slipway_portfwd::rule::Ports;
-use slipway_uplink::protocol::Refusal;
+use slipway_uplink::envelope::Refusal;
 use std::io;
 use std::num::NonZeroU16;
 use std::os::fd::{AsFd as _, OwnedFd};

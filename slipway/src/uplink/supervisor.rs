@@ -22,7 +22,9 @@ use slipway_host::epoll::{EventSet, Events};
 use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
 use slipway_host::token::Token;
-use slipway_uplink::protocol::{MAX_REQUEST, Refusal, Request, granted};
+use slipway_uplink::envelope::{MAX_REQUEST, Refusal, granted};
+use slipway_uplink::protocol::Request;
+use slipway_uplink::wire::{Joined, Left};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -262,7 +264,7 @@ impl Supervisor {
         match request {
             Request::Join(join) => {
                 let (network, container) = *join;
-                Ok(json!({ "attached": self.networks.join(network, container) }))
+                Ok(json!(Joined { attached: self.networks.join(network, container) }))
             }
             Request::Attach { network } => {
                 let tap = fds.next().ok_or_else(|| Refusal::new("attach needs the TAP's descriptor"))?;
@@ -271,7 +273,8 @@ impl Supervisor {
                 Ok(json!({}))
             }
             Request::Leave { network, container } => {
-                Ok(json!({ "containers": self.networks.leave(&network, &container) }))
+                let left = self.networks.leave(&network, &container);
+                Ok(json!(Left { containers: u64::try_from(left).unwrap_or(u64::MAX) }))
             }
             Request::Publish { container, mappings } => {
                 let mappings = mappings.iter().map(Port::of).collect::<Result<_, _>>()?;

@@ -6,6 +6,7 @@
 //! is wanted.
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use serde_json::Value;
 use slipway_host::device::Tap;
 use slipway_host::sys::fdpass;
 use slipway_uplink::client::Client;
@@ -53,16 +54,16 @@ fn main() -> ExitCode {
         let script = format!("ip link set {name} master br0 up");
         assert!(std::process::Command::new("sh").args(["-c", &script]).status().expect("sh").success());
     }
-    let request = serde_json::from_str(request).expect("JSON");
+    let request: Value = serde_json::from_str(request).expect("JSON");
     let client = Client::connect(Path::new(socket)).expect("an uplink");
     let fds: Vec<_> = tap.iter().map(|tap| tap.as_fd()).collect();
-    match client.ask(&request, &fds) {
+    match client.ask::<Value>(&request, &fds) {
         Ok(value) => {
             println!("{value}");
             ExitCode::SUCCESS
         }
-        Err(refusal) => {
-            eprintln!("{} {}", refusal.errno.unwrap_or(0), refusal.text);
+        Err(failure) => {
+            eprintln!("{} {failure}", failure.errno().unwrap_or(0));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
-//! Networks and containers: JSON on the wire, both to the uplink and from it to its workers, valid types inside.
+//! Networks and containers as valid types: what a request has told is right, and so is what the uplink tells its workers.
 
-use super::{Refusal, or_default, shown};
+use crate::envelope::{Refusal, shown};
+use crate::wire;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ const MIN_MTU_IPV6: u16 = 1280;
 
 /// A network, as an engine can serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "WireNetwork", into = "WireNetwork")]
+#[serde(try_from = "wire::Network", into = "wire::Network")]
 pub struct Network {
     /// Its id.
     pub id: String,
@@ -36,38 +37,18 @@ pub struct Network {
     pub servers: Vec<IpAddr>,
 }
 
-/// A network as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-struct WireNetwork {
-    id: String,
-    name: String,
-    #[serde(default)]
-    mtu: Option<u16>,
-    #[serde(default, deserialize_with = "or_default")]
-    dns_enabled: bool,
-    #[serde(default, deserialize_with = "or_default")]
-    internal: bool,
-    #[serde(default, deserialize_with = "or_default")]
-    subnets: Vec<WireSubnet>,
-    #[serde(default, deserialize_with = "or_default")]
-    dns_servers: Vec<IpAddr>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct WireSubnet {
-    subnet: IpNet,
-    #[serde(default)]
-    gateway: Option<IpAddr>,
-}
-
-impl TryFrom<WireNetwork> for Network {
+impl TryFrom<wire::Network> for Network {
     type Error = String;
 
-    fn try_from(wire: WireNetwork) -> Result<Self, String> {
+    fn try_from(wire: wire::Network) -> Result<Self, String> {
         let mut network = Self {
             id: text("network id", wire.id)?,
             name: text("network name", wire.name)?,
-            mtu: wire.mtu.filter(|mtu| *mtu > 0).unwrap_or(DEFAULT_MTU),
+            mtu: match wire.mtu.filter(|mtu| *mtu > 0) {
+                None => DEFAULT_MTU,
+                Some(mtu) => u16::try_from(mtu)
+                    .map_err(|_| format!("the MTU {mtu} is too large: {} is the most", u16::MAX))?,
+            },
             dns: wire.dns_enabled,
             internal: wire.internal,
             v4: None,
@@ -75,7 +56,7 @@ impl TryFrom<WireNetwork> for Network {
             servers: list("dns_servers", wire.dns_servers)?,
         };
         let name = &network.name;
-        for WireSubnet { subnet, gateway } in wire.subnets {
+        for wire::Subnet { subnet, gateway } in wire.subnets {
             let twice = match (subnet.trunc(), gateway) {
                 // Nobody to be: the stations of this subnet have each other and that is all.
                 (_, None) => false,
@@ -105,7 +86,7 @@ impl TryFrom<WireNetwork> for Network {
     }
 }
 
-impl From<Network> for WireNetwork {
+impl From<Network> for wire::Network {
     fn from(network: Network) -> Self {
         let v4 = network.v4.map(|(net, at)| (IpNet::V4(net), IpAddr::V4(at)));
         let v6 = network.v6.map(|(net, at)| (IpNet::V6(net), IpAddr::V6(at)));
@@ -113,10 +94,10 @@ impl From<Network> for WireNetwork {
         Self {
             id: network.id,
             name: network.name,
-            mtu: Some(network.mtu),
+            mtu: Some(network.mtu.into()),
             dns_enabled: network.dns,
             internal: network.internal,
-            subnets: subnets.map(|(subnet, at)| WireSubnet { subnet, gateway: Some(at) }).collect(),
+            subnets: subnets.map(|(subnet, at)| wire::Subnet { subnet, gateway: Some(at) }).collect(),
             dns_servers: network.servers,
         }
     }
@@ -142,7 +123,7 @@ fn usable(net: IpNet, at: IpAddr) -> bool {
 
 /// A container on a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "WireContainer", into = "WireContainer")]
+#[serde(try_from = "wire::Container", into = "wire::Container")]
 pub struct Container {
     /// Its id, the same on all its networks.
     pub id: String,
@@ -158,22 +139,10 @@ pub struct Container {
     pub servers: Option<Vec<IpAddr>>,
 }
 
-/// A container as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-struct WireContainer {
-    id: String,
-    name: String,
-    #[serde(default, deserialize_with = "or_default")]
-    names: Vec<String>,
-    addresses: Vec<IpAddr>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    dns_servers: Option<Vec<IpAddr>>,
-}
-
-impl TryFrom<WireContainer> for Container {
+impl TryFrom<wire::Container> for Container {
     type Error = String;
 
-    fn try_from(wire: WireContainer) -> Result<Self, String> {
+    fn try_from(wire: wire::Container) -> Result<Self, String> {
         let name = text("container name", wire.name)?;
         let mut names: Vec<String> = Vec::new();
         for alias in std::iter::once(name.clone()).chain(list("names", wire.names)?) {
@@ -204,7 +173,7 @@ impl TryFrom<WireContainer> for Container {
     }
 }
 
-impl From<Container> for WireContainer {
+impl From<Container> for wire::Container {
     fn from(container: Container) -> Self {
         let addresses = container.addresses().collect();
         let own = container.name.to_ascii_lowercase();

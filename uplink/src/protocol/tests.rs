@@ -1,5 +1,7 @@
 use super::*;
+use crate::wire;
 use proptest::prelude::*;
+use serde_json::json;
 
 fn parse(text: &str) -> Result<Request, String> {
     Request::parse(text.as_bytes()).map_err(|refusal| refusal.text)
@@ -196,16 +198,24 @@ fn other_requests_and_none() {
 }
 
 #[test]
-fn replies_are_understood() {
-    assert_eq!(read_reply(granted(&json!({ "a": 1 })).as_bytes()), Ok(json!({ "a": 1 })));
-    let refusal = Refusal { text: "no".into(), errno: Some(98) };
-    assert_eq!(read_reply(refusal.to_json().as_bytes()), Err(refusal));
-    assert_eq!(read_reply(Refusal::new("no").to_json().as_bytes()), Err(Refusal::new("no")));
-    for bad in ["", "{}", "[]", "\"x\""] {
-        assert!(read_reply(bad.as_bytes()).is_err(), "{bad}");
-    }
-    let system = Refusal::system("listen", &std::io::Error::from_raw_os_error(98));
-    assert_eq!(system.to_json(), r#"{"errno":98,"error":"cannot listen: Address already in use"}"#);
+fn what_those_who_ask_write_is_what_is_read() {
+    let (network, container): (wire::Network, wire::Container) =
+        (serde_json::from_value(network()).unwrap(), serde_json::from_value(container()).unwrap());
+    let ports =
+        [Mapping { host_ip: None, host_port: 1, container_port: 2, protocol: "udp".into(), range: 3 }];
+    let read = |request: wire::Request<'_>| parse(&serde_json::to_string(&request).unwrap()).unwrap();
+    let Request::Join(join) = read(wire::Request::Join { network: &network, container: &container }) else {
+        panic!("another request")
+    };
+    assert_eq!((join.0.id.as_str(), join.1.names.len()), ("n1", 3));
+    assert_eq!(wire::Network::from(join.0), network);
+    let attach = wire::Request::Attach { network_id: "n" };
+    assert_eq!(read(attach), Request::Attach { network: "n".into() });
+    let leave = wire::Request::Leave { network_id: "n", container_id: "c" };
+    assert_eq!(read(leave), Request::Leave { network: "n".into(), container: "c".into() });
+    let publish = wire::Request::Publish { container_id: "c", ports: &ports };
+    assert_eq!(read(publish), Request::Publish { container: "c".into(), mappings: ports.to_vec() });
+    assert_eq!(read(wire::Request::Status), Request::Status);
 }
 
 proptest! {

@@ -3,12 +3,15 @@
 use super::*;
 use crate::plugin::fake::Fake;
 use serde_json::json;
+use slipway_host::sys::fdpass;
+use slipway_uplink::wire::Subnet;
+use std::os::fd::AsFd as _;
 
 fn network() -> Network {
     Network {
         id: "n1".into(),
         name: "net".into(),
-        mtu: 65520,
+        mtu: Some(65520),
         dns_enabled: true,
         internal: false,
         subnets: vec![Subnet {
@@ -25,6 +28,7 @@ fn container(id: &str) -> Container {
         name: format!("name-{id}"),
         names: vec!["alias".into()],
         addresses: vec!["10.89.0.2".parse().unwrap()],
+        dns_servers: None,
     }
 }
 
@@ -71,7 +75,7 @@ fn requests_are_those_of_the_protocol() {
 fn an_uplink_that_does_not_run_is_told_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("uplink.sock");
-    let root = slipway_host::user::is_root_of_the_machine();
+    let root = user::is_root_of_the_machine();
     let way = if root { "systemctl enable" } else { "systemctl --user enable" };
     let wanted = |words: &str| {
         format!(
@@ -118,10 +122,11 @@ fn answers_that_make_no_sense_are_told() {
     for text in
         ["", "{", "[]", "{}", r#"{"return":null}"#, r#"{"return":{"containers":-1}}"#, r#"{"error":1}"#, "\0"]
     {
-        let error = understand::<Left>(text.as_bytes(), &request).unwrap_err().to_string();
+        let failure = read::<Left>(text.as_bytes()).unwrap_err();
+        let error = explain(Path::new("/x"), request, failure).to_string();
         assert!(error.starts_with("the uplink's answer makes no sense: "), "{text}: {error}");
     }
-    let left: Left = understand(br#"{"return":{"containers":3,"more":[]},"id":1}"#, &request).unwrap();
+    let left: Left = read(br#"{"return":{"containers":3,"more":[]},"id":1}"#).unwrap();
     assert_eq!(left.containers, 3);
 }
 
@@ -132,7 +137,7 @@ fn an_uplink_that_ends_in_between_is_told() {
     uplink.join(&network(), &container("c1")).unwrap();
     let end = std::thread::scope(|scope| {
         // The double ends the conversation when a message makes no sense to it.
-        fdpass::send(uplink.socket.as_fd(), b"{", None).unwrap();
+        fdpass::send(uplink.client.as_fd(), b"{", None).unwrap();
         scope.spawn(|| uplink.leave("n1", "c1").unwrap_err().to_string()).join().unwrap()
     });
     assert!(end.contains("was lost"), "{end}");
