@@ -11,6 +11,7 @@
 //! open the link ([`device`]), bind listeners, drop privileges, then give engine and link to a
 //! [`driver::Driver`] and call its `turn` until the end. [`sys`] alone may hold unsafe code.
 
+pub mod activation;
 pub mod busy_poll;
 pub mod clock;
 pub mod device;

@@ -10,6 +10,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::proto::NetavarkProxyServer;
 use nix::sys::signal::Signal;
 use nix::sys::socket::SockType;
+use slipway_host::activation::{self, ActivationError, Addressee};
 use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::environment;
 use slipway_host::sandbox::caps::Capability;
@@ -20,7 +21,7 @@ use slipway_host::signals::Signals;
 use slipway_host::sys::fdpass;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, RawFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,10 +33,6 @@ const DIR: &str = "/run/podman";
 const DIR_VARIABLE: &str = "NETAVARK_PROXY_RUN_DIR_ENV";
 /// The socket in it.
 const SOCKET: &str = "nv-proxy.sock";
-/// How systemd says how many sockets it hands over; the first is descriptor 3 (sd_listen_fds(3)).
-const ACTIVATION_VARIABLE: &str = "LISTEN_FDS";
-const ACTIVATION_FD: RawFd = 3;
-
 /// How long callers wait when there is no descriptor for them.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -112,14 +109,16 @@ fn settle(dir: &Path) {
 
 /// The socket to listen on, and its path when it was made here.
 fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
-    match environment::variable(ACTIVATION_VARIABLE) {
-        Some(count) if count == "1" => {
-            let listener = handed_over().context("take the socket from systemd")?;
-            Ok((listener, None))
-        }
-        Some(count) => {
-            let count = count.to_string_lossy();
-            Err(Error::msg(format!("systemd handed over {count} sockets, but there must be exactly one")))
+    // Like netavark it does not look for whom the socket was opened.
+    let handed_over = match activation::socket(Addressee::Whoever) {
+        Err(ActivationError::Take(error)) => Err(error).context("take the socket from systemd")?,
+        handed_over => handed_over.map_err(|error| Error::msg(error.to_string()))?,
+    };
+    match handed_over {
+        Some(fd) => {
+            let listener = fdpass::unix_listener(fd, SockType::Stream)
+                .ok_or_else(|| io::Error::other("it must be one of ListenStream="));
+            Ok((listener.context("take the socket from systemd")?, None))
         }
         None => {
             let path = dir.join(SOCKET);
@@ -127,13 +126,6 @@ fn listener(dir: &Path) -> Result<(UnixListener, Option<PathBuf>)> {
             Ok((listener, Some(path)))
         }
     }
-}
-
-/// The socket that systemd has opened.
-fn handed_over() -> io::Result<UnixListener> {
-    let fd = fdpass::take_inherited(ACTIVATION_FD)?;
-    fdpass::unix_listener(fd, SockType::Stream)
-        .ok_or_else(|| io::Error::other("it must be one of ListenStream="))
 }
 
 /// Makes the socket. One that a killed proxy left behind makes way; one on which somebody listens does not.

@@ -3,27 +3,23 @@
 //! The directory and the socket are the user's alone, and whoever connects is asked for the user once more (SO_PEERCRED, in
 //! the numbers of our own user namespace: root of the user's containers is that user).
 //!
-//! systemd may have opened the socket for us (sd_listen_fds(3)); then it stays systemd's.
+//! systemd may have opened the socket for us ([`slipway_host::activation`]); then it stays systemd's.
 
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, connect, getsockopt, listen, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, geteuid};
-use slipway_host::environment;
+use slipway_host::activation::{self, ActivationError, Addressee};
 use slipway_host::strerror::words;
 use slipway_host::sys::fdpass;
 use slipway_uplink::client::packets;
 use slipway_uplink::envelope::Refusal;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// How systemd hands over sockets: whose they are, how many, and the number of the first.
-const ACTIVATION_PID: &str = "LISTEN_PID";
-const ACTIVATION_COUNT: &str = "LISTEN_FDS";
-const ACTIVATION_FD: RawFd = 3;
 /// The socket that clients come to; its file goes with it, unless it is systemd's.
 #[derive(Debug)]
 pub struct Door {
@@ -88,19 +84,12 @@ impl Drop for Door {
 
 /// What systemd has opened for this process.
 fn handed_over() -> Result<Option<UnixListener>, String> {
-    let number = |name| environment::text(name).and_then(|text| text.parse::<u32>().ok());
-    if number(ACTIVATION_PID).is_none_or(|pid| pid != std::process::id()) {
-        return Ok(None);
+    let wrong = |error: &io::Error| format!("the socket of systemd: {}", words(error));
+    match activation::socket(Addressee::ThisProcess) {
+        Ok(fd) => fd.map(listener).transpose().map_err(|error| wrong(&error)),
+        Err(ActivationError::Take(error)) => Err(wrong(&error)),
+        Err(count) => Err(count.to_string()),
     }
-    match number(ACTIVATION_COUNT) {
-        Some(1) => {}
-        count => {
-            let count = count.unwrap_or(0);
-            return Err(format!("systemd handed over {count} sockets, but there must be exactly one"));
-        }
-    }
-    let taken = fdpass::take_inherited(ACTIVATION_FD).and_then(listener);
-    taken.map(Some).map_err(|error| format!("the socket of systemd: {}", words(&error)))
 }
 
 /// A socket that somebody else has opened.
