@@ -18,6 +18,7 @@ pub mod device;
 pub mod driver;
 pub mod environment;
 pub mod epoll;
+pub mod files;
 pub mod fuzz;
 pub mod logging;
 mod moderation;

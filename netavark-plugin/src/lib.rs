@@ -42,7 +42,6 @@ mod signals;
 pub mod spec;
 #[cfg(test)]
 mod testing;
-mod whole_file;
 
 pub use error::{Context, Error, Errors, Result};
 

@@ -8,6 +8,7 @@ use super::logging::ASKED_FOR;
 use crate::forward;
 use crate::message::Rcode;
 use crate::zone::Snapshot;
+use slipway_host::files;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
@@ -117,13 +118,9 @@ impl AllCounters {
         }
         text.push_str(&last);
         text.push('\n');
-        // By rename, so that a reader never sees half of it.
         let mut fresh = path.to_owned();
         fresh.as_mut_os_string().push(".new");
-        let done = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, path));
-        if let Err(error) = done {
-            // What was written before the disk was full.
-            let _ = std::fs::remove_file(&fresh);
+        if let Err(error) = files::replace(path, &fresh, text.as_bytes(), files::PUBLIC) {
             log::error!("counters: {}: {error}", path.display());
         }
     }

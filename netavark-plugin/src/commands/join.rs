@@ -6,8 +6,8 @@ use crate::driver::{Driver, Request};
 use crate::error::{Error, Result};
 use crate::spec::options::COMPAT_VARIABLE;
 use crate::spec::{Compat, NetworkOptions, PerNetworkOptions};
-use nix::fcntl::{Flock, FlockArg};
 use slipway_host::environment;
+use slipway_host::files::Lock;
 use std::fs::File;
 use std::path::Path;
 
@@ -55,11 +55,9 @@ impl<'a> Call<'a> {
 /// Waits for other calls with the same run directory, until the result is dropped. Teardown looks whether a container is the
 /// last of its network: of two that leave at once, each would find the other still there. Container engines hold a lock of
 /// their own meanwhile, so nobody waits for long. Without a directory there is nothing to share.
-pub(super) fn alone(global: &Global) -> Option<Flock<File>> {
+pub(super) fn alone(global: &Global) -> Option<Lock> {
     let directory = File::open(global.config.as_ref()?).ok()?;
-    Flock::lock(directory, FlockArg::LockExclusive)
-        .inspect_err(|(_, error)| log::debug!("cannot lock the run directory: {error}"))
-        .ok()
+    Lock::of(directory).inspect_err(|error| log::debug!("cannot lock the run directory: {error}")).ok()
 }
 
 /// IDs become names of state files, and must not lead elsewhere.

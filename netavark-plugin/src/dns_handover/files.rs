@@ -7,9 +7,8 @@
 use super::DnsEntry;
 use crate::error::{Context, Error, Result};
 use crate::living::Living;
-use crate::whole_file;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use slipway_host::files::{self, Lock};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -125,21 +124,16 @@ impl Files {
     }
 
     /// Waits until nobody else changes anything; the lock is held as long as the result lives.
-    pub(super) fn lock(&self) -> Result<Flock<File>> {
+    pub(super) fn lock(&self) -> Result<Lock> {
         let open = || File::options().read(true).write(true).create(true).truncate(false).open(&self.lock);
-        let mut file = open().map_err(|error| {
+        let file = open().map_err(|error| {
             Error::msg(format!("Failed to open/create lockfile {:?}: {error}", self.lock))
         })?;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(lock),
-                Err((same, Errno::EINTR)) => file = same,
-                Err((_, error)) => {
-                    let text = format!("Failed to acquire exclusive lock on {:?}: {error}", self.lock);
-                    return Err(Error::msg(text));
-                }
-            }
-        }
+        Lock::of(file).map_err(|error| {
+            // By contract the kernel's number, as its name and words.
+            let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+            Error::msg(format!("Failed to acquire exclusive lock on {:?}: {errno}", self.lock))
+        })
     }
 
     /// Whether any network is left.
@@ -244,7 +238,7 @@ impl Files {
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<()> {
-        whole_file::replace(path, &self.fresh, text.as_bytes(), whole_file::PUBLIC)
+        files::replace(path, &self.fresh, text.as_bytes(), files::PUBLIC)
             .with_context(|| format!("write {}", path.display()))
     }
 }

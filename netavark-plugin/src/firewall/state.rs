@@ -12,10 +12,9 @@
 
 use super::rules::{NetworkRules, PortRules};
 use crate::error::{Context, Result};
-use crate::whole_file;
-use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
-use std::fs::{self, File, OpenOptions};
+use slipway_host::files::{self, Lock};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +34,7 @@ pub struct Saved {
     /// The published ports of all containers.
     pub ports: Vec<PortRules>,
     #[expect(dead_code, reason = "held, not used")]
-    lock: Flock<File>,
+    lock: Lock,
 }
 
 impl State {
@@ -76,7 +75,7 @@ impl State {
 
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         let fresh = self.directory.join("firewall-state.new");
-        whole_file::replace(path, &fresh, text, whole_file::PUBLIC)
+        files::replace(path, &fresh, text, files::PUBLIC)
     }
 
     /// Forgets what is about to be torn down; the network only with its last container.
@@ -163,15 +162,13 @@ impl State {
         Ok(Some(Saved { driver, networks, ports, lock }))
     }
 
-    fn lock(&self) -> Result<Flock<File>> {
+    fn lock(&self) -> Result<Lock> {
         let directory = &self.directory;
         fs::create_dir_all(directory).with_context(|| format!("create firewall config dir {directory:?}"))?;
         let path = directory.join("firewall-reload.lock");
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.with_context(|| format!("create firewall lock file {path:?}"))?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .context("lock firewall lock file")
+        Lock::of(file).context("lock firewall lock file")
     }
 
     fn networks(&self) -> PathBuf {

@@ -7,9 +7,8 @@ use super::member::Number;
 use crate::definition;
 use crate::error::{Context, Error, Result};
 use crate::spec::{Network, PerNetworkOptions, PortMapping};
-use crate::whole_file;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use slipway_host::files::{self, Lock};
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
@@ -57,7 +56,7 @@ impl Record {
 pub(super) struct Records {
     directory: PathBuf,
     /// Held until the end of the call; `None` for those who only look.
-    _lock: Option<Flock<File>>,
+    _lock: Option<Lock>,
 }
 
 impl Records {
@@ -72,9 +71,7 @@ impl Records {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(within)?;
         // A lock on the directory itself needs no file that stays behind.
         let opened = File::open(directory).with_context(within)?;
-        let lock = Flock::lock(opened, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Error::from(std::io::Error::from(errno)))
-            .with_context(within)?;
+        let lock = Lock::of(opened).with_context(within)?;
         Ok(Self { directory: directory.to_owned(), _lock: Some(lock) })
     }
 
@@ -116,7 +113,7 @@ impl Records {
         let path = self.path(&record.network.name)?;
         let fresh = path.with_extension("new");
         let text = serde_json::to_vec_pretty(record)?;
-        whole_file::replace(&path, &fresh, &text, whole_file::PRIVATE)
+        files::replace(&path, &fresh, &text, files::PRIVATE)
             .with_context(|| format!("write record {}", path.display()))
     }
 

@@ -11,11 +11,10 @@
 use crate::definition;
 use crate::error::{Context, Error, Result};
 use crate::spec::PortMapping;
-use crate::whole_file;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use slipway_host::files::{self, Lock};
 use slipway_uplink::wire::Container;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -46,7 +45,7 @@ pub(super) struct Record {
     directory: PathBuf,
     id: String,
     pub(super) members: Vec<Member>,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl Record {
@@ -77,7 +76,7 @@ impl Record {
             });
         }
         let text = serde_json::to_vec(&Content { members: self.members.clone() })?;
-        whole_file::replace(&path, &fresh, &text, whole_file::PRIVATE)
+        files::replace(&path, &fresh, &text, files::PRIVATE)
             .with_context(|| format!("write record {}", path.display()))
     }
 }
@@ -106,7 +105,7 @@ fn read(path: &Path) -> Content {
         .unwrap_or_default()
 }
 
-fn exclusive(path: &Path) -> Result<Flock<File>> {
+fn exclusive(path: &Path) -> Result<Lock> {
     let within = || format!("lock {}", path.display());
     for _ in 0..ATTEMPTS {
         let file = OpenOptions::new()
@@ -116,10 +115,8 @@ fn exclusive(path: &Path) -> Result<Flock<File>> {
             .mode(0o600)
             .open(path)
             .with_context(within)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Error::from(errno))
-            .with_context(within)?;
-        let held = lock.metadata().with_context(within)?;
+        let lock = Lock::of(file).with_context(within)?;
+        let held = lock.file().metadata().with_context(within)?;
         if fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
             return Ok(lock);
         }

@@ -5,8 +5,8 @@
 //! contract it is written when a lease comes or goes, not when one is renewed. A reader never sees half of it.
 
 use crate::proto::Lease;
-use crate::whole_file;
 use serde_json::{Map, Value, json};
+use slipway_host::files;
 use std::io;
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ impl LeaseFile {
             }
         }
         let fresh = self.path.with_extension("lease.new");
-        whole_file::replace(&self.path, &fresh, Value::Object(map).to_string().as_bytes(), whole_file::PUBLIC)
+        files::replace(&self.path, &fresh, Value::Object(map).to_string().as_bytes(), files::PUBLIC)
     }
 
     pub(super) fn path(&self) -> std::path::Display<'_> {
