@@ -4,6 +4,8 @@
 //! (`instructions/`) run the same code. Frames come from the testkit's packet writer, built before the clock starts. The null host accepts every
 //! connection and swallows every byte, or offers zeros without end: what is left is the engine itself.
 
+#![forbid(unsafe_code)]
+
 mod crowd;
 
 pub use crowd::Crowd;

@@ -17,6 +17,8 @@
 //! Run by root, the lab's user is an otherwise unused id; run by anybody else, the lab lives inside an outer user
 //! namespace and the user is that namespace's root, which is enough for the demo.
 
+#![forbid(unsafe_code)]
+
 mod command;
 mod fixture;
 mod interrupt;

@@ -5,6 +5,8 @@
 //! ([`guest::SmolGuest`]) or driven by hand, field by field ([`raw_guest::RawGuest`]).
 //! Everything is decided by a seed: the same seed gives the same run.
 
+#![forbid(unsafe_code)]
+
 pub mod fuzz;
 pub mod guest;
 pub mod link;

@@ -39,11 +39,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["slipway-lab"]),
 ];
 
+/// Crates that nothing is built from: they may use everything.
+const FREE: &[&str] = &["slipway-tests", "slipway-benches"];
+
 /// What the engine must never meet, at any depth.
 const IMPURE: &[&str] = &["tokio", "nix", "libc", "mio", "rustix", "socket2"];
 
-/// The one directory with unsafe code.
+/// The one directory with unsafe code, and the crate that it is in, which alone does not forbid it to itself.
 const UNSAFE: &str = "host/src/sys/";
+const SHELL: &str = "slipway-host";
 
 /// Who sets options of sockets: the table of them there is what the filter of system calls is made from.
 const OPTIONS: &[&str] = &[UNSAFE, "tests/"];
@@ -63,7 +67,12 @@ const ENVIRONMENT: &[&str] =
 pub(crate) fn check() -> Done {
     println!("$ laws: crate arrows, pure engine, unsafe and setsockopt in {UNSAFE} only, variables, clocks");
     let mut breaches = purity()?;
-    breaches.extend(arrows(&metadata()?));
+    let metadata = metadata()?;
+    breaches.extend(arrows(&metadata));
+    breaches.extend(roots(&metadata).into_iter().filter_map(|(package, path)| {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        root(&package, &path, &text)
+    }));
     for path in tool::files(".rs")? {
         let text = std::fs::read_to_string(tool::root().join(&path)).unwrap_or_default();
         breaches.extend(file(&path, &text));
@@ -107,7 +116,12 @@ fn arrows(metadata: &Value) -> Vec<String> {
     let mut breaches = Vec::new();
     for package in &packages {
         let name = package["name"].as_str().unwrap_or_default();
-        let Some((_, allowed)) = ARROWS.iter().find(|(of, _)| *of == name) else { continue };
+        let Some((_, allowed)) = ARROWS.iter().find(|(of, _)| *of == name) else {
+            if !FREE.contains(&name) {
+                breaches.push(format!("{name} has no place among the arrows"));
+            }
+            continue;
+        };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let of = dependency["name"].as_str().unwrap_or_default();
             let for_tests = dependency["kind"].as_str() == Some("dev");
@@ -117,6 +131,29 @@ fn arrows(metadata: &Value) -> Vec<String> {
         }
     }
     breaches
+}
+
+/// The first files of libraries and programs, each with its package.
+fn roots(metadata: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages.flat_map(|package| {
+        package["targets"].as_array().into_iter().flatten().map(move |target| (package, target))
+    });
+    let built = |target: &Value| {
+        let kinds = target["kind"].as_array().into_iter().flatten();
+        kinds.filter_map(Value::as_str).any(|kind| ["lib", "bin"].contains(&kind))
+    };
+    targets
+        .filter(|(_, target)| built(target))
+        .map(|(package, target)| (text(&package["name"]), text(&target["src_path"])))
+        .collect()
+}
+
+/// Whether a crate leaves itself the choice of unsafe code.
+fn root(package: &str, path: &str, text: &str) -> Option<String> {
+    let forbidden = code(text).contains("#![forbid(unsafe_code)]");
+    (package != SHELL && !forbidden).then(|| format!("{path} does not forbid unsafe code"))
 }
 
 fn file(path: &str, text: &str) -> Vec<String> {
@@ -240,8 +277,8 @@ mod tests {
     }
 
     /// What cargo would say if `package` had one more dependency.
-    fn with_dependency(package: &str, name: &str, kind: &Value) -> Value {
-        let mut metadata = metadata().unwrap();
+    fn with_dependency(metadata: &Value, package: &str, name: &str, kind: &Value) -> Value {
+        let mut metadata = metadata.clone();
         let packages = metadata["packages"].as_array_mut().unwrap();
         let package = packages.iter_mut().find(|found| found["name"] == package).unwrap();
         package["dependencies"]
@@ -253,17 +290,74 @@ mod tests {
 
     #[test]
     fn a_product_linked_with_the_chores_is_found() {
-        assert_eq!(arrows(&metadata().unwrap()), [""; 0]);
-        for product in ["slipway-netstack", "slipway-host", "slipway-dns", "slipway-netavark", "slirp-compat"]
-        {
+        let metadata = metadata().unwrap();
+        assert_eq!(arrows(&metadata), [""; 0]);
+        for product in ["slipway-netstack", "slipway-host", "slipway-dns", "slipway-netavark", "slipway"] {
             for kind in [Value::Null, "build".into()] {
-                let found = arrows(&with_dependency("xtask", product, &kind));
+                let found = arrows(&with_dependency(&metadata, "xtask", product, &kind));
                 assert_eq!(found, [format!("xtask -> {product} points the wrong way")]);
             }
         }
         // By way of the lab it would be as slow.
-        assert_eq!(arrows(&with_dependency("slipway-lab", "slipway-host", &Value::Null)).len(), 1);
-        assert!(arrows(&with_dependency("xtask", "slipway-lab", &Value::Null)).is_empty());
+        assert_eq!(arrows(&with_dependency(&metadata, "slipway-lab", "slipway-host", &Value::Null)).len(), 1);
+        assert!(arrows(&with_dependency(&metadata, "xtask", "slipway-lab", &Value::Null)).is_empty());
+    }
+
+    #[test]
+    fn a_dependency_against_the_arrows_is_refused() {
+        let metadata = metadata().unwrap();
+        for (package, allowed) in ARROWS {
+            for (name, _) in ARROWS.iter().filter(|(name, _)| name != package) {
+                let found = arrows(&with_dependency(&metadata, package, name, &Value::Null));
+                if allowed.contains(name) {
+                    assert!(found.is_empty(), "{package} -> {name}: {found:?}");
+                } else {
+                    assert_eq!(found, [format!("{package} -> {name} points the wrong way")]);
+                }
+                assert!(
+                    arrows(&with_dependency(&metadata, package, name, &"dev".into())).is_empty(),
+                    "{package} {name}"
+                );
+            }
+        }
+        // And no crate uses one that stands below it in the list, so that there is no circle.
+        for (at, (package, allowed)) in ARROWS.iter().enumerate() {
+            for name in *allowed {
+                let place = ARROWS.iter().position(|(of, _)| of == name);
+                assert!(
+                    place.is_some_and(|place| place < at),
+                    "{name} stands below {package}, which uses it"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_crate_without_a_place_is_found() {
+        let metadata = metadata().unwrap();
+        let mut stranger = metadata.clone();
+        let packages = stranger["packages"].as_array_mut().unwrap();
+        packages.push(serde_json::json!({ "name": "stranger", "dependencies": [] }));
+        assert_eq!(arrows(&stranger), ["stranger has no place among the arrows"]);
+        for free in FREE {
+            assert!(arrows(&with_dependency(&metadata, free, "slipway", &Value::Null)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_crate_that_may_have_unsafe_code_is_found() {
+        let roots = roots(&metadata().unwrap());
+        for name in ["slipway-runtime", "slipway-uplink", "slirp-compat", "slipway", "slipway-lab", "xtask"] {
+            assert!(roots.iter().any(|(package, _)| package == name), "{name}");
+        }
+        assert_eq!(
+            roots.iter().filter(|(package, _)| package == "slipway").count(),
+            2,
+            "library and program"
+        );
+        assert!(root("slipway", "slipway/src/lib.rs", "// #![forbid(unsafe_code)]").is_some());
+        assert!(root("slipway", "slipway/src/lib.rs", "#![forbid(unsafe_code)]\nmod a;").is_none());
+        assert!(root(SHELL, "host/src/lib.rs", "mod a;").is_none());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! others are their parts, or are for people who package or measure. Each file here is one chore; `tool` holds what
 //! they share.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod demo;
 mod deps;

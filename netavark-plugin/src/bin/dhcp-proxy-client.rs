@@ -1,6 +1,8 @@
 //! Asks a DHCP proxy by hand and prints the lease, for tests: `[--uds SOCKET] [-f FILE] setup|teardown`. The request is
 //! JSON with the names of the .proto file, from FILE or standard input.
 
+#![forbid(unsafe_code)]
+
 use clap::{Parser, ValueEnum};
 use slipway_netavark::dhcp::proxy::client::{self, Call};
 use slipway_netavark::proto::NetworkConfig;

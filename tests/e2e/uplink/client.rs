@@ -5,6 +5,8 @@
 //! hasty SOCKET TEXT..` says several things and leaves without an answer. It runs as the lab's user, in the namespace whose TAP
 //! is wanted.
 
+#![forbid(unsafe_code)]
+
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde_json::Value;
 use slipway_host::device::Tap;
