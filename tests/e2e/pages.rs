@@ -66,6 +66,42 @@ fn fed(test: &str, program: &str, args: &[&str], input: &str) -> Option<(bool, S
     Some((output.status.success(), text(&output.stdout), text(&output.stderr)))
 }
 
+/// The text of a page, in which a hyphen is written as `\-`, bold as `\fB..\fR`.
+fn plain(page: &Path) -> String {
+    std::fs::read_to_string(page).unwrap().replace("\\fB", "").replace("\\fR", "").replace('\\', "")
+}
+
+#[test]
+fn every_command_has_its_page_and_is_offered() {
+    let test = "every_command_has_its_page_and_is_offered";
+    let Some(share) = written(test) else { return };
+    let program = plain(&share.path().join("man/man1/slipway.1"));
+    for command in slipway::cli::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(program.contains(&format!("slipway {name}")), "{name} is not on the page of the program");
+        for script in [
+            "bash-completion/completions/slipway",
+            "zsh/site-functions/_slipway",
+            "fish/vendor_completions.d/slipway.fish",
+        ] {
+            let script = std::fs::read_to_string(share.path().join(script)).unwrap();
+            assert!(
+                script.split(|c: char| !c.is_alphanumeric()).any(|word| word == name),
+                "{name} is not offered"
+            );
+        }
+        // Its one line is said there.
+        if name == "version" {
+            continue;
+        }
+        let own = [format!("slipway-{name}"), name.to_owned()];
+        let page = own.iter().find(|page| PAGES.contains(&format!("man1/{page}.1").as_str()));
+        let page = page.unwrap_or_else(|| panic!("{name} has no page"));
+        assert!(share.path().join(format!("man/man1/{page}.1")).is_file(), "{page}");
+        assert!(program.contains(&format!("{page}(1)")), "slipway(1) does not refer to {page}");
+    }
+}
+
 #[test]
 fn man_reads_every_page_without_a_warning() {
     let test = "man_reads_every_page_without_a_warning";
@@ -86,9 +122,7 @@ fn man_reads_every_page_without_a_warning() {
 fn the_pages_refer_to_no_page_of_ours_that_is_not_there() {
     let Some(share) = written("the_pages_refer_to_no_page_of_ours_that_is_not_there") else { return };
     for page in [files(&share, "man/man1"), files(&share, "man/man8")].concat() {
-        // A hyphen is written as `\-`, bold as `\fB..\fR`.
-        let text =
-            std::fs::read_to_string(&page).unwrap().replace("\\fB", "").replace("\\fR", "").replace('\\', "");
+        let text = plain(&page);
         for word in text.split(|c: char| c.is_whitespace() || c == ',' || c == ';') {
             let Some((name, section)) = word.split_once('(') else { continue };
             let section = section.split(')').next().unwrap_or_default();
