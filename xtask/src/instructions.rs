@@ -26,6 +26,20 @@ const COMPILER: &str = "# compiler: ";
 /// Instructions, by the name of the bench.
 type Counts = BTreeMap<String, u64>;
 
+/// The same as a stage of all tests, where the machine has what it takes.
+pub(crate) fn gate() -> Done {
+    const NAME: &str = "instruction counts";
+    if slipway_lab::which("valgrind").is_none() {
+        tool::skip(NAME, "no valgrind");
+        return Ok(());
+    }
+    if let Err(error) = runner() {
+        tool::skip(NAME, &format!("no runner of gungraun: {error}"));
+        return Ok(());
+    }
+    run(false)
+}
+
 /// Counts, and compares with the counts in the tree or puts these there.
 pub(crate) fn run(write: bool) -> Done {
     deps::ensure(deps::INSTRUCTIONS)?;

@@ -6,10 +6,13 @@ use crate::{fuzz, laws, papers, tool::cargo};
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
 
+/// Another architecture that the sources are written for.
+const OTHER: &str = "aarch64-unknown-linux-gnu";
+
 /// Every check; all of them run even when one fails.
 pub(crate) fn run() -> Done {
     let mut failures = Vec::new();
-    for check in [format, clippy, laws::check, papers::check, fuzz_targets, deny] {
+    for check in [format, clippy, laws::check, papers::check, other_architecture, fuzz_targets, deny] {
         if let Err(error) = check() {
             eprintln!("xtask: {error}");
             failures.push(error);
@@ -24,6 +27,21 @@ fn format() -> Done {
 
 fn clippy() -> Done {
     tool::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Types of other widths and signs, other system calls: `c_char`, what the filter names, alignment of `libc`'s structures. Only where its
+/// standard library is installed (`rustup target add`), for it comes from nowhere else.
+fn other_architecture() -> Done {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut place = std::process::Command::new(rustc);
+    let place = tool::output(place.args(["--print", "target-libdir", "--target", OTHER]))?;
+    if !std::path::Path::new(place.trim()).is_dir() {
+        tool::skip(&format!("a check for {OTHER}"), "the compiler has no standard library for it");
+        return Ok(());
+    }
+    let products = ["slipway", "slipway-dns", "slipway-netavark"];
+    let mut check = cargo(&["check", "--target", OTHER]);
+    tool::run(check.args(products.iter().flat_map(|name| ["--package", name])))
 }
 
 /// The fuzz targets are a workspace of their own, which may want packages that cannot be had here.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use crate::tool::{self, Done, cargo};
-use crate::{deps, lint, release, trees};
+use crate::{deps, instructions, lint, release, trees};
 use ledger::{Count, Ledger};
 use neighbour::Neighbour;
 
@@ -68,6 +68,7 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
         ledger.suites("as shipped", || runner.suites(&which, &rows, &shipped));
     }
     drop(neighbour);
+    ledger.stage("instructions", instructions::gate);
     ledger.close()
 }
 
