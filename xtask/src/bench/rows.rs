@@ -259,6 +259,16 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         work: Work::Busy(Way::Up),
+        variation: LARGE,
+        rows: &[Row::new("busy seconds of all cores up", "s/GB", Goal::UnderBest(1.0))],
+    },
+    Test {
+        work: Work::Busy(Way::Down),
+        variation: LARGE,
+        rows: &[Row::new("busy seconds of all cores down", "s/GB", Goal::UnderBest(1.0))],
+    },
+    Test {
+        work: Work::Busy(Way::Up),
         variation: SMALL,
         rows: &[Row::new("busy seconds of all cores up, MTU 1500", "s/GB", Goal::UnderBest(0.6))],
     },
