@@ -151,6 +151,7 @@ pub struct UplinkArgs {
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent switch of the command line")]
 pub struct NetworkArgs {
+    #[expect(rustdoc::broken_intra_doc_links, reason = "it is what --help prints")]
     /// Publish a port: [LISTEN:][HOSTPORT]:[GUEST:]PORT[/tcp|/udp]
     ///
     /// Repeatable. 8080:80, 127.0.0.1:8080:80, [::1]:8080:80/tcp, 5353:53/udp, 8000-8010:8000-8010. Without HOSTPORT

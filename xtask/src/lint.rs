@@ -1,4 +1,4 @@
-//! Style and structure: format, clippy, the laws of the tree, what its papers say, licences.
+//! Style and structure: format, clippy, parts by themselves, documentation, the laws of the tree, what its papers say, licences.
 
 use crate::tool::{self, Done};
 use crate::{fuzz, laws, papers, tool::cargo};
@@ -12,7 +12,18 @@ const OTHER: &str = "aarch64-unknown-linux-gnu";
 /// Every check; all of them run even when one fails.
 pub(crate) fn run() -> Done {
     let mut failures = Vec::new();
-    for check in [format, clippy, laws::check, papers::check, other_architecture, fuzz_targets, deny] {
+    let checks = [
+        format,
+        clippy,
+        dns_alone,
+        pages,
+        laws::check,
+        papers::check,
+        other_architecture,
+        fuzz_targets,
+        deny,
+    ];
+    for check in checks {
         if let Err(error) = check() {
             eprintln!("xtask: {error}");
             failures.push(error);
@@ -27,6 +38,23 @@ fn format() -> Done {
 
 fn clippy() -> Done {
     tool::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The names without the daemon, and without sockets: nothing else in the workspace builds them so.
+fn dns_alone() -> Done {
+    for features in [&[][..], &["--features", "io"]] {
+        let mut clippy = cargo(&["clippy", "--package", "slipway-dns", "--no-default-features"]);
+        tool::run(clippy.args(features).args(["--all-targets", "--", "-D", "warnings"]))?;
+    }
+    Ok(())
+}
+
+/// What the comments link to is there. They are for those who work on the tree, so what is private counts as well.
+fn pages() -> Done {
+    tool::run(
+        cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+            .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
+    )
 }
 
 /// Types of other widths and signs, other system calls: `c_char`, what the filter names, alignment of `libc`'s structures. Only where its

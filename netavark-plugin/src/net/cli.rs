@@ -56,6 +56,7 @@ pub struct Up {
     #[command(flatten)]
     pub definition: Definition,
 
+    #[expect(rustdoc::broken_intra_doc_links, reason = "it is what --help prints")]
     /// Publish a port: [HOSTIP:]HOSTPORT:PORT[/tcp|/udp|/sctp]; both may be ranges of the same length
     #[arg(short, long, value_name = "RULE")]
     pub publish: Vec<Publish>,

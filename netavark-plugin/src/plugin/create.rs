@@ -2,7 +2,7 @@
 //!
 //! The caller tells nothing of its other networks, and compares with them when we are done. So choices must be such as hardly anybody
 //! else makes: names and subnets are derived from the network's ID, which is random; and what can be found out is
-//! heeded ([`used`](super::used)). Everything else is as for a bridge network, whose code it is.
+//! heeded ([`used`]). Everything else is as for a bridge network, whose code it is.
 
 use super::request::{check_mtu, dhcp};
 use super::{PROGRAM, used};

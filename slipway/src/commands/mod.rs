@@ -1,6 +1,6 @@
 //! `slipway run` and `slipway attach`: networks for people. ([`uplink`] is one for container engines.)
 //!
-//! [`network`] turns the options that both share into what the engine and the interface are told; [`run`] and
+//! [`mod@network`] turns the options that both share into what the engine and the interface are told; [`run`] and
 //! [`attach`] make or enter the namespaces, put the engine to work ([`slipway_runtime::serve`]) and end as they promise.
 //! Whatever goes wrong before that ends in one line on stderr that says what to do.
 

@@ -1,6 +1,6 @@
 //! Ethernet, IPv6 and what is in it, in both directions: DHCPv6 in UDP, and the messages of neighbour discovery.
 //!
-//! As with IPv4 the proxy speaks for an interface that is not its own ([`crate::dhcp::v4::frame`]). What arrives was let
+//! As with IPv4 the proxy speaks for an interface that is not its own (as in the frames of [`crate::dhcp::v4`]). What arrives was let
 //! through by the kernel's filter, which looks at no more than whom it is for, and is checked here. Packets with extension
 //! headers are not taken: neither kind has a use for them.
 
@@ -59,7 +59,7 @@ pub(super) fn from_router(from: MacAddr, message: Vec<u8>) -> Vec<u8> {
 /// That matters for advertisements: one that a router sends to another machine alone never reaches the kernel of the container,
 /// which has to act on it.
 ///
-/// The checksum of UDP is not looked at, for the reason that [`crate::dhcp::v4::frame`] gives.
+/// The checksum of UDP is not looked at, for the reason that the frames of [`crate::dhcp::v4`] give.
 #[must_use]
 pub(super) fn read(frame: &[u8], mac: MacAddr) -> Option<Heard<'_>> {
     let (ethernet, packet) = frame.split_at_checked(ETHERNET_HEADER)?;
