@@ -8,6 +8,8 @@
 //! Limits: a client runs for the seconds it is told, 60 at most; no answer within two seconds, and no progress of
 //! an upload within ten, is an error.
 
+#![forbid(unsafe_code)]
+
 mod datagrams;
 mod samples;
 
