@@ -3,7 +3,7 @@
 //! One [`Driver::turn`] is one round:
 //!
 //! ```text
-//!   wait (epoll) ─▶ frames from the link ─▶ events of sockets ─▶ timers ─▶ drain ─▶ back to the caller
+//!   wait (epoll) ─▶ frames from the links ▶ events of sockets ─▶ timers ─▶ drain ─▶ back to the caller
 //!        ▲          until it is dry; at most                       at most 128 KiB   with what is ready
 //!        │          128 KiB and half a millisecond                                   of the caller's own
 //!        └── not at all while drain says that more is left
@@ -20,21 +20,24 @@
 //! - Nothing blocks but the wait, and the wait has a timeout only if the engine or the caller has a deadline: an idle
 //!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]); while
 //!   datagrams come in a dense stream it begins with letting them gather (see `moderation`).
-//! - The link is level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
-//!   and timers have had their turn. It is watched for room only while the engine waits for that. Sockets of flows are
+//! - Links are level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
+//!   and timers have had their turn. One is watched for room only while the engine waits for that. Sockets of flows are
 //!   edge-triggered (see [`crate::upstream`]). Descriptors of the caller are level-triggered; errors and hang-ups on them
 //!   are always reported, so the caller must act on them.
 //! - A small frame that ends a sleep is most likely alone, so no system call is spent on learning that no other follows;
 //!   it is on its way before the link is looked at again. If there was another, the next wait returns at once, and then
 //!   the link is read until it is empty.
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
-//! - No round fails for a flow's sake, nor for the link's: its end is told once ([`Driver::take_loss`]), and whatever
+//! - No round fails for a flow's sake, nor for a link's: its end is told once ([`Driver::take_loss`]), and whatever
 //!   is left goes on without it.
+//! - Several links ([`crate::device::links`]) share a round's budget. What is known of one guest's rhythm is of no use then:
+//!   waits neither look nor let datagrams gather.
 
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
-use crate::device::{Link, MAX_FRAME};
-use crate::epoll::{EventSet, Events};
+use crate::device::links::Remains;
+use crate::device::{Link, LinkId, Links, Lost, MAX_FRAME};
+use crate::epoll::Events;
 use crate::moderation::Moderation;
 use crate::sys::heap;
 use crate::token::Token;
@@ -47,6 +50,7 @@ use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Client, Errno, Event, Forwarded};
 use slipway_netstack::within::dns;
 use slipway_netstack::{Engine, FlowId, Instant};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -119,11 +123,22 @@ impl Ready {
     }
 }
 
-/// An engine at work: it owns the engine, the link, the sockets of flows and the epoll set.
+/// How a link has ended.
+#[derive(Debug)]
+pub struct Loss {
+    /// Which one.
+    pub link: LinkId,
+    /// The interface was deleted, or the guest has hung up.
+    pub reason: io::Error,
+    /// What it had not carried.
+    pub lost: Lost,
+}
+
+/// An engine at work: it owns the engine, the links, the sockets of flows and the epoll set.
 #[derive(Debug)]
 pub struct Driver {
     engine: Engine,
-    link: Link,
+    links: Links,
     sockets: Sockets,
     events: Events,
     ready: Vec<Ready>,
@@ -131,16 +146,12 @@ pub struct Driver {
     polling: BusyPoll,
     moderation: Moderation,
     trim: Trim,
-    /// The guest's link and nothing else, for waits during which datagrams gather.
-    link_alone: EventSet,
-    /// Why the link ended, until the caller has asked.
-    loss: Option<io::Error>,
+    /// Links that have ended, until the caller has asked.
+    losses: VecDeque<Loss>,
     /// The engine has things to send that the last drain did not see.
     changed: bool,
     /// The last drain has left something.
     more: bool,
-    /// The link is watched for room.
-    awaiting_room: bool,
 }
 
 impl Driver {
@@ -149,26 +160,22 @@ impl Driver {
     /// # Errors
     /// The kernel's: out of descriptors or memory.
     pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
-        let sockets = Sockets::new()?;
-        sockets.events().add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
-        let link_alone = EventSet::new()?;
-        link_alone.add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
-        Ok(Self {
+        let mut driver = Self {
+            links: Links::new(engine.config().mac)?,
             engine,
-            link,
-            sockets,
+            sockets: Sockets::new()?,
             events: Events::default(),
             ready: Vec::new(),
             frame: vec![0; MAX_FRAME].into_boxed_slice(),
-            loss: None,
+            losses: VecDeque::new(),
             polling: BusyPoll::for_this_machine(),
             moderation: Moderation::default(),
             trim: Trim::default(),
-            link_alone,
             changed: true,
             more: false,
-            awaiting_room: false,
-        })
+        };
+        driver.join(link)?;
+        Ok(driver)
     }
 
     /// Watches a descriptor of the caller's, level-triggered; [`Driver::turn`] reports it by `token`. Errors and
@@ -234,47 +241,55 @@ impl Driver {
         self.engine.reset(clock::now(), flow, &mut self.sockets);
     }
 
-    /// The guest's link.
+    /// The guests' links.
     #[must_use]
-    pub fn link(&self) -> &Link {
-        &self.link
+    pub const fn links(&self) -> &Links {
+        &self.links
     }
 
-    /// Closes the link, and ends the flows as those of guests that are gone ([`Engine::forget_guests`]). Orphans live on.
-    pub fn close_link(&mut self) {
-        self.hang_up(clock::now());
-    }
-
-    fn hang_up(&mut self, now: Instant) {
-        if let Ok(fd) = self.link.fd() {
-            self.sockets.events().remove(fd);
-            self.link_alone.remove(fd);
-        }
-        self.link.close();
-        (self.awaiting_room, self.changed) = (false, true);
-        self.engine.forget_guests(now, &mut self.sockets);
-    }
-
-    /// Why the link has ended, told once: the interface was deleted, or the guest has hung up. It is closed, and the flows
-    /// have ended ([`Driver::close_link`]); frames to the guest are lost and counted.
-    pub fn take_loss(&mut self) -> Option<io::Error> {
-        self.loss.take()
-    }
-
-    /// Goes on with another link of the same kind in the place of one that has ended. Whoever is behind it is somebody else: of
-    /// the guest that was there before nothing is left.
+    /// Serves one more link. Whoever is behind it is somebody new: of a guest whose link has ended nothing is left.
     ///
     /// # Errors
-    /// The kernel's: out of watches or memory. The old link stays.
-    pub fn replace_link(&mut self, link: Link) -> io::Result<()> {
-        self.sockets.events().add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
-        self.link_alone.add(link.fd()?, Token::Link, EpollFlags::EPOLLIN)?;
-        // The former one leaves the set by being closed.
-        self.link = link;
-        self.loss = None;
-        (self.awaiting_room, self.changed) = (false, true);
+    /// The kernel's: out of watches or memory.
+    pub fn join(&mut self, link: Link) -> io::Result<LinkId> {
+        let first = self.links.is_empty();
+        let id = self.links.join(link, self.engine.stations(), self.sockets.events())?;
+        if first {
+            // Whoever has waited meanwhile did so for somebody else.
+            self.forget_guests();
+        }
+        Ok(id)
+    }
+
+    /// Closes a link, and ends its flows as those of guests that are gone ([`Engine::forget_guests`]). Orphans live on.
+    /// Nothing happens if it has ended already.
+    pub fn leave(&mut self, link: LinkId) {
+        self.hang_up(clock::now(), link);
+    }
+
+    /// Closes all of them, and ends all flows.
+    pub fn close_links(&mut self) {
+        while let Some(link) = self.links.first() {
+            self.links.leave(link, self.sockets.events());
+        }
         self.forget_guests();
-        Ok(())
+    }
+
+    fn hang_up(&mut self, now: Instant, link: LinkId) -> Option<Lost> {
+        let Remains { lost, stations } = self.links.leave(link, self.sockets.events())?;
+        self.changed = true;
+        if self.links.is_empty() {
+            self.engine.forget_guests(now, &mut self.sockets);
+        } else {
+            self.engine.forget_stations(now, |station| stations.contains(&station), &mut self.sockets);
+        }
+        Some(lost)
+    }
+
+    /// A link that has ended, told once. It is closed, and its flows have ended ([`Driver::leave`]); frames to its guest are
+    /// lost and counted.
+    pub fn take_loss(&mut self) -> Option<Loss> {
+        self.losses.pop_front()
     }
 
     /// One round: sleeps until something happens or `deadline` comes (not at all while the engine has things to
@@ -312,19 +327,11 @@ impl Driver {
         Ok(&self.ready)
     }
 
-    /// Lets the engine send, and watches the link for room if there was too little.
+    /// Lets the engine send, and watches links for room that had too little.
     fn drain(&mut self, now: Instant) {
         self.changed = false;
-        self.more = self.engine.drain(now, &mut self.sockets, &mut self.link);
-        let awaiting_room = self.engine.awaits_link();
-        if awaiting_room != self.awaiting_room {
-            let interest = Interest { readable: true, writable: awaiting_room }.flags();
-            // One that is closed takes and refuses nothing.
-            if let Ok(fd) = self.link.fd() {
-                let _ = self.sockets.events().modify(fd, Token::Link, interest);
-            }
-            self.awaiting_room = awaiting_room;
-        }
+        self.more = self.engine.drain(now, &mut self.sockets, &mut self.links);
+        self.links.await_room(self.sockets.events());
     }
 
     /// Waits, and returns when that ended.
@@ -334,12 +341,14 @@ impl Driver {
             self.sockets.events().wait(&mut self.events, timeout)?;
             return Ok(clock::now());
         }
-        if let Some(pause) = self.moderation.pause() {
-            self.link_alone.wait(&mut self.events, Some(pause.min(timeout.unwrap_or(Duration::MAX))))?;
+        let alone = self.links.len() <= 1;
+        if alone && let Some(pause) = self.moderation.pause() {
+            self.links.wait(&mut self.events, pause.min(timeout.unwrap_or(Duration::MAX)))?;
             self.sockets.events().wait(&mut self.events, Some(Duration::ZERO))?;
             return Ok(clock::now());
         }
-        let budget = self.polling.budget(began).min(timeout.unwrap_or(Duration::MAX));
+        let budget = if alone { self.polling.budget(began) } else { Duration::ZERO };
+        let budget = budget.min(timeout.unwrap_or(Duration::MAX));
         let mut now = began;
         while now - began < budget {
             let look = now;
@@ -373,14 +382,8 @@ impl Driver {
         while let Some((token, flags)) = self.events.get(at) {
             at += 1;
             match token {
-                // Room is made use of by the drain that follows.
-                Some(Token::Link) if flags == EpollFlags::EPOLLOUT => {}
-                Some(Token::Link) => {
-                    woken.by_guest = true;
-                    if let Err(error) = self.read_link(now, slept) {
-                        self.hang_up(now);
-                        self.loss = Some(error);
-                    }
+                Some(Token::Link(number)) => {
+                    woken.by_guest |= self.on_link(LinkId(number), flags, now, slept);
                 }
                 Some(Token::Flow(flow)) => {
                     woken.by_host = true;
@@ -398,17 +401,36 @@ impl Driver {
         woken
     }
 
-    /// Takes frames until there are none, or the round's budget is spent.
-    fn read_link(&mut self, now: Instant, slept: bool) -> io::Result<()> {
+    /// A link has news; whether it is more than room, of which the drain that follows makes use.
+    fn on_link(&mut self, link: LinkId, flags: EpollFlags, now: Instant, slept: bool) -> bool {
+        if flags.contains(EpollFlags::EPOLLOUT) {
+            self.links.has_room(link);
+            if flags == EpollFlags::EPOLLOUT {
+                return false;
+            }
+        }
+        if let Err(reason) = self.read_link(link, now, slept)
+            && let Some(lost) = self.hang_up(now, link)
+        {
+            self.losses.push_back(Loss { link, reason, lost });
+        }
+        true
+    }
+
+    /// Takes frames until there are none, or the link's part of the round's budget is spent.
+    fn read_link(&mut self, link: LinkId, now: Instant, slept: bool) -> io::Result<()> {
+        let links = self.links.len().max(1);
+        let began = if links == 1 { now } else { clock::now() };
+        let reading = READING / u32::try_from(links).unwrap_or(u32::MAX);
         let mut bytes = 0;
         for nth in 1usize.. {
-            let Some((offload, len)) = self.link.read_frame(&mut self.frame)? else { break };
+            let Some((offload, len)) = self.links.read_frame(link, &mut self.frame)? else { break };
             let frame = self.frame.get(..len).unwrap_or_default();
             self.engine.on_frame(now, offload, frame, &mut self.sockets);
             bytes += len;
             let lone = slept && bytes <= SMALL_FRAME;
-            let late = nth.is_multiple_of(FRAMES_A_LOOK) && clock::now() - now >= READING;
-            if lone || late || bytes >= BYTE_BUDGET {
+            let late = nth.is_multiple_of(FRAMES_A_LOOK) && clock::now() - began >= reading;
+            if lone || late || bytes >= BYTE_BUDGET / links {
                 break;
             }
         }
@@ -454,7 +476,7 @@ impl Driver {
     ) -> Result<FlowId, DropReason> {
         let now = clock::now();
         let client = Client { address: canonical(datagrams.client.address), ..datagrams.client };
-        let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams }, &mut self.link)?;
+        let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams }, &mut self.links)?;
         self.changed = true;
         if inbound.new {
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);

@@ -3,7 +3,7 @@
 //! ```text
 //!  63      56 55                                  0
 //! ┌──────────┬─────────────────────────────────────┐
-//! │   kind   │ FlowId bits, or the owner's number  │
+//! │   kind   │ FlowId bits, or a number            │
 //! └──────────┴─────────────────────────────────────┘
 //! ```
 //! A flow's token names place and generation, so an event that was under way when the flow ended matches nothing.
@@ -13,8 +13,8 @@ use slipway_netstack::FlowId;
 /// What a descriptor in the epoll set is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token {
-    /// The guest's link.
-    Link,
+    /// A guest's link, by its number.
+    Link(u32),
     /// A descriptor that somebody else watches through the driver, by the number that they chose.
     Foreign(u32),
     /// The socket of a flow.
@@ -31,7 +31,7 @@ impl Token {
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         match self {
-            Self::Link => LINK << SHIFT,
+            Self::Link(number) => LINK << SHIFT | number as u64,
             Self::Foreign(number) => FOREIGN << SHIFT | number as u64,
             Self::Flow(flow) => FLOW << SHIFT | flow.to_bits(),
         }
@@ -42,7 +42,7 @@ impl Token {
     #[expect(clippy::cast_possible_truncation, reason = "the number was put into the low 32 bits")]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         match bits >> SHIFT {
-            LINK => Some(Self::Link),
+            LINK => Some(Self::Link(bits as u32)),
             FOREIGN => Some(Self::Foreign(bits as u32)),
             FLOW => Some(Self::Flow(FlowId::from_bits(bits))),
             _ => None,
@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn tokens_go_both_ways() {
         for token in [
-            Token::Link,
+            Token::Link(0),
+            Token::Link(u32::MAX),
             Token::Foreign(0),
             Token::Foreign(u32::MAX),
             Token::Flow(FlowId::new(0, 0)),

@@ -33,7 +33,7 @@ pub fn api(notice: Notice<'_>) {
 #[must_use]
 pub fn counters(driver: &Driver, table: &Table) -> String {
     let engine = driver.peek_engine().counters();
-    let lost = driver.link().lost();
+    let lost = driver.links().lost();
     let mut out = String::new();
     let named = [
         ("frames from the guest", engine.frames_in),
@@ -56,6 +56,7 @@ pub fn counters(driver: &Driver, table: &Table) -> String {
         ("lost: no memory", lost.no_memory),
         ("lost: interface down", lost.down),
         ("lost: refused by the kernel", lost.rejected),
+        ("lost: no room for one of several", lost.no_room),
         ("lost: malformed offload header", lost.malformed),
     ];
     for (name, count) in named {

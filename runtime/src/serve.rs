@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::clock;
 use slipway_host::device::{Link, seqpacket};
-use slipway_host::driver::{Driver, Interest, Ready, raise_descriptor_limit};
+use slipway_host::driver::{Driver, Interest, Loss, Ready, raise_descriptor_limit};
 use slipway_host::netns::Watch;
 use slipway_host::resolv_conf::{self, Follower};
 use slipway_host::scope::ZonedAddr;
@@ -331,7 +331,8 @@ impl Session {
             return Ok(End::ExitFd);
         }
         loop {
-            if let Some(reason) = self.driver.take_loss() {
+            if let Some(Loss { link, reason, lost }) = self.driver.take_loss() {
+                log::debug!("{link:?} has ended: {reason}; not carried: {lost:?}");
                 if let Some(door) = &self.door {
                     self.driver.watch(door.as_fd(), Interest::READ, DOOR)?;
                 }
@@ -389,7 +390,7 @@ impl Session {
         match door.accept() {
             Ok(guest) => {
                 self.driver.unwatch(door.as_fd());
-                self.driver.replace_link(Link::from(guest))
+                self.driver.join(Link::from(guest)).map(drop)
             }
             // One that has gone away again is no reason to stop.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {

@@ -66,7 +66,7 @@ mod tests {
         for source in [Signals, ResolvConf, Udp(0), Tcp(INDEX), Client(7), Upstream(1 << 20)] {
             assert_eq!(Source::of(source.token()), Some(source));
         }
-        assert_eq!(Source::of(Token::Link), None);
+        assert_eq!(Source::of(Token::Link(0)), None);
         assert_eq!(Source::of(Token::Foreign(u32::MAX)), None);
     }
 }

@@ -1,22 +1,24 @@
 //! Stage 1 on the host's side: real guest links.
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a
-//! Unix socket of type SOCK_SEQPACKET ([`seqpacket`]). [`pcap`] is a decorator that writes down what passes.
+//! Unix socket of type SOCK_SEQPACKET ([`seqpacket`]). [`pcap`] is a decorator that writes down what passes. [`links`] are
+//! those of one event loop.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
 //! `None`; an error means that the link is gone for good. Frames to the guest are never queued here: what the
 //! kernel does not take is [`Full`], and the descriptor becomes writable when there is room. Want of memory is no such
 //! case: nothing tells of its end, so the frame is lost as on any link.
 
+pub mod links;
 pub mod pcap;
 pub mod seqpacket;
 pub mod tap;
 
+pub use links::{LinkId, Links};
 pub use pcap::Capture;
 pub use seqpacket::Seqpacket;
 pub use tap::Tap;
 
-use nix::errno::Errno;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -33,8 +35,24 @@ pub struct Lost {
     pub down: u64,
     /// To the guest: the kernel refused the frame's shape.
     pub rejected: u64,
+    /// To several guests at once: there was no room for this one's.
+    pub no_room: u64,
     /// From the guest: a virtio-net header that makes no sense.
     pub malformed: u64,
+}
+
+impl Lost {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            no_memory: self.no_memory.saturating_add(other.no_memory),
+            down: self.down.saturating_add(other.down),
+            rejected: self.rejected.saturating_add(other.rejected),
+            no_room: self.no_room.saturating_add(other.no_room),
+            malformed: self.malformed.saturating_add(other.malformed),
+        }
+    }
 }
 
 /// A guest's link.
@@ -46,8 +64,6 @@ pub enum Link {
     Seqpacket(Seqpacket),
     /// One of the others, written down.
     Captured(Box<Capture<Self>>),
-    /// No link any more, and what the former one did not carry. Nothing comes from it; what goes there is lost.
-    Closed(Lost),
 }
 
 impl Link {
@@ -59,21 +75,13 @@ impl Link {
         Ok(Self::Captured(Box::new(Capture::new(self, file)?)))
     }
 
-    /// Closes it: the interface, and the namespace it lives in, are nobody's reason to stay any more.
-    pub fn close(&mut self) {
-        *self = Self::Closed(self.lost());
-    }
-
     /// Its descriptor.
-    ///
-    /// # Errors
-    /// EBADF when it is closed.
-    pub fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tap(tap) => Ok(tap.as_fd()),
-            Self::Seqpacket(socket) => Ok(socket.as_fd()),
+            Self::Tap(tap) => tap.as_fd(),
+            Self::Seqpacket(socket) => socket.as_fd(),
             Self::Captured(capture) => capture.inner().fd(),
-            Self::Closed(_) => Err(Errno::EBADF.into()),
         }
     }
 
@@ -87,7 +95,6 @@ impl Link {
             Self::Tap(tap) => tap.read_frame(into),
             Self::Seqpacket(socket) => socket.read_frame(into),
             Self::Captured(capture) => capture.read_frame(into),
-            Self::Closed(_) => Ok(None),
         }
     }
 
@@ -96,19 +103,29 @@ impl Link {
     pub fn capabilities(&self) -> Capabilities {
         match self {
             Self::Tap(tap) => tap.capabilities(),
-            Self::Seqpacket(_) | Self::Closed(_) => Capabilities::default(),
+            Self::Seqpacket(_) => Capabilities::default(),
             Self::Captured(capture) => capture.inner().capabilities(),
         }
     }
 
-    /// What it did not carry.
+    /// Closes it: the interface, and the namespace it lives in, are nobody's reason to stay any more. Returns what it did not
+    /// carry.
+    #[must_use]
+    pub fn close(self) -> Lost {
+        match self {
+            Self::Tap(tap) => tap.lost(),
+            Self::Seqpacket(socket) => socket.lost(),
+            Self::Captured(capture) => capture.into_inner().close(),
+        }
+    }
+
+    /// What it did not carry so far.
     #[must_use]
     pub fn lost(&self) -> Lost {
         match self {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
             Self::Captured(capture) => capture.inner().lost(),
-            Self::Closed(lost) => *lost,
         }
     }
 }
@@ -119,10 +136,6 @@ impl Device for Link {
             Self::Tap(tap) => tap.transmit(offload, frame),
             Self::Seqpacket(socket) => socket.transmit(offload, frame),
             Self::Captured(capture) => capture.transmit(offload, frame),
-            Self::Closed(lost) => {
-                lost.down = lost.down.saturating_add(1);
-                Ok(())
-            }
         }
     }
 }

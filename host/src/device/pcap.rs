@@ -53,8 +53,13 @@ impl<L> Capture<L> {
     }
 
     /// The link itself.
-    pub fn inner(&self) -> &L {
+    pub const fn inner(&self) -> &L {
         &self.inner
+    }
+
+    /// The link itself, no longer written down.
+    pub fn into_inner(self) -> L {
+        self.inner
     }
 
     fn record(&mut self, frame: &[u8]) {

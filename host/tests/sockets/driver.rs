@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let v4 = Ipv4Config::slirp("10.0.2.0/24".parse().unwrap());
     let mac = MacAddr::of_gateway(v4.gateway.into());
     Config {
@@ -27,7 +27,7 @@ fn driver() -> (Driver, UnixDatagram) {
 }
 
 /// A link and the guest's end of it.
-fn link() -> (Link, UnixDatagram) {
+pub(crate) fn link() -> (Link, UnixDatagram) {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let (ours, guests) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
@@ -128,7 +128,7 @@ fn the_end_of_the_link_is_told_once_and_the_loop_goes_on_without_it() {
     drop(guest);
     let soon = || Some(clock::now() + Duration::from_millis(50));
     driver.turn(soon()).unwrap();
-    assert_eq!(driver.take_loss().unwrap().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(driver.take_loss().unwrap().reason.kind(), std::io::ErrorKind::UnexpectedEof);
     let before = clock::now();
     driver.turn(soon()).unwrap();
     assert!(clock::now() - before >= Duration::from_millis(50), "it sleeps");
@@ -137,7 +137,7 @@ fn the_end_of_the_link_is_told_once_and_the_loop_goes_on_without_it() {
     assert_eq!(driver.turn(soon()).unwrap().len(), 1, "others are served");
 
     let (link, guest) = link();
-    driver.replace_link(link).unwrap();
+    driver.join(link).unwrap();
     guest.send(&[0xff; 60]).unwrap();
     driver.turn(soon()).unwrap();
     assert_eq!(driver.peek_engine().counters().frames_in, 1, "the next guest is heard");
@@ -150,8 +150,9 @@ fn the_next_guest_inherits_no_connection() {
     let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, from) = listener.accept().unwrap();
     driver.accept_tcp(OwnedFd::from(socket), from, "10.0.2.100:80".parse().unwrap()).unwrap();
+    driver.close_links();
     let (link, _next) = link();
-    driver.replace_link(link).unwrap();
+    driver.join(link).unwrap();
     assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(driver.peek_engine().flow_count(), 0);
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 
 mod driver;
+mod links;
 mod ping;
 mod tcp;
 mod udp;

@@ -202,7 +202,7 @@ fn a_datagram_to_nobody_comes_back_as_an_error_with_its_destination() {
             assert_eq!(receive(&mut world, FLOW).unwrap().1, b"y");
             let error = world.sockets.take_error(FLOW).unwrap();
             assert_eq!((error.to, error.error), (gone, Errno::Refused));
-            assert_eq!(error.reporter, Some(like).into());
+            assert_eq!(error.reporter, Some(like));
             assert_eq!(error.icmp, Some(if like.is_ipv4() { (3, 3) } else { (1, 4) }));
             assert!(world.sockets.take_error(FLOW).is_err());
         }

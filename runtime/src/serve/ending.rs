@@ -57,7 +57,7 @@ impl Session {
         let deadline = clock::now() + PATIENCE;
         self.close_doors();
         let go_on = ending != Ending::AtOnce && self.hear_out(ending, deadline);
-        self.driver.close_link();
+        self.driver.close_links();
         Rest(go_on.then_some(deadline))
     }
 

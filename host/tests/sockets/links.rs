@@ -1,0 +1,293 @@
+//! Several guests behind one driver, each on a link of its own.
+
+use crate::driver::{config, link};
+use slipway_host::clock;
+use slipway_host::device::{LinkId, Lost};
+use slipway_host::driver::Driver;
+use slipway_netstack::Engine;
+use std::cell::Cell;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+const GATEWAY: [u8; 6] = [0x52, 0x55, 10, 0, 2, 2];
+
+/// A guest with its end of the link.
+struct Guest {
+    wire: UnixDatagram,
+    number: u8,
+    link: LinkId,
+    heard: Cell<u64>,
+}
+
+impl Guest {
+    fn mac(&self) -> [u8; 6] {
+        [2, 0, 0, 0, 0, self.number]
+    }
+
+    /// Sends a packet to the gateway, which stands for the host's loopback.
+    fn send(&self, protocol: u8, payload: &[u8]) {
+        let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+        let mut header = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
+        header.extend([10, 0, 2, self.number, 10, 0, 2, 2]);
+        let sum = checksum(&header).to_be_bytes();
+        header[10..12].copy_from_slice(&sum);
+        let frame = [&GATEWAY[..], &self.mac(), &[8, 0], &header, payload].concat();
+        self.wire.send(&frame).unwrap();
+    }
+
+    fn send_udp(&self, port: u16, text: &[u8]) {
+        let len = u16::try_from(8 + text.len()).unwrap();
+        let ports = [5000_u16.to_be_bytes(), port.to_be_bytes(), len.to_be_bytes(), [0, 0]].concat();
+        self.send(17, &[&ports, text].concat());
+    }
+
+    fn send_syn(&self, port: u16) {
+        let mut segment = [5000_u16.to_be_bytes(), port.to_be_bytes()].concat();
+        segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+        let pseudo = [&[10, 0, 2, self.number, 10, 0, 2, 2, 0, 6, 0, 20][..], &segment].concat();
+        segment[16..18].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+        self.send(6, &segment);
+    }
+
+    /// Every frame that has arrived.
+    fn frames(&self) -> Vec<Vec<u8>> {
+        let mut buffer = vec![0; 2048];
+        let next = || self.wire.recv(&mut buffer).ok().map(|len| buffer[..len].to_vec());
+        let frames: Vec<_> = std::iter::from_fn(next).collect();
+        self.heard.set(self.heard.get() + frames.len() as u64);
+        frames
+    }
+
+    /// What UDP datagrams have arrived.
+    fn datagrams(&self) -> Vec<Vec<u8>> {
+        let udp = |frame: Vec<u8>| (frame[12..14] == [8, 0] && frame[23] == 17).then(|| frame[42..].to_vec());
+        self.frames().into_iter().filter_map(udp).collect()
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
+}
+
+/// A driver with so many guests.
+fn guests<const N: usize>() -> (Driver, [Guest; N]) {
+    let (first, wire) = link();
+    let mut driver = Driver::new(Engine::new(config()), first).unwrap();
+    let mut wires = vec![(LinkId(0), wire)];
+    for _ in 1..N {
+        let (another, wire) = link();
+        wires.push((driver.join(another).unwrap(), wire));
+    }
+    let guest = |(number, (link, wire))| Guest { wire, number, link, heard: Cell::new(0) };
+    let guests: Vec<Guest> = (100..).zip(wires).map(guest).collect();
+    (driver, guests.try_into().unwrap_or_else(|_| panic!("as many as asked for")))
+}
+
+/// Rounds until `done` says so.
+fn until(driver: &mut Driver, what: &str, mut done: impl FnMut() -> bool) {
+    let end = clock::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(clock::now() < end, "{what}");
+        driver.turn(Some(clock::now() + Duration::from_millis(1))).unwrap();
+    }
+}
+
+fn rounds(driver: &mut Driver, count: usize) {
+    for _ in 0..count {
+        driver.turn(Some(clock::now())).unwrap();
+    }
+}
+
+fn peer() -> (UdpSocket, u16) {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let port = peer.local_addr().unwrap().port();
+    (peer, port)
+}
+
+/// Says something for a guest to the host; returns from where the host hears it.
+fn say(driver: &mut Driver, guest: &Guest, (peer, port): &(UdpSocket, u16)) -> SocketAddr {
+    guest.send_udp(*port, b"question");
+    let mut from = None;
+    until(driver, "the host hears it", || {
+        from = from.or_else(|| peer.recv_from(&mut [0; 99]).ok().map(|(_, from)| from));
+        from.is_some()
+    });
+    from.unwrap()
+}
+
+#[test]
+fn each_guest_hears_what_is_for_it() {
+    let (mut driver, guests) = guests::<3>();
+    let peer = peer();
+    let flows: Vec<_> = guests.iter().map(|guest| say(&mut driver, guest, &peer)).collect();
+    for (number, flow) in flows.iter().enumerate() {
+        peer.0.send_to(format!("answer {number}").as_bytes(), flow).unwrap();
+    }
+    for (number, guest) in guests.iter().enumerate() {
+        let mut heard = Vec::new();
+        until(&mut driver, "an answer", || {
+            heard.extend(guest.datagrams());
+            !heard.is_empty()
+        });
+        rounds(&mut driver, 5);
+        heard.extend(guest.datagrams());
+        assert_eq!(heard, [format!("answer {number}").into_bytes()]);
+    }
+    assert_eq!(driver.links().lost(), Lost::default());
+}
+
+#[test]
+fn who_came_first_and_was_alone_is_known_to_be_there() {
+    let (mut driver, [first]) = guests::<1>();
+    let peer = peer();
+    let flow = say(&mut driver, &first, &peer);
+    let (link, second) = link();
+    driver.join(link).unwrap();
+    peer.0.send_to(b"answer", flow).unwrap();
+    let mut heard = Vec::new();
+    until(&mut driver, "an answer", || {
+        heard.extend(first.datagrams());
+        !heard.is_empty()
+    });
+    assert!(second.recv(&mut [0; 2048]).is_err(), "it is nobody else's business");
+}
+
+#[test]
+fn what_is_for_everybody_passes_by_whom_there_is_no_room_for() {
+    let (mut driver, [silent, other]) = guests::<2>();
+    let peer = peer();
+    let flow = say(&mut driver, &silent, &peer);
+    fill(&mut driver, &peer.0, flow, &silent);
+    // A client of a guest that is not known is a question to all.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, from) = listener.accept().unwrap();
+    driver.accept_tcp(OwnedFd::from(socket), from, "10.0.2.200:80".parse().unwrap()).unwrap();
+    let asks = |frame: &[u8]| frame[..6] == [0xff; 6] && frame[12..14] == [8, 6];
+    let mut asked = 0;
+    until(&mut driver, "a question", || {
+        asked += other.frames().iter().filter(|frame| asks(frame)).count();
+        asked > 0
+    });
+    let passed_by = driver.links().lost_by(silent.link).unwrap();
+    assert_eq!(passed_by, Lost { no_room: 1, ..Lost::default() });
+    assert_eq!(driver.links().lost_by(other.link), Some(Lost::default()));
+    assert_eq!(driver.links().lost(), passed_by);
+}
+
+/// Answers until there is no room for them on the guest's link.
+fn fill(driver: &mut Driver, peer: &UdpSocket, flow: SocketAddr, guest: &Guest) {
+    let (mut waiting, end) = (0, clock::now() + Duration::from_secs(10));
+    // A stall shows in bytes that stay in the host's socket: no round carries anything.
+    while waiting < 3 {
+        assert!(clock::now() < end, "{} never fills", guest.number);
+        for _ in 0..20 {
+            peer.send_to(&[7; 1400], flow).unwrap();
+        }
+        let before = driver.peek_engine().counters().frames_out;
+        rounds(driver, 3);
+        waiting = if driver.peek_engine().counters().frames_out == before { waiting + 1 } else { 0 };
+    }
+}
+
+#[test]
+fn a_guest_that_does_not_read_holds_up_nobody_else_and_loses_nothing_it_was_given() {
+    let (mut driver, [silent, other]) = guests::<2>();
+    let peer = peer();
+    let of_silent = say(&mut driver, &silent, &peer);
+    let of_other = say(&mut driver, &other, &peer);
+    fill(&mut driver, &peer.0, of_silent, &silent);
+    assert!(driver.peek_engine().awaits_link());
+    for n in 0..200_u32 {
+        peer.0.send_to(&n.to_be_bytes(), of_other).unwrap();
+        peer.0.send_to(&[7; 1400], of_silent).unwrap();
+        let mut heard = Vec::new();
+        until(&mut driver, "an answer", || {
+            heard.extend(other.datagrams());
+            !heard.is_empty()
+        });
+        assert_eq!(heard, [n.to_be_bytes()]);
+    }
+    let (before, mut wakes) = (clock::now(), 0);
+    while clock::now() - before < Duration::from_millis(50) {
+        driver.turn(Some(before + Duration::from_millis(50))).unwrap();
+        wakes += 1;
+    }
+    assert!(wakes <= 3, "it sleeps meanwhile: {wakes} wakes");
+    // When it reads, it gets all that was on the way, and what had to wait.
+    let given = driver.peek_engine().counters().frames_out;
+    for _ in 0..50 {
+        silent.frames();
+        rounds(&mut driver, 1);
+    }
+    silent.frames();
+    assert!(!driver.peek_engine().awaits_link());
+    let in_all = driver.peek_engine().counters().frames_out;
+    assert!(in_all > given, "what had waited has come");
+    assert_eq!(silent.heard.get() + other.heard.get(), in_all);
+    assert_eq!(driver.links().lost(), Lost::default());
+}
+
+#[test]
+fn a_guest_that_hangs_up_takes_its_own_flows_along_and_no_others() {
+    let (mut driver, [leaves, stays]) = guests::<2>();
+    let peer = peer();
+    say(&mut driver, &leaves, &peer);
+    let flow = say(&mut driver, &stays, &peer);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    leaves.send_syn(listener.local_addr().unwrap().port());
+    listener.set_nonblocking(true).unwrap();
+    let mut connection = None;
+    until(&mut driver, "a connection", || {
+        connection = connection.take().or_else(|| listener.accept().ok());
+        connection.is_some()
+    });
+    assert_eq!(driver.peek_engine().flow_count(), 3);
+    let gone = leaves.link;
+    drop(leaves);
+    let mut loss = None;
+    let end = clock::now() + Duration::from_secs(10);
+    while loss.is_none() && clock::now() < end {
+        driver.turn(Some(clock::now() + Duration::from_millis(1))).unwrap();
+        loss = driver.take_loss();
+    }
+    let loss = loss.unwrap();
+    assert_eq!((loss.link, loss.reason.kind()), (gone, ErrorKind::UnexpectedEof));
+    assert_eq!((driver.links().len(), driver.links().lost_by(gone)), (1, None));
+    assert_eq!(driver.peek_engine().flow_count(), 1);
+    let (mut stream, _) = connection.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    peer.0.send_to(b"still there?", flow).unwrap();
+    let mut heard = Vec::new();
+    until(&mut driver, "an answer", || {
+        heard.extend(stays.datagrams());
+        !heard.is_empty()
+    });
+    assert_eq!(heard, [b"still there?"]);
+    assert!(driver.take_loss().is_none(), "told once");
+}
+
+#[test]
+fn a_number_is_given_once() {
+    let (mut driver, [first, second]) = guests::<2>();
+    driver.leave(first.link);
+    driver.leave(first.link);
+    assert_eq!(driver.links().len(), 1);
+    let (link, _third) = link();
+    let third = driver.join(link).unwrap();
+    assert!(![first.link, second.link].contains(&third));
+    driver.leave(first.link);
+    assert_eq!(driver.links().len(), 2, "it was somebody else's number before");
+    driver.close_links();
+    assert!(driver.links().is_empty());
+    rounds(&mut driver, 3);
+    assert!(driver.take_loss().is_none(), "whoever closes a link knows");
+}
