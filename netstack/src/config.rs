@@ -1,14 +1,14 @@
-//! What an engine is told once, at its birth: addresses, MTU, what the device can do, limits, keys.
+//! What an engine is told at its birth: MTU, what the device can do, limits, keys, and the plan of addresses to begin with.
 //!
 //! Everything here is already valid: texts are parsed and ranges checked by whoever builds it, so nothing
-//! on the data path has to doubt it. What changes while running (nameservers, forwarding) is a verb instead.
+//! on the data path has to doubt it. What changes while running (addresses, nameservers, forwarding) is a verb instead.
 
 use crate::addr::MacAddr;
 use crate::device::Capabilities;
+use crate::ip::plan::Plan;
 use crate::upstream::Source;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
-use ipnet::{Ipv4Net, Ipv6Net};
 
 /// The largest IP packet on the guest's link, in bytes, headers included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,15 +44,8 @@ pub struct Config {
     pub mtu: Mtu,
     /// What the device does for us.
     pub device: Capabilities,
-    /// IPv4 on the guest's link; `None` switches it off.
-    pub v4: Option<Ipv4Config>,
-    /// IPv6 on the guest's link; `None` switches it off.
-    pub v6: Option<Ipv6Config>,
-    /// Whether the gateway address leads to the host's loopback (127.0.0.1, ::1).
-    pub host_loopback: bool,
-    /// Whether the network has no way out: nothing is reached but what we play ourselves. What is forwarded into it still
-    /// arrives, and seems to come from the gateway, for its stations have no route to anybody else.
-    pub internal: bool,
+    /// The addresses on the guest's link, and what they stand for: the plan that it begins with.
+    pub plan: Plan,
     /// Source address of the sockets opened for the guest, one per family, if not the kernel's choice.
     pub outbound: Outbound,
     /// Search domains that DHCP and router advertisements tell.
@@ -70,9 +63,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// An engine that calls itself `mac`, on a link that takes off its hands what `device` says: no IP family yet, nothing leads to
-    /// the host itself, and the limits are those of a small guest. Callers name what they have otherwise:
-    /// `Config { v4: .., ..Config::new(..) }`.
+    /// An engine that calls itself `mac`, on a link that takes off its hands what `device` says: no addresses yet, and the limits
+    /// are those of a small guest. Callers name what they have otherwise: `Config { plan, ..Config::new(..) }`.
     #[must_use]
     pub fn new(mac: MacAddr, keys: Keys, device: Capabilities) -> Self {
         Self {
@@ -80,10 +72,7 @@ impl Config {
             guest_mac: None,
             mtu: Mtu::ETHERNET,
             device,
-            v4: None,
-            v6: None,
-            host_loopback: false,
-            internal: false,
+            plan: Plan::default(),
             outbound: Outbound::default(),
             dns_search: Vec::new(),
             tcp: TcpConfig::default(),
@@ -92,80 +81,6 @@ impl Config {
             keys,
             max_flows: 1024,
         }
-    }
-}
-
-/// IPv4 on the guest's link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Config {
-    /// The link's prefix.
-    pub network: Ipv4Net,
-    /// Our address: the guest's default router, and its name for the host.
-    pub gateway: Ipv4Addr,
-    /// The address whose port 53 leads to the host's nameservers. It may be the gateway's.
-    pub dns: Option<Ipv4Addr>,
-    /// Where forwarded connections go when a rule names no guest address.
-    pub guest: Ipv4Addr,
-    /// Addresses handed out by DHCP; `None` switches the server off.
-    pub dhcp: Option<DhcpPool>,
-    /// An address that answers ARP and then nothing: connections to it time out. slirp4netns's DNS address is one under
-    /// `--disable-dns`.
-    pub silent: Option<Ipv4Addr>,
-}
-
-impl Ipv4Config {
-    /// The addresses that everybody computes from a network of slirp4netns, and writes into resolv.conf and hosts files: number
-    /// 2 is the gateway, 3 the name server, 15 to 30 are leased, for a day, and 100 is the guest. The prefix has 25 bits
-    /// at most, or these lie elsewhere.
-    #[must_use]
-    pub fn slirp(network: Ipv4Net) -> Self {
-        let at = |number: u32| Ipv4Addr::from_bits(network.network().to_bits() | number);
-        Self {
-            network,
-            gateway: at(2),
-            dns: Some(at(3)),
-            guest: at(100),
-            dhcp: Some(DhcpPool { first: at(15), count: 16, lease: Duration::from_secs(24 * 60 * 60) }),
-            silent: None,
-        }
-    }
-}
-
-/// A run of addresses that the DHCP server leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DhcpPool {
-    /// The first address.
-    pub first: Ipv4Addr,
-    /// How many, the first included. At least 1.
-    pub count: u8,
-    /// How long a lease is valid.
-    pub lease: Duration,
-}
-
-/// IPv6 on the guest's link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv6Config {
-    /// The link's prefix, 64 bits for stateless autoconfiguration.
-    pub network: Ipv6Net,
-    /// Our global address.
-    pub gateway: Ipv6Addr,
-    /// The address whose port 53 leads to the host's nameservers. It may be the gateway's.
-    pub dns: Option<Ipv6Addr>,
-    /// The guest's address, if it is known beforehand; otherwise the last global one it was seen to use.
-    pub guest: Option<Ipv6Addr>,
-    /// Whether to answer router solicitations (and so make the guest configure itself).
-    pub advertise: bool,
-    /// Whether to answer DHCPv6 (stateless information, and the address `guest` if it is set).
-    pub dhcp: bool,
-}
-
-impl Ipv6Config {
-    /// The same for IPv6: the gateway's number is 2, the name server's 3. The guest chooses its own, from the prefix that we
-    /// advertise.
-    #[must_use]
-    pub fn slirp(network: Ipv6Net) -> Self {
-        let at = |number: u128| Ipv6Addr::from_bits(network.network().to_bits() | number);
-        Self { network, gateway: at(2), dns: Some(at(3)), guest: None, advertise: true, dhcp: true }
     }
 }
 
@@ -288,20 +203,5 @@ pub struct Keys {
 impl core::fmt::Debug for Keys {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Keys(secret)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_of_slirp4netns_has_its_addresses() {
-        let v4 = Ipv4Config::slirp("10.0.135.128/25".parse().unwrap());
-        let pool = v4.dhcp.unwrap();
-        let found = [v4.gateway, v4.dns.unwrap(), pool.first, v4.guest].map(|ip| ip.to_string());
-        assert_eq!(found, ["10.0.135.130", "10.0.135.131", "10.0.135.143", "10.0.135.228"]);
-        let v6 = Ipv6Config::slirp("fd00:5::/64".parse().unwrap());
-        assert_eq!([v6.gateway, v6.dns.unwrap()].map(|ip| ip.to_string()), ["fd00:5::2", "fd00:5::3"]);
     }
 }

@@ -28,12 +28,11 @@ use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
 use crate::ip::icmp_error::IcmpErrors;
 use crate::ip::path_mtu::PathMtus;
+use crate::ip::plan::Route;
 use crate::schedule::{DRAIN, LOOK_COST, List, Schedule, Share};
 use crate::transport::destinations::Destinations;
 use crate::transport::echo::Echo;
 use crate::transport::flow::FlowId;
-use crate::transport::route::guest_view;
-use crate::transport::route::{Route, route};
 use crate::transport::silence::Silence;
 use crate::transport::table::{Key, Kind, Table};
 use crate::transport::tcp::{self, Opening, Tcp};
@@ -79,7 +78,7 @@ pub struct Engine {
     pub(crate) paths: PathMtus,
     pub(crate) outbox: VecDeque<(Offload, Vec<u8>)>,
     pub(crate) buffer: TxBuffer,
-    /// The global IPv6 address that the guest was last seen to use.
+    /// The global IPv6 address that the guest was last seen to use, where the plan has none for it.
     pub(crate) guest_v6: Option<Ipv6Addr>,
     /// UDP and echo flows, by how long they have been silent.
     pub(crate) silence: Silence,
@@ -168,12 +167,11 @@ impl Engine {
             queries: Queries::default(),
             neighbours: Neighbours::new(config.keys.others),
             reassembler: Reassembler::default(),
-            icmp_errors: IcmpErrors::new(config.v4.map(|v4| v4.network)),
+            icmp_errors: IcmpErrors::new(&config.plan),
             within: Within::new(&config),
             paths: PathMtus::default(),
             outbox: VecDeque::new(),
             buffer: TxBuffer::default(),
-            guest_v6: config.v6.and_then(|v6| v6.guest),
             silence: Silence::default(),
             destinations: Destinations::default(),
             turns: Turns::default(),
@@ -182,6 +180,7 @@ impl Engine {
             next_ident: first_ident(&config.keys),
             crowded: false,
             thinned: 0,
+            guest_v6: None,
             config,
         }
     }
@@ -334,7 +333,7 @@ impl Engine {
         from: SocketAddr,
         guest: SocketAddr,
     ) -> Result<FlowId, DropReason> {
-        let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
+        let peer = SocketAddr::new(self.config.plan.inbound(from.ip()), from.port());
         if peer.is_ipv4() != guest.is_ipv4() {
             return Err(DropReason::FamilyOff);
         }
@@ -413,7 +412,8 @@ impl Engine {
     /// seen to use.
     #[must_use]
     pub fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
-        if ipv6 { self.guest_v6.map(IpAddr::V6) } else { self.config.v4.map(|v4| IpAddr::V4(v4.guest)) }
+        let learnt = if ipv6 { self.guest_v6.map(IpAddr::V6) } else { None };
+        self.config.plan.guest(ipv6).or(learnt)
     }
 
     /// What the engine was told at its birth.
@@ -491,7 +491,7 @@ impl Engine {
             Body::Tcp(tcp) => {
                 tcp.release(key.guest.ip(), id, &mut self.tcp);
                 if tcp.is_outbound()
-                    && let Route::Upstream(ip) = route(&self.config, key.peer)
+                    && let Route::Upstream(ip) = self.config.plan.outbound(key.peer)
                 {
                     self.destinations.remove(SocketAddr::new(ip, key.peer.port()), key.guest.ip());
                 }

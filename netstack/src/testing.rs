@@ -1,8 +1,10 @@
 //! For tests: a configuration (what `slirp4netns --enable-ipv6` has, but for the keys), a link, and a host without sockets.
 
 use crate::addr::MacAddr;
-use crate::config::{Config, Ipv4Config, Ipv6Config, Keys};
+use crate::config::{Config, Keys};
 use crate::device::{Capabilities, Device, Full, Offload};
+use crate::ip::plan::Plan;
+use crate::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use crate::transport::flow::FlowId;
 use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Source, Upstream};
 use core::net::{IpAddr, SocketAddr};
@@ -13,12 +15,19 @@ pub(crate) const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub(crate) const KEYS: Keys = Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] };
 
 pub(crate) fn config() -> Config {
-    Config {
+    Config { plan: plan(|_| {}), ..Config::new(OURS, KEYS, Capabilities::default()) }
+}
+
+/// The same plan with a difference.
+pub(crate) fn plan(change: impl FnOnce(&mut Slirp)) -> Plan {
+    let mut slirp = Slirp {
         v4: Some(Ipv4Config::slirp("10.0.2.0/24".parse().unwrap())),
         v6: Some(Ipv6Config::slirp("fd00::/64".parse().unwrap())),
         host_loopback: true,
-        ..Config::new(OURS, KEYS, Capabilities::default())
-    }
+        internal: false,
+    };
+    change(&mut slirp);
+    Plan::slirp(OURS, &slirp)
 }
 
 /// A link that keeps what is sent.

@@ -69,8 +69,7 @@ impl Forwarder for Driver {
     }
 
     fn family_on(&self, ipv6: bool) -> bool {
-        let config = self.peek_engine().config();
-        if ipv6 { config.v6.is_some() } else { config.v4.is_some() }
+        self.peek_engine().config().plan.has(ipv6)
     }
 
     fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {

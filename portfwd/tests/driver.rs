@@ -7,8 +7,10 @@ use slipway_host::driver::Driver;
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::clock::Instant;
-use slipway_netstack::config::{Config, Ipv4Config, Keys};
+use slipway_netstack::config::{Config, Keys};
 use slipway_netstack::device::Capabilities;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
 use slipway_portfwd::api::slirp::Server;
 use slipway_portfwd::{Rule, Table};
 use std::io::{Read, Write};
@@ -23,9 +25,9 @@ const RULES: u32 = 1000;
 fn config() -> Config {
     let v4 = Ipv4Config::slirp("10.0.2.0/24".parse().unwrap());
     let mac = MacAddr::of_gateway(v4.gateway.into());
+    let v4 = Some(Ipv4Config { dns: None, dhcp: None, ..v4 });
     Config {
-        v4: Some(Ipv4Config { dns: None, dhcp: None, ..v4 }),
-        host_loopback: true,
+        plan: Plan::slirp(mac, &Slirp { v4, v6: None, host_loopback: true, internal: false }),
         ..Config::new(
             mac,
             Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] },

@@ -7,7 +7,7 @@ use testkit::packet::{Tcp, Udp, flag};
 use testkit::raw_guest::{RawGuest, RawTcp, usual_options};
 use testkit::upstream::RESOLVER;
 use testkit::upstream::tcp::{Script, Service};
-use testkit::world::{World, WorldConfig};
+use testkit::world::{World, WorldConfig, plan};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -127,7 +127,7 @@ fn a_guest_alone_may_have_all_places() {
 #[test]
 fn without_dns_address_it_is_an_address_like_any_other() {
     let mut config = WorldConfig::default();
-    config.engine.v4 = config.engine.v4.map(|v4| slipway_netstack::config::Ipv4Config { dns: None, ..v4 });
+    config.engine.plan = plan(|slirp| slirp.v4.as_mut().unwrap().dns = None);
     let mut world = World::raw(config);
     world.host.serve_otherwise(Service::Fail(slipway_netstack::upstream::Errno::Refused));
     query(&mut world, false, 1);

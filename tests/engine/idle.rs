@@ -10,7 +10,7 @@ use testkit::world::WorldConfig;
 #[test]
 fn an_idle_engine_is_not_woken() {
     let mut config = WorldConfig::default();
-    config.engine.v6 = None;
+    config.engine.plan.v6 = None;
     let mut world = World::raw(config);
     world.run_for(Duration::from_secs(86_400));
     assert_eq!(world.stats().wakeups, 0);

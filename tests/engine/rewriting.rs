@@ -6,7 +6,7 @@ use testkit::packet::{Body, Udp, flag};
 use testkit::raw_guest::{RawGuest, RawTcp, usual_options};
 use testkit::upstream::datagram::UdpService;
 use testkit::upstream::tcp::Script;
-use testkit::world::{World, WorldConfig};
+use testkit::world::{World, WorldConfig, plan};
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -14,7 +14,7 @@ fn at(text: &str) -> SocketAddr {
 
 fn closed() -> World<RawGuest> {
     let mut config = WorldConfig::default();
-    config.engine.host_loopback = false;
+    config.engine.plan = plan(|slirp| slirp.host_loopback = false);
     World::raw(config)
 }
 
@@ -65,7 +65,7 @@ fn switched_off_nothing_reaches_the_loopback() {
 fn no_other_destination_reaches_the_loopback() {
     for loopback in [true, false] {
         let mut config = WorldConfig::default();
-        config.engine.host_loopback = loopback;
+        config.engine.plan = plan(|slirp| slirp.host_loopback = loopback);
         let mut world = World::raw(config);
         world.host.serve_otherwise(Script::echo());
         world.host.serve_udp_otherwise(UdpService::Echo);
@@ -124,7 +124,7 @@ fn sockets_leave_from_the_address_that_was_asked_for() {
 #[test]
 fn a_family_that_is_switched_off_is_silent() {
     let mut config = WorldConfig::default();
-    config.engine.v6 = None;
+    config.engine.plan.v6 = None;
     let mut world = World::raw(config);
     world.host.serve_udp_otherwise(UdpService::Echo);
     world.send(&Udp::packet(at("[fd00::64]:4000"), at("[2001:db8::1]:7"), b"x"));

@@ -15,10 +15,12 @@ use crate::watch::Watch;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Ipv4Config, Ipv6Config, Keys};
+use slipway_netstack::config::Keys;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::ethernet::destination;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use slipway_netstack::upstream::{Client, Event, Forwarded, Meta};
 use slipway_netstack::{Config, Engine, FlowId, Instant};
 
@@ -39,19 +41,30 @@ pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 /// The DNS address.
 pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 
-/// The addresses of `slirp4netns --enable-ipv6`, host loopback allowed, MTU 1500, a device without offloads, fixed keys.
+/// The usual plan, MTU 1500, a device without offloads, fixed keys.
 #[must_use]
 pub fn engine_config() -> Config {
     Config {
-        v4: Some(Ipv4Config::slirp("10.0.2.0/24".parse().expect("a prefix"))),
-        v6: Some(Ipv6Config::slirp("fd00::/64".parse().expect("a prefix"))),
-        host_loopback: true,
+        plan: plan(|_| {}),
         ..Config::new(
             ENGINE_MAC,
             Keys { flow_hash: [7; 16], isn: [9; 16], others: [11; 16] },
             Capabilities::default(),
         )
     }
+}
+
+/// The addresses of `slirp4netns --enable-ipv6`, host loopback allowed, with a difference.
+#[must_use]
+pub fn plan(change: impl FnOnce(&mut Slirp)) -> Plan {
+    let mut slirp = Slirp {
+        v4: Some(Ipv4Config::slirp("10.0.2.0/24".parse().expect("a prefix"))),
+        v6: Some(Ipv6Config::slirp("fd00::/64".parse().expect("a prefix"))),
+        host_loopback: true,
+        internal: false,
+    };
+    change(&mut slirp);
+    Plan::slirp(ENGINE_MAC, &slirp)
 }
 
 /// How a world is made.

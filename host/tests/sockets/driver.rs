@@ -3,8 +3,10 @@ use slipway_host::device::{Link, Seqpacket};
 use slipway_host::driver::{Driver, Interest, raise_descriptor_limit};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Ipv4Config};
+use slipway_netstack::config::Config;
 use slipway_netstack::device::Capabilities;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -13,9 +15,9 @@ use std::time::Duration;
 pub(crate) fn config() -> Config {
     let v4 = Ipv4Config::slirp("10.0.2.0/24".parse().unwrap());
     let mac = MacAddr::of_gateway(v4.gateway.into());
+    let v4 = Some(Ipv4Config { dns: None, dhcp: None, ..v4 });
     Config {
-        v4: Some(Ipv4Config { dns: None, dhcp: None, ..v4 }),
-        host_loopback: true,
+        plan: Plan::slirp(mac, &Slirp { v4, v6: None, host_loopback: true, internal: false }),
         ..Config::new(mac, slipway_host::random::keys().unwrap(), Capabilities::default())
     }
 }

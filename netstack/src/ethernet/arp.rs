@@ -1,6 +1,6 @@
 //! ARP (RFC 826): answering for our own addresses, and asking who the guest is.
 //!
-//! We answer for the gateway and the DNS address and for nothing else: all other addresses of the network have no
+//! We answer for what the plan says, the gateway and the DNS address, and for nothing else: all other addresses of the network have no
 //! station (they must time out as on a real link), and a probe for the guest's own address (RFC 5227 §2.1.1, sender
 //! address zero) has to stay without an answer or the guest would give the address up. Remote hosts need no answer,
 //! the guest reaches them through the gateway.
@@ -11,8 +11,8 @@
 
 use crate::addr::MacAddr;
 use crate::bytes;
-use crate::config::Ipv4Config;
 use crate::drop_reason::DropReason;
+use crate::ip::plan::Family;
 use core::net::Ipv4Addr;
 
 /// EtherType of ARP.
@@ -89,32 +89,27 @@ impl Arp {
 /// As [`Arp::parse`]; [`DropReason::Unsolicited`] when it neither teaches nor asks anything of us.
 pub fn on_message(
     our_mac: MacAddr,
-    v4: &Ipv4Config,
+    v4: &Family<Ipv4Addr>,
     payload: &[u8],
     wanted: impl Fn(Ipv4Addr) -> bool,
 ) -> Result<Heard, DropReason> {
     let arp = Arp::parse(payload)?;
     let (Arp::Request { sender, .. } | Arp::Reply { sender, .. }) = arp;
-    let teaches = may_teach(our_mac, v4, sender) && (v4.network.contains(&sender.ip) || wanted(sender.ip));
+    let teaches = may_teach(our_mac, v4, sender) && (v4.is_on_link(sender.ip) || wanted(sender.ip));
     let mut heard = Heard { learnt: teaches.then_some(sender), answer: None };
     if let Arp::Request { sender, target } = arp {
         // A sender that asks for what it claims to be announces itself (RFC 5227 §3); that needs no answer.
-        if is_ours(v4, target) && target != sender.ip && sender.mac.is_unicast() {
+        if v4.answers_for(target) && target != sender.ip && sender.mac.is_unicast() {
             heard.answer = Some(reply(our_mac, target, sender));
         }
     }
     if heard == Heard::default() { Err(DropReason::Unsolicited) } else { Ok(heard) }
 }
 
-/// Whether the guest sees us behind `ip`.
-fn is_ours(v4: &Ipv4Config, ip: Ipv4Addr) -> bool {
-    ip == v4.gateway || v4.dns == Some(ip) || v4.silent == Some(ip)
-}
-
-fn may_teach(our_mac: MacAddr, v4: &Ipv4Config, sender: Station) -> bool {
+fn may_teach(our_mac: MacAddr, v4: &Family<Ipv4Addr>, sender: Station) -> bool {
     let Station { mac, ip } = sender;
     let is_host = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() && !ip.is_loopback();
-    mac.is_unicast() && mac != our_mac && is_host && ip != v4.network.broadcast() && !is_ours(v4, ip)
+    mac.is_unicast() && mac != our_mac && is_host && ip != v4.network.broadcast() && !v4.answers_for(ip)
 }
 
 /// The frame that tells `to` that `ip` is at `our_mac`.
@@ -158,8 +153,8 @@ mod tests {
     const OURS: MacAddr = MacAddr([0x52, 0x55, 10, 0, 2, 2]);
     const GUEST: Station = Station { mac: MacAddr([2, 0, 0, 0, 0, 1]), ip: Ipv4Addr::new(10, 0, 2, 100) };
 
-    fn config() -> Ipv4Config {
-        Ipv4Config::slirp("10.0.2.0/24".parse().unwrap())
+    fn config() -> Family<Ipv4Addr> {
+        crate::testing::config().plan.v4.unwrap()
     }
 
     fn ask(sender: Station, target: [u8; 4]) -> Result<Heard, DropReason> {
@@ -205,7 +200,8 @@ mod tests {
     #[test]
     fn without_a_dns_address_nobody_is_there() {
         let frame = request(GUEST.mac, GUEST.ip, Ipv4Addr::new(10, 0, 2, 3));
-        let heard = on_message(OURS, &Ipv4Config { dns: None, ..config() }, &frame[14..], |_| false).unwrap();
+        let plan = crate::testing::plan(|slirp| slirp.v4.as_mut().unwrap().dns = None);
+        let heard = on_message(OURS, &plan.v4.unwrap(), &frame[14..], |_| false).unwrap();
         assert_eq!(heard.answer, None);
     }
 

@@ -35,12 +35,12 @@ impl Engine {
             return Err(DropReason::Martian);
         }
         match u16::from_be_bytes([t0, t1]) {
-            IPV4 if self.config.v4.is_some() => self.on_ip(now, from, offload, payload, up),
-            IPV6 if self.config.v6.is_some() => self.on_ip(now, from, offload, payload, up),
+            IPV4 if self.config.plan.v4.is_some() => self.on_ip(now, from, offload, payload, up),
+            IPV6 if self.config.plan.v6.is_some() => self.on_ip(now, from, offload, payload, up),
             ARP => {
-                let v4 = self.config.v4.ok_or(DropReason::FamilyOff)?;
+                let v4 = self.config.plan.v4.as_ref().ok_or(DropReason::FamilyOff)?;
                 let wanted = |ip: Ipv4Addr| self.neighbours.is_wanted(ip.into());
-                let heard = arp::on_message(self.config.mac, &v4, payload, wanted)?;
+                let heard = arp::on_message(self.config.mac, v4, payload, wanted)?;
                 if let Some(station) = heard.learnt {
                     self.learn(now, station.ip.into(), station.mac);
                 }
@@ -112,9 +112,15 @@ impl Engine {
     /// Asks the link who has `ip`.
     pub(crate) fn ask_for(&mut self, ip: IpAddr) {
         let mac = self.config.mac;
-        let frame = match (ip, self.config.v4, self.config.v6) {
-            (IpAddr::V4(ip), Some(v4), _) => arp::request(mac, v4.gateway, ip),
-            (IpAddr::V6(ip), _, Some(v6)) => ndp::neighbour_solicit(mac, v6.gateway, ip),
+        let plan = &self.config.plan;
+        let frame = match (ip, &plan.v4, &plan.v6) {
+            // RFC 5227 §2.1.1: who has no address asks from the unspecified one.
+            (IpAddr::V4(ip), Some(v4), _) => {
+                arp::request(mac, v4.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED), ip)
+            }
+            (IpAddr::V6(ip), _, Some(v6)) => {
+                ndp::neighbour_solicit(mac, v6.gateway.unwrap_or(mac.link_local()), ip)
+            }
             _ => return,
         };
         self.post(frame);

@@ -346,6 +346,12 @@ impl Neighbours {
         self.entries.iter().filter(at).map(|entry| entry.ip).collect()
     }
 
+    /// Those whose addresses `keep` does not say yes to have left the link.
+    pub fn retain(&mut self, keep: impl Fn(IpAddr) -> bool) {
+        let gone: Vec<_> = self.entries.iter().map(|entry| entry.ip).filter(|&ip| !keep(ip)).collect();
+        gone.into_iter().for_each(|ip| self.forget(ip));
+    }
+
     /// Everybody has left the link.
     pub fn clear(&mut self) {
         self.lost += self.waiting as u64;

@@ -13,6 +13,7 @@ use crate::checksum;
 use crate::clock::Instant;
 use crate::drop_reason::DropReason;
 use crate::ip::extension;
+use crate::ip::plan::Plan;
 use crate::ip::problem::Problem;
 use crate::token_bucket::TokenBucket;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -40,10 +41,17 @@ pub struct IcmpErrors {
 }
 
 impl IcmpErrors {
-    /// `network` is the guest's, whose broadcast address must not be answered for.
+    /// The broadcast address of the guest's network in `plan` must not be answered for.
     #[must_use]
-    pub fn new(network: Option<Ipv4Net>) -> Self {
-        Self { network, bucket: TokenBucket::new(BURST, INTERVAL) }
+    pub fn new(plan: &Plan) -> Self {
+        let mut errors = Self { network: None, bucket: TokenBucket::new(BURST, INTERVAL) };
+        errors.readdress(plan);
+        errors
+    }
+
+    /// The guest's network is another one from now on. What may be said in a second is not.
+    pub fn readdress(&mut self, plan: &Plan) {
+        self.network = plan.v4.as_ref().map(|v4| v4.network);
     }
 
     /// The message from `from` that tells the sender of `offending`, an IP packet of the same family, about `problem`.

@@ -15,7 +15,6 @@ use crate::ip::ndp::Answer;
 use crate::ip::problem::Problem;
 use crate::ip::{extension, group, ndp};
 use crate::transport::echo;
-use crate::transport::route::{guest_view, is_ours, speaker};
 use crate::upstream::{DatagramError, Upstream};
 use core::net::{IpAddr, Ipv6Addr};
 use ipnet::Ipv6Net;
@@ -35,8 +34,7 @@ impl Engine {
     ) -> Result<(), DropReason> {
         let packet = Packet::parse(bytes)?;
         // The EtherType may have said otherwise.
-        let enabled = if packet.src.is_ipv4() { self.config.v4.is_some() } else { self.config.v6.is_some() };
-        if !enabled {
+        if !self.config.plan.has(packet.src.is_ipv6()) {
             return Err(DropReason::FamilyOff);
         }
         if let Checksum::Partial { start, offset } = offload.checksum
@@ -112,13 +110,13 @@ impl Engine {
             return mac;
         }
         let on_link = match src {
-            IpAddr::V4(ip) => self.config.v4.is_some_and(|v4| v4.network.contains(&ip)),
+            IpAddr::V4(_) => self.config.plan.is_on_link(src),
             IpAddr::V6(ip) => self.notice_v6(ip) || ip.is_unicast_link_local(),
         };
         // Neighbour discovery teaches by rules of its own, and answers whoever asks.
         let discovery =
             packet.protocol == PROTO_ICMPV6 && packet.payload.first().is_some_and(|&kind| ndp::is_ndp(kind));
-        if on_link && !discovery && !is_ours(&self.config, src) { self.seen(now, src, mac) } else { mac }
+        if on_link && !discovery && !self.config.plan.is_ours(src) { self.seen(now, src, mac) } else { mac }
     }
 
     /// Learns the guest's own IPv6 address from one that it uses, or is about to. Returns whether `ip` is in our network.
@@ -127,12 +125,12 @@ impl Engine {
     /// speaks from its link-local address alone. With an interface identifier made from the MAC address (RFC 4291
     /// §2.5.1) both end alike, so until it says better that end is believed.
     fn notice_v6(&mut self, ip: Ipv6Addr) -> bool {
-        let Some(v6) = self.config.v6 else { return false };
-        let global = v6.network.contains(&ip);
-        if v6.guest.is_none() {
+        let Some(v6) = &self.config.plan.v6 else { return false };
+        let global = v6.is_on_link(ip);
+        if v6.guests.is_empty() {
             if global {
                 self.guest_v6 = Some(ip);
-            } else if ip.is_unicast_link_local() && v6.advertise && self.guest_v6.is_none() {
+            } else if ip.is_unicast_link_local() && self.config.plan.advertise && self.guest_v6.is_none() {
                 self.guest_v6 = Some(with_interface_of(v6.network, ip));
             }
         }
@@ -212,9 +210,9 @@ impl Engine {
     }
 
     fn on_ndp(&mut self, now: Instant, mac: MacAddr, message: ndp::Message<'_>) -> Result<(), DropReason> {
-        let v6 = self.config.v6.ok_or(DropReason::FamilyOff)?;
+        let v6 = self.config.plan.v6.as_ref().ok_or(DropReason::FamilyOff)?;
         let wanted = |ip: Ipv6Addr| self.neighbours.is_wanted(ip.into());
-        let heard = ndp::on_message(self.config.mac, &v6, mac, message, wanted)?;
+        let heard = ndp::on_message(self.config.mac, v6, mac, message, wanted)?;
         if let Some((ip, mac)) = heard.learnt {
             self.learn(now, ip.into(), mac);
         }
@@ -238,7 +236,7 @@ impl Engine {
             }
             _ => bytes::ipv6(packet, 8).zip(bytes::ipv6(packet, 24)).map(|(a, b)| (a.into(), b.into())),
         };
-        if let Some(from) = ends.and_then(|(src, dst)| speaker(&self.config, src, dst)) {
+        if let Some(from) = ends.and_then(|(src, dst)| self.config.plan.speaker(src, dst)) {
             self.icmp_from(now, mac, from, packet, problem);
         }
     }
@@ -246,7 +244,7 @@ impl Engine {
     /// Passes a report from the host's error queue on to the guest.
     pub(crate) fn icmp_report(&mut self, now: Instant, mac: MacAddr, packet: &[u8], report: &DatagramError) {
         let Some(problem) = Problem::from_report(report) else { return };
-        match report.reporter.map(|ip| guest_view(&self.config, ip)) {
+        match report.reporter.map(|ip| self.config.plan.inbound(ip)) {
             Some(from) => self.icmp_from(now, mac, from, packet, problem),
             None => self.icmp_error(now, mac, packet, problem),
         }

@@ -12,6 +12,7 @@ mod input;
 pub mod ndp;
 mod output;
 pub(crate) mod path_mtu;
+pub mod plan;
 pub mod problem;
 
 use crate::drop_reason::DropReason;

@@ -10,8 +10,8 @@
 use crate::addr::MacAddr;
 use crate::bytes;
 use crate::checksum;
-use crate::config::Ipv6Config;
 use crate::drop_reason::DropReason;
+use crate::ip::plan::Family;
 use core::net::{IpAddr, Ipv6Addr};
 
 /// EtherType of IPv6.
@@ -182,7 +182,7 @@ pub enum Answer {
 /// As [`Ndp::parse`]; [`DropReason::Unsolicited`] when it neither teaches nor asks anything of us.
 pub fn on_message(
     our_mac: MacAddr,
-    v6: &Ipv6Config,
+    v6: &Family<Ipv6Addr>,
     frame_from: MacAddr,
     message: Message<'_>,
     wanted: impl Fn(Ipv6Addr) -> bool,
@@ -190,9 +190,8 @@ pub fn on_message(
     let mut heard = Heard::default();
     let may_teach = |ip: Ipv6Addr, mac: MacAddr| {
         let usable = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
-        let near = v6.network.contains(&ip) || ip.is_unicast_link_local() || wanted(ip);
-        (usable && near && mac.is_unicast() && mac != our_mac && !is_ours(our_mac, v6, ip))
-            .then_some((ip, mac))
+        let near = v6.is_on_link(ip) || ip.is_unicast_link_local() || wanted(ip);
+        (usable && near && mac.is_unicast() && mac != our_mac && !v6.answers_for(ip)).then_some((ip, mac))
     };
     match Ndp::parse(message)? {
         Ndp::RouterSolicit { from, mac } => {
@@ -201,8 +200,8 @@ pub fn on_message(
         }
         Ndp::NeighbourSolicit { from, target, mac } => {
             heard.learnt = mac.and_then(|mac| may_teach(from, mac));
-            heard.claimed = (from.is_unspecified() && !is_ours(our_mac, v6, target)).then_some(target);
-            if is_ours(our_mac, v6, target) && from != target {
+            heard.claimed = (from.is_unspecified() && !v6.answers_for(target)).then_some(target);
+            if v6.answers_for(target) && from != target {
                 heard.answer = Answer::Frame(neighbour_advert(our_mac, target, from, frame_from));
             }
         }
@@ -211,11 +210,6 @@ pub fn on_message(
         Ndp::NeighbourAdvert { target, mac, .. } => heard.learnt = mac.and_then(|mac| may_teach(target, mac)),
     }
     if heard == Heard::default() { Err(DropReason::Unsolicited) } else { Ok(heard) }
-}
-
-/// Whether the guest sees us behind `ip`.
-fn is_ours(our_mac: MacAddr, v6: &Ipv6Config, ip: Ipv6Addr) -> bool {
-    ip == v6.gateway || v6.dns == Some(ip) || ip == our_mac.link_local()
 }
 
 /// The group in which the owner of `ip` is asked for (RFC 4291 §2.7.1).
@@ -294,8 +288,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn config() -> Ipv6Config {
-        Ipv6Config::slirp("fd00::/64".parse().unwrap())
+    fn config() -> Family<Ipv6Addr> {
+        crate::testing::config().plan.v6.unwrap()
     }
 
     /// The message inside a frame built here.

@@ -21,7 +21,6 @@ use crate::engine::{Engine, mss};
 use crate::frame::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 use crate::ip::{Packet, extension};
 use crate::transport::echo;
-use crate::transport::route::is_ours;
 use crate::transport::table::{Key, Kind};
 use crate::transport::tcp::Step;
 use crate::transport::tcp::seq::SeqNum;
@@ -226,7 +225,7 @@ impl Engine {
             (PROTO_UDP, Some(from), Some(to)) => {
                 let pair = flow(Kind::UdpPair, to, SocketAddr::new(told.src, from));
                 let any = flow(Kind::UdpAny, to, any_endpoint(told.dst));
-                is_ours(&self.config, told.src)
+                self.config.plan.is_ours(told.src)
                     || self.flows.find(&pair).is_some()
                     || self.flows.find(&any).is_some()
             }
@@ -234,7 +233,7 @@ impl Engine {
                 let (_, reply) = echo::types(told.dst);
                 let ident = word(4).unwrap_or_default();
                 bytes::byte(told.rest, 0) == Some(reply)
-                    && (is_ours(&self.config, told.src)
+                    && (self.config.plan.is_ours(told.src)
                         || self.flows.find(&flow(Kind::Echo, ident, SocketAddr::new(told.src, 0))).is_some())
             }
             _ => false,

@@ -10,7 +10,6 @@ use crate::ip::Packet;
 use crate::schedule::LOOK_COST;
 use crate::transport::echo;
 use crate::transport::flow::FlowId;
-use crate::transport::route::guest_view;
 use crate::transport::udp::{self, Role};
 use crate::upstream::{DatagramError, Empty, Meta, Upstream};
 use core::net::SocketAddr;
@@ -96,7 +95,7 @@ impl Engine {
             Body::Udp(udp) => {
                 let peer = match &udp.role {
                     Role::Inbound { .. } => key.peer,
-                    Role::Any => SocketAddr::new(guest_view(&self.config, report.to.ip()), report.to.port()),
+                    Role::Any => SocketAddr::new(self.config.plan.inbound(report.to.ip()), report.to.port()),
                 };
                 let env = quoted_envelope(guest, peer);
                 (udp.mac, peer, udp::header(&env, 0))

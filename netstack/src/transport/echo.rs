@@ -13,7 +13,7 @@ use crate::ip::Packet;
 use crate::ip::problem::Problem;
 use crate::transport::datagrams::meta;
 use crate::transport::flow::FlowId;
-use crate::transport::route::{Lead, is_our_group, is_ours, speaker};
+use crate::transport::route::Lead;
 use crate::transport::silence::List;
 use crate::transport::table::{Key, Kind};
 use crate::upstream::{Errno, Received, Upstream};
@@ -69,7 +69,7 @@ impl Engine {
         }
         // RFC 4443 §4.2: a group that we are in is answered for by an address of ours. (RFC 1122 §3.2.2.6 leaves it open
         // for IPv4.)
-        if is_ours(&self.config, packet.dst) || is_our_group(&self.config, packet.dst) {
+        if self.config.plan.is_ours(packet.dst) || self.config.plan.is_our_group(packet.dst) {
             self.answer_echo(mac, packet, (ident, sequence), data);
             return Ok(());
         }
@@ -107,7 +107,7 @@ impl Engine {
 
     /// The reply to a request that is for us.
     fn answer_echo(&mut self, mac: MacAddr, packet: &Packet<'_>, (ident, sequence): (u16, u16), data: &[u8]) {
-        let Some(from) = speaker(&self.config, packet.src, packet.dst) else { return };
+        let Some(from) = self.config.plan.speaker(packet.src, packet.dst) else { return };
         let env = Envelope {
             to_mac: mac,
             src: SocketAddr::new(from, 0),

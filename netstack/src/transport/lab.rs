@@ -322,9 +322,7 @@ impl Lab {
     }
 
     pub(crate) fn with(mut config: Config) -> Self {
-        if let Some(v6) = &mut config.v6 {
-            v6.advertise = false;
-        }
+        config.plan.advertise = false;
         Self {
             engine: Engine::new(config),
             host: Host::default(),

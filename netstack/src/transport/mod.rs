@@ -11,6 +11,7 @@ pub mod flow;
 pub(crate) mod lab;
 pub mod parting;
 pub(crate) mod places;
+pub mod readdress;
 pub(crate) mod route;
 pub(crate) mod silence;
 pub(crate) mod table;
@@ -25,13 +26,14 @@ use crate::device::vnet::Checksum;
 use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::ip::Packet;
+use crate::ip::plan::Route;
 use crate::ip::problem::Problem;
 use crate::upstream::{Errno, Event, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use flow::FlowId;
 use places::Tenant;
-use route::{Lead, Route, route};
+use route::Lead;
 use silence::List;
 use table::{Key, Kind};
 use tcp::{Ctx, Opening, Segment, Step, Tcp};
@@ -154,7 +156,7 @@ impl Engine {
             // It may have ended meanwhile.
             let Some((key, _)) = self.flows.get_mut(id) else { continue };
             let peer = key.peer;
-            if let Route::Upstream(ip) = route(&self.config, peer) {
+            if let Route::Upstream(ip) = self.config.plan.outbound(peer) {
                 self.connect(now, id, SocketAddr::new(ip, peer.port()), up);
             }
         }

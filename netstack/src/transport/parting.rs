@@ -15,8 +15,8 @@ use crate::clock::Instant;
 use crate::engine::{Body, Engine, Entry};
 use crate::ethernet::destination;
 use crate::ip::fragment::Reassembler;
+use crate::ip::plan::Route;
 use crate::transport::flow::FlowId;
-use crate::transport::route::{Route, route};
 use crate::transport::tcp::{Ctx, Parted};
 use crate::upstream::Upstream;
 use crate::within::Within;
@@ -65,7 +65,7 @@ impl Engine {
         self.queries = Queries::default();
         self.reassembler = Reassembler::default();
         self.outbox.clear();
-        self.guest_v6 = self.config.v6.and_then(|v6| v6.guest);
+        self.guest_v6 = None;
     }
 
     /// Whether there is a connection whose guest has not closed.
@@ -80,7 +80,7 @@ impl Engine {
             return self.finish(id, up);
         };
         // Whoever resolves names for a guest that is gone does it for nobody.
-        let resolver = matches!(route(&self.config, key.peer), Route::Dns);
+        let resolver = self.config.plan.outbound(key.peer) == Route::Dns;
         let guest = key.guest.ip();
         let mut ctx = Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
         match tcp.part(!resolver, &mut ctx) {

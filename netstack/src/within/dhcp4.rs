@@ -13,8 +13,9 @@
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
-use crate::config::{Config, DhcpPool, Ipv4Config};
+use crate::config::Config;
 use crate::drop_reason::DropReason;
+use crate::ip::plan::{DhcpPool, Family};
 use crate::within::names;
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -78,7 +79,8 @@ struct Lease {
 /// The server of one link.
 #[derive(Debug)]
 pub struct Server {
-    v4: Ipv4Config,
+    v4: Family<Ipv4Addr>,
+    gateway: Ipv4Addr,
     pool: DhcpPool,
     mtu: u16,
     search: Vec<u8>,
@@ -89,15 +91,26 @@ impl Server {
     /// The server that `config` wants, if it wants one.
     #[must_use]
     pub fn new(config: &Config) -> Option<Self> {
-        let v4 = config.v4?;
+        let v4 = config.plan.v4.clone()?;
         Some(Self {
+            gateway: v4.gateway?,
             v4,
-            pool: v4.dhcp?,
+            pool: config.plan.dhcp?,
             mtu: config.mtu.bytes(),
             // One option: longer lists would have to be split (RFC 3396), which not every client puts together.
             search: names::encode(&config.dns_search, 255),
             leases: Vec::new(),
         })
+    }
+
+    /// Its own address, the gateway's.
+    pub(super) const fn address(&self) -> Ipv4Addr {
+        self.gateway
+    }
+
+    /// Whether a datagram to port 67 of `dst` is for it.
+    pub(super) fn listens_at(&self, dst: Ipv4Addr) -> bool {
+        dst.is_broadcast() || dst == self.v4.network.broadcast() || dst == self.gateway
     }
 
     /// Handles the payload of a UDP datagram to port 67.
@@ -152,7 +165,7 @@ impl Server {
         let client = Client::of(request);
         let addr = match (request.server, request.requested, request.ciaddr) {
             // SELECTING another server: our offer is void.
-            (Some(server), _, _) if server != self.v4.gateway => {
+            (Some(server), _, _) if server != self.gateway => {
                 self.leases.retain(|lease| lease.bound || lease.client != client);
                 return Err(DropReason::Unsolicited);
             }
@@ -177,7 +190,7 @@ impl Server {
             .leases
             .iter_mut()
             .find(|lease| lease.client == client && lease.addr == addr)
-            .filter(|_| request.server == Some(self.v4.gateway))
+            .filter(|_| request.server == Some(self.gateway))
             .ok_or(DropReason::Unsolicited)?;
         (lease.client, lease.bound, lease.until) = (Client::Stranger, false, now + DECLINE_HOLD);
         Err(DropReason::Unsolicited)
@@ -190,7 +203,7 @@ impl Server {
             .leases
             .iter_mut()
             .find(|lease| lease.client == client && lease.addr == request.ciaddr)
-            .filter(|_| request.server == Some(self.v4.gateway));
+            .filter(|_| request.server == Some(self.gateway));
         if let Some(lease) = released {
             (lease.bound, lease.until) = (false, now);
         }
@@ -259,7 +272,7 @@ impl Server {
     }
 
     fn is_ours(&self, addr: Ipv4Addr) -> bool {
-        addr == self.v4.gateway || self.v4.dns == Some(addr) || self.v4.silent == Some(addr)
+        self.v4.answers_for(addr)
     }
 
     // ── replies ────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +281,7 @@ impl Server {
     fn reply(&self, kind: u8, request: &Request<'_>) -> Writer {
         let mut reply = Writer::to(request);
         reply.option(option::MESSAGE_TYPE, &[kind]);
-        reply.option(option::SERVER, &self.v4.gateway.octets());
+        reply.option(option::SERVER, &self.gateway.octets());
         // RFC 6842 §3: the identifier goes back as it came.
         if let Some(name) = request.client {
             reply.option(option::CLIENT, name);
@@ -294,7 +307,7 @@ impl Server {
     /// What every host on the link has to know, whoever leased it its address. Most important first: what exceeds the
     /// message size that the client takes is left out.
     fn parameters(&self, reply: &mut Writer) {
-        let gateway = self.v4.gateway.octets();
+        let gateway = self.gateway.octets();
         reply.option(option::NETMASK, &self.v4.network.netmask().octets());
         reply.option(option::ROUTER, &gateway);
         if let Some(dns) = self.v4.dns {
@@ -302,7 +315,7 @@ impl Server {
         }
         reply.option(option::MTU, &self.mtu.to_be_bytes());
         reply.option(option::BROADCAST, &self.v4.network.broadcast().octets());
-        if !self.v4.network.contains(&self.v4.gateway) {
+        if !self.v4.network.contains(&self.gateway) {
             // RFC 3442: a host route makes a router outside the prefix reachable; then the default route.
             let [a, b, c, d] = gateway;
             reply.option(option::ROUTES, &[32, a, b, c, d, 0, 0, 0, 0, 0, a, b, c, d]);

@@ -9,8 +9,9 @@
 //! stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.
 
 use crate::bytes;
-use crate::config::{Config, Ipv6Config};
+use crate::config::Config;
 use crate::drop_reason::DropReason;
+use crate::ip::plan::Family;
 use crate::within::names;
 use core::net::Ipv6Addr;
 use core::ops::RangeInclusive;
@@ -73,7 +74,7 @@ enum Status {
 /// The server of one link.
 #[derive(Debug)]
 pub struct Server {
-    v6: Ipv6Config,
+    v6: Family<Ipv6Addr>,
     /// DUID-LL (RFC 8415 §11.4): it follows from our MAC address and so is the same after a restart.
     duid: [u8; 10],
     search: Vec<u8>,
@@ -102,7 +103,7 @@ impl Server {
     /// The server that `config` wants, if it wants one.
     #[must_use]
     pub fn new(config: &Config) -> Option<Self> {
-        let v6 = config.v6.filter(|v6| v6.dhcp)?;
+        let v6 = config.plan.v6.clone().filter(|_| config.plan.dhcp6)?;
         let [a, b, c, d, e, f] = config.mac.0;
         let duid = [0, 3, 0, 1, a, b, c, d, e, f];
         Some(Self { v6, duid, search: names::encode(&config.dns_search, MAX_SEARCH) })
@@ -215,7 +216,7 @@ impl Server {
     /// address when we have none for anybody.
     fn with_leases(&self, mut reply: Vec<u8>, request: &Request<'_>, lacking: Status) -> Vec<u8> {
         self.put_information(&mut reply);
-        let mut address = self.v6.guest;
+        let mut address = self.v6.guests.first().copied();
         for ia in &request.ias {
             let mut content = Vec::new();
             let mut timers = [0; 8];
@@ -235,7 +236,7 @@ impl Server {
                         }
                         None
                     }
-                    None if self.v6.guest.is_none() => Some(lacking),
+                    None if self.v6.guests.is_empty() => Some(lacking),
                     None => Some(Status::NoAddrsAvail),
                 },
             };

@@ -16,8 +16,9 @@
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
-use crate::config::{Config, Ipv6Config};
+use crate::config::Config;
 use crate::ip::ndp::{ALL_NODES, ROUTER_ADVERT, icmpv6_frame};
+use crate::ip::plan::Family;
 use crate::token_bucket::TokenBucket;
 use crate::within::names;
 use core::net::{IpAddr, Ipv6Addr};
@@ -48,8 +49,15 @@ impl Advertiser {
     /// Due at once if `config` wants advertisements, silent for ever if not.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let enabled = config.v6.is_some_and(|v6| v6.advertise);
-        Self { next: enabled.then_some(Instant::ZERO), to_all: TokenBucket::new(BURST, MIN_DELAY) }
+        let mut new = Self { next: None, to_all: TokenBucket::new(BURST, MIN_DELAY) };
+        new.readdress(config);
+        new
+    }
+
+    /// Something else is to be said from now on: to all, at once, or as soon as the limit allows.
+    pub fn readdress(&mut self, config: &Config) {
+        let enabled = config.plan.v6.is_some() && config.plan.advertise;
+        self.next = enabled.then_some(Instant::ZERO);
     }
 
     /// Somebody with the address `from` (perhaps unspecified), whose frames come from `mac`, looks for a router: the
@@ -91,11 +99,11 @@ impl Advertiser {
 /// The frame that advertises us to `to`, which is at `to_mac`; `None` when IPv6 is off or not to be advertised.
 #[must_use]
 pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<Vec<u8>> {
-    let v6 = config.v6.as_ref().filter(|v6| v6.advertise)?;
+    let v6 = config.plan.v6.as_ref().filter(|_| config.plan.advertise)?;
     let search = names::encode(&config.dns_search, MAX_SEARCH);
     let informs = v6.dns.is_some() || !search.is_empty();
-    let managed = v6.dhcp && v6.guest.is_some();
-    let flags = u8::from(managed) << 7 | u8::from(v6.dhcp && (informs || managed)) << 6;
+    let managed = config.plan.dhcp6 && !v6.guests.is_empty();
+    let flags = u8::from(managed) << 7 | u8::from(config.plan.dhcp6 && (informs || managed)) << 6;
     let [l0, l1] = LIFETIME.to_be_bytes();
     // Current hop limit 64; reachable time and retransmission timer unspecified.
     let mut message = vec![ROUTER_ADVERT, 0, 0, 0, 64, flags, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -117,7 +125,7 @@ pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<V
 }
 
 /// RFC 4861 §4.6.2.
-fn prefix_option(message: &mut Vec<u8>, v6: &Ipv6Config) {
+fn prefix_option(message: &mut Vec<u8>, v6: &Family<Ipv6Addr>) {
     const ON_LINK: u8 = 0x80;
     const AUTONOMOUS: u8 = 0x40;
     let len = v6.network.prefix_len();
@@ -147,6 +155,7 @@ fn search_option(message: &mut Vec<u8>, search: &[u8]) {
 mod tests {
     use super::*;
     use crate::config::Mtu;
+    use crate::ip::plan::slirp::Ipv6Config;
     use crate::testing::{self, GUEST, OURS};
     use proptest::prelude::*;
     use smoltcp::wire::{Icmpv6Packet, Ipv6Packet, NdiscPrefixInfoFlags, NdiscRepr, NdiscRouterFlags};
@@ -154,7 +163,7 @@ mod tests {
     fn config() -> Config {
         let mut config = testing::config();
         config.mtu = Mtu::new(65_520).unwrap();
-        config.v6.as_mut().unwrap().dhcp = false;
+        config.plan.dhcp6 = false;
         config
     }
 
@@ -163,9 +172,12 @@ mod tests {
     }
 
     fn with(change: impl FnOnce(&mut Ipv6Config)) -> Config {
-        let mut config = config();
-        change(config.v6.as_mut().unwrap());
-        config
+        let plan = testing::plan(|slirp| {
+            let v6 = slirp.v6.as_mut().unwrap();
+            v6.dhcp = false;
+            change(v6);
+        });
+        Config { plan, ..config() }
     }
 
     /// Each option of an advertisement: type and bytes.
@@ -282,7 +294,8 @@ mod tests {
 
     #[test]
     fn nothing_is_said_when_switched_off() {
-        for config in [with(|v6| v6.advertise = false), Config { v6: None, ..config() }] {
+        let off = Config { plan: testing::plan(|slirp| slirp.v6 = None), ..config() };
+        for config in [with(|v6| v6.advertise = false), off] {
             let mut ra = Advertiser::new(&config);
             assert_eq!(ra.next_timeout(), None);
             assert_eq!(ra.on_timeout(at(1), &config), None);

@@ -7,7 +7,7 @@ use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::frame::{Envelope, Transport};
 use crate::ip::Packet;
-use crate::transport::route::is_ours;
+use crate::ip::plan::Plan;
 use crate::transport::udp::{self, Datagram};
 use crate::within::ra::Advertiser;
 use crate::within::{dhcp4, dhcp6};
@@ -27,6 +27,18 @@ impl Within {
             advertiser: Advertiser::new(config),
             dhcp4: dhcp4::Server::new(config),
             dhcp6: dhcp6::Server::new(config),
+        }
+    }
+
+    /// `config` has a new plan instead of `old`. Whose addresses are as they were goes on: leases stay.
+    pub(crate) fn readdress(&mut self, config: &Config, old: &Plan) {
+        let new = &config.plan;
+        if (&new.v4, new.dhcp) != (&old.v4, old.dhcp) {
+            self.dhcp4 = dhcp4::Server::new(config);
+        }
+        if (&new.v6, new.advertise, new.dhcp6) != (&old.v6, old.advertise, old.dhcp6) {
+            self.dhcp6 = dhcp6::Server::new(config);
+            self.advertiser.readdress(config);
         }
     }
 
@@ -69,13 +81,14 @@ impl Engine {
     }
 
     fn serve_dhcp4(&mut self, now: Instant, dst: Ipv4Addr, payload: &[u8]) -> Result<bool, DropReason> {
-        let (Some(v4), Some(server)) = (self.config.v4, &mut self.within.dhcp4) else { return Ok(false) };
-        if !dst.is_broadcast() && dst != v4.network.broadcast() && dst != v4.gateway {
+        let Some(server) = &mut self.within.dhcp4 else { return Ok(false) };
+        if !server.listens_at(dst) {
             return Ok(false);
         }
+        let own = server.address();
         match server.answer(now, payload) {
             dhcp4::Answer::Reply(reply) => {
-                let src = SocketAddr::new(v4.gateway.into(), dhcp4::SERVER_PORT);
+                let src = SocketAddr::new(own.into(), dhcp4::SERVER_PORT);
                 let dst = SocketAddr::new(reply.to_ip.into(), dhcp4::CLIENT_PORT);
                 self.post_datagram(reply.to_mac, src, dst, &reply.payload);
                 Ok(true)
@@ -94,7 +107,7 @@ impl Engine {
         let Some(server) = &self.within.dhcp6 else { return Ok(false) };
         let to_group = dst == dhcp6::ALL_SERVERS;
         let link_local = self.config.mac.link_local();
-        if !to_group && dst != link_local && !is_ours(&self.config, dst.into()) {
+        if !to_group && dst != link_local && !self.config.plan.is_ours(dst.into()) {
             return Ok(false);
         }
         if client.ip().is_unspecified() {
@@ -187,8 +200,7 @@ mod tests {
     #[test]
     fn switched_off_servers_are_silent() {
         let mut config = testing::config();
-        config.v4.as_mut().unwrap().dhcp = None;
-        config.v6.as_mut().unwrap().dhcp = false;
+        (config.plan.dhcp, config.plan.dhcp6) = (None, false);
         let mut engine = Engine::new(config);
         assert!(exchange(&mut engine, "0.0.0.0:68", "255.255.255.255:67", &discover()).is_empty());
         assert!(exchange(&mut engine, "[fe80::1]:546", "[ff02::1:2]:547", &[11, 1, 2, 3]).is_empty());

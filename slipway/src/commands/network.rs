@@ -9,8 +9,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use slipway_host::ports;
 use slipway_host::scope::ZonedAddr;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu, Outbound};
+use slipway_netstack::config::{Config, Keys, Mtu, Outbound};
 use slipway_netstack::device::Capabilities;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// RFC 8200 §5: a link of a smaller MTU cannot carry IPv6.
@@ -73,12 +75,12 @@ impl Network {
         }
         let v4 = (!args.no_ipv4).then(|| ipv4(args.network, !args.no_dns));
         let v6 = (!args.no_ipv6).then(|| ipv6(args.ipv6_network, !args.no_dns));
-        let gateway = v4.map(|v4| v4.gateway.into()).or(v6.map(|v6| v6.gateway.into()));
+        let gateway = v4.map(|v4| v4.gateway.into()).or_else(|| v6.map(|v6| v6.gateway.into()));
         Ok(Self {
             mtu: Mtu::new(args.mtu).unwrap_or(Mtu::MIN),
             v4,
             v6,
-            mac: MacAddr::of_gateway(gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
+            mac: MacAddr::of_gateway(gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
             host_loopback: args.host_loopback,
             outbound: outbound(&args.outbound, interface_address)?,
             nameservers: args.dns.clone(),
@@ -89,11 +91,11 @@ impl Network {
     /// What the engine is told.
     #[must_use]
     pub fn engine(&self, device: Capabilities, keys: Keys, max_flows: u32) -> Config {
+        let addresses =
+            Slirp { v4: self.v4, v6: self.v6, host_loopback: self.host_loopback, internal: false };
         Config {
             mtu: self.mtu,
-            v4: self.v4,
-            v6: self.v6,
-            host_loopback: self.host_loopback,
+            plan: Plan::slirp(self.mac, &addresses),
             outbound: self.outbound,
             dns_search: self.search.clone().unwrap_or_default(),
             ports: ports::ephemeral(),

@@ -26,8 +26,10 @@ use slipway_host::sys::fdpass::take_inherited;
 use slipway_host::{ports, random};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Ipv4Config, Ipv6Config, Keys, Mtu};
+use slipway_netstack::config::{Config, Keys, Mtu};
 use slipway_netstack::device::Capabilities;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use slipway_portfwd::table::Counters;
 use slipway_portfwd::{AddError, Rule, RuleId};
 use slipway_runtime::logging;
@@ -150,9 +152,9 @@ fn configuration(
     max_flows: u32,
 ) -> Config {
     let gateway = network.v4.map(|(_, gateway)| gateway.into());
-    let gateway = gateway.or(network.v6.map(|(_, gateway)| gateway.into()));
-    Config {
-        mtu: Mtu::new(network.mtu).unwrap_or(Mtu::MIN),
+    let gateway = gateway.or_else(|| network.v6.map(|(_, gateway)| gateway.into()));
+    let mac = MacAddr::of_gateway(gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    let addresses = Slirp {
         v4: network.v4.map(|(net, gateway)| Ipv4Config {
             network: net,
             gateway,
@@ -171,9 +173,13 @@ fn configuration(
         }),
         host_loopback,
         internal: network.internal,
+    };
+    Config {
+        mtu: Mtu::new(network.mtu).unwrap_or(Mtu::MIN),
+        plan: Plan::slirp(mac, &addresses),
         ports: ports::ephemeral(),
         max_flows,
-        ..Config::new(MacAddr::of_gateway(gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into())), keys, device)
+        ..Config::new(mac, keys, device)
     }
 }
 
@@ -285,6 +291,7 @@ fn half_missing(rule: &Rule, error: &AddError) -> bool {
 mod tests {
     use super::super::records::tests::network;
     use super::*;
+    use slipway_netstack::ip::plan::Route;
 
     fn config(network: &Network) -> Config {
         let keys = Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] };
@@ -297,12 +304,15 @@ mod tests {
             [("10.89.0.0/24", "10.89.0.1"), ("fd00:1::/64", "fd00:1::1"), ("ff::/16", "ff::1")]
         {
             let config = config(&network("n", subnet, gateway, false));
-            assert!(config.mac.is_unicast() && !config.host_loopback && !config.internal);
-            assert_eq!(config.v4.and_then(|v4| v4.dns), config.v4.map(|v4| v4.gateway));
-            assert_eq!(config.v6.and_then(|v6| v6.dns), config.v6.map(|v6| v6.gateway));
+            assert!(config.mac.is_unicast());
+            let gateway: IpAddr = gateway.parse().unwrap();
+            assert_eq!(config.plan.outbound((gateway, 53).into()), Route::Dns);
+            assert_eq!(config.plan.outbound((gateway, 80).into()), Route::Forbidden, "not the host");
         }
+        let world: IpAddr = "192.0.2.1".parse().unwrap();
         let quiet = Network { dns: false, ..network("n", "10.89.0.0/24", "10.89.0.1", true) };
         let config = config(&quiet);
-        assert!(config.internal && config.v4.unwrap().dns.is_none());
+        assert_eq!(config.plan.outbound((world, 80).into()), Route::Forbidden, "internal");
+        assert!(config.plan.v4.unwrap().dns.is_none());
     }
 }

@@ -27,6 +27,8 @@ use slipway_host::sys::fdpass::take_inherited;
 use slipway_host::{ports, random};
 use slipway_netstack::Engine;
 use slipway_netstack::config::Config as EngineConfig;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::Slirp;
 use slipway_runtime::fds::{ExitFd, ReadyFd};
 use slipway_runtime::logging;
 use slipway_runtime::serve::{End, Ending, Session, max_flows};
@@ -195,12 +197,12 @@ fn shut_in(error: SandboxError) -> Failure {
 /// The engine at work on `link`.
 fn session(config: &Config, link: Link) -> Result<Session, Failure> {
     let keys = random::keys().map_err(parent("draw random keys"))?;
+    let addresses =
+        Slirp { v4: Some(config.v4), v6: config.v6, host_loopback: config.host_loopback, internal: false };
     let engine = EngineConfig {
         guest_mac: config.configure.and_then(|configure| configure.mac),
         mtu: config.mtu,
-        v4: Some(config.v4),
-        v6: config.v6,
-        host_loopback: config.host_loopback,
+        plan: Plan::slirp(config.gateway_mac, &addresses),
         outbound: config.outbound,
         ports: ports::ephemeral(),
         max_flows: max_flows(),

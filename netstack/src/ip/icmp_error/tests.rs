@@ -17,7 +17,7 @@ fn v6(text: &str, port: u16) -> SocketAddr {
 }
 
 fn errors() -> IcmpErrors {
-    IcmpErrors::new(Some("10.0.2.0/24".parse().unwrap()))
+    IcmpErrors::new(&crate::testing::config().plan)
 }
 
 fn build(problem: Problem, from: IpAddr, offending: &[u8]) -> Result<Vec<u8>, DropReason> {

@@ -16,6 +16,11 @@ pub(crate) enum Parted {
 }
 
 impl Tcp {
+    /// The guest is gone, and only bytes for the socket are left.
+    pub(crate) const fn is_orphan(&self) -> bool {
+        matches!(self.stage, Stage::Orphan(_))
+    }
+
     /// The guest may have more to say.
     pub(crate) fn awaits_guest(&self) -> bool {
         self.stage == Stage::Open && !self.rx.guest_closed() && !self.tx.is_broken()

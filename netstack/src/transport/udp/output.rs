@@ -12,7 +12,6 @@ use crate::engine::{Body, Engine, Entry, Inbound};
 use crate::ethernet::neighbour::{Lookup, Waiting};
 use crate::frame::{Envelope, MAX_PAYLOAD, Transport, Tx};
 use crate::transport::flow::FlowId;
-use crate::transport::route::guest_view;
 use crate::transport::table::{Key, Kind};
 use crate::transport::udp::{self, Role, Train, Udp};
 use crate::upstream::{Client, Forwarded, Meta, Received, Upstream};
@@ -48,7 +47,7 @@ impl Engine {
     ) -> Result<Inbound, DropReason> {
         let &Forwarded { client, guest, payload, segment, meta } = datagrams;
         let from = client.address;
-        let peer = SocketAddr::new(guest_view(&self.config, from.ip()), from.port());
+        let peer = SocketAddr::new(self.config.plan.inbound(from.ip()), from.port());
         if peer.is_ipv4() != guest.is_ipv4() {
             return Err(DropReason::FamilyOff);
         }
@@ -143,7 +142,7 @@ impl Engine {
     fn deliver_udp<D: Device>(&mut self, now: Instant, id: FlowId, received: &Received, dev: &mut D) {
         let Some((key, Entry { body: Body::Udp(udp), .. })) = self.flows.get_mut(id) else { return };
         let (guest, mut src) = (key.guest, received.from);
-        src.set_ip(guest_view(&self.config, src.ip()));
+        src.set_ip(self.config.plan.inbound(src.ip()));
         udp.last = now;
         udp.both_ways = true;
         self.silence.heard(id, udp.list());

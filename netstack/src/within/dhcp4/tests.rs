@@ -116,13 +116,14 @@ fn a_new_client_gets_the_first_address_and_all_it_needs() {
 
 #[test]
 fn what_is_not_configured_is_not_told() {
-    let mut server = with(|config| config.v4.as_mut().unwrap().dns = None);
+    let mut server =
+        with(|config| config.plan = testing::plan(|slirp| slirp.v4.as_mut().unwrap().dns = None));
     let answer = server.answer(at(0), &message(DISCOVER, GUEST, NONE, &[]));
     for code in [6, 119, 121, 80] {
         assert_eq!(option_of(&answer, code), None, "option {code}");
     }
     let mut off = testing::config();
-    off.v4.as_mut().unwrap().dhcp = None;
+    off.plan.dhcp = None;
     assert!(Server::new(&off).is_none());
 }
 
@@ -155,7 +156,7 @@ fn a_wish_is_granted_if_it_can_be() {
 
 #[test]
 fn an_offer_lapses_and_goes_to_the_next_in_need() {
-    let mut server = with(|config| config.v4.as_mut().unwrap().dhcp.as_mut().unwrap().count = 1);
+    let mut server = with(|config| config.plan.dhcp.as_mut().unwrap().count = 1);
     let discover = |mac| message(DISCOVER, mac, NONE, &[]);
     assert_eq!(read(&server.answer(at(0), &discover(GUEST))), offer(15));
     assert_eq!(server.answer(at(59), &discover(OTHER)), Answer::Ignore(DropReason::NoRoom));
@@ -167,7 +168,7 @@ fn an_offer_lapses_and_goes_to_the_next_in_need() {
 
 #[test]
 fn a_client_that_chose_another_server_frees_its_offer() {
-    let mut server = with(|config| config.v4.as_mut().unwrap().dhcp.as_mut().unwrap().count = 1);
+    let mut server = with(|config| config.plan.dhcp.as_mut().unwrap().count = 1);
     server.answer(at(0), &message(DISCOVER, GUEST, NONE, &[]));
     let elsewhere = message(REQUEST, GUEST, NONE, &[(50, &ip(77).octets()), (54, &ip(4).octets())]);
     assert_eq!(server.answer(at(0), &elsewhere), Answer::Ignore(DropReason::Unsolicited));
@@ -243,7 +244,7 @@ fn a_declined_address_rests() {
 
 #[test]
 fn a_released_address_is_free_but_remembered() {
-    let mut server = with(|config| config.v4.as_mut().unwrap().dhcp.as_mut().unwrap().count = 2);
+    let mut server = with(|config| config.plan.dhcp.as_mut().unwrap().count = 2);
     lease(&mut server, at(0), GUEST);
     let release = message(RELEASE, GUEST, ip(15), &[(54, &SERVER.octets())]);
     assert!(matches!(server.answer(at(1), &release), Answer::Ignore(_)));
@@ -270,15 +271,14 @@ fn inform_tells_all_but_an_address() {
 #[test]
 fn the_pool_leaves_out_what_no_guest_can_have() {
     let mut server = with(|config| {
-        let v4 = config.v4.as_mut().unwrap();
-        (v4.dhcp.as_mut().unwrap().first, v4.dhcp.as_mut().unwrap().count) = (ip(0), 6);
+        let pool = config.plan.dhcp.as_mut().unwrap();
+        (pool.first, pool.count) = (ip(0), 6);
     });
     let leased: Vec<_> = (0..4).map_while(|n| lease(&mut server, at(0), nth_mac(n))).collect();
     assert_eq!(leased, [ip(1), ip(4), ip(5)]);
     let end = with(|config| {
-        let v4 = config.v4.as_mut().unwrap();
-        v4.network = "255.255.255.0/24".parse().unwrap();
-        v4.dhcp.as_mut().unwrap().first = Ipv4Addr::new(255, 255, 255, 250);
+        config.plan.v4.as_mut().unwrap().network = "255.255.255.0/24".parse().unwrap();
+        config.plan.dhcp.as_mut().unwrap().first = Ipv4Addr::new(255, 255, 255, 250);
     });
     assert_eq!(end.pool().count(), 5);
 }
@@ -302,8 +302,7 @@ fn when_all_are_taken_the_one_unused_for_longest_goes() {
 #[test]
 fn a_router_outside_the_prefix_comes_with_a_route_to_it() {
     let mut server = with(|config| {
-        let v4 = config.v4.as_mut().unwrap();
-        (v4.gateway, v4.network) = (Ipv4Addr::new(192, 168, 1, 1), "10.0.2.0/24".parse().unwrap());
+        config.plan.v4.as_mut().unwrap().gateway = Some(Ipv4Addr::new(192, 168, 1, 1));
     });
     let Answer::Reply(reply) = server.answer(at(0), &message(DISCOVER, GUEST, NONE, &[])) else { panic!() };
     let routes = option_of(&Answer::Reply(reply), 121).unwrap();
@@ -328,7 +327,7 @@ fn a_small_message_leaves_out_the_least_important() {
 
 #[test]
 fn a_lease_without_end_has_no_renewal() {
-    let mut server = with(|config| config.v4.as_mut().unwrap().dhcp.as_mut().unwrap().lease = Duration::MAX);
+    let mut server = with(|config| config.plan.dhcp.as_mut().unwrap().lease = Duration::MAX);
     let answer = server.answer(at(0), &message(DISCOVER, GUEST, NONE, &[]));
     assert_eq!(option_of(&answer, 51), Some(vec![255; 4]));
     assert_eq!((option_of(&answer, 58), option_of(&answer, 59)), (None, None));

@@ -14,7 +14,7 @@ fn duid() -> Vec<u8> {
 fn server(guest: Option<Ipv6Addr>) -> Server {
     let mut config = testing::config();
     config.dns_search = vec!["example.org".into()];
-    config.v6.as_mut().unwrap().guest = guest;
+    config.plan.v6.as_mut().unwrap().guests = guest.into_iter().collect();
     Server::new(&config).unwrap()
 }
 
@@ -244,7 +244,7 @@ fn broken_options_are_malformed() {
 #[test]
 fn a_switched_off_server_is_none() {
     let mut config = testing::config();
-    config.v6.as_mut().unwrap().dhcp = false;
+    config.plan.dhcp6 = false;
     assert!(Server::new(&config).is_none());
 }
 

@@ -1,7 +1,9 @@
 use super::*;
 use proptest::prelude::*;
-use slipway_netstack::config::{Config, Ipv6Config, Keys, Mtu};
+use slipway_netstack::config::{Config, Keys, Mtu};
 use slipway_netstack::device::Capabilities;
+use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::slirp::{Ipv6Config, Slirp};
 use slipway_netstack::within::ra;
 use smoltcp::wire::{Icmpv6Packet, NdiscRepr};
 
@@ -39,14 +41,14 @@ fn another_implementation_reads_the_question() {
 #[test]
 fn what_our_own_router_says_is_read() {
     let keys = Keys { flow_hash: [0; 16], isn: [0; 16], others: [0; 16] };
+    let v6 = Ipv6Config::slirp("fd00:5::/64".parse().unwrap());
+    let v6 = Some(Ipv6Config { guest: "fd00:5::9".parse().ok(), ..v6 });
+    let mac = MacAddr([2, 0, 0, 0, 0, 2]);
     let config = Config {
         mtu: Mtu::new(9000).unwrap(),
-        v6: Some(Ipv6Config {
-            guest: "fd00:5::9".parse().ok(),
-            ..Ipv6Config::slirp("fd00:5::/64".parse().unwrap())
-        }),
+        plan: Plan::slirp(mac, &Slirp { v6, ..Slirp::default() }),
         dns_search: vec!["example.org".into(), "lan".into()],
-        ..Config::new(MacAddr([2, 0, 0, 0, 0, 2]), keys, Capabilities::default())
+        ..Config::new(mac, keys, Capabilities::default())
     };
     let frame = ra::advertisement(&config, MAC.link_local(), MAC).unwrap();
     let advert = Advert::parse(config.mac.link_local(), &frame[54..]).unwrap();

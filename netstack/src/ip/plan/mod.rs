@@ -1,0 +1,258 @@
+//! The addresses of the guest's link, and what each of them stands for, as one value.
+//!
+//! Every personality has a notion of its own: for slirp4netns the gateway is the host, and who else has an address of the network is
+//! nobody's business; others lend the guest the host's own address, or have no gateway at all. So there are no branches here for
+//! any of them, only tables that are gone through from the top, where the first row that fits decides: [`Case`] says where
+//! a destination leads, [`View`] how the guest sees a peer. A constructor for each personality stands in a file of its own
+//! ([`slirp`]) and is tested row by row.
+//!
+//! The engine has one plan at a time and can be given another while it runs ([`crate::Engine::readdress`]). Tables are short (ten
+//! rows), and asked for a packet that begins a flow, and for datagrams; a segment of a connection never gets here.
+//!
+//! Invariant: what no row names leads to nobody. A plan that forgets something is closed, not open.
+
+mod prefix;
+pub mod slirp;
+
+pub use prefix::{Address, Prefix};
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+
+/// Where a destination address of the guest leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// To this address on the host's side.
+    Upstream(IpAddr),
+    /// To the host's nameservers.
+    Dns,
+    /// To a port of ours that nobody serves.
+    Closed,
+    /// To where this guest must not go.
+    Forbidden,
+    /// To a multicast group, or to all stations.
+    Group,
+    /// To nobody.
+    Nobody,
+}
+
+/// Where the addresses of a [`Case`] lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads<A> {
+    /// To the very address, out there.
+    There,
+    /// To this address on the host's side.
+    To(A),
+    /// To the host's nameservers.
+    Dns,
+    /// Nowhere: nobody serves that port of ours.
+    Closed,
+    /// Nowhere: it is forbidden, and the guest is told.
+    Forbidden,
+    /// To a group, which nobody carries.
+    Group,
+    /// Nowhere, and nobody says so.
+    Nobody,
+}
+
+/// A row of the table of destinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case<A: Address> {
+    /// Which addresses.
+    pub to: Prefix<A>,
+    /// Which port of theirs; `None`: all, and echo, which has none.
+    pub port: Option<u16>,
+    /// Where they lead.
+    pub leads: Leads<A>,
+}
+
+impl<A: Address> Case<A> {
+    /// All ports of these addresses.
+    #[must_use]
+    pub const fn all(to: Prefix<A>, leads: Leads<A>) -> Self {
+        Self { to, port: None, leads }
+    }
+
+    /// One port of one address.
+    #[must_use]
+    pub fn port(at: A, port: u16, leads: Leads<A>) -> Self {
+        Self { to: Prefix::host(at), port: Some(port), leads }
+    }
+}
+
+/// A row of the table of peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View<A: Address> {
+    /// Peers that have such an address on the host's side
+    pub from: Prefix<A>,
+    /// look to the guest as if they had this one.
+    pub seen: A,
+}
+
+/// One family on the guest's link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family<A: Address> {
+    /// The link's prefix.
+    pub network: A::Net,
+    /// The guest's addresses; forwarded connections go to the first when a rule names none. None: IPv4 rules always name one,
+    /// and of IPv6 it is the last global one that the guest was seen to use.
+    pub guests: Vec<A>,
+    /// Our address, the guest's default router. None: the guest sends everything onto the link.
+    pub gateway: Option<A>,
+    /// The name server that the guest is told of.
+    pub dns: Option<A>,
+    /// Addresses at which we answer pings and speak for ourselves.
+    pub ours: Vec<A>,
+    /// Addresses for which we answer ARP and neighbour solicitations, but for those of the guest.
+    pub link: Vec<Prefix<A>>,
+    /// Where destinations lead.
+    pub cases: Vec<Case<A>>,
+    /// How peers look; others look as they are.
+    pub inbound: Vec<View<A>>,
+}
+
+impl<A: Address> Family<A> {
+    /// Whether the guest finds us behind `addr` when it asks the link.
+    #[must_use]
+    pub fn answers_for(&self, addr: A) -> bool {
+        self.link.iter().any(|prefix| prefix.contains(addr)) && !self.guests.contains(&addr)
+    }
+
+    /// Whether a guest on the link may have `addr`.
+    #[must_use]
+    pub fn is_on_link(&self, addr: A) -> bool {
+        A::net_contains(&self.network, addr) || self.guests.contains(&addr)
+    }
+
+    fn outbound(&self, to: A, port: u16) -> Route {
+        let fits = |case: &&Case<A>| case.to.contains(to) && case.port.is_none_or(|own| own == port);
+        match self.cases.iter().find(fits).map(|case| case.leads) {
+            Some(Leads::There) => Route::Upstream(to.into()),
+            Some(Leads::To(addr)) => Route::Upstream(addr.into()),
+            Some(Leads::Dns) => Route::Dns,
+            Some(Leads::Closed) => Route::Closed,
+            Some(Leads::Forbidden) => Route::Forbidden,
+            Some(Leads::Group) => Route::Group,
+            Some(Leads::Nobody) | None => Route::Nobody,
+        }
+    }
+
+    fn inbound(&self, from: A) -> A {
+        self.inbound.iter().find(|view| view.from.contains(from)).map_or(from, |view| view.seen)
+    }
+}
+
+/// A run of addresses that the DHCP server leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DhcpPool {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// How many, the first included. At least 1.
+    pub count: u8,
+    /// How long a lease is valid.
+    pub lease: Duration,
+}
+
+/// The addresses of a link, and what of them the servers within hand out. The default is a link without any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// IPv4; `None` switches it off.
+    pub v4: Option<Family<Ipv4Addr>>,
+    /// IPv6; `None` switches it off.
+    pub v6: Option<Family<Ipv6Addr>>,
+    /// Addresses handed out by DHCP; `None`, or no gateway that could do it, switches the server off.
+    pub dhcp: Option<DhcpPool>,
+    /// Whether to answer router solicitations (and so make the guest configure itself).
+    pub advertise: bool,
+    /// Whether to answer DHCPv6 (stateless information, and the guest's first address).
+    pub dhcp6: bool,
+}
+
+impl Plan {
+    /// Whether the link has this family.
+    #[must_use]
+    pub const fn has(&self, ipv6: bool) -> bool {
+        if ipv6 { self.v6.is_some() } else { self.v4.is_some() }
+    }
+
+    /// Where `dst` leads. Echo has no port: 0.
+    #[must_use]
+    pub fn outbound(&self, dst: SocketAddr) -> Route {
+        match dst {
+            SocketAddr::V4(dst) => {
+                self.v4.as_ref().map_or(Route::Nobody, |v4| v4.outbound(*dst.ip(), dst.port()))
+            }
+            SocketAddr::V6(dst) => {
+                self.v6.as_ref().map_or(Route::Nobody, |v6| v6.outbound(*dst.ip(), dst.port()))
+            }
+        }
+    }
+
+    /// How the guest sees a peer that has `addr` on the host's side.
+    #[must_use]
+    pub fn inbound(&self, addr: IpAddr) -> IpAddr {
+        match addr {
+            IpAddr::V4(a) => self.v4.as_ref().map_or(a, |v4| v4.inbound(a)).into(),
+            IpAddr::V6(a) => self.v6.as_ref().map_or(a, |v6| v6.inbound(a)).into(),
+        }
+    }
+
+    /// Whether `addr` is one of ours: echo requests to it are answered here.
+    #[must_use]
+    pub fn is_ours(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(a) => self.v4.as_ref().is_some_and(|v4| v4.ours.contains(&a)),
+            IpAddr::V6(a) => self.v6.as_ref().is_some_and(|v6| v6.ours.contains(&a)),
+        }
+    }
+
+    /// Whether a guest may have `addr` on this very link.
+    #[must_use]
+    pub fn is_on_link(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(a) => self.v4.as_ref().is_some_and(|v4| v4.is_on_link(a)),
+            IpAddr::V6(a) => self.v6.as_ref().is_some_and(|v6| v6.is_on_link(a) || a.is_unicast_link_local()),
+        }
+    }
+
+    /// The guest's first address of this family.
+    #[must_use]
+    pub fn guest(&self, ipv6: bool) -> Option<IpAddr> {
+        if ipv6 {
+            self.v6.as_ref()?.guests.first().map(|&a| a.into())
+        } else {
+            self.v4.as_ref()?.guests.first().map(|&a| a.into())
+        }
+    }
+
+    /// The address of ours that speaks to `src` about what that sent to `dst`.
+    ///
+    /// RFC 4443 §2.2: the address that was asked, if it is ours; else one that a host would choose, which for a link-local
+    /// receiver is the link-local one (RFC 6724 §5, rule 2), and otherwise the router's on this link.
+    #[must_use]
+    pub fn speaker(&self, src: IpAddr, dst: IpAddr) -> Option<IpAddr> {
+        if self.is_ours(dst) {
+            return Some(dst);
+        }
+        match src {
+            IpAddr::V4(_) => self.v4.as_ref()?.gateway.map(IpAddr::V4),
+            IpAddr::V6(src) if src.is_unicast_link_local() => {
+                self.v6.as_ref()?.ours.iter().find(|own| own.is_unicast_link_local()).map(|&own| own.into())
+            }
+            IpAddr::V6(_) => self.v6.as_ref()?.gateway.map(IpAddr::V6),
+        }
+    }
+
+    /// Whether `addr` is a group that a router is in on its link (RFC 4291 §2.8): all nodes, all routers, and those that its
+    /// addresses are solicited by.
+    #[must_use]
+    pub fn is_our_group(&self, addr: IpAddr) -> bool {
+        const LINK: [u16; 7] = [0xff02, 0, 0, 0, 0, 0, 0];
+        let (IpAddr::V6(addr), Some(v6)) = (addr, &self.v6) else { return false };
+        matches!(addr.segments(), [a, b, c, d, e, f, g, 1 | 2] if [a, b, c, d, e, f, g] == LINK)
+            || v6.ours.iter().any(|&own| crate::ip::ndp::solicited_node(own) == addr)
+    }
+}
+
+#[cfg(test)]
+mod tests;
