@@ -5,7 +5,7 @@
 //! A TAP without that header, a VM's socket or the simulator simply always say [`Offload::NONE`], and their
 //! [`Capabilities`] make the engine segment and checksum in software.
 
-pub(crate) mod segment;
+pub mod segment;
 pub mod stations;
 pub mod vnet;
 
