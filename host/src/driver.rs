@@ -47,6 +47,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slipway_netstack::addr::canonical;
 use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::surely::Surely;
 use slipway_netstack::upstream::{Client, Errno, Event, Forwarded};
 use slipway_netstack::within::dns;
 use slipway_netstack::{Engine, FlowId, Instant};
@@ -425,7 +426,7 @@ impl Driver {
         let mut bytes = 0;
         for nth in 1usize.. {
             let Some((offload, len)) = self.links.read_frame(link, &mut self.frame)? else { break };
-            let frame = self.frame.get(..len).unwrap_or_default();
+            let frame = self.frame.get(..len).surely();
             self.engine.on_frame(now, offload, frame, &mut self.sockets);
             bytes += len;
             let lone = slept && bytes <= SMALL_FRAME;

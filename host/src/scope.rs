@@ -18,6 +18,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::str::FromStr;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use slipway_netstack::surely::Surely;
 use std::os::fd::AsFd as _;
 
 /// IFNAMSIZ, less the NUL at the end.
@@ -47,7 +48,7 @@ impl Zone {
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.text.get(..usize::from(self.len)).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+        self.text.get(..usize::from(self.len)).and_then(|text| str::from_utf8(text).ok()).surely()
     }
 
     /// The number of the interface, now.

@@ -21,6 +21,7 @@ use crate::sys::{disposition, signal};
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use slipway_netstack::surely::Surely;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -143,7 +144,7 @@ impl Signals {
         // executed, and is meant for what we do.
         const TERMINAL: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGCONT];
         let Some(info) = self.fd.read_signal()? else { return Ok(None) };
-        let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+        let number = i32::try_from(info.ssi_signo).surely();
         let of_terminal = TERMINAL.iter().any(|&signal| signal as i32 == number);
         Ok(Some(Caught { number, terminal: of_terminal && info.ssi_code == libc::SI_KERNEL }))
     }

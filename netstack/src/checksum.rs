@@ -3,6 +3,7 @@
 //! A *sum* is the folded one's complement sum in network order, not yet inverted; sums of pieces that start at
 //! even offsets add up with [`combine`]. [`finish`] inverts. The word loop is smoltcp's.
 
+use crate::surely::Surely;
 use core::net::IpAddr;
 use smoltcp::wire::checksum;
 
@@ -70,7 +71,7 @@ pub const fn finish_udp(sum: u16) -> u16 {
 /// The checksum of a TCP, UDP or ICMPv6 `segment` whose own checksum field is zero.
 #[must_use]
 pub fn transport(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
-    let len = u32::try_from(segment.len()).unwrap_or(u32::MAX);
+    let len = u32::try_from(segment.len()).surely_or(u32::MAX);
     finish(add(pseudo_header(src, dst, protocol, len), sum(segment)))
 }
 

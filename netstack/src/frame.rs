@@ -14,6 +14,7 @@ use crate::device::{Capabilities, Device, Full};
 use crate::drop_reason::DropReason;
 use crate::ip::fragment::fragment;
 use crate::schedule::FRAME_COST;
+use crate::surely::Surely;
 use core::net::{IpAddr, SocketAddr};
 
 /// Room for Ethernet (14), IPv6 (40) and the longest TCP header (60), rounded up.
@@ -57,7 +58,7 @@ impl TxBuffer {
     /// The first `len` bytes of the payload's place.
     pub(crate) fn payload_mut(&mut self, len: usize) -> &mut [u8] {
         let end = HEADROOM + len.min(MAX_PAYLOAD);
-        self.bytes.get_mut(HEADROOM..end).unwrap_or_default()
+        self.bytes.get_mut(HEADROOM..end).surely()
     }
 }
 
@@ -250,9 +251,9 @@ impl<D: Device> Tx<'_, D> {
         (skip, len): (usize, usize),
         (mtu, ident): (usize, u32),
     ) {
-        let payload = self.buffer.bytes.get(HEADROOM + skip..HEADROOM + skip + len).unwrap_or_default();
+        let payload = self.buffer.bytes.get(HEADROOM + skip..HEADROOM + skip + len).surely();
         let frame = assemble(self.mac, &Envelope { ident: Some(ident), ..*env }, transport, payload);
-        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let packet = frame.get(ETHERNET_LEN..).surely();
         let cut = fragment(packet, mtu, ident, |part| {
             let frame = wrap(self.mac, env.to_mac, part);
             if self.full || self.dev.transmit(Offload::NONE, &frame).is_err() {
@@ -311,7 +312,7 @@ fn finish(sum: u16, protocol: u8) -> u16 {
 }
 
 fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, l4_len: usize) -> u16 {
-    checksum::pseudo_header(src, dst, protocol, u32::try_from(l4_len).unwrap_or(u32::MAX))
+    checksum::pseudo_header(src, dst, protocol, u32::try_from(l4_len).surely_or(u32::MAX))
 }
 
 /// Writes the Ethernet and IP headers to the front of `frame`. False when the packet is too long for its length field.
@@ -382,7 +383,7 @@ const fn low_half(ident: u32) -> [u8; 2] {
 
 /// Header lengths, which are all far below the limit.
 fn to_u16(n: usize) -> u16 {
-    u16::try_from(n).unwrap_or(u16::MAX)
+    u16::try_from(n).surely_or(u16::MAX)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub mod ethernet;
 pub(crate) mod frame;
 pub mod ip;
 mod schedule;
+pub mod surely;
 #[cfg(test)]
 mod testing;
 pub mod token_bucket;

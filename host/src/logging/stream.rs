@@ -14,6 +14,7 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::write;
+use slipway_netstack::surely::Surely;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,7 +108,7 @@ fn put(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
         }
         let piece = bytes.get(..most).unwrap_or(bytes);
         match write(fd, piece) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Ok(count) => bytes = bytes.get(count..).surely(),
             Err(nix::errno::Errno::EINTR) => {}
             Err(nix::errno::Errno::EAGAIN) => return false,
             Err(_) => return true,

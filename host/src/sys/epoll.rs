@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent};
+use slipway_netstack::surely::Surely;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -30,5 +31,5 @@ pub(crate) fn wait(
             0usize,
         )
     };
-    Errno::result(found).map(|found| usize::try_from(found).unwrap_or(0))
+    Errno::result(found).map(|found| usize::try_from(found).surely())
 }

@@ -4,6 +4,7 @@
 //! Plain bytes with an alignment, encoded and decoded by hand: no pointers, no unions, and nothing in this file is
 //! unsafe. Sources: ip(7), ipv6(7), cmsg(3); the kernel's own `struct cmsghdr` begins with a `size_t`.
 
+use slipway_netstack::surely::Surely;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Room for a socket address of either family.
@@ -74,7 +75,7 @@ impl From<SocketAddr> for Name {
 }
 
 fn family_bytes(family: i32) -> [u8; 2] {
-    u16::try_from(family).unwrap_or(0).to_ne_bytes()
+    u16::try_from(family).surely().to_ne_bytes()
 }
 
 /// Decodes a `struct sockaddr_in` or `sockaddr_in6`; `None` for anything else. The scope id is kept.

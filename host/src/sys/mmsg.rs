@@ -5,6 +5,7 @@
 
 use super::message::{Control, Name};
 use nix::errno::Errno;
+use slipway_netstack::surely::Surely;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -100,12 +101,12 @@ impl Batch {
             libc::recvmmsg(
                 fd.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                u32::try_from(prepared).unwrap_or(0),
+                u32::try_from(prepared).surely(),
                 DONTWAIT,
                 std::ptr::null_mut(),
             )
         };
-        let got = Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))?;
+        let got = Errno::result(got).map(|got| usize::try_from(got).surely())?;
         let places = self.names.iter_mut().zip(&mut self.controls);
         for (header, (name, control)) in self.headers.iter().zip(places).take(got) {
             name.set_len(header.msg_hdr.msg_namelen);
@@ -160,7 +161,7 @@ pub fn receive_one(
     // SAFETY: the header points to live, exclusively borrowed buffers of the lengths it says; IoSliceMut is guaranteed
     // to have the layout of iovec.
     let got = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) };
-    arrived.len = Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))?;
+    arrived.len = Errno::result(got).map(|got| usize::try_from(got).surely())?;
     arrived.name.set_len(header.msg_namelen);
     arrived.control.set_len(header.msg_controllen);
     Ok(arrived)
@@ -181,7 +182,7 @@ pub fn send_one(
     // SAFETY: the header points to live buffers of the lengths it says, which sendmsg only reads; IoSlice is guaranteed
     // to have the layout of iovec.
     let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, DONTWAIT | libc::MSG_NOSIGNAL) };
-    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+    Errno::result(sent).map(|sent| usize::try_from(sent).surely())
 }
 
 /// Sends the first [`BATCH`] pieces of `segment` bytes of `payload` (the last may be shorter) as a datagram each.
@@ -210,7 +211,7 @@ pub fn send_many(
     // writes `msg_len` in the headers themselves).
     let sent =
         unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, DONTWAIT | libc::MSG_NOSIGNAL) };
-    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+    Errno::result(sent).map(|sent| usize::try_from(sent).surely())
 }
 
 /// Sends the first [`BATCH`] of `datagrams`, each to its own name, in one call. Returns how many the kernel took; with the
@@ -253,12 +254,12 @@ fn send_groups(
         let Some((name, first)) = datagrams.first() else { break };
         let count = group_len(datagrams);
         if count > 1 {
-            let size = u16::try_from(first.len()).unwrap_or(u16::MAX);
+            let size = u16::try_from(first.len()).surely_or(u16::MAX);
             control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
         }
         let (group, behind) = parts.split_at_mut(count);
         header.msg_hdr = outgoing(name, control, group.as_mut_ptr().cast(), group.len());
-        left = (datagrams.get(count..).unwrap_or_default(), behind);
+        left = (datagrams.get(count..).surely(), behind);
         groups += 1;
     }
     // SAFETY: the first `groups` headers point to live buffers of the lengths they say, which sendmmsg only reads (it
@@ -266,7 +267,7 @@ fn send_groups(
     let sent = unsafe {
         libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), groups, DONTWAIT | libc::MSG_NOSIGNAL)
     };
-    let sent = Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))?;
+    let sent = Errno::result(sent).map(|sent| usize::try_from(sent).surely())?;
     Ok(headers.iter().take(sent).map(|header| header.msg_hdr.msg_iovlen).sum())
 }
 
@@ -275,7 +276,7 @@ fn train_len(datagrams: &[(&Name, &[u8])]) -> usize {
     let Some((name, first)) = datagrams.first() else { return 1 };
     let longest = LONGEST_TRAIN.checked_div(first.len()).unwrap_or(1).max(1);
     let mut count = 1;
-    for (other, payload) in datagrams.get(1..).unwrap_or_default() {
+    for (other, payload) in datagrams.get(1..).surely() {
         let joins = other.as_bytes() == name.as_bytes() && (1..=first.len()).contains(&payload.len());
         if !joins || count >= longest {
             break;
@@ -297,7 +298,7 @@ fn outgoing(name: &Name, control: &Control, parts: *mut libc::iovec, count: usiz
     let (name, control) = (name.as_bytes(), control.as_bytes());
     if !name.is_empty() {
         header.msg_name = name.as_ptr().cast_mut().cast();
-        header.msg_namelen = u32::try_from(name.len()).unwrap_or(0);
+        header.msg_namelen = u32::try_from(name.len()).surely();
     }
     if !control.is_empty() {
         header.msg_control = control.as_ptr().cast_mut().cast();

@@ -1,6 +1,7 @@
 //! getrandom(2).
 
 use nix::errno::Errno;
+use slipway_netstack::surely::Surely;
 use std::io;
 
 /// Fills `out` from the kernel's generator.
@@ -9,7 +10,7 @@ pub(crate) fn fill(mut out: &mut [u8]) -> io::Result<()> {
         // SAFETY: pointer and length are those of a live, exclusively borrowed slice.
         let got = unsafe { libc::getrandom(out.as_mut_ptr().cast(), out.len(), 0) };
         match Errno::result(got) {
-            Ok(got) => out = out.get_mut(usize::try_from(got).unwrap_or(0)..).unwrap_or_default(),
+            Ok(got) => out = out.get_mut(usize::try_from(got).surely()..).surely(),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }

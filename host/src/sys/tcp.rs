@@ -1,6 +1,7 @@
 //! Reading a TCP socket's receive queue without taking, and taking without reading.
 
 use nix::errno::Errno;
+use slipway_netstack::surely::Surely;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Copies into `into` what lies in the receive queue from where the socket's peek offset points; takes nothing.
@@ -13,7 +14,7 @@ pub fn peek(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
     let got = unsafe {
         libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT)
     };
-    Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
+    Errno::result(got).map(|got| usize::try_from(got).surely())
 }
 
 /// [`peek`] for kernels without a peek offset: the first `skip` bytes of the queue are copied into `scratch`, again and
@@ -46,7 +47,7 @@ pub fn peek_behind(
     // SAFETY: each part points to a live, exclusively borrowed slice and is no longer than it. That several parts
     // name the same bytes is fine: the kernel writes them one after the other, and bytes have no invalid value.
     let got = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
+    Errno::result(got).map(|got| usize::try_from(got).surely())
 }
 
 /// UIO_MAXIOV.
@@ -63,7 +64,7 @@ pub fn discard(fd: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
     let got = unsafe {
         libc::recv(fd.as_raw_fd(), std::ptr::null_mut(), count, libc::MSG_TRUNC | libc::MSG_DONTWAIT)
     };
-    Errno::result(got).map(|got| usize::try_from(got).unwrap_or(0))
+    Errno::result(got).map(|got| usize::try_from(got).surely())
 }
 
 /// Sends one byte as urgent data: the peer is told of it out of band. Returns how many the kernel took.
@@ -74,7 +75,7 @@ pub fn send_urgent(fd: BorrowedFd<'_>, byte: u8) -> Result<usize, Errno> {
     let flags = libc::MSG_OOB | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the pointer is that of a live byte, which the kernel only reads.
     let sent = unsafe { libc::send(fd.as_raw_fd(), (&raw const byte).cast(), 1, flags) };
-    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+    Errno::result(sent).map(|sent| usize::try_from(sent).surely())
 }
 
 /// How many bytes are in the receive queue; without SO_OOBINLINE those before the urgent byte, if there is one (FIONREAD, tcp(7)).

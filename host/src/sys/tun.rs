@@ -16,6 +16,7 @@
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
+use slipway_netstack::surely::Surely;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -172,7 +173,7 @@ pub fn features(fd: BorrowedFd<'_>) -> io::Result<Flags> {
     let mut bits: libc::c_uint = 0;
     // SAFETY: TUNGETFEATURES writes one unsigned int, which lives on our stack for the whole call.
     unsafe { ioctl::tungetfeatures(fd.as_raw_fd(), &raw mut bits) }?;
-    Ok(Flags::from_bits_retain(u16::try_from(bits & 0xffff).unwrap_or_default()))
+    Ok(Flags::from_bits_retain(u16::try_from(bits & 0xffff).surely()))
 }
 
 /// Announces what we understand.

@@ -12,6 +12,7 @@
 
 use nix::errno::Errno as Code;
 use slipway_netstack::FlowId;
+use slipway_netstack::surely::Surely;
 
 /// Flows that read ahead at once.
 const FLOWS: usize = 4;
@@ -83,7 +84,7 @@ impl Ahead {
             return Ok(Seen { shown: len, end: (len < into.len()).then_some(len) });
         };
         place.open(flow, offset, asked);
-        let room = place.bytes.get_mut(..asked).unwrap_or_default();
+        let room = place.bytes.get_mut(..asked).surely();
         let len = behind(peek(&mut self.scratch, room)?, offset)?;
         place.to = len;
         let end = (len < asked).then_some(len);

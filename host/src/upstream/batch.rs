@@ -19,6 +19,7 @@ use crate::sys::message::{Name, control_messages};
 use crate::sys::mmsg::{BATCH, Batch};
 use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno as Code;
+use slipway_netstack::surely::Surely;
 use slipway_netstack::upstream::{Empty, Meta, Received};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -152,7 +153,7 @@ impl Receiver {
         let mut any = false;
         while let Ok(Train { received, at }) = self.next_train(fd, hint, into) {
             any = true;
-            give(&received, at, into.get(..received.len).unwrap_or_default());
+            give(&received, at, into.get(..received.len).surely());
             if !self.holds(fd) {
                 break;
             }
@@ -207,7 +208,7 @@ impl Receiver {
             let last = self.batch.get(joined - 1).map_or(0, |message| message.len);
             train.len = (joined - 1) * size + last;
         } else if train.len > size {
-            let rest = self.places.get(size..train.len).unwrap_or_default();
+            let rest = self.places.get(size..train.len).surely();
             copy(into.get_mut(size..train.len), rest);
         }
         Ok(Some(first))
@@ -265,7 +266,7 @@ impl Receiver {
             let datagram = self.describe(at);
             if let Some(Train { received, .. }) = &datagram {
                 let start = at * size;
-                let head = into.get(start..start + received.len.min(size)).unwrap_or_default();
+                let head = into.get(start..start + received.len.min(size)).surely();
                 copy(self.places.get_mut(at * PLACE..at * PLACE + head.len()), head);
             }
             self.aside.push(datagram);
@@ -287,7 +288,7 @@ impl Receiver {
             }
             let place = self.places.get(self.next * PLACE..);
             let bytes = place.and_then(|place| place.get(..datagram.received.len));
-            copy(into.get_mut(start..end), bytes.unwrap_or_default());
+            copy(into.get_mut(start..end), bytes.surely());
             self.next += 1;
             train.get_or_insert(datagram).received.len = end;
         }

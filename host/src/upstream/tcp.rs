@@ -32,6 +32,7 @@ use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, shutdown, socket,
 };
 use slipway_netstack::FlowId;
+use slipway_netstack::surely::Surely;
 use slipway_netstack::upstream::{Errno, Event, MAX_PIECES, Peek, Sent, Source};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -296,7 +297,7 @@ impl TcpSocket {
         }
         let len = retry(|| tcp::peek(self.fd.as_fd(), into))?;
         if let Some(at) = &mut self.peek_at {
-            *at = at.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+            *at = at.saturating_add(u32::try_from(len).surely_or(u32::MAX));
         }
         Ok(Seen { shown: len, end: (len < into.len()).then_some(len) })
     }
@@ -338,7 +339,7 @@ impl TcpSocket {
             }
         }
         ahead.taken(flow, count - left);
-        let taken = u32::try_from(count - left).unwrap_or(u32::MAX);
+        let taken = u32::try_from(count - left).surely_or(u32::MAX);
         for at in [&mut self.peek_at, &mut self.dry_at].into_iter().flatten() {
             *at = at.saturating_sub(taken);
         }

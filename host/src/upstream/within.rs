@@ -12,6 +12,7 @@
 //! (`netstack/src/transport/places.rs`); what one may hold, [`ROOM`] says.
 
 use slipway_netstack::FlowId;
+use slipway_netstack::surely::Surely;
 use slipway_netstack::upstream::{Errno, Event, Peek, Sent};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -131,7 +132,7 @@ impl Shared {
         let before = pipe.queries.len();
         for part in pieces {
             let room = ROOM.saturating_sub(pipe.queries.len()).min(part.len());
-            pipe.queries.extend(part.get(..room).unwrap_or_default());
+            pipe.queries.extend(part.get(..room).surely());
         }
         let taken = pipe.queries.len() - before;
         pipe.short = taken < pieces.iter().map(|piece| piece.len()).sum::<usize>();
@@ -146,10 +147,10 @@ impl Shared {
         let (front, back) = pipe.answers.as_slices();
         let (first, second) = match offset.checked_sub(front.len()) {
             Some(within_back) => (back.get(within_back..).unwrap_or_default(), [].as_slice()),
-            None => (front.get(offset..).unwrap_or_default(), back),
+            None => (front.get(offset..).surely(), back),
         };
         let count = copy(first, into);
-        match count + copy(second, into.get_mut(count..).unwrap_or_default()) {
+        match count + copy(second, into.get_mut(count..).surely()) {
             0 if pipe.resolver_gone => Peek::End,
             0 => Peek::Empty,
             count => Peek::Data(count),
@@ -254,7 +255,7 @@ impl Write for Stream {
         if count == 0 && !bytes.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        pipe.answers.extend(bytes.get(..count).unwrap_or_default());
+        pipe.answers.extend(bytes.get(..count).surely());
         pipe.tell_engine(|news| news.readable = true);
         Ok(count)
     }

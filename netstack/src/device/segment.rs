@@ -18,6 +18,7 @@ use crate::checksum;
 use crate::device::vnet::{Checksum, GsoKind};
 use crate::drop_reason::DropReason;
 use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PROTO_TCP, PROTO_UDP, checksum_at};
+use crate::surely::Surely;
 use core::net::IpAddr;
 
 /// Linux's TCP_MIN_GSO_SIZE: smaller segments would make ten thousand frames of one.
@@ -144,7 +145,7 @@ impl<'a> Train<'a> {
             let to = self.payload.len().min(from + size);
             one.clear();
             one.extend_from_slice(self.headers);
-            one.extend_from_slice(self.payload.get(from..to).unwrap_or_default());
+            one.extend_from_slice(self.payload.get(from..to).surely());
             self.fix_ip(&mut one, n);
             self.fix_transport(&mut one, from, (n == 0, n == last));
             out(self.fix_checksum(&mut one, partial), &one);
@@ -157,7 +158,7 @@ impl<'a> Train<'a> {
         if self.ends.0.is_ipv6() {
             return bytes::put(one, ETHERNET_LEN + 4, bytes::len16(total - IPV6_LEN).to_be_bytes());
         }
-        let ident = bytes::be16(one, ETHERNET_LEN + 4).unwrap_or_default();
+        let ident = bytes::be16(one, ETHERNET_LEN + 4).surely();
         bytes::put(one, ETHERNET_LEN + 2, bytes::len16(total).to_be_bytes());
         bytes::put(one, ETHERNET_LEN + 4, ident.wrapping_add(bytes::len16(nth)).to_be_bytes());
         bytes::put(one, ETHERNET_LEN + 10, [0, 0]);
@@ -173,10 +174,10 @@ impl<'a> Train<'a> {
         if self.protocol == PROTO_UDP {
             return bytes::put(one, at + 4, bytes::len16(one.len() - at).to_be_bytes());
         }
-        let seq = bytes::array(one, at + 4).map_or(0, u32::from_be_bytes);
-        let seq = seq.wrapping_add(u32::try_from(from).unwrap_or_default());
+        let seq = bytes::array(one, at + 4).map(u32::from_be_bytes).surely();
+        let seq = seq.wrapping_add(u32::try_from(from).surely());
         bytes::put(one, at + 4, seq.to_be_bytes());
-        let mut flags = bytes::byte(one, at + 13).unwrap_or_default();
+        let mut flags = bytes::byte(one, at + 13).surely();
         if !last {
             flags &= !FIN_AND_PSH;
         }
@@ -190,20 +191,14 @@ impl<'a> Train<'a> {
     /// The segment's checksum: complete, or the sum of the pseudo-header.
     fn fix_checksum(&self, one: &mut [u8], partial: bool) -> Offload {
         let len = one.len() - self.transport;
-        let offset = checksum_at(self.protocol).unwrap_or_default();
-        let pseudo = checksum::partial(
-            self.ends.0,
-            self.ends.1,
-            self.protocol,
-            u32::try_from(len).unwrap_or_default(),
-        );
+        let offset = checksum_at(self.protocol).surely();
+        let pseudo = checksum::partial(self.ends.0, self.ends.1, self.protocol, u32::try_from(len).surely());
         bytes::put(one, self.transport + offset, pseudo.to_be_bytes());
         if partial {
             let (start, offset) = (bytes::len16(self.transport), bytes::len16(offset));
             return Offload { checksum: Checksum::Partial { start, offset }, gso: None };
         }
-        // Cannot fail: the field is in the header that was split off above.
-        let _ = complete(one, self.transport, offset);
+        complete(one, self.transport, offset).surely();
         Offload::NONE
     }
 }

@@ -8,6 +8,7 @@
 use crate::bytes;
 use crate::drop_reason::DropReason;
 use crate::ip::problem::Problem;
+use crate::surely::Surely;
 use core::net::Ipv6Addr;
 
 /// Extension headers in one packet.
@@ -89,7 +90,7 @@ pub fn check(packet: &[u8]) -> Result<Upper, Refused> {
         // unknown one (RFC 8200 §4); to skip it would be to take the packet for verified.
         AUTHENTICATION => Err(Refused {
             reason: DropReason::UnknownProtocol,
-            problem: Some(Problem::Parameter { code: 1, pointer: u32::try_from(pointer).unwrap_or(0) }),
+            problem: Some(Problem::Parameter { code: 1, pointer: u32::try_from(pointer).surely() }),
         }),
         _ => Ok(()),
     })
@@ -158,7 +159,7 @@ fn check_options(packet: &[u8], at: usize, to: Ipv6Addr) -> Result<(), Refused> 
         }
         // Known: PadN, and router alert, which concerns nobody here. The others say by their two highest bits
         // what is to be done by who does not know them.
-        let problem = Some(Problem::Parameter { code: 2, pointer: u32::try_from(place).unwrap_or(0) });
+        let problem = Some(Problem::Parameter { code: 2, pointer: u32::try_from(place).surely() });
         match kind {
             1 | 5 => {}
             _ if kind >> 6 == 0 => {}
@@ -178,7 +179,7 @@ fn check_routing(packet: &[u8], at: usize) -> Result<(), Refused> {
         Some(0) => Ok(()),
         _ => Err(Refused {
             reason: DropReason::Malformed,
-            problem: Some(Problem::Parameter { code: 0, pointer: u32::try_from(at + 2).unwrap_or(0) }),
+            problem: Some(Problem::Parameter { code: 0, pointer: u32::try_from(at + 2).surely() }),
         }),
     }
 }

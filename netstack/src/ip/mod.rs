@@ -17,6 +17,7 @@ pub mod problem;
 
 use crate::drop_reason::DropReason;
 use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, checksum_at};
+use crate::surely::Surely;
 use core::net::{IpAddr, Ipv4Addr};
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
@@ -71,7 +72,7 @@ impl<'a> Packet<'a> {
             src: IpAddr::V4(ip.src_addr()),
             dst: IpAddr::V4(ip.dst_addr()),
             hops: ip.hop_limit(),
-            traffic_class: bytes.get(1).copied().unwrap_or_default(),
+            traffic_class: bytes.get(1).copied().surely(),
             protocol: ip.next_header().into(),
             payload: bytes.get(header_len..total).ok_or(DropReason::Malformed)?,
             whole: bytes.get(..total).ok_or(DropReason::Malformed)?,

@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::frame::{ETHERNET_LEN, Envelope, Transport, assemble, ip_header_len, wrap};
 use crate::ip::fragment::{fragment, take_ident};
+use crate::surely::Surely;
 
 impl Engine {
     /// A packet of ours as frames of their own: one, or fragments when it does not fit the way to the guest.
@@ -23,7 +24,7 @@ impl Engine {
         if len <= limits.whole {
             return vec![frame];
         }
-        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let packet = frame.get(ETHERNET_LEN..).surely();
         let mut frames = Vec::new();
         let cut = fragment(packet, limits.whole, ident, |part| {
             frames.push(wrap(self.config.mac, env.to_mac, part));

@@ -3,6 +3,7 @@
 //! Whoever finds a packet wanting names a [`Problem`]; only `icmp_error` makes a message of it. Sources: RFC 792, RFC 1122
 //! §3.2.2, RFC 1812 §5.2.7 for IPv4, RFC 4443 §3 for IPv6.
 
+use crate::surely::Surely;
 use crate::upstream::{DatagramError, Errno};
 
 /// What is wrong with a packet, or became of it.
@@ -104,7 +105,7 @@ impl Problem {
             Self::TooBig { mtu } => (2, 0, u32::from(mtu).max(1280)),
             Self::TimeExceeded => (3, 0, 0),
             Self::ReassemblyTimeExceeded => (3, 1, 0),
-            Self::ProtocolUnreachable => (4, 1, u32::try_from(pointer).unwrap_or(0)),
+            Self::ProtocolUnreachable => (4, 1, u32::try_from(pointer).surely()),
             Self::Parameter { code, pointer } => (4, code, pointer),
             Self::Relayed { kind, code, rest } => (kind, code, rest),
         }

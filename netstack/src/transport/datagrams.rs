@@ -8,6 +8,7 @@ use crate::engine::{Body, Engine};
 use crate::frame::{ETHERNET_LEN, Envelope, Transport, assemble};
 use crate::ip::Packet;
 use crate::schedule::LOOK_COST;
+use crate::surely::Surely;
 use crate::transport::echo;
 use crate::transport::flow::FlowId;
 use crate::transport::udp::{self, Role};
@@ -111,7 +112,7 @@ impl Engine {
         let transport =
             if is_udp { Transport::udp(&header) } else { Transport::icmp(guest.is_ipv6(), &header) };
         let frame = assemble(self.config.mac, &env, &transport, &[]);
-        let quoted = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        let quoted = frame.get(ETHERNET_LEN..).surely();
         self.icmp_report(now, mac, quoted, report);
     }
 }

@@ -10,6 +10,7 @@ use crate::sys::sockopt::{self, Opt};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockProtocol};
+use slipway_netstack::surely::Surely;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Netlink's header and netfilter's (family, version, resource).
@@ -93,7 +94,7 @@ impl Netfilter {
         loop {
             let sequence = self.sequence;
             let length = self.receive(MsgFlags::empty())?;
-            for message in messages(self.buffer.get(..length).unwrap_or_default()) {
+            for message in messages(self.buffer.get(..length).surely()) {
                 if message.sequence != sequence {
                     continue;
                 }
@@ -136,7 +137,7 @@ impl Netfilter {
         loop {
             let sequence = self.sequence;
             let length = self.receive(MsgFlags::empty())?;
-            for message in messages(self.buffer.get(..length).unwrap_or_default()) {
+            for message in messages(self.buffer.get(..length).surely()) {
                 if message.sequence == sequence && message.kind == ERROR {
                     return message.refusal().map_or(Ok(()), Err);
                 }
@@ -150,7 +151,7 @@ impl Netfilter {
         let mut interrupted = false;
         loop {
             let length = self.receive(MsgFlags::empty())?;
-            for message in messages(self.buffer.get(..length).unwrap_or_default()) {
+            for message in messages(self.buffer.get(..length).surely()) {
                 if message.sequence != sequence {
                     continue;
                 }
@@ -194,7 +195,7 @@ impl Netfilter {
     pub(super) fn answers_now(&mut self) -> Result<Option<Vec<Answer>>, Errno> {
         match self.receive(MsgFlags::MSG_DONTWAIT) {
             Ok(length) => Ok(Some(
-                messages(self.buffer.get(..length).unwrap_or_default())
+                messages(self.buffer.get(..length).surely())
                     .filter(|message| message.kind == ERROR)
                     .map(|message| Answer { sequence: message.sequence, refusal: message.refusal() })
                     .collect(),

@@ -8,6 +8,7 @@ use crate::bytes;
 use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::ip::extension::{self, FIXED_LEN, FRAGMENT};
+use crate::surely::Surely;
 use core::fmt;
 
 /// Why a packet was not cut.
@@ -98,7 +99,7 @@ fn cut_v4(packet: &[u8], mtu: usize, ident: u32, mut emit: impl FnMut(&[u8])) ->
         piece.clear();
         piece.extend_from_slice(if at == 0 { header } else { &later_header });
         let here_len = piece.len();
-        piece.extend_from_slice(data.get(at..end).unwrap_or_default());
+        piece.extend_from_slice(data.get(at..end).surely());
         let more = end < data.len() || word & 0x2000 != 0;
         let place = bytes::len16((begin + at) / 8) | (word & 0x8000) | u16::from(more) << 13;
         let [.., i0, i1] = ident.to_be_bytes();
@@ -173,7 +174,7 @@ fn cut_v6(packet: &[u8], mtu: usize, ident: u32, mut emit: impl FnMut(&[u8])) ->
         piece.extend_from_slice(&[next, 0]);
         piece.extend_from_slice(&place.to_be_bytes());
         piece.extend_from_slice(&ident.to_be_bytes());
-        piece.extend_from_slice(data.get(at..end).unwrap_or_default());
+        piece.extend_from_slice(data.get(at..end).surely());
         emit(&piece);
         (at, count) = (end, count + 1);
     }

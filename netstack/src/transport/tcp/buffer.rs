@@ -7,6 +7,7 @@
 
 use crate::upstream::MAX_PIECES;
 
+use crate::surely::Surely;
 use std::collections::VecDeque;
 
 /// Bytes of a chunk.
@@ -104,14 +105,14 @@ impl Buffer {
         let most = most.min(self.len);
         let (mut skip, mut offered, mut count) = (self.head, 0, 0);
         for (piece, chunk) in room.iter_mut().zip(&self.chunks) {
-            let bytes = chunk.get(skip..).unwrap_or_default();
+            let bytes = chunk.get(skip..).surely();
             *piece = bytes.get(..most - offered).unwrap_or(bytes);
             (skip, offered, count) = (0, offered + piece.len(), count + 1);
             if offered == most {
                 break;
             }
         }
-        (room.get(..count).unwrap_or_default(), offered)
+        (room.get(..count).surely(), offered)
     }
 
     /// Removes `count` bytes from the front.

@@ -10,6 +10,7 @@
 
 use super::segment::len32;
 use super::seq::{MAX_RANGES, Range, SeqNum};
+use crate::surely::Surely;
 use std::collections::VecDeque;
 
 /// Pieces that touch become one up to this many bytes: large enough that the pieces of the largest window are few, small
@@ -88,7 +89,7 @@ impl Early {
             self.remove(place);
         }
         if let Some(piece) = self.pieces.get(place).filter(|piece| piece.start.before(end)) {
-            bytes = bytes.get(..piece.start.since(start) as usize).unwrap_or_default();
+            bytes = bytes.get(..piece.start.since(start) as usize).surely();
         }
         let piece = Piece { start, bytes: bytes.to_vec() };
         self.held += piece.cost();

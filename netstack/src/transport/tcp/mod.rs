@@ -55,6 +55,7 @@ use crate::counters::Counters;
 use crate::device::Device;
 use crate::drop_reason::DropReason;
 use crate::frame::Tx;
+use crate::surely::Surely;
 use crate::transport::flow::FlowId;
 use crate::transport::table::Key;
 use crate::transport::{LONG, SHORT};
@@ -540,7 +541,7 @@ impl Tcp {
     fn challenge<U>(&mut self, ctx: &mut Ctx<'_, U>) {
         let stretch = ctx.now.as_micros() / (1_000_000 * CHALLENGE_SECONDS);
         // Its low half, in which neighbours differ.
-        let stretch = u32::try_from(stretch & u64::from(u32::MAX)).unwrap_or(0);
+        let stretch = u32::try_from(stretch & u64::from(u32::MAX)).surely();
         let sent = if self.challenges.1 == stretch { self.challenges.0 } else { 0 };
         if sent < CHALLENGES {
             self.challenges = (sent + 1, stretch);

@@ -5,6 +5,7 @@
 //! a receiver must survive it (RFC 9293 §3.1, MUST-7).
 
 use super::seq::{Range, SeqNum};
+use crate::surely::Surely;
 
 const END: u8 = 0;
 const NOP: u8 = 1;
@@ -55,7 +56,7 @@ impl Options {
             }
             let Some(len) = rest.first().map(|l| usize::from(*l)).filter(|l| *l >= 2) else { break };
             let Some((option, after)) = bytes.split_at_checked(len) else { break };
-            options.take(kind, option.get(2..).unwrap_or_default());
+            options.take(kind, option.get(2..).surely());
             bytes = after;
         }
         options
@@ -137,14 +138,14 @@ impl Written {
         }
         if used > 4 {
             option[2] = SACK;
-            option[3] = u8::try_from(used - 2).unwrap_or(u8::MAX);
-            self.push(option.get(..used).unwrap_or_default());
+            option[3] = u8::try_from(used - 2).surely_or(u8::MAX);
+            self.push(option.get(..used).surely());
         }
     }
 
     /// The bytes, a multiple of four.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.bytes.get(..self.len).surely()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::device::vnet::{Checksum, GsoKind};
 use crate::device::{Device, Full};
 use crate::drop_reason::DropReason;
 use crate::frame::{Cut, ETHERNET_LEN, Envelope, Transport, Tx, assemble};
+use crate::surely::Surely;
 use crate::transport::table::Key;
 use core::net::IpAddr;
 use smoltcp::wire::TcpPacket;
@@ -83,7 +84,7 @@ impl<'a> Segment<'a> {
             return Err(DropReason::Malformed);
         }
         let header_len = usize::from(packet.header_len());
-        let flags = bytes.get(13).copied().unwrap_or_default();
+        let flags = bytes.get(13).copied().surely();
         Ok(Self {
             src_port: packet.src_port(),
             dst_port: packet.dst_port(),
@@ -92,10 +93,10 @@ impl<'a> Segment<'a> {
             flags: Flags(flags),
             window: packet.window_len(),
             urgent: if Flags(flags).has(Flags::URG) { packet.urgent_at() } else { 0 },
-            options: Options::parse(bytes.get(20..header_len).unwrap_or_default()),
+            options: Options::parse(bytes.get(20..header_len).surely()),
             // RFC 9293 §3.7.1: what fits the smallest packet that every host of the family takes.
             default_mss: if src.is_ipv4() { 536 } else { 1220 },
-            payload: bytes.get(header_len..).unwrap_or_default(),
+            payload: bytes.get(header_len..).surely(),
         })
     }
 
@@ -107,7 +108,7 @@ impl<'a> Segment<'a> {
 
 /// A payload's length; a packet holds at most 65,535 bytes.
 pub(crate) fn len32(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+    u32::try_from(bytes.len()).surely_or(u32::MAX)
 }
 
 /// The varying part of a segment to the guest.
@@ -201,7 +202,7 @@ impl<D: Device> Wire<'_, '_, D> {
                 while at < len {
                     let part = usize::from(mss).min(len - at);
                     let mut piece = *segment;
-                    piece.seq = segment.seq.plus(u32::try_from(at).unwrap_or(0));
+                    piece.seq = segment.seq.plus(u32::try_from(at).surely());
                     if at + part < len {
                         piece.flags = Flags(piece.flags.0 & !(Flags::PSH.0 | Flags::FIN.0));
                     }
@@ -228,7 +229,7 @@ impl<D: Device> Wire<'_, '_, D> {
         if let Some(last) = self.urgent {
             mark_urgent(&mut header, segment.seq, last);
         }
-        let transport = Transport::tcp(header.get(..header_len).unwrap_or_default());
+        let transport = Transport::tcp(header.get(..header_len).surely());
         self.out.send(&envelope(self.key, self.mac), &transport, skip, len, cut)
     }
 }
@@ -243,7 +244,7 @@ fn write_header(into: &mut [u8; 60], key: &Key, segment: &Out, options: &[u8]) -
     let ([s0, s1], [d0, d1]) = (key.peer.port().to_be_bytes(), key.guest.port().to_be_bytes());
     let ([q0, q1, q2, q3], [a0, a1, a2, a3]) = (segment.seq.0.to_be_bytes(), segment.ack.0.to_be_bytes());
     let [w0, w1] = segment.window.to_be_bytes();
-    let offset = u8::try_from(len / 4).unwrap_or(5) << 4;
+    let offset = u8::try_from(len / 4).surely_or(5) << 4;
     let fixed = [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, offset, segment.flags.0, w0, w1, 0, 0, 0, 0];
     if let Some((head, tail)) = into.split_first_chunk_mut::<20>() {
         *head = fixed;
@@ -273,10 +274,10 @@ pub(crate) fn syn_packet(key: &Key, seq: SeqNum) -> Vec<u8> {
     let segment = Out { seq, ack: SeqNum(0), flags: Flags::SYN, window: u16::MAX };
     let mut header = [0; 60];
     let len = write_header(&mut header, &swapped, &segment, &[]);
-    let transport = Transport::tcp(header.get(..len).unwrap_or_default());
+    let transport = Transport::tcp(header.get(..len).surely());
     let nobody = MacAddr([0; 6]);
     let frame = assemble(nobody, &envelope(&swapped, nobody), &transport, &[]);
-    frame.get(ETHERNET_LEN..).unwrap_or_default().to_vec()
+    frame.get(ETHERNET_LEN..).surely().to_vec()
 }
 
 /// A RST as a frame of its own: for segments of no flow, and for flows that have just ended.
@@ -291,6 +292,6 @@ pub(crate) fn reset_frame(
     let segment = Out { seq, ack: ack.unwrap_or_default(), flags, window: 0 };
     let mut header = [0; 60];
     let len = write_header(&mut header, key, &segment, &[]);
-    let transport = Transport::tcp(header.get(..len).unwrap_or_default());
+    let transport = Transport::tcp(header.get(..len).surely());
     assemble(our_mac, &envelope(key, mac), &transport, &[])
 }

@@ -19,6 +19,7 @@ use super::window::Sending;
 use super::{Ctx, DELAYED_ACK, Shared, WINDOW_SHIFT, earlier};
 use crate::clock::Instant;
 use crate::drop_reason::DropReason;
+use crate::surely::Surely;
 use crate::upstream::{Errno, MAX_PIECES, Sent, Upstream};
 use core::time::Duration;
 
@@ -269,18 +270,18 @@ impl ToUpstream {
         }
         if let Some(fin) = self.fin {
             // RFC 9293 §3.10.7.4: nothing lies behind a FIN.
-            payload = payload.get(..fin.since(seq).min(len32(payload)) as usize).unwrap_or_default();
+            payload = payload.get(..fin.since(seq).min(len32(payload)) as usize).surely();
         }
         if seq.before(self.next) {
             let old = self.next.since(seq).min(len32(payload));
-            payload = payload.get(old as usize..).unwrap_or_default();
+            payload = payload.get(old as usize..).surely();
             seq = seq.plus(old);
         }
         let room = self.edge.since(seq).min(len32(payload));
         if room < len32(payload) {
             self.ack = Ack::Now; // it does not know our window
         }
-        payload = payload.get(..room as usize).unwrap_or_default();
+        payload = payload.get(..room as usize).surely();
         if !payload.is_empty() && !self.fin_reached {
             if seq == self.next {
                 self.in_order(payload, ctx)?;
@@ -331,10 +332,10 @@ impl ToUpstream {
             } else {
                 self.buffer.slack().min(rest.len())
             };
-            self.buffer.append(rest.get(..fits).unwrap_or_default(), &mut ctx.shared.spare);
+            self.buffer.append(rest.get(..fits).surely(), &mut ctx.shared.spare);
             taken += fits;
         }
-        Ok(u32::try_from(taken).unwrap_or(0))
+        Ok(u32::try_from(taken).surely())
     }
 
     /// Whether there was memory for everything that came in order. If not, nothing behind the last byte that there was
@@ -398,7 +399,7 @@ impl ToUpstream {
 
     /// The first byte that the socket does not have.
     fn front(&self) -> SeqNum {
-        let kept = u32::try_from(self.buffer.len()).unwrap_or(0);
+        let kept = u32::try_from(self.buffer.len()).surely();
         self.next.minus(kept + u32::from(self.fin_reached))
     }
 
@@ -522,7 +523,7 @@ impl ToUpstream {
         let wanted = self.capacity.saturating_mul(2).min(self.most(shared).max(self.capacity));
         let more = u64::from(wanted - self.capacity).min(shared.pool);
         shared.pool -= more;
-        self.capacity += u32::try_from(more).unwrap_or(0);
+        self.capacity += u32::try_from(more).surely();
     }
 
     /// What the window may grow to.
@@ -533,7 +534,7 @@ impl ToUpstream {
 
     /// Takes back what the window has too much, as far as the guest has used it up already.
     fn shrink(&mut self, shared: &mut Shared) {
-        let front = self.next.minus(u32::try_from(self.buffer.len()).unwrap_or(0));
+        let front = self.next.minus(u32::try_from(self.buffer.len()).surely());
         let least = self.most(shared).max(self.edge.since(front)).max(FIRST_WINDOW);
         if self.capacity > least {
             shared.pool += u64::from(self.capacity - least);
@@ -580,7 +581,7 @@ impl ToUpstream {
     }
 
     fn room(&self) -> u32 {
-        self.capacity.saturating_sub(u32::try_from(self.buffer.len()).unwrap_or(u32::MAX))
+        self.capacity.saturating_sub(u32::try_from(self.buffer.len()).surely_or(u32::MAX))
     }
 
     /// Whether a segment must leave even without data: an acknowledgement is due, or the window has opened so far that the
@@ -596,7 +597,7 @@ impl ToUpstream {
 
     /// The window field of a segment that leaves now; moves the edge.
     pub(super) fn advertise(&mut self) -> u16 {
-        let front = self.next.minus(u32::try_from(self.buffer.len()).unwrap_or(0));
+        let front = self.next.minus(u32::try_from(self.buffer.len()).surely());
         if self.held_up.is_none() {
             self.edge = self.edge.max(front.plus(self.capacity));
         }

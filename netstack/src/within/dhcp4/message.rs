@@ -3,6 +3,7 @@
 use crate::addr::MacAddr;
 use crate::bytes;
 use crate::drop_reason::DropReason;
+use crate::surely::Surely;
 use core::net::Ipv4Addr;
 
 /// Where the options begin, behind the magic cookie.
@@ -115,14 +116,14 @@ impl<'a> Request<'a> {
         };
         let mut kind = None;
         let mut overload = 0;
-        let fields = payload.get(OPTIONS..).unwrap_or_default();
+        let fields = payload.get(OPTIONS..).surely();
         request.options(fields, &mut kind, &mut overload)?;
         // RFC 2131 §4.1: first `file`, then `sname`.
         if overload & 1 != 0 {
-            request.options(payload.get(108..236).unwrap_or_default(), &mut kind, &mut 0)?;
+            request.options(payload.get(108..236).surely(), &mut kind, &mut 0)?;
         }
         if overload & 2 != 0 {
-            request.options(payload.get(44..108).unwrap_or_default(), &mut kind, &mut 0)?;
+            request.options(payload.get(44..108).surely(), &mut kind, &mut 0)?;
         }
         request.kind = match kind {
             Some(1) => Kind::Discover,
@@ -145,7 +146,7 @@ impl<'a> Request<'a> {
             let (code, data) = match *rest {
                 [] | [255, ..] => return Ok(()),
                 [0, ..] => {
-                    rest = rest.get(1..).unwrap_or_default();
+                    rest = rest.get(1..).surely();
                     continue;
                 }
                 [_] => return Err(DropReason::Malformed),

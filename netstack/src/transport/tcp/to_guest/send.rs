@@ -4,6 +4,7 @@
 //! counts as sent that the link has refused.
 
 use super::*;
+use crate::surely::Surely;
 
 /// What lies in the frame buffer.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ impl ToGuest {
             self.timed = Some((self.next, ctx.now));
         }
         let idle = self.una == self.next;
-        self.next = self.next.plus(u32::try_from(sent).unwrap_or(0));
+        self.next = self.next.plus(u32::try_from(sent).surely());
         if found.end && sent == found.len {
             self.fin = Some(self.next);
             self.next = self.next.plus(1);
@@ -81,7 +82,7 @@ impl ToGuest {
         let mut found = Found { len: 0, push: true, end: false };
         // Reading stops short at urgent data, of whose end the socket is asked before each frame.
         while self.readable && (found.len == 0 || !self.may_be_urgent) {
-            let room = wire.out.buffer.payload_mut(want).get_mut(found.len..).unwrap_or_default();
+            let room = wire.out.buffer.payload_mut(want).get_mut(found.len..).surely();
             if room.is_empty() {
                 found.push = false;
                 break;
@@ -164,7 +165,7 @@ impl ToGuest {
         match ctx.up.tcp_peek(ctx.id, offset, wire.out.buffer.payload_mut(want)) {
             Peek::Data(len) => {
                 let left = self.emit(gap.start, Found { len, push: false, end: false }, rx, head, wire);
-                Ok((left > 0).then(|| gap.start.plus(u32::try_from(left).unwrap_or(0))))
+                Ok((left > 0).then(|| gap.start.plus(u32::try_from(left).surely())))
             }
             Peek::Failed(errno) => Err(errno),
             Peek::Empty | Peek::End => Ok(None),
