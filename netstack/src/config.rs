@@ -5,6 +5,7 @@
 
 use crate::addr::MacAddr;
 use crate::device::Capabilities;
+use crate::ethernet::neighbour::OnLink;
 use crate::ip::plan::Plan;
 use crate::upstream::Source;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -38,8 +39,8 @@ impl Mtu {
 pub struct Config {
     /// Our own MAC address: the gateway, the DNS address and every remote host answer with it.
     pub mac: MacAddr,
-    /// The guest's MAC address, if it is known beforehand; otherwise it is learnt.
-    pub guest_mac: Option<MacAddr>,
+    /// Who is on the guest's link.
+    pub on_link: OnLink,
     /// The MTU of the guest's link.
     pub mtu: Mtu,
     /// What the device does for us.
@@ -69,7 +70,7 @@ impl Config {
     pub fn new(mac: MacAddr, keys: Keys, device: Capabilities) -> Self {
         Self {
             mac,
-            guest_mac: None,
+            on_link: OnLink::default(),
             mtu: Mtu::ETHERNET,
             device,
             plan: Plan::default(),

@@ -23,6 +23,7 @@ use crate::counters::Counters;
 use crate::device::{Device, Offload};
 use crate::drop_reason::DropReason;
 use crate::ethernet::neighbour::Neighbours;
+use crate::ethernet::resolution::NEIGHBOUR_PATIENCE;
 use crate::ethernet::unresolved::Unresolved;
 use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
@@ -44,7 +45,6 @@ use crate::within::Within;
 use crate::within::dns::{self, Queries};
 use core::hash::Hasher;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
-use core::time::Duration;
 use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
 
@@ -52,11 +52,6 @@ use std::collections::VecDeque;
 const OUTBOX: usize = 1024;
 /// What a flow costs beside the bytes it holds, its socket's place included.
 const FLOW_MEMORY: usize = 1 << 10;
-/// How long a flow towards the guest waits for the answer to an ARP request or neighbour solicitation before it asks again.
-const NEIGHBOUR_RETRY: Duration = Duration::from_secs(1);
-/// After so long without an answer the client is reset: longer than the kernel's three requests take.
-const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(5);
-
 /// The stack of one guest link.
 #[derive(Debug)]
 pub struct Engine {
@@ -89,7 +84,7 @@ pub struct Engine {
     /// Flows that lead to the DNS address, and some that did.
     pub(crate) conversations: Vec<FlowId>,
     /// Flows from the host's side that wait for the guest's MAC address.
-    unresolved: Unresolved,
+    pub(crate) unresolved: Unresolved,
     /// Identification of the datagrams that we fragment.
     pub(crate) next_ident: u32,
     /// The table was found full: the next drain looks for flows that it can do without.
@@ -156,7 +151,7 @@ impl Engine {
     /// An engine with no flows.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
+        let mut engine = Self {
             counters: Counters::default(),
             flows: Table::new(config.keys.flow_hash, config.max_flows),
             timers: Timers::default(),
@@ -165,7 +160,7 @@ impl Engine {
             tcp: tcp::Shared::new(config.tcp),
             udp_batch: udp::Batch::default(),
             queries: Queries::default(),
-            neighbours: Neighbours::new(config.keys.others),
+            neighbours: Neighbours::new(config.keys.others, config.on_link),
             reassembler: Reassembler::default(),
             icmp_errors: IcmpErrors::new(&config.plan),
             within: Within::new(&config),
@@ -182,7 +177,9 @@ impl Engine {
             thinned: 0,
             guest_v6: None,
             config,
-        }
+        };
+        engine.seek_station();
+        engine
     }
 
     // ── the five verbs ─────────────────────────────────────────────────────────────────────────────────
@@ -605,38 +602,6 @@ impl Engine {
             }
         }
         cost
-    }
-
-    /// A flow from the host's side wants to reach the guest: finds its MAC address, or asks for it. Whether it goes on.
-    fn await_neighbour(&mut self, now: Instant, id: FlowId) -> bool {
-        let Some((key, _)) = self.flows.get_mut(id) else { return true };
-        let guest = key.guest.ip();
-        let mac = self.resolve(now, guest);
-        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return true };
-        match mac {
-            Some(mac) => {
-                tcp.mac = Some(mac);
-                self.enqueue(id);
-            }
-            None => {
-                // Whatever is heard meanwhile, the client's patience began with it.
-                let at = (now + NEIGHBOUR_RETRY).min(tcp.heard() + NEIGHBOUR_PATIENCE);
-                tcp.await_neighbour(at);
-                self.timers.set(id, Some(at));
-            }
-        }
-        mac.is_some()
-    }
-
-    /// The MAC address of `ip` became known: what waited for it goes on.
-    pub(crate) fn resolved(&mut self, now: Instant, ip: IpAddr) {
-        for id in self.unresolved.take(ip) {
-            if let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id)
-                && tcp.needs_neighbour()
-            {
-                self.await_neighbour(now, id);
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod arp;
 mod input;
 pub mod neighbour;
+pub(crate) mod resolution;
 pub(crate) mod unresolved;
 
 use crate::addr::MacAddr;

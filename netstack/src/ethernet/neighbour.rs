@@ -43,6 +43,28 @@ pub const RETRY: Duration = Duration::from_secs(1);
 /// How long an address is believed without being confirmed.
 pub const LIFETIME: Duration = Duration::from_secs(600);
 
+/// Who is on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLink {
+    /// Any number of stations. Each is asked for its addresses, and has to ask for ours.
+    Many {
+        /// Where frames go whose address nobody answers for.
+        otherwise: Option<MacAddr>,
+    },
+    /// One, which all frames are from and all are for, whatever addresses they have: nobody is asked who has one, and the
+    /// station may call us, and itself, what it likes.
+    One {
+        /// Its MAC address; `None`: the source of the last frame, so that until the first one, only, it is asked for as among many.
+        mac: Option<MacAddr>,
+    },
+}
+
+impl Default for OnLink {
+    fn default() -> Self {
+        Self::Many { otherwise: None }
+    }
+}
+
 /// A whole frame, but for its destination MAC address (the first six bytes), that waits for a resolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -142,6 +164,7 @@ pub struct Neighbours {
     entries: Vec<Entry>,
     /// By address: the place in `entries`.
     index: HashTable<usize>,
+    on_link: OnLink,
     /// Key of its hash: stations choose their addresses.
     secret: [u8; 16],
     /// The place that was found last.
@@ -152,16 +175,58 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// An empty cache, which hashes under `secret`.
+    /// An empty cache of these stations, which hashes under `secret`.
     #[must_use]
-    pub const fn new(secret: [u8; 16]) -> Self {
-        Self { entries: Vec::new(), index: HashTable::new(), secret, recent: 0, waiting: 0, lost: 0 }
+    pub const fn new(secret: [u8; 16], on_link: OnLink) -> Self {
+        Self { entries: Vec::new(), index: HashTable::new(), on_link, secret, recent: 0, waiting: 0, lost: 0 }
+    }
+
+    /// Who is on the link, as far as is known.
+    #[must_use]
+    pub const fn on_link(&self) -> OnLink {
+        self.on_link
+    }
+
+    /// Whether frames are for us whatever address they are for.
+    #[must_use]
+    pub const fn takes_all(&self) -> bool {
+        matches!(self.on_link, OnLink::One { .. })
+    }
+
+    /// Where frames go whose address nobody answers for.
+    #[must_use]
+    pub const fn otherwise(&self) -> Option<MacAddr> {
+        match self.on_link {
+            OnLink::Many { otherwise } => otherwise,
+            OnLink::One { mac } => mac,
+        }
+    }
+
+    /// A frame came from `from`. Returns whether the one station of this link was not known before: then see
+    /// [`Neighbours::waited_for`].
+    pub fn hears(&mut self, from: MacAddr) -> bool {
+        let OnLink::One { mac } = &mut self.on_link else { return false };
+        mac.replace(from).is_none()
+    }
+
+    /// The addresses that frames wait for.
+    #[must_use]
+    pub fn waited_for(&self) -> Vec<IpAddr> {
+        self.entries.iter().filter(|entry| !entry.waiting.is_empty()).map(|entry| entry.ip).collect()
+    }
+
+    /// Where the one station is that has all addresses.
+    const fn station(&self) -> Option<MacAddr> {
+        match self.on_link {
+            OnLink::One { mac } => mac,
+            OnLink::Many { .. } => None,
+        }
     }
 
     /// `ip` says that it is at `mac`. Returns whether frames wait for it: then fetch them with
     /// [`Neighbours::take_waiting`]. A MAC address that no station can have teaches nothing.
     pub fn learn(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> bool {
-        if !mac.is_unicast() || ip.is_unspecified() || ip.is_multicast() {
+        if !mac.is_unicast() || ip.is_unspecified() || ip.is_multicast() || self.takes_all() {
             return false;
         }
         let entry = self.entry(now, ip);
@@ -185,6 +250,9 @@ impl Neighbours {
 
     /// A packet of `ip` came from `mac`, the address of a station.
     pub fn seen(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> Seen {
+        if self.takes_all() {
+            return Seen::There;
+        }
         let entry = self.entry(now, ip);
         entry.used = now;
         match &mut entry.state {
@@ -214,6 +282,9 @@ impl Neighbours {
 
     /// What is known about `ip`. A lookup that says that a request is due has counted it as sent.
     pub fn lookup(&mut self, now: Instant, ip: IpAddr) -> Lookup {
+        if let Some(mac) = self.station() {
+            return Lookup::Known(mac);
+        }
         let entry = self.entry(now, ip);
         entry.used = now;
         match &mut entry.state {
@@ -281,6 +352,9 @@ impl Neighbours {
     /// The MAC address of `ip`, if it is known, without starting anything.
     #[must_use]
     pub fn peek(&self, ip: IpAddr) -> Option<MacAddr> {
+        if let Some(mac) = self.station() {
+            return Some(mac);
+        }
         match self.entries.get(self.find(ip)?)?.state {
             State::Known { mac, .. } => Some(mac),
             _ => None,
@@ -356,6 +430,9 @@ impl Neighbours {
     pub fn clear(&mut self) {
         self.lost += self.waiting as u64;
         self.waiting = 0;
+        if let OnLink::One { mac } = &mut self.on_link {
+            *mac = None;
+        }
         self.entries.clear();
         self.index.clear();
     }

@@ -40,6 +40,11 @@ impl Unresolved {
         self.count += 1;
     }
 
+    /// All addresses that are waited for.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.by_address.keys().copied().collect()
+    }
+
     /// What has waited for `ip`, the longest first.
     pub(crate) fn take(&mut self, ip: IpAddr) -> VecDeque<FlowId> {
         let waiting = self.by_address.remove(&ip).unwrap_or_default();

@@ -57,6 +57,7 @@ impl Engine {
         self.icmp_errors.readdress(plan);
         self.guest_v6 = self.guest_v6.filter(|&ip| plan.is_on_link(ip.into()));
         self.within.readdress(&self.config, old);
+        self.seek_station();
     }
 }
 

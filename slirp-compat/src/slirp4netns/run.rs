@@ -27,6 +27,7 @@ use slipway_host::sys::fdpass::take_inherited;
 use slipway_host::{ports, random};
 use slipway_netstack::Engine;
 use slipway_netstack::config::Config as EngineConfig;
+use slipway_netstack::ethernet::neighbour::OnLink;
 use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::slirp::Slirp;
 use slipway_runtime::fds::{ExitFd, ReadyFd};
@@ -200,7 +201,7 @@ fn session(config: &Config, link: Link) -> Result<Session, Failure> {
     let addresses =
         Slirp { v4: Some(config.v4), v6: config.v6, host_loopback: config.host_loopback, internal: false };
     let engine = EngineConfig {
-        guest_mac: config.configure.and_then(|configure| configure.mac),
+        on_link: OnLink::Many { otherwise: config.configure.and_then(|configure| configure.mac) },
         mtu: config.mtu,
         plan: Plan::slirp(config.gateway_mac, &addresses),
         outbound: config.outbound,

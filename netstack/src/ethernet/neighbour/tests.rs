@@ -16,7 +16,7 @@ fn frame(n: u8) -> Waiting {
 
 #[test]
 fn a_reply_releases_the_waiting_frames_in_order() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     assert_eq!(cache.lookup(at(0), ip(100)), Lookup::Resolve { ask: true });
     cache.wait(ip(100), frame(1)).unwrap();
     assert_eq!(cache.lookup(at(1), ip(100)), Lookup::Resolve { ask: false });
@@ -30,7 +30,7 @@ fn a_reply_releases_the_waiting_frames_in_order() {
 
 #[test]
 fn three_requests_then_unreachable_then_anew() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.lookup(at(0), ip(9));
     cache.wait(ip(9), frame(1)).unwrap();
     assert_eq!(cache.next_timeout(), Some(at(1000)));
@@ -48,7 +48,7 @@ fn three_requests_then_unreachable_then_anew() {
 
 #[test]
 fn without_waiting_frames_lookups_alone_drive_the_resolution() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     let seen: Vec<_> = (0..12).map(|half| cache.lookup(at(half * 500), ip(9))).collect();
     let (ask, hold) = (Lookup::Resolve { ask: true }, Lookup::Resolve { ask: false });
     let round = [ask, hold, ask, hold, ask, hold, Lookup::Unreachable, Lookup::Unreachable];
@@ -59,7 +59,7 @@ fn without_waiting_frames_lookups_alone_drive_the_resolution() {
 
 #[test]
 fn stale_knowledge_is_used_while_it_is_asked_for() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.learn(at(0), ip(1), MAC);
     assert_eq!(cache.lookup(at(599_999), ip(1)), Lookup::Known(MAC));
     assert_eq!(cache.lookup(at(600_000), ip(1)), Lookup::Stale(MAC));
@@ -77,7 +77,7 @@ fn stale_knowledge_is_used_while_it_is_asked_for() {
 
 #[test]
 fn packets_confirm_what_is_known() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     assert_eq!(cache.seen(at(0), ip(1), MAC), Seen::New);
     for minute in 1..30 {
         assert_eq!(cache.seen(at(minute * 60_000), ip(1), MAC), Seen::There);
@@ -90,7 +90,7 @@ fn packets_confirm_what_is_known() {
 
 #[test]
 fn a_packet_from_where_the_last_one_came_from_confirms_and_no_other_does() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     assert!(!cache.confirm(at(0), ip(1), MAC), "nothing is known");
     cache.learn(at(0), ip(1), MAC);
     for minute in 1..30 {
@@ -107,7 +107,7 @@ fn a_packet_from_where_the_last_one_came_from_confirms_and_no_other_does() {
 #[test]
 fn a_packets_source_does_not_move_an_address_whose_station_answers() {
     const FORGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 66]);
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.learn(at(0), ip(1), MAC);
     for round in 0..100 {
         let now = round * 500;
@@ -124,7 +124,7 @@ fn a_packets_source_does_not_move_an_address_whose_station_answers() {
 #[test]
 fn an_address_whose_station_is_silent_moves_after_three_requests() {
     const NEXT: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.learn(at(0), ip(1), MAC);
     let seen: Vec<_> = (0..8).map(|half| cache.seen(at(half * 500), ip(1), NEXT)).collect();
     let (ask, hold) = (Seen::Elsewhere { at: MAC, ask: true }, Seen::Elsewhere { at: MAC, ask: false });
@@ -137,7 +137,7 @@ fn an_address_whose_station_is_silent_moves_after_three_requests() {
 
 #[test]
 fn entries_are_found_whatever_was_forgotten_or_pushed_out() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     let mac = |n: u16| MacAddr([2, 0, 0, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
     let ip = |n: u16| IpAddr::from([10, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
     for n in 0..1000 {
@@ -157,7 +157,7 @@ fn entries_are_found_whatever_was_forgotten_or_pushed_out() {
 
 #[test]
 fn the_newest_frames_of_a_neighbour_are_kept() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.lookup(at(0), ip(1));
     for n in 0..10 {
         cache.wait(ip(1), frame(n)).unwrap();
@@ -168,7 +168,7 @@ fn the_newest_frames_of_a_neighbour_are_kept() {
 
 #[test]
 fn the_total_is_bounded() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     for n in 0..8 {
         cache.lookup(at(0), ip(n));
         for k in 0..8 {
@@ -181,7 +181,7 @@ fn the_total_is_bounded() {
 
 #[test]
 fn a_flood_of_addresses_evicts_the_least_recently_used_and_spares_waiting_frames() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.lookup(at(0), ip(1));
     cache.wait(ip(1), frame(1)).unwrap();
     cache.learn(at(1), ip(2), MAC);
@@ -197,7 +197,7 @@ fn a_flood_of_addresses_evicts_the_least_recently_used_and_spares_waiting_frames
 
 #[test]
 fn who_left_is_forgotten() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.learn(at(0), ip(1), MAC);
     cache.learn(at(0), ip(2), MAC);
     cache.forget(ip(1));
@@ -207,7 +207,7 @@ fn who_left_is_forgotten() {
 
 #[test]
 fn impossible_addresses_teach_nothing() {
-    let mut cache = Neighbours::new([5; 16]);
+    let mut cache = Neighbours::new([5; 16], OnLink::default());
     cache.learn(at(0), ip(1), MacAddr::BROADCAST);
     cache.learn(at(0), ip(1), MacAddr([0; 6]));
     cache.learn(at(0), IpAddr::from([0, 0, 0, 0]), MAC);

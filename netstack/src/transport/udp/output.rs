@@ -59,8 +59,8 @@ impl Engine {
         let found = self.neighbours.lookup(now, guest.ip());
         let to_mac = match found {
             Lookup::Known(mac) | Lookup::Stale(mac) => Some(mac),
-            Lookup::Resolve { .. } => self.config.guest_mac,
-            Lookup::Unreachable => Some(self.config.guest_mac.ok_or(DropReason::Unresolved)?),
+            Lookup::Resolve { .. } => self.neighbours.otherwise(),
+            Lookup::Unreachable => Some(self.neighbours.otherwise().ok_or(DropReason::Unresolved)?),
         };
         let (flow, new) = match known {
             Some(id) => (id, false),

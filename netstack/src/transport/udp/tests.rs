@@ -6,6 +6,7 @@ use crate::checksum;
 use crate::device::vnet::{Checksum, Gso, GsoKind};
 use crate::device::{Capabilities, Offload};
 use crate::drop_reason::DropReason;
+use crate::ethernet::neighbour::OnLink;
 use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, PROTO_UDP, Transport, assemble, wrap};
 use crate::ip::fragment::fragment;
 use crate::testing::config;
@@ -138,7 +139,7 @@ fn a_train_of_countless_datagrams_is_malformed() {
 #[test]
 fn a_guest_whose_mac_address_is_configured_is_not_looked_for() {
     let mut config = config();
-    config.guest_mac = Some(GUEST_MAC);
+    config.on_link = OnLink::Many { otherwise: Some(GUEST_MAC) };
     let mut lab = Lab::with(config);
     let hello = hello(client("192.0.2.1:5000", "192.0.2.9:53"), lab.guest);
     lab.engine.accept_udp(lab.now, &hello, &mut lab.link).unwrap();
