@@ -80,6 +80,18 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("udp-train", vec![1, 5, 42, 0, 180, 5, 34, 0, 6, 0, 0, 64, 0]),
             ("verified", vec![2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 3]),
         ]),
+        // A header as above, the link's abilities (16: IPv6, 32: TCP for the train made of it), bytes.
+        "frame_finish" => named(vec![
+            ("tcp4-plain", [&[1, 1, 200, 5, 160, 15, 34, 0, 16, 0, 32][..], &[7; 40]].concat()),
+            ("tcp6-sums", [&[1, 4, 200, 5, 160, 15, 54, 0, 16, 0, 49][..], &[7; 40]].concat()),
+            ("udp-plain", [&[0, 5, 100, 0, 232, 3, 34, 0, 6, 0, 0][..], &[7; 40]].concat()),
+            ("all", [&[1, 1, 8, 0, 232, 3, 34, 0, 16, 0, 47][..], &[7; 40]].concat()),
+        ]),
+        "address_plan" => {
+            let mut rng = Rng::new(7);
+            let bytes = |len: u32, rng: &mut Rng| (0..len).map(|_| rng.next().to_le_bytes()[0]).collect::<Vec<u8>>();
+            named(vec![("some", bytes(400, &mut rng)), ("many", bytes(3000, &mut rng))])
+        }
         "dhcp4" => named(vec![
             ("discover", dhcp4(1, &[55, 4, 1, 3, 6, 15])),
             ("request", dhcp4(3, &[50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2])),

@@ -8,6 +8,8 @@
 //! | function | input |
 //! |---|---|
 //! | [`frame`] | any frames, each with a virtio-net header |
+//! | [`frame_finish`] | a frame and what is left to do in it, for links of every ability; a good train, cut twice |
+//! | [`address_plan`] | address plans that replace one another under frames and clients |
 //! | [`engine_actions`] | a list of things that can happen: frames built layer by layer, host events, rules, time |
 //! | [`tcp_actions`] | one open connection, and both ends doing anything; the streams must stay intact |
 //! | [`reassembly`] | pieces of one datagram, cut and sent in any way |
@@ -29,6 +31,7 @@
 mod actions;
 mod dns;
 mod frames;
+mod ground;
 mod tcp;
 mod texts;
 
@@ -46,6 +49,7 @@ use slipway_netstack::device::{Capabilities, Offload};
 
 pub use actions::engine_actions;
 pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream, dns_zone};
+pub use ground::{address_plan, frame_finish};
 pub use tcp::tcp_actions;
 pub use texts::{
     control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv, netavark_options,
@@ -63,8 +67,9 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 32] = [
+pub const TARGETS: [Target; 34] = [
     Target { name: "aardvark_config", body: aardvark_config },
+    Target { name: "address_plan", body: address_plan },
     Target { name: "control_messages", body: control_messages },
     Target { name: "dbus_answer", body: dbus_answer },
     Target { name: "dhcp4", body: dhcp4 },
@@ -78,6 +83,7 @@ pub const TARGETS: [Target; 32] = [
     Target { name: "engine_actions", body: engine_actions },
     Target { name: "firewall_state", body: firewall_state },
     Target { name: "frame", body: frame },
+    Target { name: "frame_finish", body: frame_finish },
     Target { name: "getopt_argv", body: getopt_argv },
     Target { name: "ndp", body: ndp },
     Target { name: "netavark_options", body: netavark_options },

@@ -1,0 +1,237 @@
+//! Frames finished for links that can do less, and a link whose addresses change.
+
+use super::frames::FrameSpec;
+use crate::offload;
+use crate::packet::{Options, Tcp, Udp, ethernet};
+use crate::raw_guest::RawGuest;
+use crate::raw_guest::RawTcp;
+use crate::upstream::HostConfig;
+use crate::upstream::datagram::{EchoService, UdpService};
+use crate::upstream::tcp::Script;
+use crate::world::{ENGINE_MAC, GUEST_MAC, World, WorldConfig, plan};
+use arbitrary::{Arbitrary, Unstructured};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use ipnet::Ipv4Net;
+use slipway_netstack::device::vnet::{Checksum, GsoKind, HEADER_LEN};
+use slipway_netstack::device::{Capabilities, Gso, Offload, segment};
+use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
+use slipway_netstack::ip::plan::{Case, Family, Leads, Plan, Prefix, Route, View};
+
+/// What a card does that can do everything.
+const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+/// Linux's TCP_MIN_GSO_SIZE and UDP_MAX_SEGMENTS: what is cut finer is refused.
+const FINEST: (u16, usize) = (8, 128);
+
+/// A virtio-net header, a byte of capabilities, and a frame: finished as it is; and, made from the same bytes, a good train, of
+/// which the simulator's card must make the very same frames.
+pub fn frame_finish(data: &[u8]) {
+    let Some((header, rest)) = data.split_first_chunk::<HEADER_LEN>() else { return };
+    let Some((&how, rest)) = rest.split_first() else { return };
+    let bit = |n: u8| how >> n & 1 == 1;
+    let caps = Capabilities { checksum: bit(0), tso4: bit(1), tso6: bit(2), uso: bit(3) };
+    if let Some(offload) = Offload::parse(header) {
+        let frames = finished(offload, rest, caps).unwrap_or_default();
+        assert!(frames.len() <= rest.len() / usize::from(FINEST.0) + 1, "{} frames", frames.len());
+        assert!(frames.iter().all(|(_, frame)| frame.len() <= rest.len()));
+    }
+    let (offload, frame) = good_train(*header, (bit(4), bit(5)), rest);
+    let expected = offload::finish(ALL, offload, &frame);
+    let ours = finished(offload, &frame, caps).expect("a good train");
+    let found: Vec<_> = ours.iter().flat_map(|(left, one)| offload::finish(caps, *left, one)).collect();
+    assert!(found == expected, "{} frames instead of {}", found.len(), expected.len());
+}
+
+/// What comes of a frame, and what is left to do in each.
+fn finished(offload: Offload, frame: &[u8], caps: Capabilities) -> Option<Vec<(Offload, Vec<u8>)>> {
+    let mut frames = Vec::new();
+    segment::finish(offload, frame, caps, &mut |left, one| {
+        assert!(caps.checksum || left == Offload::NONE, "the link cannot do {left:?}");
+        frames.push((left, one.to_vec()));
+    })
+    .ok()
+    .map(|()| frames)
+}
+
+/// A train, or a packet that is none, whose payload is `seed` again and again.
+fn good_train(header: [u8; HEADER_LEN], (v6, tcp): (bool, bool), seed: &[u8]) -> (Offload, Vec<u8>) {
+    let [flags, options, a, b, c, d, ..] = header;
+    let (size, len) = (u16::from_le_bytes([a, b]), usize::from(u16::from_le_bytes([c, d])).min(60_000));
+    let payload: Vec<u8> = seed.iter().copied().chain([0]).cycle().take(len).collect();
+    let ends = if v6 { ("[fd00::2]:53", "[fd00::64]:999") } else { ("10.0.2.2:53", "10.0.2.100:999") };
+    let ends: (SocketAddr, SocketAddr) = (ends.0.parse().expect("one"), ends.1.parse().expect("another"));
+    let packet = if tcp {
+        let timestamps = (options & 1 == 1).then_some((1, 2));
+        let options = Options { timestamps, ..Options::default() };
+        let segment = Tcp { seq: u32::MAX - u32::from(size), flags, options, ..Tcp::default() };
+        segment.data(payload).packet(ends.0, ends.1)
+    } else {
+        Udp::packet(ends.0, ends.1, &payload)
+    };
+    let whole = ethernet(ENGINE_MAC, GUEST_MAC, &packet.emit());
+    let (offload, frame) = offload::coalesce(vec![whole]).pop().expect("a frame");
+    let size = if tcp { size.max(FINEST.0) } else { size.max(crate::packet::len16(len / FINEST.1 + 1)) };
+    let kind = match (tcp, v6) {
+        (true, false) => GsoKind::Tcp4,
+        (true, true) => GsoKind::Tcp6,
+        (false, _) => GsoKind::Udp,
+    };
+    let header_len = crate::packet::len16(frame.len() - len);
+    let is_train = len > usize::from(size) && matches!(offload.checksum, Checksum::Partial { .. });
+    (Offload { gso: is_train.then_some(Gso { kind, size, header_len }), ..offload }, frame)
+}
+
+/// What happens to a link whose addresses change.
+#[derive(Debug, Arbitrary)]
+enum Change {
+    /// Addresses as slirp4netns has them: network and prefix length, what is on, and a destination to look at.
+    Slirp { network: u32, len: u8, on: u8, to: (bool, u32), port: u16 },
+    /// A table of anything: guests, gateway, ours, rows.
+    Table { network: (u32, u8), guests: Vec<u32>, gateway: Option<u32>, ours: Vec<u32>, rows: Vec<Row> },
+    /// The guest sends something.
+    Frame(Box<FrameSpec>),
+    /// A client comes from the host's side, over TCP or UDP.
+    Client { udp: bool, from: u32, guest: u32 },
+    /// Time passes.
+    Wait(u16),
+}
+
+/// A row of one of the tables.
+#[derive(Debug, Arbitrary)]
+struct Row {
+    at: (u32, u8),
+    port: Option<u16>,
+    leads: u8,
+    to: u32,
+    view: bool,
+}
+
+/// Plans that replace one another while frames and clients come. One connection, over IPv6, can live through them all but for
+/// those that shut the network in, and none of its bytes is lost; it is reset by just these.
+pub fn address_plan(data: &[u8]) {
+    let mut config = WorldConfig::default();
+    config.engine.max_flows = 16;
+    config.host = HostConfig { eager: true, ..HostConfig::default() };
+    let mut world = World::raw(config);
+    world.host.serve("[2001:db8::9]:9", Script::manual());
+    world.host.serve_otherwise(Script::echo());
+    world.host.serve_udp_otherwise(UdpService::Echo);
+    world.host.serve_echo_otherwise(EchoService::Reply);
+    let mut end = RawTcp::open(&mut world, "[2001:db8::9]:9");
+    let (mut said, mut lives) = (0, true);
+    let mut u = Unstructured::new(data);
+    for _ in 0..32 {
+        let Ok(change) = Change::arbitrary(&mut u) else { break };
+        lives &= apply(&mut world, change);
+        if lives {
+            world.guest.send(&end.segment().data(vec![b'x'; 10]).packet(end.local, end.remote));
+            (end.seq, said) = (end.seq.wrapping_add(10), said + 10);
+        }
+        world.run_for(Duration::from_millis(20));
+        world.guest.take();
+        let peer = world.host.peer(0);
+        assert_eq!(peer.reset, !lives, "reset by what ends it and by nothing else");
+        assert!(!lives || peer.data.len() == said, "no byte is lost");
+    }
+    super::run(&mut world);
+}
+
+/// Whether the connection lives through it.
+fn apply(world: &mut World<RawGuest>, change: Change) -> bool {
+    let now = world.now();
+    match change {
+        Change::Slirp { network, len, on, to, port } => {
+            let bit = |n: u8| on >> n & 1 == 1;
+            let network = Ipv4Net::new(network.into(), len % 26).expect("a prefix");
+            let v4 = Ipv4Config::slirp(network);
+            let dns = if bit(0) { v4.dns } else { bit(1).then_some(v4.gateway) };
+            let v4 = bit(2).then_some(Ipv4Config { dns, ..v4 });
+            let (host_loopback, internal) = (bit(3), bit(4) && bit(5));
+            let change = |slirp: &mut Slirp| {
+                *slirp = Slirp { v4, host_loopback, internal, ..*slirp };
+            };
+            let new = plan(change);
+            let to = if to.0 { network.network().to_bits() | to.1 & 0xff } else { to.1 };
+            let dst = SocketAddr::new(Ipv4Addr::from(to).into(), port);
+            let expected =
+                v4.map_or(Route::Nobody, |v4| by_hand(&v4, (host_loopback, internal), to.into(), port));
+            assert_eq!(new.outbound(dst), expected, "{dst} of {v4:?}");
+            world.engine.readdress(now, new, &mut world.host);
+            !internal
+        }
+        Change::Table { network, guests, gateway, ours, rows } => {
+            let new = table(network, &guests, gateway, &ours, &rows);
+            world.engine.readdress(now, new, &mut world.host);
+            true
+        }
+        Change::Frame(frame) => {
+            let (offload, frame) = frame.build();
+            world.guest.send_frame(offload, frame);
+            true
+        }
+        Change::Client { udp, from, guest } => {
+            let from = SocketAddr::new(Ipv4Addr::from(from).into(), 5000).to_string();
+            let guest = SocketAddr::new(Ipv4Addr::from(guest).into(), 80).to_string();
+            // That there is no room, or no IPv4 at all, is an answer, too.
+            let _ = if udp {
+                world.accept_udp(&from, &guest, b"hello", 5)
+            } else {
+                world.accept_tcp(&from, &guest, Script::echo())
+            };
+            true
+        }
+        Change::Wait(time) => {
+            world.run_for(Duration::from_millis(time.into()));
+            true
+        }
+    }
+}
+
+/// Where slirp4netns's contract (§8) says that a destination leads, in words instead of rows.
+fn by_hand(v4: &Ipv4Config, (host_loopback, internal): (bool, bool), dst: Ipv4Addr, port: u16) -> Route {
+    let world = |to: Ipv4Addr, allowed: bool| {
+        if allowed && !internal { Route::Upstream(IpAddr::V4(to)) } else { Route::Forbidden }
+    };
+    if v4.dns == Some(dst) && (port == 53 || dst != v4.gateway) {
+        return if port == 53 { Route::Dns } else { Route::Closed };
+    }
+    if dst == v4.gateway || dst.is_broadcast() {
+        return world(Ipv4Addr::LOCALHOST, host_loopback);
+    }
+    if dst.is_multicast() || dst == v4.network.broadcast() {
+        return Route::Group;
+    }
+    if v4.network.contains(&dst) || dst.is_unspecified() || dst.is_loopback() {
+        return Route::Nobody;
+    }
+    world(dst, true)
+}
+
+fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32], rows: &[Row]) -> Plan {
+    let addr = |bits: &u32| Ipv4Addr::from(*bits);
+    let prefix = |(bits, len): (u32, u8)| Prefix::new(Ipv4Addr::from(bits), len % 33);
+    let leads = |row: &Row| match row.leads % 7 {
+        0 => Leads::There,
+        1 => Leads::To(addr(&row.to)),
+        2 => Leads::Dns,
+        3 => Leads::Closed,
+        4 => Leads::Forbidden,
+        5 => Leads::Group,
+        _ => Leads::Nobody,
+    };
+    let (views, cases): (Vec<&Row>, Vec<&Row>) = rows.iter().take(16).partition(|row| row.view);
+    let family = Family {
+        network: Ipv4Net::new(network.0.into(), network.1 % 33).expect("a prefix"),
+        guests: guests.iter().take(8).map(addr).collect(),
+        gateway: gateway.map(Ipv4Addr::from),
+        dns: None,
+        ours: ours.iter().take(4).map(addr).collect(),
+        link: views.iter().map(|row| prefix(row.at)).collect(),
+        cases: cases
+            .iter()
+            .map(|row| Case { to: prefix(row.at), port: row.port, leads: leads(row) })
+            .collect(),
+        inbound: views.iter().map(|row| View { from: prefix(row.at), seen: addr(&row.to) }).collect(),
+    };
+    Plan { v4: Some(family), ..plan(|_| {}) }
+}
