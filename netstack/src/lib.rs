@@ -33,6 +33,7 @@ pub mod engine;
 pub mod ethernet;
 pub(crate) mod frame;
 pub mod ip;
+pub mod listing;
 mod schedule;
 pub mod surely;
 #[cfg(test)]
