@@ -162,7 +162,7 @@ impl Driver {
     /// The kernel's: out of descriptors or memory.
     pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
         let mut driver = Self {
-            links: Links::new(engine.config().mac)?,
+            links: Links::new(engine.config().mac, engine.config().device)?,
             engine,
             sockets: Sockets::new()?,
             events: Events::default(),

@@ -12,7 +12,10 @@
 //! - With one link nothing is learnt or looked up.
 //! - A link does no harm to others. One that has no room holds up what leads to its own stations (see
 //!   [`Device::is_full`]); what is for everybody passes it by, and is counted. One that ends takes along what led to its own
-//!   stations.
+//!   stations. One that can do less than the engine was told gets frames that are finished here ([`segment::finish`]); the
+//!   others get trains.
+//! - A frame is taken whole or not at all. What a link had no room for of a train that it has begun is kept, and goes before
+//!   anything else.
 //! - A number is given once: an event or a call for a link that is gone finds nothing.
 
 use super::{Link, Lost};
@@ -21,8 +24,9 @@ use crate::token::Token;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::device::{Device, Full, Offload, Stations};
+use slipway_netstack::device::{Capabilities, Device, Full, Offload, Stations, segment};
 use slipway_netstack::ethernet::{destination, source};
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -36,6 +40,8 @@ pub struct Links {
     /// By number, upwards.
     members: Vec<Member>,
     stations: Stations,
+    /// What the engine was told that a device can do.
+    told: Capabilities,
     next: u32,
     /// The links and nothing else, for waits during which other descriptors are left alone.
     alone: EventSet,
@@ -47,7 +53,11 @@ pub struct Links {
 struct Member {
     id: LinkId,
     link: Link,
-    /// What passed it by.
+    /// It can do less than the engine was told.
+    finish: bool,
+    /// The end of a train, cut, that there was no room for.
+    rest: VecDeque<(Offload, Vec<u8>)>,
+    /// What never came to it.
     lost: Lost,
     /// It had no room for what it was given last.
     full: bool,
@@ -65,9 +75,43 @@ pub(crate) struct Remains {
 
 impl Member {
     fn give(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
-        let given = self.link.transmit(offload, frame);
+        let given =
+            if self.finish { self.give_finished(offload, frame) } else { self.link.transmit(offload, frame) };
         self.full = given.is_err();
         given
+    }
+
+    fn give_finished(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+        self.give_rest()?;
+        let Self { link, rest, .. } = self;
+        let (mut begun, mut refused) = (false, false);
+        let finished = segment::finish(offload, frame, link.capabilities(), &mut |offload, frame| {
+            if refused {
+                return;
+            }
+            if !rest.is_empty() {
+                rest.push_back((offload, frame.to_vec()));
+            } else if link.transmit(offload, frame).is_ok() {
+                begun = true;
+            } else if begun {
+                rest.push_back((offload, frame.to_vec()));
+            } else {
+                refused = true;
+            }
+        });
+        if finished.is_err() {
+            self.lost.rejected = self.lost.rejected.saturating_add(1);
+        }
+        if refused { Err(Full) } else { Ok(()) }
+    }
+
+    /// Gives the end of a train that was begun.
+    fn give_rest(&mut self) -> Result<(), Full> {
+        while let Some((offload, frame)) = self.rest.front() {
+            self.link.transmit(*offload, frame)?;
+            self.rest.pop_front();
+        }
+        Ok(())
     }
 
     fn lost(&self) -> Lost {
@@ -76,13 +120,13 @@ impl Member {
 }
 
 impl Links {
-    /// No links. `ours` is the engine's own MAC address.
+    /// No links. `ours` is the engine's own MAC address, and `told` what it was told that a device can do.
     ///
     /// # Errors
     /// The kernel's: out of descriptors or memory.
-    pub(crate) fn new(ours: MacAddr) -> io::Result<Self> {
+    pub(crate) fn new(ours: MacAddr, told: Capabilities) -> io::Result<Self> {
         let (stations, alone) = (Stations::new(ours), EventSet::new()?);
-        Ok(Self { members: Vec::new(), stations, next: 0, alone, gone: Lost::default() })
+        Ok(Self { members: Vec::new(), stations, told, next: 0, alone, gone: Lost::default() })
     }
 
     /// How many there are.
@@ -127,7 +171,9 @@ impl Links {
         if let [only] = self.members.as_slice() {
             stations.for_each(|station| self.stations.learn(station, only.id.0));
         }
-        self.members.push(Member { id, link, lost: Lost::default(), full: false, awaited: false });
+        let finish = self.told.exceed(link.capabilities());
+        let (rest, lost) = (VecDeque::new(), Lost::default());
+        self.members.push(Member { id, link, finish, rest, lost, full: false, awaited: false });
         self.next = next;
         Ok(id)
     }
@@ -138,8 +184,8 @@ impl Links {
         // Others may hold the same open file; closing ours alone would leave it in the sets.
         events.remove(member.link.fd());
         self.alone.remove(member.link.fd());
-        let remains =
-            Remains { lost: member.lost.and(member.link.close()), stations: self.stations.forget(id.0) };
+        let left = Lost { down: u64::try_from(member.rest.len()).unwrap_or(u64::MAX), ..member.lost };
+        let remains = Remains { lost: left.and(member.link.close()), stations: self.stations.forget(id.0) };
         self.gone = self.gone.and(remains.lost);
         Some(remains)
     }
@@ -224,5 +270,121 @@ impl Device for Links {
 
     fn may_have_room(&self, station: MacAddr) -> bool {
         self.toward(station).and_then(|at| self.members.get(at)).is_none_or(|member| !member.full)
+    }
+
+    fn flush(&mut self) {
+        for member in self.members.iter_mut().filter(|member| !member.rest.is_empty()) {
+            member.full = member.give_rest().is_err();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{MAX_FRAME, Seqpacket};
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+    use slipway_netstack::checksum;
+    use slipway_netstack::device::Gso;
+    use slipway_netstack::device::vnet::{Checksum, GsoKind};
+    use std::os::fd::{AsRawFd as _, OwnedFd};
+
+    const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+    const DATAGRAM: usize = 1000;
+    const HEADERS: usize = 14 + 20 + 8;
+
+    /// Links of a driver whose engine makes trains, with one that can do nothing, and the guest's end of that.
+    fn plain() -> (Links, EventSet, LinkId, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let events = EventSet::new().unwrap();
+        let mut links = Links::new(MacAddr([2, 0, 0, 0, 0, 2]), ALL).unwrap();
+        let link = Link::from(Seqpacket::from_owned_fd(ours));
+        let id = links.join(link, std::iter::empty(), &events).unwrap();
+        (links, events, id, guest)
+    }
+
+    /// A train of UDP datagrams whose first bytes count on from `first`.
+    fn train(first: u8, count: u8) -> (Offload, Vec<u8>) {
+        let len = u16::try_from(8 + DATAGRAM * usize::from(count)).unwrap();
+        let mut frame = [2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0].to_vec();
+        frame.extend((20 + len).to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 2, 2, 10, 0, 2, 100]);
+        frame.extend([0, 7, 0, 9]);
+        frame.extend(len.to_be_bytes());
+        let pseudo = [&frame[26..34], &[0, 17], &len.to_be_bytes()].concat();
+        frame.extend((!checksum::finish(checksum::sum(&pseudo))).to_be_bytes());
+        (first..first + count).for_each(|n| frame.extend([n; DATAGRAM]));
+        let gso = Gso { kind: GsoKind::Udp, size: 1000, header_len: 42 };
+        (Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso: Some(gso) }, frame)
+    }
+
+    /// The datagrams that the guest reads, each whole and with the right checksum.
+    fn read(guest: &OwnedFd) -> Vec<u8> {
+        let mut buffer = vec![0; MAX_FRAME];
+        std::iter::from_fn(|| {
+            let len = recv(guest.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok().filter(|len| *len > 0)?;
+            let frame = &buffer[..len];
+            assert_eq!(len, HEADERS + DATAGRAM);
+            assert_eq!(checksum::finish(checksum::sum(&frame[14..34])), 0);
+            let pseudo = [&frame[26..34], &[0, 17], &frame[38..40], &frame[34..]].concat();
+            assert_eq!(checksum::finish(checksum::sum(&pseudo)), 0);
+            Some(frame[HEADERS])
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_link_that_can_do_less_is_given_finished_frames() {
+        let (mut links, _events, _, guest) = plain();
+        let (offload, frame) = train(0, 40);
+        assert_eq!(links.transmit(offload, &frame), Ok(()));
+        assert_eq!(read(&guest), (0..40).collect::<Vec<_>>());
+        // Nobody leaves the cutting who has not left the checksum.
+        let senseless = Offload { checksum: Checksum::Complete, ..offload };
+        assert_eq!(links.transmit(senseless, &frame), Ok(()));
+        assert_eq!((read(&guest), links.lost()), (vec![], Lost { rejected: 1, ..Lost::default() }));
+    }
+
+    #[test]
+    fn a_train_that_was_begun_is_finished_before_anything_else() {
+        let (mut links, events, id, guest) = plain();
+        let mut given = 0;
+        // The last one is cut off in the middle: it has been taken.
+        while given < 6 && links.members[0].rest.is_empty() {
+            let (offload, frame) = train(given * 40, 40);
+            assert_eq!(links.transmit(offload, &frame), Ok(()));
+            given += 1;
+        }
+        assert!(!links.members[0].rest.is_empty(), "{given} trains never fill it");
+        let (offload, next) = train(0, 1);
+        assert_eq!(links.transmit(offload, &next), Err(Full));
+        links.flush();
+        links.await_room(&events);
+        assert!(links.is_full() && links.members[0].awaited);
+        let mut found = read(&guest);
+        links.has_room(id);
+        links.flush();
+        found.extend(read(&guest));
+        assert_eq!(found, (0..given * 40).collect::<Vec<_>>(), "each once, in order");
+        assert!(!links.is_full());
+        assert_eq!(links.transmit(offload, &next), Ok(()));
+        assert_eq!((read(&guest), links.lost()), (vec![0], Lost::default()));
+    }
+
+    #[test]
+    fn what_is_left_of_a_train_when_the_link_ends_is_counted() {
+        let (mut links, events, id, guest) = plain();
+        let mut given = 0;
+        while given < 6 && links.members[0].rest.is_empty() {
+            let (offload, frame) = train(given * 40, 40);
+            assert_eq!(links.transmit(offload, &frame), Ok(()));
+            given += 1;
+        }
+        let remains = links.leave(id, &events).unwrap();
+        let carried = u64::try_from(read(&guest).len()).unwrap();
+        assert!(remains.lost.down > 0);
+        assert_eq!(carried + remains.lost.down, u64::from(given) * 40);
+        assert_eq!(links.lost(), remains.lost);
     }
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
 };
-use slipway_netstack::device::{Capabilities, Device, Full, Offload, segment};
+use slipway_netstack::device::{Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -99,27 +99,10 @@ impl Seqpacket {
 
 impl Device for Seqpacket {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
-        let (mut sent, mut full) = (0_u32, false);
-        let finished = segment::finish(offload, frame, Capabilities::default(), &mut |_, frame| {
-            full = full || self.send(frame).is_err();
-            match (full, sent) {
-                (false, _) => sent += 1,
-                // Nothing of it has left: it is offered again.
-                (true, 0) => {}
-                // Of a train that has begun to leave the rest is lost, as on any link.
-                (true, _) => self.lost.no_memory += 1,
-            }
-        });
-        if finished.is_err() {
+        if offload != Offload::NONE {
             self.lost.rejected += 1;
+            return Ok(());
         }
-        if full && sent == 0 { Err(Full) } else { Ok(()) }
-    }
-}
-
-impl Seqpacket {
-    /// Sends one frame in which nothing is left to do.
-    fn send(&mut self, frame: &[u8]) -> Result<(), Full> {
         match send(self.fd.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
             Ok(_) => Ok(()),
             Err(Errno::EAGAIN) => Err(Full),
@@ -150,7 +133,6 @@ impl AsFd for Seqpacket {
 mod tests {
     use super::*;
     use nix::sys::socket::{connect, socketpair};
-    use slipway_netstack::device::vnet::{Checksum, Gso, GsoKind};
 
     fn client(path: &Path) -> OwnedFd {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -192,53 +174,6 @@ mod tests {
         let filled = (0..10_000).any(|_| link.transmit(Offload::NONE, &[0; 1514]) == Err(Full));
         assert!(filled);
         assert_eq!(link.lost(), Lost::default(), "what is refused is not lost");
-    }
-
-    /// A train of 30 segments of 100 bytes, as a link with a virtio-net header would get it.
-    fn train() -> (Offload, Vec<u8>) {
-        let mut frame = vec![0; 14 + 20 + 20];
-        frame[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6]);
-        frame[46] = 0x50;
-        frame.extend((0..3000_u32).map(|n| n.to_be_bytes()[3]));
-        let gso = Gso { kind: GsoKind::Tcp4, size: 100, header_len: 54 };
-        (Offload { checksum: Checksum::Partial { start: 34, offset: 16 }, gso: Some(gso) }, frame)
-    }
-
-    #[test]
-    fn a_train_leaves_as_the_frames_that_it_is() {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (ours, guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        let mut link = Seqpacket::from_owned_fd(ours);
-        let (offload, frame) = train();
-        assert_eq!(link.transmit(offload, &frame), Ok(()));
-        let (mut payload, mut buffer) = (Vec::new(), [0; 2000]);
-        while let Ok(len) = recv(guest.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            assert_eq!(len, 154);
-            payload.extend_from_slice(&buffer[54..len]);
-        }
-        assert!(payload == frame[54..]);
-        // What nobody can make frames of is lost, and that is counted.
-        assert_eq!(link.transmit(Offload { checksum: Checksum::Complete, ..offload }, &frame), Ok(()));
-        assert_eq!(link.lost(), Lost { rejected: 1, ..Lost::default() });
-    }
-
-    #[test]
-    fn a_train_is_offered_again_only_if_nothing_of_it_has_left() {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (ours, guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        let mut link = Seqpacket::from_owned_fd(ours);
-        let (offload, frame) = train();
-        assert!((0..10_000).any(|_| link.transmit(Offload::NONE, &frame[..154]) == Err(Full)));
-        assert_eq!((link.transmit(offload, &frame), link.lost()), (Err(Full), Lost::default()));
-        let mut buffer = [0; 2000];
-        for _ in 0..10 {
-            recv(guest.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
-        }
-        assert_eq!(link.transmit(offload, &frame), Ok(()));
-        let lost = link.lost().no_memory;
-        let arrived = (0..).take_while(|_| recv(guest.as_raw_fd(), &mut buffer, MsgFlags::empty()).is_ok());
-        let whole = arrived.count();
-        assert!((1..30).contains(&lost), "{lost} lost, {whole} arrived");
     }
 
     #[test]

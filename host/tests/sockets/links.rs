@@ -5,6 +5,8 @@ use slipway_host::clock;
 use slipway_host::device::{LinkId, Lost};
 use slipway_host::driver::Driver;
 use slipway_netstack::Engine;
+use slipway_netstack::config::Config;
+use slipway_netstack::device::Capabilities;
 use std::cell::Cell;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -77,8 +79,12 @@ fn checksum(bytes: &[u8]) -> u16 {
 
 /// A driver with so many guests.
 fn guests<const N: usize>() -> (Driver, [Guest; N]) {
+    guests_of(config())
+}
+
+fn guests_of<const N: usize>(config: Config) -> (Driver, [Guest; N]) {
     let (first, wire) = link();
-    let mut driver = Driver::new(Engine::new(config()), first).unwrap();
+    let mut driver = Driver::new(Engine::new(config), first).unwrap();
     let mut wires = vec![(LinkId(0), wire)];
     for _ in 1..N {
         let (another, wire) = link();
@@ -139,6 +145,28 @@ fn each_guest_hears_what_is_for_it() {
         rounds(&mut driver, 5);
         heard.extend(guest.datagrams());
         assert_eq!(heard, [format!("answer {number}").into_bytes()]);
+    }
+    assert_eq!(driver.links().lost(), Lost::default());
+}
+
+#[test]
+fn guests_that_can_do_less_than_the_engine_was_told_get_whole_frames() {
+    let device = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
+    let (mut driver, guests) = guests_of::<2>(Config { device, ..config() });
+    let peer = peer();
+    let flows: Vec<_> = guests.iter().map(|guest| say(&mut driver, guest, &peer)).collect();
+    for flow in &flows {
+        for n in 0..50 {
+            peer.0.send_to(&[n; 1000], flow).unwrap();
+        }
+    }
+    for guest in &guests {
+        let mut heard = Vec::new();
+        until(&mut driver, "all of them", || {
+            heard.extend(guest.datagrams());
+            heard.len() >= 50
+        });
+        assert_eq!(heard, (0..50).map(|n| vec![n; 1000]).collect::<Vec<_>>());
     }
     assert_eq!(driver.links().lost(), Lost::default());
 }

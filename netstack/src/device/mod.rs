@@ -29,6 +29,17 @@ pub struct Capabilities {
     pub uso: bool,
 }
 
+impl Capabilities {
+    /// Whether there is anything here that a device with `other` cannot do.
+    #[must_use]
+    pub const fn exceed(self, other: Self) -> bool {
+        (self.checksum && !other.checksum)
+            || (self.tso4 && !other.tso4)
+            || (self.tso6 && !other.tso6)
+            || (self.uso && !other.uso)
+    }
+}
+
 /// Where frames to the guest go.
 pub trait Device {
     /// Sends one frame, Ethernet header first, without frame check sequence. A frame is taken whole or not at all.
@@ -52,7 +63,7 @@ pub trait Device {
         true
     }
 
-    /// The last frame of a [`crate::Engine::drain`] has been given: what the device has gathered is to leave.
+    /// The last frame of a [`crate::Engine::drain`] has been given: what the device still has of frames that it took is to leave.
     fn flush(&mut self) {}
 }
 
