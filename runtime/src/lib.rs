@@ -1,7 +1,7 @@
 //! What every personality runs on: the loop around driver, forwarded ports, names and signals, from the start to the end.
 //!
 //! ```text
-//!   start    fds (taken over first) ─▶ logging ─▶ Session::new ─▶ tuning ─▶ ports, API, nameservers, signals ─▶ sandbox ─▶ ready
+//!   start    fds taken over ─▶ logging ─▶ Session::open ─▶ ports, API, signals ─▶ Session::shut_in ─▶ ready
 //!   serve    Session::run, until something says that it is over
 //!   end      Session::end: doors and PID file, the guest's last frames, the link, the sockets' last bytes; report
 //! ```
@@ -9,6 +9,7 @@
 //! and end is said here, once, so that it is the same under each name that the program answers to.
 //!
 //! ```text
+//! start.rs      how a session begins
 //! serve.rs      a link being served; serve/ending.rs: its end
 //! names/        the resolver behind the DNS address
 //! fds.rs        descriptors that a caller passes by number
@@ -26,6 +27,7 @@ pub mod names;
 pub mod pid_file;
 pub mod report;
 pub mod serve;
+pub mod start;
 pub mod tuning;
 
 /// The commit that was built, as far as the build knew it: set `SLIPWAY_COMMIT` when compiling.

@@ -3,7 +3,7 @@
 //! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed, which is
 //! looked at again when its namespaces are open), open and configure the TAP in it, publish ports, drop privileges, tell that we are ready, serve.
 
-use super::{complain, configuration, drop_privileges, log_level, nameservers, network, session};
+use super::{complain, configuration, log_level, network, session, shut_in};
 use crate::cli::AttachArgs;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -52,11 +52,10 @@ fn start(args: &AttachArgs) -> Result<(), String> {
         session.watch_exit(exit).map_err(system)?;
     }
     session.watch_target(watch).map_err(system)?;
-    nameservers(&mut session, &network)?;
     if let Some(path) = &args.pid_file {
         session.hold(PidFile::write(path)?);
     }
-    drop_privileges(Profile::Network)?;
+    shut_in(&mut session, &network, Profile::Network)?;
     if !args.network.quiet && !network.dns().is_empty() {
         hint(&network.dns());
     }

@@ -16,17 +16,14 @@ use clap::error::ErrorKind;
 use log::LevelFilter;
 use network::Network;
 use slipway_host::device::Link;
-use slipway_host::driver::Driver;
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{Configure, Side};
-use slipway_host::random;
-use slipway_host::sandbox::seccomp::{self, Mode, Profile};
-use slipway_host::sandbox::{caps, tracers};
+use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::strerror::words;
-use slipway_netstack::Engine;
 use slipway_runtime::logging::tell;
 use slipway_runtime::report;
-use slipway_runtime::serve::{Session, max_flows};
+use slipway_runtime::serve::Session;
+use slipway_runtime::start::{Confinement, Nameservers, Rights};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
@@ -102,7 +99,7 @@ fn configuration(network: &Network) -> Configure {
     Configure { mtu: network.mtu, mac: None, v4, v6 }
 }
 
-/// Puts the engine to work on `link`: ports published, API socket open, nameservers known.
+/// Puts the engine to work on `link`: ports published, API socket open.
 fn session(args: &NetworkArgs, network: &Network, link: Link) -> Result<Session, String> {
     let link = match &args.pcap {
         None => link,
@@ -110,11 +107,8 @@ fn session(args: &NetworkArgs, network: &Network, link: Link) -> Result<Session,
             .and_then(|file| link.captured(file))
             .map_err(|error| format!("cannot record frames in {}: {}", path.display(), words(&error)))?,
     };
-    let keys = random::keys().map_err(|error| format!("cannot draw random keys: {}", words(&error)))?;
-    let engine = Engine::new(network.engine(link.capabilities(), keys, max_flows()));
-    let driver = Driver::new(engine, link)
-        .map_err(|error| format!("cannot set up the event loop: {}", words(&error)))?;
-    let mut session = Session::new(driver);
+    let opened = Session::open(link, network.mac, |machine| network.engine(&machine));
+    let mut session = opened.map_err(|error| error.to_string())?;
     for rule in &args.publish {
         session.publish(*rule).map_err(|error| error.to_string())?;
     }
@@ -127,15 +121,6 @@ fn session(args: &NetworkArgs, network: &Network, link: Link) -> Result<Session,
     Ok(session)
 }
 
-/// Gives up what is not needed any more: tracers, capabilities but the one for low ports, and system calls. Only this process is
-/// meant; a command that it started before keeps what it has.
-fn drop_privileges(profile: Profile) -> Result<(), String> {
-    tracers::keep_out()
-        .and_then(|()| caps::drop_all())
-        .and_then(|()| seccomp::install(profile, Mode::Enforce))
-        .map_err(|error| error.to_string())
-}
-
 /// How much is told on stderr.
 fn log_level(quiet: bool, verbose: u8) -> LevelFilter {
     match verbose {
@@ -146,16 +131,13 @@ fn log_level(quiet: bool, verbose: u8) -> LevelFilter {
     }
 }
 
-/// Has the session ask the nameservers of `--dns`, or those of the host.
-fn nameservers(session: &mut Session, network: &Network) -> Result<(), String> {
-    if network.dns().is_empty() {
-        return Ok(());
-    }
-    if network.nameservers.is_empty() {
-        return session
-            .follow_host_nameservers()
-            .map_err(|error| format!("cannot follow the host's resolv.conf: {}", words(&error)));
-    }
-    session.use_nameservers(&network.nameservers);
-    Ok(())
+/// Finds the nameservers, those of `--dns` or those of the host, and gives up what is not needed any more.
+fn shut_in(session: &mut Session, network: &Network, calls: Profile) -> Result<(), String> {
+    let names = match &network.nameservers[..] {
+        _ if network.dns().is_empty() => Nameservers::Nobody,
+        [] => Nameservers::Hosts,
+        servers => Nameservers::These(servers),
+    };
+    let confinement = Confinement { rights: Rights::Dropped, names, calls: Some(calls) };
+    session.shut_in(&confinement).map_err(|error| error.to_string())
 }

@@ -6,11 +6,9 @@
 
 use crate::cli::NetworkArgs;
 use ipnet::{Ipv4Net, Ipv6Net};
-use slipway_host::ports;
 use slipway_host::scope::ZonedAddr;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Keys, Mtu, Outbound};
-use slipway_netstack::device::Capabilities;
+use slipway_netstack::config::{Config, Mtu, Outbound};
 use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -88,9 +86,9 @@ impl Network {
         })
     }
 
-    /// What the engine is told.
+    /// What the engine is told beside what the `machine` decides.
     #[must_use]
-    pub fn engine(&self, device: Capabilities, keys: Keys, max_flows: u32) -> Config {
+    pub fn engine(&self, machine: &Config) -> Config {
         let addresses =
             Slirp { v4: self.v4, v6: self.v6, host_loopback: self.host_loopback, internal: false };
         Config {
@@ -98,9 +96,7 @@ impl Network {
             plan: Plan::slirp(self.mac, &addresses),
             outbound: self.outbound,
             dns_search: self.search.clone().unwrap_or_default(),
-            ports: ports::ephemeral(),
-            max_flows,
-            ..Config::new(self.mac, keys, device)
+            ..*machine
         }
     }
 

@@ -5,9 +5,7 @@
 //! decides; those of the terminal (Ctrl-C, Ctrl-\, a new window size) reach it without us, unless it has left our process group.
 //! When it ends, we do, and with us the namespace (see [`slipway_runtime::serve::Ending`]).
 
-use super::{
-    OWN_FAILURE, complain, configuration, drop_privileges, log_level, nameservers, network, session,
-};
+use super::{OWN_FAILURE, complain, configuration, log_level, network, session, shut_in};
 use crate::cli::RunArgs;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -74,8 +72,7 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
         .listen(signals)
         .and_then(|()| session.watch_target(running.watch()?))
         .map_err(|error| format!("cannot set up the event loop: {}", words(&error)))?;
-    nameservers(&mut session, &network)?;
-    drop_privileges(Profile::Parent)?;
+    shut_in(&mut session, &network, Profile::Parent)?;
     running.start().map_err(|error| cannot_start(&error))?;
     // What has come so far, of the terminal's too, the command has missed, or part of it: better twice than not at all.
     while let Ok(Some(caught)) = session.signal_so_far() {

@@ -18,22 +18,19 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use slipway_host::device::{Link, Tap};
-use slipway_host::driver::Driver;
 use slipway_host::environment;
-use slipway_host::sandbox::{self, seccomp};
+use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::strerror::words;
 use slipway_host::sys::fdpass::take_inherited;
-use slipway_host::{ports, random};
-use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::config::{Config, Keys, Mtu};
-use slipway_netstack::device::Capabilities;
+use slipway_netstack::config::{Config, Mtu};
 use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use slipway_portfwd::table::Counters;
 use slipway_portfwd::{AddError, Rule, RuleId};
 use slipway_runtime::logging;
-use slipway_runtime::serve::{End, Ending, Session, max_flows};
+use slipway_runtime::serve::{End, Ending, Session};
+use slipway_runtime::start::{Confinement, Nameservers, Rights, StartError};
 use slipway_uplink::envelope::Refusal;
 use slipway_uplink::protocol::{Container, Network};
 use std::ffi::OsString;
@@ -118,42 +115,38 @@ fn serve(control: OwnedFd) -> Result<(), String> {
 fn start(network: Network, host_loopback: bool, tap: OwnedFd, control: &OwnedFd) -> Result<Worker, Refusal> {
     let doing = |doing: &'static str| move |error: io::Error| Refusal::system(doing, &error);
     let link = Link::from(Tap::from_owned_fd(tap).map_err(doing("use the descriptor as a TAP"))?);
-    let keys = random::keys().map_err(doing("draw random keys"))?;
-    let config = configuration(&network, host_loopback, link.capabilities(), keys, max_flows());
-    let driver = Driver::new(Engine::new(config), link).map_err(doing("set up the event loop"))?;
-    let mut session = Session::new(driver);
+    let opened =
+        Session::open(link, gateway_mac(&network), |machine| configuration(&network, host_loopback, machine));
+    let mut session = opened.map_err(refused)?;
     session.catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(doing("catch signals"))?;
     let listened = control.try_clone().and_then(|control| session.attend(control));
     listened.map_err(doing("listen to the uplink"))?;
-    sandbox::tracers::keep_out().map_err(|error| Refusal::new(error.to_string()))?;
-    // Without user namespaces the other stages have to do, as for every other command.
-    if let Err(error) = sandbox::enter_own() {
-        log::info!("the network's process keeps sight of the host's files: {error}");
-    }
-    sandbox::caps::drop_all().map_err(|error| Refusal::new(error.to_string()))?;
-    if network.dns {
-        // The paths to resolv.conf are those of the sandbox from here on.
-        session.follow_host_nameservers().map_err(doing("follow the host's resolv.conf"))?;
-    }
-    seccomp::install(seccomp::Profile::Network, seccomp::Mode::Enforce)
-        .map_err(|error| Refusal::new(error.to_string()))?;
+    let confinement = Confinement {
+        rights: Rights::Apart,
+        names: if network.dns { Nameservers::Hosts } else { Nameservers::Nobody },
+        calls: Some(Profile::Network),
+    };
+    session.shut_in(&confinement).map_err(refused)?;
     let mut worker = Worker { id: network.id.clone(), session, records: Records::default() };
     worker.records.open(network);
     worker.tell_names();
     Ok(worker)
 }
 
-/// What the engine is told. Forwarded ports name their target, so it need not know a guest's address.
-fn configuration(
-    network: &Network,
-    host_loopback: bool,
-    device: Capabilities,
-    keys: Keys,
-    max_flows: u32,
-) -> Config {
-    let gateway = network.v4.map(|(_, gateway)| gateway.into());
-    let gateway = gateway.or_else(|| network.v6.map(|(_, gateway)| gateway.into()));
-    let mac = MacAddr::of_gateway(gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn refused(error: StartError) -> Refusal {
+    Refusal { text: error.to_string(), errno: error.errno() }
+}
+
+/// The gateway's address on the link.
+fn gateway_mac(network: &Network) -> MacAddr {
+    let v4 = network.v4.map(|(_, gateway)| IpAddr::V4(gateway));
+    let gateway = v4.or_else(|| network.v6.map(|(_, gateway)| gateway.into()));
+    MacAddr::of_gateway(gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+}
+
+/// What the engine is told beside what the `machine` decides. Forwarded ports name their target, so it need not know a guest's address.
+fn configuration(network: &Network, host_loopback: bool, machine: Config) -> Config {
     let addresses = Slirp {
         v4: network.v4.map(|(net, gateway)| Ipv4Config {
             network: net,
@@ -176,10 +169,8 @@ fn configuration(
     };
     Config {
         mtu: Mtu::new(network.mtu).unwrap_or(Mtu::MIN),
-        plan: Plan::slirp(mac, &addresses),
-        ports: ports::ephemeral(),
-        max_flows,
-        ..Config::new(mac, keys, device)
+        plan: Plan::slirp(machine.mac, &addresses),
+        ..machine
     }
 }
 
@@ -291,11 +282,14 @@ fn half_missing(rule: &Rule, error: &AddError) -> bool {
 mod tests {
     use super::super::records::tests::network;
     use super::*;
+    use slipway_netstack::config::Keys;
+    use slipway_netstack::device::Capabilities;
     use slipway_netstack::ip::plan::Route;
 
     fn config(network: &Network) -> Config {
         let keys = Keys { flow_hash: [1; 16], isn: [2; 16], others: [3; 16] };
-        configuration(network, false, Capabilities::default(), keys, 16)
+        let machine = Config::new(gateway_mac(network), keys, Capabilities::default());
+        configuration(network, false, machine)
     }
 
     #[test]

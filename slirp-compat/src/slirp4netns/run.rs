@@ -18,21 +18,20 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, Pid, access};
 use slipway_host::device::{Link, Tap, seqpacket};
-use slipway_host::driver::Driver;
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{self, NetnsError};
-use slipway_host::sandbox::{self, SandboxError, seccomp};
+use slipway_host::sandbox::seccomp::{DENIED, Profile};
+use slipway_host::sandbox::tracers;
 use slipway_host::strerror::{strerror, words};
 use slipway_host::sys::fdpass::take_inherited;
-use slipway_host::{ports, random};
-use slipway_netstack::Engine;
 use slipway_netstack::config::Config as EngineConfig;
 use slipway_netstack::ethernet::neighbour::OnLink;
 use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::slirp::Slirp;
 use slipway_runtime::fds::{ExitFd, ReadyFd};
 use slipway_runtime::logging;
-use slipway_runtime::serve::{End, Ending, Session, max_flows};
+use slipway_runtime::serve::{End, Ending, Session};
+use slipway_runtime::start::{Confinement, Nameservers, Rights, StartError};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -45,6 +44,12 @@ enum Failure {
     Child(String, u8),
     /// Anything in this process.
     Parent(String),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Parent(error.to_string())
+    }
 }
 
 /// Runs `slirp4netns` with the arguments `args`; `program` is its name in messages.
@@ -120,7 +125,7 @@ fn start(config: &Config) -> Result<End, Failure> {
     logging::init(LevelFilter::Warn);
     chatter::prepare();
     // Whoever starts us may have put us into the guest's user namespace.
-    if let Err(error) = sandbox::tracers::keep_out() {
+    if let Err(error) = tracers::keep_out() {
         log::debug!("{error}");
     }
     let exit = config.exit_fd.map(ExitFd::take);
@@ -144,14 +149,15 @@ fn start(config: &Config) -> Result<End, Failure> {
     if let Some(exit) = exit {
         session.watch_exit(exit).map_err(parent("watch exit-fd"))?;
     }
-    if config.sandbox {
-        sandbox::enter(guest_userns(config).as_deref()).map_err(shut_in)?;
-    }
-    // The paths to resolv.conf are those of the sandbox from here on.
-    session.follow_host_nameservers().map_err(parent("watch resolv.conf"))?;
+    let userns = guest_userns(config);
+    let confinement = Confinement {
+        rights: if config.sandbox { Rights::Sandboxed(userns.as_deref()) } else { Rights::Kept },
+        names: Nameservers::Hosts,
+        calls: config.seccomp.then_some(Profile::Network),
+    };
+    session.shut_in(&confinement)?;
     if config.seccomp {
-        complain(&format!("seccomp: The following syscalls are blocked: {}", seccomp::DENIED.join(" ")));
-        seccomp::install(seccomp::Profile::Network, seccomp::Mode::Enforce).map_err(shut_in)?;
+        complain(&format!("seccomp: The following syscalls are blocked: {}", DENIED.join(" ")));
     }
     if let Some(ready) = ready
         && let Err(error) = ready.tell()
@@ -190,27 +196,17 @@ fn guest_userns(config: &Config) -> Option<PathBuf> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
-fn shut_in(error: SandboxError) -> Failure {
-    Failure::Parent(error.to_string())
-}
-
 /// The engine at work on `link`.
-fn session(config: &Config, link: Link) -> Result<Session, Failure> {
-    let keys = random::keys().map_err(parent("draw random keys"))?;
+fn session(config: &Config, link: Link) -> Result<Session, StartError> {
     let addresses =
         Slirp { v4: Some(config.v4), v6: config.v6, host_loopback: config.host_loopback, internal: false };
-    let engine = EngineConfig {
+    Session::open(link, config.gateway_mac, |machine| EngineConfig {
         on_link: OnLink::Many { otherwise: config.configure.and_then(|configure| configure.mac) },
         mtu: config.mtu,
         plan: Plan::slirp(config.gateway_mac, &addresses),
         outbound: config.outbound,
-        ports: ports::ephemeral(),
-        max_flows: max_flows(),
-        ..EngineConfig::new(config.gateway_mac, keys, link.capabilities())
-    };
-    let driver = Driver::new(Engine::new(engine), link).map_err(parent("set up the event loop"))?;
-    Ok(Session::new(driver))
+        ..machine
+    })
 }
 
 /// The guest's link, and where the next guest comes in when this one has hung up.
