@@ -1,10 +1,19 @@
 //! The laws that make the architecture true: what may depend on what, where unsafe and the clock may be.
 //!
 //! The engine's purity is a dependency check, not a promise; the arrows between crates are checked on cargo's own
-//! metadata; `unsafe` and clocks are looked for in the source text, with comments and literals removed.
+//! metadata, those within a crate on its paths ([`mod@circles`]); `unsafe` and clocks are looked for in the source text, with
+//! comments and literals removed.
+
+mod circles;
+mod modules;
+mod source;
+
+use std::path::Path;
 
 use serde_json::Value;
 
+use self::modules::Crate;
+use self::source::code;
 use crate::tool::{self, Done, cargo};
 
 /// A crate and the workspace crates that it may use outside its tests. Nothing points back.
@@ -42,8 +51,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Crates that nothing is built from: they may use everything.
 const FREE: &[&str] = &["slipway-tests", "slipway-benches"];
 
-/// What the engine must never meet, at any depth.
-const IMPURE: &[&str] = &["tokio", "nix", "libc", "mio", "rustix", "socket2"];
+/// Pure crates, without features, and what each must never meet, at any depth.
+const PURE: &[(&str, &[&str])] = &[
+    ("slipway-netstack", &["tokio", "nix", "libc", "mio", "rustix", "socket2"]),
+    // libc comes with hickory-proto, for random numbers that nobody asks it for.
+    ("slipway-dns", &["tokio", "nix", "mio", "rustix", "socket2", "slipway-host"]),
+];
 
 /// The one directory with unsafe code, and the crate that it is in, which alone does not forbid it to itself.
 const UNSAFE: &str = "host/src/sys/";
@@ -65,14 +78,17 @@ const ENVIRONMENT: &[&str] =
 
 /// Checks all laws and reports every breach.
 pub(crate) fn check() -> Done {
-    println!("$ laws: crate arrows, pure engine, unsafe and setsockopt in {UNSAFE} only, variables, clocks");
+    println!(
+        "$ laws: crate arrows, no circles, pure crates, unsafe and setsockopt in {UNSAFE} only, variables, clocks"
+    );
     let mut breaches = purity()?;
     let metadata = metadata()?;
     breaches.extend(arrows(&metadata));
-    breaches.extend(roots(&metadata).into_iter().filter_map(|(package, path)| {
+    for (package, path) in roots(&metadata) {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        root(&package, &path, &text)
-    }));
+        breaches.extend(root(&package, &path, &text));
+        breaches.extend(circles(&package, Path::new(&path))?);
+    }
     for path in tool::files(".rs")? {
         let text = std::fs::read_to_string(tool::root().join(&path)).unwrap_or_default();
         breaches.extend(file(&path, &text));
@@ -87,22 +103,19 @@ pub(crate) fn check() -> Done {
 }
 
 fn purity() -> Done<Vec<String>> {
-    let tree = tool::output(&mut cargo(&[
-        "tree",
-        "--package",
-        "slipway-netstack",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]))?;
+    let mut breaches = Vec::new();
+    for (name, impure) in PURE {
+        let mut tree = cargo(&["tree", "--package", name, "--no-default-features"]);
+        let text = tool::output(tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]))?;
+        breaches.extend(met(name, impure, &text));
+    }
+    Ok(breaches)
+}
+
+/// What of a crate's tree of dependencies, one a line, it must not meet.
+fn met(name: &str, impure: &[&str], tree: &str) -> Vec<String> {
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names
-        .filter(|name| IMPURE.contains(name))
-        .map(|name| format!("slipway-netstack depends on {name}"))
-        .collect())
+    names.filter(|found| impure.contains(found)).map(|found| format!("{name} depends on {found}")).collect()
 }
 
 fn metadata() -> Done<Value> {
@@ -150,6 +163,22 @@ fn roots(metadata: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Until its numbers and names (of flows, of headers) stand below its layers, the engine's folders are in no order yet; the
+/// next change to `netstack` that moves them removes this line.
+const UNSORTED: &str = "slipway-netstack";
+
+/// The circles in a library or a program.
+fn circles(package: &str, path: &Path) -> Done<Vec<String>> {
+    if package == UNSORTED {
+        return Ok(Vec::new());
+    }
+    let root = tool::root();
+    let all = Crate::read(path.strip_prefix(&root).unwrap_or(path), |file| {
+        std::fs::read_to_string(root.join(file)).ok()
+    })?;
+    Ok(circles::breaches(package, &all))
+}
+
 /// Whether a crate leaves itself the choice of unsafe code.
 fn root(package: &str, path: &str, text: &str) -> Option<String> {
     let forbidden = code(text).contains("#![forbid(unsafe_code)]");
@@ -193,88 +222,9 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
-/// The source without comments and without the inside of string and character literals; lines stay lines.
-fn code(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let chars: Vec<char> = text.chars().collect();
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
-    let mut index = 0;
-    while index < chars.len() {
-        let end = match (at(index), at(index + 1)) {
-            ('/', '/') => line_end(&chars, index),
-            ('/', '*') => block_end(&chars, index),
-            ('"', _) => string_end(&chars, index, raw_hashes(&chars, index)),
-            ('\'', '\\') => (index + 3..chars.len()).find(|i| at(*i) == '\'').map_or(chars.len(), |i| i + 1),
-            ('\'', _) if at(index + 2) == '\'' => index + 3,
-            (c, _) => {
-                out.push(c);
-                index += 1;
-                continue;
-            }
-        };
-        out.extend(chars.get(index..end).unwrap_or_default().iter().filter(|c| **c == '\n'));
-        index = end.max(index + 1);
-    }
-    out
-}
-
-fn line_end(chars: &[char], from: usize) -> usize {
-    chars.iter().skip(from).position(|c| *c == '\n').map_or(chars.len(), |length| from + length)
-}
-
-fn block_end(chars: &[char], from: usize) -> usize {
-    let mut depth = 0_usize;
-    let mut index = from;
-    while index < chars.len() {
-        match chars.get(index..index + 2) {
-            Some(['/', '*']) => (depth, index) = (depth + 1, index + 2),
-            Some(['*', '/']) => {
-                (depth, index) = (depth - 1, index + 2);
-                if depth == 0 {
-                    return index;
-                }
-            }
-            _ => index += 1,
-        }
-    }
-    chars.len()
-}
-
-/// How many `#` stand between an `r` and this quote; `None` when the literal is not raw.
-fn raw_hashes(chars: &[char], quote: usize) -> Option<usize> {
-    let before = chars.get(..quote).unwrap_or_default();
-    let hashes = before.iter().rev().take_while(|c| **c == '#').count();
-    (before.iter().rev().nth(hashes) == Some(&'r')).then_some(hashes)
-}
-
-fn string_end(chars: &[char], quote: usize, raw: Option<usize>) -> usize {
-    let mut index = quote + 1;
-    while let Some(c) = chars.get(index) {
-        match (c, raw) {
-            ('\\', None) => index += 1,
-            ('"', None) => return index + 1,
-            ('"', Some(hashes)) => {
-                let closing = chars.iter().skip(index + 1).take(hashes).filter(|c| **c == '#').count();
-                if closing == hashes {
-                    return index + 1 + hashes;
-                }
-            }
-            _ => {}
-        }
-        index += 1;
-    }
-    chars.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn comments_and_literals_are_not_code() {
-        let text = "a // unsafe\nb /* unsafe /* x */ unsafe */ c\n\"unsafe \\\" unsafe\" r#\"unsafe \" unsafe\"# '\"' 'x' d";
-        assert_eq!(code(text), "a \nb  c\n r#   d");
-    }
 
     /// What cargo would say if `package` had one more dependency.
     fn with_dependency(metadata: &Value, package: &str, name: &str, kind: &Value) -> Value {
@@ -358,6 +308,33 @@ mod tests {
         assert!(root("slipway", "slipway/src/lib.rs", "// #![forbid(unsafe_code)]").is_some());
         assert!(root("slipway", "slipway/src/lib.rs", "#![forbid(unsafe_code)]\nmod a;").is_none());
         assert!(root(SHELL, "host/src/lib.rs", "mod a;").is_none());
+    }
+
+    #[test]
+    fn what_a_pure_crate_must_not_meet_is_found_at_any_depth() {
+        for (name, impure) in PURE {
+            let pure = format!("{name} v0.1.0 (/tree)\nsmoltcp v0.14.0\nbitflags v2.13.0 (*)\n");
+            assert_eq!(met(name, impure, &pure), [""; 0]);
+            for found in *impure {
+                let tree = format!("{pure}{found} v1.0.0\n");
+                assert_eq!(met(name, impure, &tree), [format!("{name} depends on {found}")]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_circle_between_files_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |lines: [(&str, &str); 3]| {
+            for (file, text) in lines {
+                std::fs::write(dir.path().join(file), text).unwrap();
+            }
+            circles("x", &dir.path().join("lib.rs")).unwrap()
+        };
+        let lib = ("lib.rs", "mod a;\nmod b;");
+        assert_eq!(of([lib, ("a.rs", "use crate::b;"), ("b.rs", "use super::a;")]).len(), 1);
+        assert_eq!(of([lib, ("a.rs", "use crate::b;"), ("b.rs", "")]), [""; 0]);
+        assert!(circles("x", &dir.path().join("main.rs")).is_err(), "what is not there is not good");
     }
 
     #[test]
