@@ -75,6 +75,7 @@ fn its_list_of_system_calls_is_what_is_called() {
         #[cfg(not(target_arch = "riscv64"))]
         (libc::SYS_renameat, "the C library's rename, where there is no other"),
         (libc::SYS_getsockopt, "the number of a nameserver's interface, found by its name"),
+        (libc::SYS_recvmsg, "the host's network has changed, where answers may be kept"),
     ];
     const TEST: &str = "its_list_of_system_calls_is_what_is_called";
     let daemon = daemon!(ours "its_list_of_system_calls_is_what_is_called");

@@ -243,6 +243,8 @@ const NAMES: &[c_long] = &[
     // Questions and answers in trains: udp.
     libc::SYS_recvmmsg,
     libc::SYS_sendmmsg,
+    // What has changed of the host's network: host::netlink::monitor.
+    libc::SYS_recvmsg,
     // The directory of the configuration: reload.
     libc::SYS_getdents64,
 ];
@@ -274,7 +276,6 @@ const QUERIES: &[Socket] = &[
 const LEASES: &[c_long] = &[
     // Callers: tokio, tonic.
     libc::SYS_getpeername,
-    libc::SYS_getsockname,
     libc::SYS_shutdown,
     libc::SYS_writev,
     // The opener: opener. Answers of the kernel: host::netlink.
