@@ -128,6 +128,13 @@ pub fn canonical(endpoint: SocketAddr) -> SocketAddr {
     SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port())
 }
 
+/// The group in which the owner of `ip` is asked for (RFC 4291 §2.7.1).
+#[must_use]
+pub const fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = ip.octets();
+    Ipv6Addr::from_octets([0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,7 @@ use crate::drop_reason::DropReason;
 use crate::ethernet::neighbour::Neighbours;
 use crate::ethernet::resolution::NEIGHBOUR_PATIENCE;
 use crate::ethernet::unresolved::Unresolved;
+use crate::flow::FlowId;
 use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
 use crate::ip::icmp_error::IcmpErrors;
@@ -33,7 +34,6 @@ use crate::ip::plan::Route;
 use crate::schedule::{DRAIN, LOOK_COST, List, Schedule, Share};
 use crate::transport::destinations::Destinations;
 use crate::transport::echo::Echo;
-use crate::transport::flow::FlowId;
 use crate::transport::silence::Silence;
 use crate::transport::table::{Key, Kind, Table};
 use crate::transport::tcp::{self, Opening, Tcp};
@@ -563,7 +563,7 @@ fn first_ident(keys: &Keys) -> u32 {
 
 /// The largest TCP payload in packets of `mtu` bytes (RFC 6691: options do not count).
 pub(crate) fn mss(guest: IpAddr, mtu: u16) -> u16 {
-    let headers = crate::frame::ip_header_len(guest) + 20;
+    let headers = crate::headers::ip_header_len(guest) + 20;
     mtu.saturating_sub(u16::try_from(headers).unwrap_or(60))
 }
 

@@ -12,6 +12,10 @@ use crate::counters::Counters;
 use crate::device::vnet::{Checksum, Gso, GsoKind, Offload};
 use crate::device::{Capabilities, Device, Full};
 use crate::drop_reason::DropReason;
+use crate::headers::{
+    ETHERNET_LEN, ICMP_CHECKSUM, IPV4_LEN, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP,
+    TCP_CHECKSUM, UDP_CHECKSUM, ip_header_len,
+};
 use crate::ip::fragment::fragment;
 use crate::schedule::FRAME_COST;
 use crate::surely::Surely;
@@ -21,26 +25,6 @@ use core::net::{IpAddr, SocketAddr};
 pub(crate) const HEADROOM: usize = 128;
 /// The longest payload: an IP packet holds 65,535 bytes.
 pub(crate) const MAX_PAYLOAD: usize = 65_535;
-
-/// Bytes of an Ethernet header.
-pub(crate) const ETHERNET_LEN: usize = 14;
-/// Bytes of an IPv4 header without options.
-pub(crate) const IPV4_LEN: usize = 20;
-/// Bytes of an IPv6 header.
-pub(crate) const IPV6_LEN: usize = 40;
-
-pub(crate) const PROTO_ICMP: u8 = 1;
-pub(crate) const PROTO_TCP: u8 = 6;
-pub(crate) const PROTO_UDP: u8 = 17;
-pub(crate) const PROTO_ICMPV6: u8 = 58;
-
-/// Bytes of the IP header of `addr`'s family, without options.
-pub(crate) const fn ip_header_len(addr: IpAddr) -> usize {
-    match addr {
-        IpAddr::V4(_) => IPV4_LEN,
-        IpAddr::V6(_) => IPV6_LEN,
-    }
-}
 
 /// Room for one frame, reused for all.
 #[derive(Debug)]
@@ -74,20 +58,6 @@ pub(crate) struct Envelope {
     /// §4.1). In a train the device counts on from it.
     pub(crate) ident: Option<u32>,
 }
-
-/// Where a transport header has its checksum, in bytes from its beginning.
-pub(crate) const fn checksum_at(protocol: u8) -> Option<usize> {
-    match protocol {
-        PROTO_TCP => Some(TCP_CHECKSUM),
-        PROTO_UDP => Some(UDP_CHECKSUM),
-        PROTO_ICMP | PROTO_ICMPV6 => Some(ICMP_CHECKSUM),
-        _ => None,
-    }
-}
-
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
-const ICMP_CHECKSUM: usize = 2;
 
 /// A transport header: its bytes with the checksum field zero, and where that field is.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use crate::addr::MacAddr;
 use crate::engine::{Body, Engine};
-use crate::transport::flow::FlowId;
+use crate::flow::FlowId;
 use crate::transport::udp::Udp;
 use core::net::SocketAddr;
 

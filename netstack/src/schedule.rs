@@ -21,7 +21,7 @@
 //! [`FRAME_COST`] on top, for the system call, and each look at a flow [`LOOK_COST`].
 
 use crate::addr::MacAddr;
-use crate::transport::flow::FlowId;
+use crate::flow::FlowId;
 use std::collections::VecDeque;
 
 /// What one [`crate::Engine::drain`] may send: two super-frames, which is how long a frame of the guest or an event of a

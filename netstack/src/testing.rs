@@ -3,9 +3,9 @@
 use crate::addr::MacAddr;
 use crate::config::{Config, Keys};
 use crate::device::{Capabilities, Device, Full, Offload};
+use crate::flow::FlowId;
 use crate::ip::plan::Plan;
 use crate::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
-use crate::transport::flow::FlowId;
 use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Source, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;

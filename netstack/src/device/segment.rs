@@ -17,7 +17,7 @@ use crate::bytes;
 use crate::checksum;
 use crate::device::vnet::{Checksum, GsoKind};
 use crate::drop_reason::DropReason;
-use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PROTO_TCP, PROTO_UDP, checksum_at};
+use crate::headers::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PROTO_TCP, PROTO_UDP, checksum_at};
 use crate::surely::Surely;
 use core::net::IpAddr;
 

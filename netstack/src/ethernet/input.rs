@@ -6,7 +6,7 @@ use crate::device::Offload;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::ethernet::arp;
-use crate::frame::ETHERNET_LEN;
+use crate::headers::ETHERNET_LEN;
 use crate::upstream::Upstream;
 use core::net::Ipv4Addr;
 

@@ -8,8 +8,8 @@ use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::ethernet::arp;
 use crate::ethernet::neighbour::{Due, Lookup, OnLink, Seen};
+use crate::flow::FlowId;
 use crate::ip::ndp;
-use crate::transport::flow::FlowId;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 

@@ -4,7 +4,7 @@
 //! begins; its deadline is its own. What has ended meanwhile is taken out from the front when the next one comes, for
 //! those of one address give up in the order in which they came. At most [`MOST`] wait; a flow beyond looks again with its own timer.
 
-use crate::transport::flow::FlowId;
+use crate::flow::FlowId;
 use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 

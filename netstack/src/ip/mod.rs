@@ -4,6 +4,7 @@
 //! that a host may have. Fragments are not yet whole then ([`Packet::fragment`]); the engine passes them through
 //! `fragment` and parses the result again.
 
+mod complaint;
 pub mod extension;
 pub mod fragment;
 pub mod group;
@@ -16,7 +17,7 @@ pub mod plan;
 pub mod problem;
 
 use crate::drop_reason::DropReason;
-use crate::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, checksum_at};
+use crate::headers::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, checksum_at};
 use crate::surely::Surely;
 use core::net::{IpAddr, Ipv4Addr};
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet};

@@ -7,7 +7,7 @@
 //! length zero, and the rules about unspecified and multicast addresses. Advertisements of routers and redirects
 //! are not listened to: on this link we are the router. Frames built here are complete, Ethernet header included.
 
-use crate::addr::MacAddr;
+use crate::addr::{MacAddr, solicited_node};
 use crate::bytes;
 use crate::checksum;
 use crate::drop_reason::DropReason;
@@ -210,13 +210,6 @@ pub fn on_message(
         Ndp::NeighbourAdvert { target, mac, .. } => heard.learnt = mac.and_then(|mac| may_teach(target, mac)),
     }
     if heard == Heard::default() { Err(DropReason::Unsolicited) } else { Ok(heard) }
-}
-
-/// The group in which the owner of `ip` is asked for (RFC 4291 §2.7.1).
-#[must_use]
-pub const fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
-    let [.., a, b, c] = ip.octets();
-    Ipv6Addr::from_octets([0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }
 
 /// The frame that tells `to` (at `to_mac`) that `target` is at `our_mac`.

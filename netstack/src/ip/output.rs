@@ -1,7 +1,8 @@
 //! A packet of ours that belongs to no connection, as frames: one, or fragments where the way to the guest is too narrow for it.
 
 use crate::engine::Engine;
-use crate::frame::{ETHERNET_LEN, Envelope, Transport, assemble, ip_header_len, wrap};
+use crate::frame::{Envelope, Transport, assemble, wrap};
+use crate::headers::{ETHERNET_LEN, ip_header_len};
 use crate::ip::fragment::{fragment, take_ident};
 use crate::surely::Surely;
 

@@ -13,19 +13,10 @@
 //! are in flight (RFC 5927 §7, RFC 8201 §6); so whoever makes one up must be able to see the flow. The table is small,
 //! forgets after ten minutes (RFC 1191 §6.3, RFC 8201 §5.4), and its worst effect is smaller packets.
 
-use crate::addr::any_endpoint;
 use crate::bytes;
 use crate::clock::Instant;
-use crate::drop_reason::DropReason;
-use crate::engine::{Engine, mss};
-use crate::frame::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
-use crate::ip::{Packet, extension};
-use crate::transport::echo;
-use crate::transport::table::{Key, Kind};
-use crate::transport::tcp::Step;
-use crate::transport::tcp::seq::SeqNum;
-use crate::upstream::Upstream;
-use core::net::{IpAddr, SocketAddr};
+use crate::ip::extension;
+use core::net::IpAddr;
 use core::time::Duration;
 
 /// IPv4 datagrams up to this many bytes are sent as atomic ones (RFC 6864 §4.1): "don't fragment" and no identification, of
@@ -78,7 +69,7 @@ impl PathMtus {
         }
     }
 
-    fn learn(&mut self, now: Instant, guest: IpAddr, mtu: u16) {
+    pub(super) fn learn(&mut self, now: Instant, guest: IpAddr, mtu: u16) {
         let until = now + LIFETIME;
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.guest == guest) {
             entry.mtu = entry.mtu.min(mtu);
@@ -106,18 +97,18 @@ impl PathMtus {
 
 /// "Fragmentation needed" or "packet too big", and the packet that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TooBig<'a> {
+pub(super) struct TooBig<'a> {
     mtu: u16,
-    src: IpAddr,
-    dst: IpAddr,
-    protocol: u8,
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) protocol: u8,
     /// The beginning of what followed its IP headers.
-    rest: &'a [u8],
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> TooBig<'a> {
     /// Whether an ICMP message says so.
-    fn is_one(message: &[u8], ipv6: bool) -> bool {
+    pub(super) fn is_one(message: &[u8], ipv6: bool) -> bool {
         match message {
             [2, ..] => ipv6,
             [3, 4, ..] => !ipv6,
@@ -125,7 +116,7 @@ impl<'a> TooBig<'a> {
         }
     }
 
-    fn parse(message: &'a [u8], ipv6: bool) -> Option<Self> {
+    pub(super) fn parse(message: &'a [u8], ipv6: bool) -> Option<Self> {
         let quoted = message.get(8..)?;
         if quoted.first()? >> 4 != if ipv6 { 6 } else { 4 } {
             return None;
@@ -163,7 +154,7 @@ impl<'a> TooBig<'a> {
     }
 
     /// The MTU as it is believed; `None` when there is nothing to learn from it.
-    fn believed(self, link: u16) -> Option<u16> {
+    pub(super) fn believed(self, link: u16) -> Option<u16> {
         let mtu = match self.dst {
             IpAddr::V4(_) => self.mtu.max(LEAST_V4),
             IpAddr::V6(_) => Some(self.mtu).filter(|mtu| *mtu >= LEAST_V6)?,
@@ -176,69 +167,6 @@ impl<'a> TooBig<'a> {
 fn plateau(len: u16) -> u16 {
     const PLATEAUS: [u16; 7] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006];
     PLATEAUS.into_iter().find(|plateau| *plateau < len).unwrap_or(LEAST_V4)
-}
-
-impl Engine {
-    /// What packets to a guest address may measure.
-    pub(crate) fn limits(&self, guest: IpAddr) -> Limits {
-        self.paths.limits(guest, self.config.mtu.bytes())
-    }
-
-    /// An ICMP message of the guest that is none of a flow's own: heard if it speaks of sizes.
-    pub(crate) fn on_icmp_error<U: Upstream>(
-        &mut self,
-        now: Instant,
-        packet: &Packet<'_>,
-        up: &mut U,
-    ) -> Result<(), DropReason> {
-        let ipv6 = packet.src.is_ipv6();
-        if !TooBig::is_one(packet.payload, ipv6) {
-            return Err(DropReason::Unsolicited);
-        }
-        let told = TooBig::parse(packet.payload, ipv6).ok_or(DropReason::Malformed)?;
-        let mtu = told.believed(self.config.mtu.bytes()).ok_or(DropReason::Unsolicited)?;
-        // RFC 1122 §3.2.2: it goes to the sender of what it quotes.
-        if told.src != packet.dst || !self.may_have_sent(now, &told, mtu, up) {
-            return Err(DropReason::Unsolicited);
-        }
-        self.paths.learn(now, told.dst, mtu);
-        Ok(())
-    }
-
-    /// Whether the quoted packet can be one of ours. A TCP flow whose packet it is shortens its segments.
-    fn may_have_sent<U: Upstream>(&mut self, now: Instant, told: &TooBig<'_>, mtu: u16, up: &mut U) -> bool {
-        let word = |at| bytes::be16(told.rest, at);
-        let flow = |kind, guest_port, peer| Key { kind, guest: SocketAddr::new(told.dst, guest_port), peer };
-        match (told.protocol, word(0), word(2)) {
-            (PROTO_TCP, Some(from), Some(to)) => {
-                let key = flow(Kind::Tcp, to, SocketAddr::new(told.src, from));
-                let Some((id, seq)) = self.flows.find(&key).zip(bytes::array(told.rest, 4)) else {
-                    return false;
-                };
-                let (seq, mss, mut in_flight) = (SeqNum(u32::from_be_bytes(seq)), mss(told.dst, mtu), false);
-                self.tcp_step(now, id, up, |tcp, _| {
-                    in_flight = tcp.path_narrows(seq, mss);
-                    Step::Continue
-                });
-                in_flight
-            }
-            (PROTO_UDP, Some(from), Some(to)) => {
-                let pair = flow(Kind::UdpPair, to, SocketAddr::new(told.src, from));
-                let any = flow(Kind::UdpAny, to, any_endpoint(told.dst));
-                self.config.plan.is_ours(told.src)
-                    || self.flows.find(&pair).is_some()
-                    || self.flows.find(&any).is_some()
-            }
-            (PROTO_ICMP | PROTO_ICMPV6, Some(_), Some(_)) => {
-                let (_, reply) = echo::types(told.dst);
-                let ident = word(4).unwrap_or_default();
-                bytes::byte(told.rest, 0) == Some(reply)
-                    && (self.config.plan.is_ours(told.src)
-                        || self.flows.find(&flow(Kind::Echo, ident, SocketAddr::new(told.src, 0))).is_some())
-            }
-            _ => false,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! out. [`Lab::step`] drains and returns them; [`Lab::pass`] also lets timers run. Numbers are relative: byte 0 is the
 //! first one behind the SYN, on either side.
 
-use super::flow::FlowId;
 use super::tcp::segment::{Flags, Segment};
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -12,7 +11,9 @@ use crate::config::Config;
 use crate::device::vnet::Checksum;
 use crate::device::{Device, Full, Gso, Offload};
 use crate::engine::Engine;
-use crate::frame::{ETHERNET_LEN, Envelope, PROTO_TCP, Transport, assemble};
+use crate::flow::FlowId;
+use crate::frame::{Envelope, Transport, assemble};
+use crate::headers::{ETHERNET_LEN, PROTO_TCP};
 use crate::ip::Packet;
 use crate::testing::config;
 use crate::transport::udp;

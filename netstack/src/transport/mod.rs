@@ -6,7 +6,6 @@
 mod datagrams;
 pub(crate) mod destinations;
 pub(crate) mod echo;
-pub mod flow;
 #[cfg(test)]
 pub(crate) mod lab;
 pub mod parting;
@@ -25,13 +24,13 @@ use crate::clock::Instant;
 use crate::device::vnet::Checksum;
 use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
+use crate::flow::FlowId;
 use crate::ip::Packet;
 use crate::ip::plan::Route;
 use crate::ip::problem::Problem;
 use crate::upstream::{Errno, Event, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use flow::FlowId;
 use places::Tenant;
 use route::Lead;
 use silence::List;

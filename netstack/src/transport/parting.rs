@@ -14,18 +14,16 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::engine::{Body, Engine, Entry};
 use crate::ethernet::destination;
+use crate::flow::FlowId;
 use crate::ip::fragment::Reassembler;
 use crate::ip::plan::Route;
-use crate::transport::flow::FlowId;
 use crate::transport::tcp::{Ctx, Parted};
 use crate::upstream::Upstream;
 use crate::within::Within;
 use crate::within::dns::Queries;
 use core::net::IpAddr;
-use core::time::Duration;
 
-/// How long an orphan may take.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub use crate::transport::tcp::PATIENCE;
 
 impl Engine {
     /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may come

@@ -11,8 +11,8 @@
 //! Nothing is noted when a flow ends: a place whose flow is gone is seen to be free when the next one is wanted. That
 //! costs a look at [`PLACES`] flows for each newcomer, and nothing for all other flows.
 
-use super::flow::FlowId;
 use crate::clock::Instant;
+use crate::flow::FlowId;
 use core::cmp::Reverse;
 use core::net::IpAddr;
 

@@ -11,8 +11,8 @@
 
 use crate::clock::Instant;
 use crate::engine::{Body, Engine};
+use crate::flow::FlowId;
 use crate::ip::plan::Plan;
-use crate::transport::flow::FlowId;
 use crate::transport::table::{Key, Kind};
 use crate::upstream::Upstream;
 use core::net::IpAddr;

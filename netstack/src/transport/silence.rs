@@ -5,7 +5,7 @@
 //! lists over one array, by flow index: to move a flow to the end of its list is to change a few numbers, and for the
 //! flow that is there already, the usual case, one comparison.
 
-use super::flow::FlowId;
+use crate::flow::FlowId;
 
 /// The lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! (one write: a third of the time of a derived `Hash`). The index holds 4 bytes a flow; the slab keeps each flow's hash
 //! so that growing does not compute it again. Freed places are reused in last-in-first-out order under a new generation.
 
-use super::flow::FlowId;
+use crate::flow::FlowId;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;

@@ -4,8 +4,8 @@
 //! Deadlines move at nearly every packet; with one movable entry a flow the heap never holds stale ones, so its size is
 //! the number of flows and an idle engine has nothing to wake up for but real deadlines.
 
-use super::flow::FlowId;
 use crate::clock::Instant;
+use crate::flow::FlowId;
 
 const NOWHERE: u32 = u32::MAX;
 

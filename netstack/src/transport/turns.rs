@@ -6,7 +6,7 @@
 //! has waited longest. At most [`MOST`] wait. For another one the longest waiting of whoever has most is forgotten, as if
 //! its SYN had been lost: it comes again.
 
-use super::flow::FlowId;
+use crate::flow::FlowId;
 use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 

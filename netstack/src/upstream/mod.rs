@@ -8,7 +8,7 @@
 //! Ids may be stale in both directions: an event for a flow that has ended is ignored by the engine, a call for
 //! a socket that was closed answers [`Errno::BadSocket`].
 
-use crate::transport::flow::FlowId;
+use crate::flow::FlowId;
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU32;
 use core::time::Duration;

@@ -14,8 +14,7 @@ use crate::addr::MacAddr;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 
-/// The port of DNS.
-pub const PORT: u16 = 53;
+pub use crate::ip::plan::DNS_PORT as PORT;
 /// Queries that wait to be taken. They are taken after every round of the event loop.
 const MAX_WAITING: usize = 128;
 /// A query is a question with options. Longer ones come over TCP, if there are any.

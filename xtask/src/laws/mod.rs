@@ -163,15 +163,8 @@ fn roots(metadata: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Until its numbers and names (of flows, of headers) stand below its layers, the engine's folders are in no order yet; the
-/// next change to `netstack` that moves them removes this line.
-const UNSORTED: &str = "slipway-netstack";
-
 /// The circles in a library or a program.
 fn circles(package: &str, path: &Path) -> Done<Vec<String>> {
-    if package == UNSORTED {
-        return Ok(Vec::new());
-    }
     let root = tool::root();
     let all = Crate::read(path.strip_prefix(&root).unwrap_or(path), |file| {
         std::fs::read_to_string(root.join(file)).ok()

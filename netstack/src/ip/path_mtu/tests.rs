@@ -1,7 +1,9 @@
 //! What the guest's side says of sizes, and what is made of it.
 
 use super::*;
+use crate::drop_reason::DropReason;
 use crate::frame::Transport;
+use crate::headers::{PROTO_TCP, PROTO_UDP};
 use crate::ip::icmp_error::quote;
 use crate::testing::config;
 use crate::transport::lab::{Lab, bytes, ms};

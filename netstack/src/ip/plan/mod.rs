@@ -19,6 +19,9 @@ pub use prefix::{Address, Prefix};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
+/// Where DNS servers listen (RFC 1035 §4.2).
+pub const DNS_PORT: u16 = 53;
+
 /// Where a destination address of the guest leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -250,7 +253,7 @@ impl Plan {
         const LINK: [u16; 7] = [0xff02, 0, 0, 0, 0, 0, 0];
         let (IpAddr::V6(addr), Some(v6)) = (addr, &self.v6) else { return false };
         matches!(addr.segments(), [a, b, c, d, e, f, g, 1 | 2] if [a, b, c, d, e, f, g] == LINK)
-            || v6.ours.iter().any(|&own| crate::ip::ndp::solicited_node(own) == addr)
+            || v6.ours.iter().any(|&own| crate::addr::solicited_node(own) == addr)
     }
 }
 

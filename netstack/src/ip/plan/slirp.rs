@@ -7,9 +7,8 @@
 //! the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no row lets a guest reach the host's
 //! loopback but the gateway's.
 
-use super::{Address, Case, DhcpPool, Family, Leads, Plan, Prefix, View};
+use super::{Address, Case, DNS_PORT, DhcpPool, Family, Leads, Plan, Prefix, View};
 use crate::addr::MacAddr;
-use crate::within::dns::PORT;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -189,7 +188,7 @@ impl Slirp {
 /// The name server's rows. If it is the gateway, its other ports are the gateway's.
 fn nameserver<A: Address>(dns: Option<A>, gateway: A) -> Vec<Case<A>> {
     let Some(dns) = dns else { return Vec::new() };
-    let mut cases = vec![Case::port(dns, PORT, Leads::Dns)];
+    let mut cases = vec![Case::port(dns, DNS_PORT, Leads::Dns)];
     if dns != gateway {
         cases.push(Case::all(Prefix::host(dns), Leads::Closed));
     }

@@ -14,7 +14,7 @@
 //!
 //! The guest chooses its addresses, so they are kept in a tree: no choice makes it slow.
 
-use crate::transport::flow::FlowId;
+use crate::flow::FlowId;
 use core::cmp::Reverse;
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};

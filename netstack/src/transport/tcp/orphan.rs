@@ -2,8 +2,8 @@
 
 use super::{Ctx, Stage, Step, Tcp};
 use crate::clock::Instant;
-use crate::transport::parting::PATIENCE;
 use crate::upstream::{Event, Upstream};
+use core::time::Duration;
 
 /// What is left of a connection without its guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub(crate) enum Parted {
     /// Bytes that the socket has no room for. At this moment they are given up.
     Orphan(Instant),
 }
+
+/// How long an orphan may take.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Tcp {
     /// The guest is gone, and only bytes for the socket are left.

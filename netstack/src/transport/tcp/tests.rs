@@ -13,7 +13,7 @@ mod urgent;
 mod weather;
 
 use crate::drop_reason::DropReason;
-use crate::transport::flow::FlowId;
+use crate::flow::FlowId;
 use crate::transport::lab::{ACK, FIN, Got, Lab, RST, SYN, bytes, ms};
 use crate::upstream::{Errno, Event};
 use core::net::SocketAddr;
