@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use slipway_lab::{Cmd, Machine, interrupted, which};
+use slipway_lab::{Cmd, Machine, interrupted};
 
 use crate::tool::{Done, first_line};
 
@@ -36,9 +36,6 @@ const RELOAD: &str = "a reload of 1000 containers, processor time";
 
 /// Measures both sides.
 pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
-    for program in ["dnsperf", "taskset"] {
-        which(program).ok_or_else(|| format!("{program} is not installed"))?;
-    }
     let stock = rival("SLIPWAY_BENCH_AARDVARK", "aardvark-dns");
     let name = stock
         .as_deref()
@@ -120,8 +117,9 @@ impl Stage {
     }
 
     fn floods(&self, side: Side, duel: &mut Duel) -> Done {
-        duel.add(RATE, side, self.dnsperf(&FLOOD)?.rate);
-        duel.add(RATE_TCP, side, self.dnsperf(&["-l", "2", "-q", "100", "-m", "tcp", "-c", "10"])?.rate);
+        duel.add(RATE, side, self.dnsperf(&FLOOD)?.flood()?);
+        let tcp = self.dnsperf(&["-l", "2", "-q", "100", "-m", "tcp", "-c", "10"])?;
+        duel.add(RATE_TCP, side, tcp.flood()?);
         Ok(())
     }
 
@@ -248,6 +246,8 @@ fn tool_ok(machine: &Machine, words: &[&str]) -> Done {
 struct Load {
     rate: f64,
     lost: f64,
+    /// Seconds that it lasted.
+    took: f64,
     /// Milliseconds, with `-v` only.
     p99: Option<f64>,
 }
@@ -267,7 +267,17 @@ impl Load {
         let p99 = latencies.get(latencies.len() * 99 / 100).map(|seconds| seconds * 1e3);
         let rate = number("Queries per second:").ok_or_else(|| format!("dnsperf said: {text}"))?;
         let lost = number("Queries lost:").ok_or_else(|| format!("dnsperf said: {text}"))?;
-        Ok(Self { rate, lost, p99 })
+        let took = number("Run time (s):").ok_or_else(|| format!("dnsperf said: {text}"))?;
+        Ok(Self { rate, lost, took, p99 })
+    }
+
+    /// The rate of a flood of two seconds in which nobody failed: what was not answered, or ended early, is no figure to compare with.
+    fn flood(self) -> Done<f64> {
+        let Self { rate, lost, took, .. } = self;
+        match rate > 0.0 && lost <= rate * took / 100.0 && took >= 1.9 {
+            true => Ok(rate),
+            false => Err(format!("{rate} answers a second, {lost} lost, in {took} s of 2")),
+        }
     }
 }
 
@@ -282,9 +292,17 @@ mod tests {
     #[test]
     fn dnsperf_is_understood() {
         let text = "> NOERROR c1.dns.podman A 0.000200\n> NOERROR c2.dns.podman A 0.000100\nStatistics:\n\n  \
-                    Queries lost:         3 (0.10%)\n  Queries per second:   30123.5\n";
+                    Queries lost:         3 (0.10%)\n  Run time (s):         2.000100\n  Queries per second:   30123.5\n";
         let load = Load::read(text).unwrap();
-        assert_eq!(load, Load { rate: 30123.5, lost: 3.0, p99: Some(0.2) });
+        assert_eq!(load, Load { rate: 30123.5, lost: 3.0, took: 2.0001, p99: Some(0.2) });
         assert!(Load::read("no route").is_err());
+        assert_eq!(load.flood(), Ok(30123.5));
+    }
+
+    #[test]
+    fn a_flood_that_was_not_answered_is_a_failure() {
+        for (rate, lost, took) in [(0.0, 0.0, 2.0), (100.0, 50.0, 2.0), (30_000.0, 0.0, 0.7)] {
+            assert!(Load { rate, lost, took, p99: None }.flood().is_err(), "{rate} {lost} {took}");
+        }
     }
 }

@@ -89,6 +89,11 @@ impl Duel {
         }
     }
 
+    /// Whether there was no rival.
+    pub(crate) fn alone(&self) -> bool {
+        self.rows.iter().all(|row| row.stock.is_empty())
+    }
+
     /// The rows as a picture.
     pub(crate) fn chart(&self, title: &str) -> Chart {
         let measured = self.rows.iter().map(|row| Measured {

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use slipway_lab::interrupted;
 
-use crate::tool::Done;
+use crate::tool::{self, Done};
 
 use peers::Peer;
 use prepared::Prepared;
@@ -98,36 +98,50 @@ impl Wish {
     }
 }
 
+/// A part, its name, the programs that it cannot do without, and the measuring.
+type MeasuredPart<'a> = (Part, &'static str, &'static [&'static str], &'a dyn Fn() -> Done);
+
 /// Measures and prints.
 pub(crate) fn run(wish: &Wish) -> Done {
     let Some(prepared) = &wish.prepared else { return Prepared::new(wish)?.measure_in_child() };
     let prepared = Prepared::read(prepared)?;
     slipway_lab::watch(std::io::stdin()).map_err(|error| error.to_string())?;
-    if wish.wants(Part::Stack) {
-        stack(wish, &prepared)?;
-    }
-    duels(wish, &prepared)
-}
-
-/// Ours against the program it stands in for, one part after the other.
-fn duels(wish: &Wish, prepared: &Prepared) -> Done {
     let load = load();
-    let Prepared { client, dns, netavark, .. } = prepared;
-    if wish.wants(Part::Dns) {
-        let duel = dns::run(wish.rounds, dns, client)?;
-        duel_done("dns", &duel, wish, &load)?;
+    let Prepared { client, dns, netavark, .. } = &prepared;
+    let parts: [MeasuredPart<'_>; 3] = [
+        (Part::Stack, "stack", &["iperf3"], &|| stack(wish, &prepared)),
+        (Part::Dns, "dns", &["dnsperf", "taskset"], &|| {
+            duel_done("dns", &dns::run(wish.rounds, dns, client)?, wish, &load)
+        }),
+        (Part::Netavark, "netavark", &[], &|| {
+            duel_done("netavark", &netavark::run(wish.rounds, (netavark, dns), client)?, wish, &load)
+        }),
+    ];
+    // What one part lacks is nothing to the others.
+    let mut failed = Vec::new();
+    for (_, name, programs, measure) in parts.iter().filter(|(part, ..)| wish.wants(*part)) {
+        if let Some(program) = programs.iter().find(|program| slipway_lab::which(program).is_none()) {
+            tool::skip(&format!("bench {name}"), &format!("{program} is not installed"));
+        } else if interrupted() {
+            return Err("interrupted".to_owned());
+        } else if let Err(error) = measure() {
+            eprintln!("xtask: {name}: {error}");
+            failed.push(*name);
+        }
     }
-    if wish.wants(Part::Netavark) {
-        let duel = netavark::run(wish.rounds, (netavark, dns), client)?;
-        duel_done("netavark", &duel, wish, &load)?;
-    }
-    Ok(())
+    let skipped = tool::skipped();
+    println!("\n{} part(s) failed, {} skipped", failed.len(), skipped.len());
+    skipped.iter().for_each(|line| println!("{line}"));
+    if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", "))) }
 }
 
 fn duel_done(name: &str, duel: &duel::Duel, wish: &Wish, load: &str) -> Done {
     println!("\n{}", duel.markdown());
     if !duel.failures.is_empty() {
         return Err(format!("{name}: refused, because somebody failed: {}", duel.failures.join("; ")));
+    }
+    if wish.write && duel.alone() {
+        return Err(format!("{name}: there is nobody to compare with, so nothing is written"));
     }
     if wish.write {
         let machine = table::machine(&duel.rival, wish.rounds, load);
@@ -153,10 +167,18 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
         (wish.subjects.is_empty() || wish.subjects.contains(&subject))
             && tests.iter().any(|test| test.does(subject))
     };
-    let peers = [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")]
-        .map(|(subject, name)| Peer::find(name, prepared.peers.as_deref()).map(|peer| (subject, peer)));
-    let peers: Vec<(Subject, Peer)> =
-        peers.into_iter().flatten().filter(|(subject, _)| wanted(*subject)).collect();
+    let rivals = [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")];
+    let rivals = rivals.into_iter().filter(|(subject, _)| wanted(*subject));
+    let mut peers: Vec<(Subject, Peer)> = Vec::new();
+    let mut absent = Vec::new();
+    for (subject, name) in rivals {
+        if let Some(peer) = Peer::find(name, prepared.peers.as_deref()) {
+            peers.push((subject, peer));
+        } else {
+            tool::skip(&format!("bench of {name}"), "neither fetched nor installed");
+            absent.push(name);
+        }
+    }
     let subjects = ours.iter().map(|(subject, _)| *subject).chain(peers.iter().map(|(subject, _)| *subject));
     let subjects: Vec<Subject> = subjects.chain([Subject::Host]).filter(|subject| wanted(*subject)).collect();
     let versions = peers.iter().map(|(_, peer)| peer.version()).collect::<Vec<_>>().join("; ");
@@ -170,13 +192,16 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
     for (group, table) in &tables {
         println!("\n{}:\n\n{}", group.title(), table.markdown());
         refused.extend(table.refused());
-        if wish.write && table.refused().is_empty() {
+        if wish.write && table.refused().is_empty() && absent.is_empty() {
             table::put(group.mark(), &machine, &table.chart(group.title()), &table.markdown())?;
         }
     }
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(format!("refused, because somebody failed: {}", refused.join("; "))),
+    if !refused.is_empty() {
+        return Err(format!("refused, because somebody failed: {}", refused.join("; ")));
+    }
+    match wish.write && !absent.is_empty() {
+        true => Err(format!("without {} there is nothing to be written", absent.join(" and "))),
+        false => Ok(()),
     }
 }
 
