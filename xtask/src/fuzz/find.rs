@@ -1,4 +1,7 @@
 //! What the fuzzer broke: made as short as it can be, and put among the seeds, where `cargo test` replays it.
+//!
+//! What does not break again (a file that a full disk cut short, a time limit on a busy machine) becomes no seed and stays where
+//! it is, to be looked at.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,6 +22,10 @@ pub(super) fn keep(program: &Path, target: &str, broken: &Path, seeds: &Path) ->
         let input = std::fs::read(&path).map_err(|error| said(&path, &error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let trial = broken.with_file_name(format!("{target}.trial"));
+        if !breaks(program, target, &path) {
+            println!("{target}: {} breaks nothing by itself; it is left there", path.display());
+            continue;
+        }
         println!("{target}: {name} of {} bytes is made shorter", input.len());
         let end = now() + PATIENCE;
         let short = shorter(input, |input| {
@@ -26,7 +33,11 @@ pub(super) fn keep(program: &Path, target: &str, broken: &Path, seeds: &Path) ->
         });
         let _ = std::fs::remove_file(&trial);
         let seed = seeds.join(seed_name(&name));
-        std::fs::write(&seed, &short).map_err(|error| said(&seed, &error))?;
+        if let Err(error) = std::fs::write(&seed, &short) {
+            // Half of a seed would be replayed for ever.
+            let _ = std::fs::remove_file(&seed);
+            return Err(said(&seed, &error));
+        }
         std::fs::remove_file(&path).map_err(|error| said(&path, &error))?;
         found.push(shown(&seed));
     }
@@ -93,6 +104,28 @@ mod tests {
         assert_eq!(short, b"pincork");
         assert_eq!(shorter(noise.clone(), |_| false), noise, "what breaks no more is left as it is");
         assert_eq!(shorter(noise, |_| true), b"");
+    }
+
+    #[test]
+    fn what_breaks_nothing_by_itself_is_no_seed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        if slipway_lab::which("setpriv").is_none() || slipway_lab::which("prlimit").is_none() {
+            println!("SKIP what_breaks_nothing_by_itself_is_no_seed: setpriv or prlimit is not installed");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [broken, seeds] = ["broken", "seeds"].map(|name| dir.path().join(name));
+        [&broken, &seeds].into_iter().for_each(|place| std::fs::create_dir(place).unwrap());
+        // A target that breaks on whatever has a pin in it.
+        let program = dir.path().join("fuzzer");
+        std::fs::write(&program, "#!/bin/sh\nfor last; do :; done\n! grep -q pin \"$last\"\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(broken.join("crash-0123456789"), "a pin in the hay").unwrap();
+        std::fs::write(broken.join("crash-abcdefabcd"), "").unwrap();
+        let found = keep(&program, "frame", &broken, &seeds).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(std::fs::read(seeds.join("regress-crash-01234567")).unwrap(), b"pin");
+        assert!(broken.join("crash-abcdefabcd").is_file() && !broken.join("crash-0123456789").exists());
     }
 
     #[test]

@@ -145,6 +145,9 @@ fn needs() -> Done {
     if !works("c++", &["--version"]) {
         missing.push("a C++ compiler is missing: apt-get install g++");
     }
+    if !works("prlimit", &["--version"]) || !works("setpriv", &["--version"]) {
+        missing.push("prlimit or setpriv is missing, which bound a fuzzer: apt-get install util-linux");
+    }
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
 }
 
