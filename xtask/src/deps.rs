@@ -2,8 +2,9 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use slipway_lab::which;
 
@@ -127,7 +128,9 @@ pub(crate) fn ensure(needs: &[Need]) -> Done {
 }
 
 /// A time in which packages start none of their services: what the machine itself says about that stays as it is.
-struct Quiet(Option<PathBuf>);
+///
+/// The file goes with a guard: a shell that removes it when the pipe from us ends, however we do. No key of a terminal reaches it.
+struct Quiet(Option<Child>);
 
 impl Quiet {
     fn begin(policy: &Path) -> Self {
@@ -136,20 +139,27 @@ impl Quiet {
         if policy.exists() && !ours {
             return Self(None);
         }
-        let made = std::fs::write(policy, START_NOTHING)
-            .and_then(|()| std::fs::set_permissions(policy, Permissions::from_mode(0o755)));
-        if let Err(error) = made {
-            println!("{}: {error}; services may be started", policy.display());
-        }
-        Self(Some(policy.to_owned()))
+        let guard = Command::new("sh")
+            .args(["-c", "read -r end; rm -f -- \"$1\"", "sh"])
+            .arg(policy)
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        let made = guard.and_then(|guard| {
+            std::fs::write(policy, START_NOTHING)?;
+            std::fs::set_permissions(policy, Permissions::from_mode(0o755))?;
+            Ok(guard)
+        });
+        Self(
+            made.inspect_err(|error| println!("{}: {error}; services may be started", policy.display())).ok(),
+        )
     }
 }
 
 impl Drop for Quiet {
     fn drop(&mut self) {
-        if let Some(policy) = &self.0 {
-            let _ = std::fs::remove_file(policy);
-        }
+        // Waiting closes the pipe first.
+        let _ = self.0.as_mut().map(Child::wait);
     }
 }
 
@@ -182,6 +192,29 @@ mod tests {
         drop(Quiet::begin(&policy));
         assert_eq!(std::fs::read_to_string(&policy).unwrap(), "#!/bin/sh\nexit 0\n");
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn an_installation_that_is_killed_leaves_no_word_to_services() {
+        const PLACE: &str = "SLIPWAY_POLICY_PLACE";
+        const NAME: &str = "an_installation_that_is_killed_leaves_no_word_to_services";
+        // In a process of its own, which dies in the middle.
+        if let Some(place) = std::env::var_os(PLACE) {
+            let _quiet = Quiet::begin(Path::new(&place));
+            assert!(Path::new(&place).is_file());
+            println!("begun");
+            std::process::abort();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let policy = dir.path().join("policy-rc.d");
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        let output = other.args(["--nocapture", NAME]).env(PLACE, &policy).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("begun"), "{output:?}");
+        let gone = (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            !policy.exists()
+        });
+        assert!(gone, "it is still there");
     }
 
     #[test]
