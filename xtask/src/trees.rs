@@ -82,7 +82,7 @@ const LEFT_OUT: [&str; 5] =
 /// Makes the trees that are not there yet; says which cannot be had, and why.
 pub(crate) fn ensure() {
     if !tool::is_root() {
-        println!("xtask: the trees with newer Podmans need root");
+        TREES.iter().for_each(|tree| tool::skip(&format!("tree {}", tree.name), "needs root"));
         return;
     }
     for tree in &TREES {
@@ -168,7 +168,7 @@ impl Tree {
 }
 
 /// MiB that are free where a directory is.
-fn room(dir: &Path) -> Done<u64> {
+pub(crate) fn room(dir: &Path) -> Done<u64> {
     let told = tool::output(Command::new("df").args(["--output=avail", "-B1M"]).arg(dir))?;
     let number = told.lines().last().and_then(|line| line.trim().parse().ok());
     number.ok_or_else(|| format!("df says nothing of {}: {told}", dir.display()))

@@ -28,6 +28,8 @@ struct Stage {
     name: &'static str,
     took: Duration,
     groups: Vec<Group>,
+    /// It ended badly, and no test in it did.
+    failed: bool,
 }
 
 /// The stages so far.
@@ -38,7 +40,8 @@ pub(super) struct Ledger {
 }
 
 /// Kinds of tests, in the order in which they are shown, by how the names of their binaries begin.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
+    ("slipway-tests::judges", "outside judges"),
     ("slipway-tests::e2e", "end to end"),
     ("slipway-tests::compat_", "contract"),
     ("slipway-tests::engine", "simulation"),
@@ -64,7 +67,8 @@ impl Ledger {
         println!("\nxtask: {name}");
         let begun = now();
         let (groups, outcome, value) = work();
-        self.stages.push(Stage { name, took: begun.elapsed(), groups });
+        let failed = outcome.is_err() && groups.iter().all(|(_, count)| count.failed == 0);
+        self.stages.push(Stage { name, took: begun.elapsed(), groups, failed });
         if let Err(error) = outcome {
             eprintln!("xtask: {error}");
             self.failures.push(error);
@@ -84,7 +88,9 @@ impl Ledger {
         skipped.iter().for_each(|line| println!("{line}"));
         print!("\n{}", self.table());
         let sum = |of: fn(&Count) -> usize| counts().map(of).sum::<usize>();
-        let (passed, failed) = (sum(|count| count.passed), sum(|count| count.failed));
+        // A stage that ended badly without a test that did is a failure of its own, so that the last line never looks well by mistake.
+        let stages = self.stages.iter().filter(|stage| stage.failed).count();
+        let (passed, failed) = (sum(|count| count.passed), stages + sum(|count| count.failed));
         println!("\n{passed} passed, {failed} failed, {} skipped", skipped.len());
         if self.failures.is_empty() { Ok(()) } else { Err(self.failures.join("; ")) }
     }
@@ -96,7 +102,8 @@ impl Ledger {
         );
         let minutes = |duration: Duration| duration.as_secs_f64() / 60.0;
         for stage in &self.stages {
-            let _ = writeln!(out, "{:<24}{:>9.1}", stage.name, minutes(stage.took));
+            let end = if stage.failed { "   FAILED" } else { "" };
+            let _ = writeln!(out, "{:<24}{:>9.1}{end}", stage.name, minutes(stage.took));
             for (kind, count) in &stage.groups {
                 let (passed, failed, skipped) = (count.passed, count.failed, count.skipped.len());
                 let spent = count.seconds / 60.0;
@@ -113,6 +120,8 @@ impl Ledger {
 pub(super) fn from_junit(record: &str) -> Vec<Group> {
     let mut groups: Vec<Group> = KINDS.iter().rev().map(|(_, kind)| (*kind, Count::default())).collect();
     let mut at = 0;
+    // A test that says more than once what it goes without is one test.
+    let mut told = false;
     for line in record.lines() {
         let tag = line.trim_start();
         if tag.starts_with("<testsuite ") {
@@ -123,11 +132,14 @@ pub(super) fn from_junit(record: &str) -> Vec<Group> {
         let Some((_, count)) = groups.get_mut(at) else { continue };
         if tag.starts_with("<testcase ") {
             count.passed += 1;
+            told = false;
             count.seconds += attribute(tag, "time").and_then(|time| time.parse::<f64>().ok()).unwrap_or(0.0);
         } else if tag.starts_with("<failure ") || tag.starts_with("<error ") {
             count.failed += 1;
         }
-        take_skip(line, &mut count.skipped);
+        if !told {
+            told = take_skip(line, &mut count.skipped);
+        }
     }
     for (_, count) in &mut groups {
         count.passed = count.passed.saturating_sub(count.failed + count.skipped.len());
@@ -164,14 +176,16 @@ pub(super) fn from_libtest(text: &str) -> Count {
     count
 }
 
-/// Takes `SKIP name: reason` if the line begins with it; each once.
-fn take_skip(line: &str, skipped: &mut Vec<String>) {
+/// Takes `SKIP name: reason` if the line begins with it; each once. Whether it has.
+fn take_skip(line: &str, skipped: &mut Vec<String>) -> bool {
     // In the record the first line of a test's output follows its tag.
     let line = line.rsplit('>').next().filter(|rest| rest.starts_with("SKIP ")).unwrap_or(line);
     let line = line.split("</").next().unwrap_or(line).trim();
-    if line.starts_with("SKIP ") && !skipped.iter().any(|seen| seen == line) {
+    let new = line.starts_with("SKIP ") && !skipped.iter().any(|seen| seen == line);
+    if new {
         skipped.push(line.to_owned());
     }
+    new
 }
 
 #[cfg(test)]
@@ -203,7 +217,10 @@ SKIP run::a: no root</flakyFailure>
     <testsuite name="slipway-tests::compat_netavark" tests="1" disabled="0" errors="0" failures="0">
         <testcase name="t01" classname="slipway-tests::compat_netavark" timestamp="t" time="2.000">
             <system-out>x
-SKIP t01: no tun</system-out>
+SKIP t01: no tun
+SKIP t01: and no IPv6</system-out>
+        </testcase>
+        <testcase name="t02" classname="slipway-tests::compat_netavark" timestamp="t" time="1.000">
         </testcase>
     </testsuite>
 </testsuites>"#;
@@ -218,7 +235,7 @@ SKIP t01: no tun</system-out>
             from_junit(RECORD),
             [
                 ("unit and property", count(1, 0, &[], 0.125)),
-                ("contract", count(0, 0, &["SKIP t01: no tun"], 2.0)),
+                ("contract", count(1, 0, &["SKIP t01: no tun"], 3.0)),
                 ("end to end", count(1, 2, &["SKIP run::a: no root"], 2.5)),
             ]
         );
@@ -243,6 +260,7 @@ SKIP t01: no tun</system-out>
         for line in ["one ", "two ", "three ", "  end to end ", "all "] {
             assert_eq!(table.lines().filter(|shown| shown.starts_with(line)).count(), 1, "{line}: {table}");
         }
+        assert!(table.contains("   FAILED\n") && ledger.stages[0].failed && !ledger.stages[1].failed);
         assert_eq!(ledger.close(), Err("no room".to_owned()));
     }
 }

@@ -35,6 +35,9 @@ const SHIPPED: [(&str, &[&str]); 9] = [
     ("all", &["pages::", "filter::", "sandbox::", "t08_sandbox::", "t09_sandbox::"]),
 ];
 
+/// MiB that everything built for the suites takes.
+const ROOM: u64 = 10_000;
+
 /// Lint, then the suites: all of them with the debug build, a part of those from outside again with the programs as shipped, or with
 /// `all` the whole of them.
 pub(crate) fn run(with_lint: bool, all: bool) -> Done {
@@ -49,6 +52,12 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
         tool::run(cargo(&["build"]).args(programs.iter().flat_map(|name| ["--package", name])))?;
         tool::run(&mut runner.command(&["--workspace", "--no-run"]))
     });
+    if let Ok(free @ ..ROOM) = trees::room(&tool::target()) {
+        println!(
+            "xtask: {} has room for {free} MiB; all that is built takes some {ROOM}",
+            tool::target().display()
+        );
+    }
     let neighbour = Neighbour::new();
     if let Err(reason) = &neighbour {
         tool::skip("a foreign network namespace beside the suites", reason);
@@ -66,6 +75,8 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
         let rows: Vec<&str> =
             SHIPPED.iter().flat_map(|(_, rows)| rows.iter().copied()).filter(|_| !all).collect();
         ledger.suites("as shipped", || runner.suites(&which, &rows, &shipped));
+    } else {
+        tool::skip("the suites as shipped", "there are no release builds");
     }
     drop(neighbour);
     ledger.stage("instructions", instructions::gate);
