@@ -132,6 +132,7 @@ impl AsFd for Seqpacket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::socket::{connect, socketpair};
 
     fn client(path: &Path) -> OwnedFd {
@@ -160,6 +161,9 @@ mod tests {
             assert_eq!(buffer[..len], frame);
         }
         drop(guest);
+        // A child that another test's thread forked just now has a copy of the descriptor, and hangs up when it ends.
+        let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
         let end = link.read_frame(&mut buffer).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(link.transmit(Offload::NONE, &[0; 60]), Ok(()), "EPIPE, and no signal");
