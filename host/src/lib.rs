@@ -18,6 +18,8 @@ pub mod device;
 pub mod driver;
 pub mod environment;
 pub mod epoll;
+#[cfg(test)]
+mod families;
 pub mod files;
 pub mod fuzz;
 pub mod logging;

@@ -2,7 +2,7 @@
 
 use super::socket::parse;
 use super::*;
-use crate::netns::testing::in_new_namespace;
+use crate::netns::testing::{in_new_namespace, with_tun};
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +22,7 @@ fn ip(text: &str) -> IpAddr {
 
 #[test]
 fn what_is_configured_reads_back() {
-    in_new_namespace("what_is_configured_reads_back", || {
+    with_tun("what_is_configured_reads_back", || {
         let mut netlink = Netlink::open().unwrap();
         let lo = netlink.interface("lo").unwrap();
         assert!(lo.loopback && !lo.up);
@@ -69,7 +69,7 @@ fn what_is_configured_reads_back() {
 
 #[test]
 fn refusals_carry_the_errno_and_say_what_was_being_done() {
-    in_new_namespace("refusals_carry_the_errno_and_say_what_was_being_done", || {
+    with_tun("refusals_carry_the_errno_and_say_what_was_being_done", || {
         let mut netlink = Netlink::open().unwrap();
         let error = netlink.interface("nowhere").unwrap_err();
         assert_eq!(error.errno(), Some(Errno::ENODEV));

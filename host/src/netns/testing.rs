@@ -1,6 +1,7 @@
 //! For tests: a closure in a network namespace of its own, or without privileges.
 
 use crate::sys::proc::{fork_child, wait_for};
+use crate::sys::tun;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -11,12 +12,40 @@ use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
 use std::fs::Permissions;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 /// Whoever has no rights.
 pub(super) const NOBODY: (Uid, Gid) = (Uid::from_raw(65534), Gid::from_raw(65534));
 
-/// The child's exit status when this machine gives it no namespace.
-const SKIPPED: u8 = 77;
+/// What a machine may lack, as exit statuses of the child.
+const NO_NAMESPACE: u8 = 77;
+const NO_DEVICE: u8 = 78;
+const NO_DRIVER: u8 = 79;
+
+/// The words for it.
+const LACKS: [(u8, &str); 3] = [
+    (NO_NAMESPACE, "no namespace may be made here"),
+    (NO_DEVICE, "no device may be made here, which needs CAP_MKNOD and a /dev/net"),
+    (NO_DRIVER, "this machine lets nobody open /dev/net/tun (modprobe tun)"),
+];
+
+/// Whether TAPs can be made here by somebody with the right to; says so when not.
+pub(crate) fn has_tun(name: &str) -> bool {
+    match tun::open_device(Path::new(tun::DEVICE)) {
+        Ok(_) => true,
+        Err(error) => {
+            println!("SKIP {name}: no TAP can be made here: {error}");
+            false
+        }
+    }
+}
+
+/// Runs `work`, which makes TAPs, as [`in_new_namespace`] does.
+pub(crate) fn with_tun(name: &str, work: impl FnOnce()) {
+    if has_tun(name) {
+        in_new_namespace(name, work);
+    }
+}
 
 /// Runs `work` in a child with a new network namespace (and a new user namespace when not root). Fails when it panics;
 /// says so and passes where no namespace is to be had.
@@ -28,7 +57,7 @@ pub(crate) fn in_new_namespace(name: &str, work: impl FnOnce()) {
             CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET
         };
         if unshare(flags).is_err() {
-            return SKIPPED;
+            return NO_NAMESPACE;
         }
         work();
         0
@@ -40,8 +69,10 @@ pub(crate) fn in_new_namespace(name: &str, work: impl FnOnce()) {
 fn judge(name: &str, child: Pid) {
     match wait_for(child).unwrap() {
         WaitStatus::Exited(_, 0) => {}
-        WaitStatus::Exited(_, status) if status == i32::from(SKIPPED) => {
-            println!("SKIP {name}: this machine gives it no namespace or device");
+        WaitStatus::Exited(_, status) => {
+            let lack = LACKS.iter().find(|(lack, _)| i32::from(*lack) == status);
+            let (_, words) = lack.unwrap_or_else(|| panic!("{name}: exit status {status}"));
+            println!("SKIP {name}: {words}");
         }
         status => panic!("{name}: {status:?}"),
     }
@@ -51,7 +82,7 @@ fn judge(name: &str, child: Pid) {
 pub(super) fn in_new_mounts(name: &str, work: impl FnOnce()) {
     let child = fork_child(|| {
         if unshare(CloneFlags::CLONE_NEWNS).is_err() || keep_mounts().is_err() {
-            return SKIPPED;
+            return NO_NAMESPACE;
         }
         work();
         0
@@ -78,8 +109,14 @@ pub(super) fn unprivileged_with_tun(name: &str, mode: Option<u32>, work: impl Fn
         return;
     }
     let child = fork_child(|| {
-        if unshare(CloneFlags::CLONE_NEWNS).is_err() || device(mode).is_err() {
-            return SKIPPED;
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            return NO_NAMESPACE;
+        }
+        if device(mode).is_err() {
+            return NO_DEVICE;
+        }
+        if mode == Some(0o666) && tun::open_device(Path::new(tun::DEVICE)).is_err() {
+            return NO_DRIVER;
         }
         let (uid, gid) = NOBODY;
         setgroups(&[]).unwrap();
@@ -106,8 +143,8 @@ fn device(mode: Option<u32>) -> nix::Result<()> {
     Ok(())
 }
 
-/// Whether something is written to a pipe, or its other end closed, within five seconds.
+/// Whether something is written to a pipe, or its other end closed, within half a minute.
 pub(super) fn ended(pipe: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(pipe, PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::from(5000_u16)).unwrap() == 1
+    poll(&mut fds, PollTimeout::from(30_000_u16)).unwrap() == 1
 }

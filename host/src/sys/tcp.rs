@@ -140,25 +140,26 @@ mod tests {
     #[test]
     fn a_socket_that_refuses_an_offset_falls_back_for_itself() {
         use crate::epoll::Events;
+        use crate::families::families;
         use crate::sys::sockopt::{self, Opt};
         use crate::upstream::{Peeking, Sockets, Ways};
         use nix::sys::epoll::EpollFlags;
         use nix::sys::socket::{Backlog, SockaddrStorage, bind, connect, listen};
         use slipway_netstack::FlowId;
         use slipway_netstack::upstream::{Peek, Upstream};
-        for (family, address) in [(libc::AF_INET, "127.0.0.1:0"), (libc::AF_INET6, "[::1]:0")] {
+        let name = "a_socket_that_refuses_an_offset_falls_back_for_itself";
+        for like in families(name) {
+            let family = if like.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
             // SAFETY: socket(2) takes no pointers; what it returns is ours alone.
             let Ok(fd) =
                 Errno::result(unsafe { libc::socket(family, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) })
             else {
-                println!(
-                    "SKIP a_socket_that_refuses_an_offset_falls_back_for_itself: this kernel has no MPTCP"
-                );
+                println!("SKIP {name}: this kernel has no MPTCP");
                 return;
             };
             // SAFETY: it was just opened and nobody else knows it.
             let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
-            let address: SocketAddr = address.parse().unwrap();
+            let address = SocketAddr::new(like, 0);
             bind(listener.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
             listen(&listener, Backlog::new(1).unwrap()).unwrap();
             // SAFETY: as above, both times.

@@ -235,7 +235,7 @@ mod tests {
     //! What the essay claims, asked of the running kernel.
 
     use super::*;
-    use crate::netns::testing::in_new_namespace;
+    use crate::netns::testing::with_tun;
     use nix::errno::Errno;
     use std::os::fd::AsFd;
 
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_unattached_file_says_so() {
-        in_new_namespace("an_unattached_file_says_so", || {
+        with_tun("an_unattached_file_says_so", || {
             let fd = device();
             assert!(features(fd.as_fd()).unwrap().contains(PLAIN | Flags::VNET_HDR | Flags::MULTI_QUEUE));
             assert_eq!(errno(attachment(fd.as_fd())), Errno::EBADFD);
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn names_are_checked_before_the_kernel_sees_them() {
-        in_new_namespace("names_are_checked_before_the_kernel_sees_them", || {
+        with_tun("names_are_checked_before_the_kernel_sees_them", || {
             for name in ["", "sixteen-bytes-xx", "a\0b"] {
                 assert_eq!(errno(attach(device().as_fd(), name, PLAIN)), Errno::EINVAL, "{name:?}");
             }
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn the_header_is_taken_from_the_attaching_call() {
-        in_new_namespace("the_header_is_taken_from_the_attaching_call", || {
+        with_tun("the_header_is_taken_from_the_attaching_call", || {
             persistent("t0", Flags::TAP);
             let fd = device();
             attach(fd.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_number_of_queues_is_settled_at_creation() {
-        in_new_namespace("the_number_of_queues_is_settled_at_creation", || {
+        with_tun("the_number_of_queues_is_settled_at_creation", || {
             persistent("one", PLAIN);
             persistent("many", PLAIN | Flags::MULTI_QUEUE);
             assert_eq!(errno(attach(device().as_fd(), "one", PLAIN | Flags::MULTI_QUEUE)), Errno::EINVAL);
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn packet_information_is_found_and_no_filter_stays() {
-        in_new_namespace("packet_information_is_found_and_no_filter_stays", || {
+        with_tun("packet_information_is_found_and_no_filter_stays", || {
             for (flags, expected) in [(PLAIN, false), (PLAIN | Flags::VNET_HDR, false), (Flags::TAP, true)] {
                 let fd = device();
                 attach(fd.as_fd(), "t0", flags).unwrap();
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn somebody_elses_interface_is_busy() {
-        in_new_namespace("somebody_elses_interface_is_busy", || {
+        with_tun("somebody_elses_interface_is_busy", || {
             let first = device();
             attach(first.as_fd(), "t0", PLAIN).unwrap();
             assert_eq!(errno(attach(device().as_fd(), "t0", PLAIN)), Errno::EBUSY);
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_headers_length_belongs_to_the_device() {
-        in_new_namespace("the_headers_length_belongs_to_the_device", || {
+        with_tun("the_headers_length_belongs_to_the_device", || {
             persistent("t0", PLAIN);
             let first = device();
             attach(first.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn every_rung_of_the_ladder_is_known_or_refused() {
-        in_new_namespace("every_rung_of_the_ladder_is_known_or_refused", || {
+        with_tun("every_rung_of_the_ladder_is_known_or_refused", || {
             let fd = device();
             attach(fd.as_fd(), "t0", PLAIN | Flags::VNET_HDR).unwrap();
             let known: Vec<bool> =

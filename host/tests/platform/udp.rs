@@ -1,5 +1,6 @@
 //! UDP sockets: trains, error queue, batches.
 
+use crate::families::families;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slipway_host::sys::message::{Control, Name, control_messages};
@@ -28,8 +29,8 @@ fn receive(socket: &UdpSocket) -> Result<(usize, Option<i32>), Errno> {
 
 #[test]
 fn a_train_is_split_by_the_kernel() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let (to, from) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
+    for like in families("a_train_is_split_by_the_kernel") {
+        let (to, from) = (UdpSocket::bind((like, 0)).unwrap(), UdpSocket::bind((like, 0)).unwrap());
         let name = Name::from(to.local_addr().unwrap());
         let train = vec![7; 64 * 1000 - 1];
         assert_eq!(send_one(from.as_fd(), &name, &split(1000), &[IoSlice::new(&train)]), Ok(63_999));
@@ -43,8 +44,8 @@ fn a_train_is_split_by_the_kernel() {
 
 #[test]
 fn a_train_stays_together_for_a_receiver_that_wants_it() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let (to, from) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
+    for like in families("a_train_stays_together_for_a_receiver_that_wants_it") {
+        let (to, from) = (UdpSocket::bind((like, 0)).unwrap(), UdpSocket::bind((like, 0)).unwrap());
         sockopt::set(to.as_fd(), Opt::UDP_GRO, 1).unwrap();
         let name = Name::from(to.local_addr().unwrap());
         let train = vec![7; 2500];
@@ -65,9 +66,9 @@ fn segments_longer_than_the_mtu_are_refused() {
 
 #[test]
 fn an_icmp_error_names_the_datagrams_destination() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let gone = UdpSocket::bind(address).unwrap().local_addr().unwrap();
-        let from = UdpSocket::bind(address).unwrap();
+    for like in families("an_icmp_error_names_the_datagrams_destination") {
+        let gone = UdpSocket::bind((like, 0)).unwrap().local_addr().unwrap();
+        let from = UdpSocket::bind((like, 0)).unwrap();
         from.set_nonblocking(true).unwrap();
         let opt = if gone.is_ipv4() { Opt::ERROR_QUEUE_V4 } else { Opt::ERROR_QUEUE_V6 };
         sockopt::set(from.as_fd(), opt, 1).unwrap();

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 
 mod driver;
+#[path = "../../src/families.rs"]
+mod families;
 mod links;
 mod ping;
 mod tcp;

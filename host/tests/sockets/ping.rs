@@ -1,13 +1,14 @@
+use crate::families::families;
 use crate::{FLOW, World};
 use slipway_netstack::upstream::{Errno, Event, Meta, Source, Upstream};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Opens a ping flow, or says why it cannot be tested here.
-fn open(world: &mut World, like: IpAddr) -> bool {
+fn open(name: &str, world: &mut World, like: IpAddr) -> bool {
     match world.sockets.ping_open(FLOW, like, Source::default()) {
         Ok(()) => true,
         Err(Errno::Prohibited) => {
-            println!("SKIP ping: net.ipv4.ping_group_range leaves this process out");
+            println!("SKIP {name}: net.ipv4.ping_group_range leaves this process out");
             false
         }
         Err(error) => panic!("{error:?}"),
@@ -16,9 +17,10 @@ fn open(world: &mut World, like: IpAddr) -> bool {
 
 #[test]
 fn an_echo_comes_back_with_its_number_and_data() {
-    for like in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+    let name = "an_echo_comes_back_with_its_number_and_data";
+    for like in families(name) {
         let mut world = World::new();
-        if !open(&mut world, like) {
+        if !open(name, &mut world, like) {
             return;
         }
         for sequence in [0, 1, 0xabcd] {

@@ -1,3 +1,4 @@
+use crate::families::{V4, families};
 use crate::{FLOW, World};
 use slipway_host::upstream::{Peeking, Sockets, Ways};
 use slipway_netstack::FlowId;
@@ -7,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
 /// A world whose flow is connected to the stream.
-fn connected(mut world: World, address: &str) -> (World, TcpStream) {
-    let listener = TcpListener::bind(address).unwrap();
+fn connected(mut world: World, like: IpAddr) -> (World, TcpStream) {
+    let listener = TcpListener::bind((like, 0)).unwrap();
     world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), Source::default(), 0).unwrap();
     assert_eq!(world.until(|_| true), Event::Connected);
     let (peer, _) = listener.accept().unwrap();
@@ -17,11 +18,14 @@ fn connected(mut world: World, address: &str) -> (World, TcpStream) {
 }
 
 /// Each way of peeking, over each family that has it.
-fn peekings() -> Vec<(Peeking, &'static str)> {
+fn peekings(test: &str) -> Vec<(Peeking, IpAddr)> {
     let Ways { v4, v6 } = Ways::probe();
-    let mut all = vec![(Peeking::Skip, "127.0.0.1:0"), (Peeking::Skip, "[::1]:0")];
-    all.extend((v4 == Peeking::Offset).then_some((v4, "127.0.0.1:0")));
-    all.extend((v6 == Peeking::Offset).then_some((v6, "[::1]:0")));
+    let mut all = Vec::new();
+    for like in families(test) {
+        let best = if like.is_ipv4() { v4 } else { v6 };
+        all.push((Peeking::Skip, like));
+        all.extend((best == Peeking::Offset).then_some((best, like)));
+    }
     all
 }
 
@@ -35,8 +39,8 @@ fn peek(world: &mut World, offset: usize, room: usize) -> Result<Vec<u8>, Peek> 
 
 #[test]
 fn connects_over_both_families_and_carries_both_ways() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let (mut world, mut peer) = connected(World::new(), address);
+    for like in families("connects_over_both_families_and_carries_both_ways") {
+        let (mut world, mut peer) = connected(World::new(), like);
         assert_eq!(world.sockets.tcp_send(FLOW, &[b"he", b"llo"]), Sent::Taken(5));
         assert_eq!(world.sockets.tcp_send(FLOW, &[b""]), Sent::Taken(0));
         let mut got = [0; 5];
@@ -77,8 +81,8 @@ fn a_refusal_is_told_and_an_ipv4_address_in_disguise_is_refused_here() {
 
 #[test]
 fn peeks_jump_back_and_forth_and_bytes_stay_until_consumed() {
-    for (peeking, address) in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+    for (peeking, like) in peekings("peeks_jump_back_and_forth_and_bytes_stay_until_consumed") {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), like);
         peer.write_all(b"0123456789").unwrap();
         world.until(|event| event == Event::Readable);
         assert_eq!(peek(&mut world, 0, 4), Ok(b"0123".to_vec()));
@@ -102,8 +106,8 @@ fn peeks_jump_back_and_forth_and_bytes_stay_until_consumed() {
 
 #[test]
 fn each_frame_is_whole_however_much_is_under_way() {
-    for (peeking, address) in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+    for (peeking, like) in peekings("each_frame_is_whole_however_much_is_under_way") {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), like);
         let sent: Vec<u8> = (0..50_000_u32).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
         peer.write_all(&sent).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -128,8 +132,8 @@ fn each_frame_is_whole_however_much_is_under_way() {
 
 #[test]
 fn the_end_is_told_behind_the_last_byte_only() {
-    for (peeking, address) in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+    for (peeking, like) in peekings("the_end_is_told_behind_the_last_byte_only") {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), like);
         peer.write_all(b"abc").unwrap();
         world.until(|event| event == Event::Readable);
         assert_eq!(peek(&mut world, 0, 9), Ok(b"abc".to_vec()));
@@ -153,8 +157,8 @@ fn the_end_is_told_behind_the_last_byte_only() {
 /// Data and end-of-file that arrive together are announced by one event.
 #[test]
 fn an_end_announced_with_the_last_bytes_is_found_without_another_event() {
-    for (peeking, address) in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+    for (peeking, like) in peekings("an_end_announced_with_the_last_bytes_is_found_without_another_event") {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), like);
         peer.write_all(b"abc").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -174,8 +178,8 @@ fn an_end_announced_with_the_last_bytes_is_found_without_another_event() {
 fn urgent_data_is_told_of_and_lies_in_line() {
     use nix::sys::socket::{MsgFlags, send};
     use std::os::fd::AsRawFd;
-    for (peeking, address) in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+    for (peeking, like) in peekings("urgent_data_is_told_of_and_lies_in_line") {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), like);
         peer.write_all(b"ab").unwrap();
         send(peer.as_raw_fd(), b"U", MsgFlags::MSG_OOB).unwrap();
         peer.write_all(b"cd").unwrap();
@@ -206,7 +210,7 @@ fn urgent_data_is_told_of_and_lies_in_line() {
 
 #[test]
 fn a_short_send_is_followed_by_one_writable() {
-    let (mut world, mut peer) = connected(World::new(), "127.0.0.1:0");
+    let (mut world, mut peer) = connected(World::new(), V4);
     let chunk = vec![5; 1 << 20];
     let mut sent = 0;
     loop {
@@ -228,12 +232,12 @@ fn a_short_send_is_followed_by_one_writable() {
 
 #[test]
 fn a_reset_from_either_side_is_seen_by_the_other() {
-    let (mut world, peer) = connected(World::new(), "127.0.0.1:0");
+    let (mut world, peer) = connected(World::new(), V4);
     Sockets::refuse(OwnedFd::from(peer));
     assert_eq!(world.until(|_| true), Event::Failed(Errno::Reset));
     assert!(matches!(world.sockets.tcp_send(FLOW, &[b"x"]), Sent::Failed(Errno::Reset)));
 
-    let (mut world, mut peer) = connected(World::new(), "127.0.0.1:0");
+    let (mut world, mut peer) = connected(World::new(), V4);
     world.sockets.tcp_reset(FLOW);
     assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(world.sockets.count(), 0);
@@ -255,7 +259,7 @@ fn an_accepted_connection_is_attached_with_what_it_has_received() {
 
 #[test]
 fn stale_and_foreign_ids_find_nothing() {
-    let (mut world, mut peer) = connected(World::new(), "127.0.0.1:0");
+    let (mut world, mut peer) = connected(World::new(), V4);
     for stale in [FlowId::new(3, 6), FlowId::new(3, 8), FlowId::new(99, 7)] {
         assert_eq!(world.sockets.tcp_send(stale, &[b"x"]), Sent::Failed(Errno::BadSocket));
         assert_eq!(world.sockets.tcp_peek(stale, 0, &mut [0]), Peek::Failed(Errno::BadSocket));
@@ -274,8 +278,8 @@ fn stale_and_foreign_ids_find_nothing() {
 
 #[test]
 fn megabytes_cross_by_peeking_and_consuming_in_odd_steps() {
-    for (peeking, address) in peekings() {
-        let (mut world, mut peer) = connected(World::with_peeking(peeking), address);
+    for (peeking, like) in peekings("megabytes_cross_by_peeking_and_consuming_in_odd_steps") {
+        let (mut world, mut peer) = connected(World::with_peeking(peeking), like);
         const TOTAL: usize = 3 << 20;
         let writer = std::thread::spawn(move || {
             let data: Vec<u8> = (0..TOTAL).map(pattern).collect();

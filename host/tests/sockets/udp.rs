@@ -1,14 +1,12 @@
+use crate::families::{V4, V6, families};
 use crate::{FLOW, World};
 use slipway_host::upstream::batch::{self, Hint, Receiver};
 use slipway_netstack::FlowId;
 use slipway_netstack::upstream::{Errno, Event, Meta, Received, Source, Upstream};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
-
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// A world with a UDP flow, a peer, and the address under which the peer knows the flow.
 fn world(like: IpAddr) -> (World, UdpSocket, SocketAddr) {
@@ -21,6 +19,11 @@ fn world(like: IpAddr) -> (World, UdpSocket, SocketAddr) {
     let (len, flow) = peer.recv_from(&mut [0; 9]).unwrap();
     assert_eq!(len, 5);
     (world, peer, flow)
+}
+
+/// The loopback address of this one's family.
+fn like(address: &str) -> IpAddr {
+    if address.contains('[') { V6 } else { V4 }
 }
 
 fn receive(world: &mut World, flow: FlowId) -> Option<(Received, Vec<u8>)> {
@@ -45,7 +48,7 @@ fn datagrams(world: &mut World) -> (usize, Vec<Vec<u8>>) {
 
 #[test]
 fn datagrams_carry_sender_and_header_fields() {
-    for like in [V4, V6] {
+    for like in families("datagrams_carry_sender_and_header_fields") {
         let (mut world, peer, flow) = world(like);
         peer.send_to(b"abc", flow).unwrap();
         assert_eq!(world.until(|_| true), Event::Readable);
@@ -83,7 +86,7 @@ fn an_empty_datagram_is_a_datagram() {
 
 #[test]
 fn a_flood_of_equal_datagrams_arrives_as_few_trains() {
-    for like in [V4, V6] {
+    for like in families("a_flood_of_equal_datagrams_arrives_as_few_trains") {
         let (mut world, peer, flow) = world(like);
         for round in 0..4u8 {
             for n in 0..100u8 {
@@ -165,7 +168,7 @@ fn what_is_set_aside_for_one_flow_survives_reading_another() {
 
 #[test]
 fn trains_leave_whole_or_in_pieces_but_complete() {
-    for like in [V4, V6] {
+    for like in families("trains_leave_whole_or_in_pieces_but_complete") {
         let (mut world, peer, _) = world(like);
         let to = peer.local_addr().unwrap();
         for (len, segment) in
@@ -187,7 +190,7 @@ fn trains_leave_whole_or_in_pieces_but_complete() {
 
 #[test]
 fn a_datagram_to_nobody_comes_back_as_an_error_with_its_destination() {
-    for like in [V4, V6] {
+    for like in families("a_datagram_to_nobody_comes_back_as_an_error_with_its_destination") {
         let (mut world, peer, flow) = world(like);
         let gone = UdpSocket::bind((like, 0)).unwrap().local_addr().unwrap();
         let alive = peer.local_addr().unwrap();
@@ -211,6 +214,9 @@ fn a_datagram_to_nobody_comes_back_as_an_error_with_its_destination() {
 
 #[test]
 fn an_ipv4_address_in_disguise_is_refused() {
+    if !families("an_ipv4_address_in_disguise_is_refused").contains(&V6) {
+        return;
+    }
     let (mut world, peer, _) = world(V4);
     let port = peer.local_addr().unwrap().port();
     world.sockets.udp_open(FLOW, V6, Source::default()).unwrap();
@@ -222,7 +228,9 @@ fn an_ipv4_address_in_disguise_is_refused() {
 #[test]
 fn a_shared_socket_sends_but_does_not_read_and_outlives_its_listener() {
     let mut world = World::new();
-    for (listen, client) in [("127.0.0.1:0", V4), ("[::1]:0", V6), ("[::]:0", V4), ("[::]:0", V6)] {
+    let there = families("a_shared_socket_sends_but_does_not_read_and_outlives_its_listener");
+    let pairs = [("127.0.0.1:0", V4), ("[::1]:0", V6), ("[::]:0", V4), ("[::]:0", V6)];
+    for (listen, client) in pairs.into_iter().filter(|(listen, _)| there.contains(&like(listen))) {
         let listener = UdpSocket::bind(listen).unwrap();
         let port = listener.local_addr().unwrap().port();
         let listener = Rc::new(OwnedFd::from(listener));
@@ -264,9 +272,14 @@ fn flows_that_share_a_socket_are_found_by_it() {
 fn answers_leave_from_the_address_that_was_asked() {
     let mut world = World::new();
     let (mut receiver, mut hint, mut into) = (Receiver::default(), Hint::default(), vec![0; 65536]);
-    for (listen, to) in
-        [("0.0.0.0:0", "127.0.0.5"), ("127.0.0.5:0", "127.0.0.5"), ("[::]:0", "127.0.0.5"), ("[::]:0", "::1")]
-    {
+    let there = families("answers_leave_from_the_address_that_was_asked");
+    let pairs = [
+        ("0.0.0.0:0", "127.0.0.5"),
+        ("127.0.0.5:0", "127.0.0.5"),
+        ("[::]:0", "127.0.0.5"),
+        ("[::]:0", "::1"),
+    ];
+    for (listen, to) in pairs.into_iter().filter(|(listen, _)| there.contains(&like(listen))) {
         let listener = UdpSocket::bind(listen).unwrap();
         let to = SocketAddr::new(to.parse().unwrap(), listener.local_addr().unwrap().port());
         batch::tell_destination(listener.as_fd(), false);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::{Link, MAX_FRAME};
 use crate::netlink::Netlink;
-use crate::netns::testing::in_new_namespace;
+use crate::netns::testing::with_tun;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use slipway_netstack::device::Gso;
 use slipway_netstack::device::vnet::{Checksum, GsoKind};
@@ -54,7 +54,7 @@ fn ip(words: &str) -> bool {
 
 #[test]
 fn a_new_one_has_the_header_and_announces_what_the_kernel_knows() {
-    in_new_namespace("a_new_one_has_the_header_and_announces_what_the_kernel_knows", || {
+    with_tun("a_new_one_has_the_header_and_announces_what_the_kernel_knows", || {
         let tap = Tap::open("tap0").unwrap();
         assert_eq!(tap.name(), "tap0");
         let can = tap.capabilities();
@@ -67,7 +67,7 @@ fn a_new_one_has_the_header_and_announces_what_the_kernel_knows() {
 #[test]
 fn a_tap_made_by_ip_tuntap_is_attached_to_with_the_header() {
     let name = "a_tap_made_by_ip_tuntap_is_attached_to_with_the_header";
-    in_new_namespace(name, || {
+    with_tun(name, || {
         if !ip("tuntap add name tap0 mode tap") {
             println!("SKIP {name}: no working ip(8)");
             return;
@@ -84,7 +84,7 @@ fn a_tap_made_by_ip_tuntap_is_attached_to_with_the_header() {
 
 #[test]
 fn what_the_last_owner_left_behind_is_put_right() {
-    in_new_namespace("what_the_last_owner_left_behind_is_put_right", || {
+    with_tun("what_the_last_owner_left_behind_is_put_right", || {
         let first = Tap::open("tap0").unwrap();
         tun::set_persistent(first.as_fd(), true).unwrap();
         tun::set_header_len(first.as_fd(), 12).unwrap();
@@ -96,7 +96,7 @@ fn what_the_last_owner_left_behind_is_put_right() {
 
 #[test]
 fn a_foreign_descriptor_is_asked_what_it_is() {
-    in_new_namespace("a_foreign_descriptor_is_asked_what_it_is", || {
+    with_tun("a_foreign_descriptor_is_asked_what_it_is", || {
         let plain = Flags::TAP | Flags::NO_PI;
         for (flags, header) in
             [(plain, Some(false)), (plain | Flags::VNET_HDR, Some(true)), (Flags::TAP, None)]
@@ -123,7 +123,7 @@ fn a_foreign_descriptor_is_asked_what_it_is() {
 
 #[test]
 fn frames_cross_both_ways() {
-    in_new_namespace("frames_cross_both_ways", || {
+    with_tun("frames_cross_both_ways", || {
         for header in [true, false] {
             let name = if header { "tap0" } else { "tap1" };
             let mut tap = if header {
@@ -153,7 +153,7 @@ fn frames_cross_both_ways() {
 
 #[test]
 fn what_leaves_undone_more_than_the_link_allows_is_rejected() {
-    in_new_namespace("what_leaves_undone_more_than_the_link_allows_is_rejected", || {
+    with_tun("what_leaves_undone_more_than_the_link_allows_is_rejected", || {
         let fd = tun::open_device(Path::new(tun::DEVICE)).unwrap();
         tun::attach(fd.as_fd(), "tap0", Flags::TAP | Flags::NO_PI).unwrap();
         let mut plain = Tap::from_owned_fd(fd).unwrap();
@@ -175,7 +175,7 @@ fn what_leaves_undone_more_than_the_link_allows_is_rejected() {
 
 #[test]
 fn trains_may_be_sent_whatever_was_announced() {
-    in_new_namespace("trains_may_be_sent_whatever_was_announced", || {
+    with_tun("trains_may_be_sent_whatever_was_announced", || {
         let mut tap = Tap::open("tap0").unwrap();
         up("tap0");
         tun::set_offloads(tap.as_fd(), Offloads::empty()).unwrap();
@@ -195,7 +195,7 @@ fn trains_may_be_sent_whatever_was_announced() {
 
 #[test]
 fn while_it_is_down_nothing_spins_and_frames_are_counted() {
-    in_new_namespace("while_it_is_down_nothing_spins_and_frames_are_counted", || {
+    with_tun("while_it_is_down_nothing_spins_and_frames_are_counted", || {
         let mut tap = Tap::open("tap0").unwrap();
         let quiet = |tap: &mut Tap, when: &str| {
             drain(tap);
@@ -218,7 +218,7 @@ fn while_it_is_down_nothing_spins_and_frames_are_counted() {
 #[test]
 fn an_interface_that_was_deleted_is_the_end() {
     let name = "an_interface_that_was_deleted_is_the_end";
-    in_new_namespace(name, || {
+    with_tun(name, || {
         let mut tap = Tap::open("tap0").unwrap();
         if !ip("link del tap0") {
             println!("SKIP {name}: no working ip(8)");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::{MAX_FRAME, Tap};
 use crate::netlink::{Netlink, Request};
-use crate::netns::testing::in_new_namespace;
+use crate::netns::testing::with_tun;
 use crate::sandbox::caps;
 use crate::upstream::Sockets;
 use slipway_netstack::FlowId;
@@ -85,7 +85,7 @@ fn asks(frame: &[u8], end: &[u8]) -> bool {
 
 #[test]
 fn a_device_goes_before_the_hosts_routes() {
-    in_new_namespace("a_device_goes_before_the_hosts_routes", || {
+    with_tun("a_device_goes_before_the_hosts_routes", || {
         let mut host = Host::new();
         let [first, second] = host.devices;
         let asked = |frame: &[u8]| asks(frame, &[203, 0, 113, 9]);
@@ -108,7 +108,7 @@ fn a_device_goes_before_the_hosts_routes() {
 
 #[test]
 fn link_local_addresses_are_those_on_the_devices_link() {
-    in_new_namespace("link_local_addresses_are_those_on_the_devices_link", || {
+    with_tun("link_local_addresses_are_those_on_the_devices_link", || {
         let mut host = Host::new();
         let [_, second] = host.devices;
         let asked = |frame: &[u8]| asks(frame, &[0x12, 0x34]);
@@ -128,7 +128,7 @@ fn link_local_addresses_are_those_on_the_devices_link() {
 #[test]
 fn groups_are_those_on_the_devices_link_and_as_many_hops_away_as_the_guest_says() {
     let name = "groups_are_those_on_the_devices_link_and_as_many_hops_away_as_the_guest_says";
-    in_new_namespace(name, || {
+    with_tun(name, || {
         let mut host = Host::new();
         let [_, second] = host.devices;
         for (to, at) in [("239.1.2.3:7", ETHERNET + 8), ("[ff02::fb]:7", ETHERNET + 7)] {
@@ -144,7 +144,7 @@ fn groups_are_those_on_the_devices_link_and_as_many_hops_away_as_the_guest_says(
 
 #[test]
 fn everybody_is_spoken_to_by_whoever_may() {
-    in_new_namespace("everybody_is_spoken_to_by_whoever_may", || {
+    with_tun("everybody_is_spoken_to_by_whoever_may", || {
         let mut host = Host::new();
         let everybody = "198.51.100.255:7";
         let refused = host.send(Source::default(), everybody, Meta::default());
@@ -158,7 +158,7 @@ fn everybody_is_spoken_to_by_whoever_may() {
 
 #[test]
 fn a_port_is_a_wish() {
-    in_new_namespace("a_port_is_a_wish", || {
+    with_tun("a_port_is_a_wish", || {
         let mut host = Host::new();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
