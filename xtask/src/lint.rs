@@ -19,6 +19,7 @@ pub(crate) fn run() -> Done {
         pages,
         laws::check,
         papers::check,
+        oldest_compiler,
         other_architecture,
         fuzz_targets,
         deny,
@@ -55,6 +56,26 @@ fn pages() -> Done {
         cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
     )
+}
+
+/// The oldest compiler that the manifest claims, where rustup has it; the lint `incompatible_msrv` looks everywhere.
+fn oldest_compiler() -> Done {
+    let manifest = std::fs::read_to_string(tool::root().join("Cargo.toml")).unwrap_or_default();
+    let version = claimed(&manifest).ok_or("Cargo.toml claims no rust-version")?;
+    let mut has = std::process::Command::new("rustup");
+    let has = has.args(["run", version, "rustc", "--version"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        tool::skip(&format!("a check by Rust {version}"), "rustup does not have it");
+        return Ok(());
+    }
+    let mut check = std::process::Command::new("rustup");
+    check.args(["run", version, "cargo", "check", "--workspace"]).env_remove("CARGO").env_remove("RUSTC");
+    tool::run(check.env_remove("RUSTUP_TOOLCHAIN").current_dir(tool::root()))
+}
+
+fn claimed(manifest: &str) -> Option<&str> {
+    let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "))?;
+    Some(line.trim().trim_matches('"'))
 }
 
 /// Types of other widths and signs, other system calls: `c_char`, what the filter names, alignment of `libc`'s structures. Only where its
@@ -154,6 +175,12 @@ fn judged(manifest: &str, good: bool, told: &str) -> Done<Done> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_claimed_version_is_read() {
+        assert_eq!(claimed("[workspace.package]\nrust-version = \"1.91\"\n"), Some("1.91"));
+        assert!(claimed(&std::fs::read_to_string(tool::root().join("Cargo.toml")).unwrap()).is_some());
+    }
 
     #[test]
     fn a_lock_that_does_not_fit_is_an_error_and_a_missing_network_is_not() {
