@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::geteuid;
 use slipway_host::sys::proc::{fork_child, wait_for};
+use slipway_host::sys::tun;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -37,6 +38,24 @@ pub(crate) fn on_a_machine(name: &str, work: impl FnOnce(&mut Places)) {
         }
         status => panic!("{name}: {status:?}"),
     }
+}
+
+/// Runs `work`, which makes TAPs, as [`on_a_machine`] does.
+pub(crate) fn on_a_machine_with_tun(name: &str, work: impl FnOnce(&mut Places)) {
+    match tun::open_device(Path::new(tun::DEVICE)) {
+        Ok(_) => on_a_machine(name, work),
+        Err(error) => println!("SKIP {name}: no TAP can be made here: {error}"),
+    }
+}
+
+/// Whether new interfaces here have IPv6; says so when not: it may be switched off, or not be in the kernel.
+pub(crate) fn has_ipv6(name: &str) -> bool {
+    let setting = fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    let has = setting.is_ok_and(|value| value.trim() == "0");
+    if !has {
+        println!("SKIP {name}: nothing over IPv6 on this machine");
+    }
+    has
 }
 
 fn machine() -> Result<Places> {

@@ -9,7 +9,7 @@ use super::teardown::disconnect;
 use crate::namespaces::{Place, Places};
 use crate::plan::{switch::TAP, text};
 use crate::spec::StatusBlock;
-use crate::testing::{another_namespace, on_a_machine, state};
+use crate::testing::{another_namespace, on_a_machine, on_a_machine_with_tun, state};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 use slipway_host::netlink::{Kind, NewLink, Request};
@@ -79,7 +79,7 @@ fn the_plan_of_a_first_and_of_another_container() {
 
 #[test]
 fn two_containers_come_and_go() {
-    on_a_machine("two_containers_come_and_go", |places| {
+    on_a_machine_with_tun("two_containers_come_and_go", |places| {
         let (fake, before) = (Fake::start(Path::new(SOCKET)), state(places));
         let status = join(1, places);
         let inside = places.container.as_mut().unwrap().netlink.interface("eth0").unwrap();
@@ -133,7 +133,7 @@ fn two_containers_come_and_go() {
 
 #[test]
 fn an_uplink_that_was_started_anew_learns_of_everybody() {
-    on_a_machine("an_uplink_that_was_started_anew_learns_of_everybody", |places| {
+    on_a_machine_with_tun("an_uplink_that_was_started_anew_learns_of_everybody", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
         let first = next_container(places);
@@ -177,7 +177,7 @@ fn kill(container: Option<Place>, left: usize, places: &mut Places) {
 
 #[test]
 fn what_the_dead_had_is_the_next_ones() {
-    on_a_machine("what_the_dead_had_is_the_next_ones", |places| {
+    on_a_machine_with_tun("what_the_dead_had_is_the_next_ones", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
         let first = next_container(places);
@@ -208,7 +208,7 @@ fn what_the_dead_had_is_the_next_ones() {
 
 #[test]
 fn a_tap_that_nobody_serves_is_replaced_and_a_strangers_stays() {
-    on_a_machine("a_tap_that_nobody_serves_is_replaced_and_a_strangers_stays", |places| {
+    on_a_machine_with_tun("a_tap_that_nobody_serves_is_replaced_and_a_strangers_stays", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
         let stranger = slipway_host::device::tap::Tap::open("vm0").unwrap();
@@ -233,7 +233,7 @@ fn a_tap_that_nobody_serves_is_replaced_and_a_strangers_stays() {
 
 #[test]
 fn a_setup_that_fails_leaves_nothing() {
-    on_a_machine("a_setup_that_fails_leaves_nothing", |places| {
+    on_a_machine_with_tun("a_setup_that_fails_leaves_nothing", |places| {
         let before = state(places);
         let text = |number: u8, places: &mut Places| {
             connect(&request(number, &[]), &surroundings(true), places).unwrap_err().to_string()
@@ -262,7 +262,7 @@ fn a_setup_that_fails_leaves_nothing() {
 
 #[test]
 fn what_the_others_gain_from_a_setup_that_fails_stays() {
-    on_a_machine("what_the_others_gain_from_a_setup_that_fails_stays", |places| {
+    on_a_machine_with_tun("what_the_others_gain_from_a_setup_that_fails_stays", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         connect(&request(1, &[("/port_mappings", json!([]))]), &surroundings(true), places).unwrap();
         let _first = next_container(places);
@@ -278,7 +278,7 @@ fn what_the_others_gain_from_a_setup_that_fails_stays() {
 
 #[test]
 fn a_container_that_is_set_up_twice_lives_on() {
-    on_a_machine("a_container_that_is_set_up_twice_lives_on", |places| {
+    on_a_machine_with_tun("a_container_that_is_set_up_twice_lives_on", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
         let before = (state(places), fs::read(format!("{RECORDS}/n1.json")).unwrap());
@@ -293,7 +293,7 @@ fn a_container_that_is_set_up_twice_lives_on() {
 
 #[test]
 fn a_rootless_engine_publishes_itself() {
-    on_a_machine("a_rootless_engine_publishes_itself", |places| {
+    on_a_machine_with_tun("a_rootless_engine_publishes_itself", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         connect(&request(1, &[]), &surroundings(false), places).unwrap();
         assert_eq!(fake.asked(), ["join", "attach"]);
@@ -308,7 +308,7 @@ fn a_rootless_engine_publishes_itself() {
 
 #[test]
 fn a_container_is_on_two_networks() {
-    on_a_machine("a_container_is_on_two_networks", |places| {
+    on_a_machine_with_tun("a_container_is_on_two_networks", |places| {
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
         let second = [
@@ -353,7 +353,7 @@ fn a_network_without_a_gateway_needs_no_uplink() {
 
 #[test]
 fn teardown_needs_neither_namespace_nor_uplink() {
-    on_a_machine("teardown_needs_neither_namespace_nor_uplink", |places| {
+    on_a_machine_with_tun("teardown_needs_neither_namespace_nor_uplink", |places| {
         let before = state(places);
         let fake = Fake::start(Path::new(SOCKET));
         join(1, places);
