@@ -379,7 +379,7 @@ impl Engine {
     }
 
     /// The next query over UDP to the DNS address, to be resolved by the caller and answered by [`Engine::dns_answer`].
-    /// Ask after every round: few of them wait.
+    /// Ask after every round: what waits is bounded, and beyond that whoever has most of it loses.
     pub fn dns_query(&mut self) -> Option<dns::Query> {
         self.queries.pop()
     }

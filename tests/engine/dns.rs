@@ -42,7 +42,7 @@ fn questions_that_nobody_takes_are_dropped_and_leak_nothing() {
     let mut world = raw();
     for port in 0..500 {
         let own = SocketAddr::new(ip("10.0.2.100"), 4000 + port);
-        world.send(&Udp::packet(own, "10.0.2.3:53".parse().unwrap(), &[0; 12]));
+        world.send(&Udp::packet(own, "10.0.2.3:53".parse().unwrap(), &[0; 1400]));
     }
     world.run_for(Duration::from_secs(300));
     assert_eq!((world.engine.flow_count(), world.host.open_sockets()), (0, 0));
