@@ -173,6 +173,30 @@ impl Files {
         self.write(&path, &text)
     }
 
+    /// Takes the names of a newcomer from the dead of all other networks: whoever is on one of these, too, would hear
+    /// both.
+    pub(super) fn bury_namesakes(&self, line: &Line<'_>, living: &Living) -> Result<()> {
+        let plain = self.path(line.network)?;
+        let own = [with_suffix(&plain), plain];
+        let list = fs::read_dir(&self.dir).with_context(|| format!("read {}", self.dir.display()))?;
+        for file in list {
+            let file = file.with_context(|| format!("read {}", self.dir.display()))?;
+            let path = file.path();
+            if own.contains(&path) || file.file_name() == PID_FILE {
+                continue;
+            }
+            let Some(old) = read(&path)? else { continue };
+            let text = without_lines(&old, |other| {
+                let other = Record::of(other);
+                other.shares_a_name(line) && other.is_gone(living)
+            });
+            if text != old {
+                self.write_or_remove(&path, &text)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What [`Self::add`] would do.
     pub(super) fn describe_add(&self, line: &Line<'_>) -> Result<String> {
         let plain = self.path(line.network)?;
@@ -207,11 +231,7 @@ impl Files {
         for path in [with_suffix(&plain), plain] {
             let Some(old) = read(&path)? else { continue };
             let (text, true) = without(&old, container_id) else { continue };
-            if has_containers(&text) {
-                self.write(&path, &text)?;
-            } else {
-                fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-            }
+            self.write_or_remove(&path, &text)?;
             changed = true;
         }
         Ok(changed)
@@ -235,6 +255,15 @@ impl Files {
             return Err(Error::msg(format!("{network:?} cannot be the name of a network that serves names")));
         }
         Ok(self.dir.join(network))
+    }
+
+    /// A network without containers has no file.
+    fn write_or_remove(&self, path: &Path, text: &str) -> Result<()> {
+        if has_containers(text) {
+            self.write(path, text)
+        } else {
+            fs::remove_file(path).with_context(|| format!("remove {}", path.display()))
+        }
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<()> {
@@ -280,39 +309,63 @@ fn has_containers(text: &str) -> bool {
 /// The lines that are not of this container, each with its end, and whether there were others. The first line is the
 /// header and stays.
 fn without(text: &str, container_id: &str) -> (String, bool) {
-    let mut kept = String::with_capacity(text.len());
     let mut found = false;
+    let kept = without_lines(text, |line| {
+        let ours = line.split(' ').next() == Some(container_id);
+        found |= ours;
+        ours
+    });
+    (kept, found)
+}
+
+/// What a line says of a container, as far as it can be read.
+struct Record<'a> {
+    addresses: Vec<IpAddr>,
+    names: Vec<&'a str>,
+}
+
+impl<'a> Record<'a> {
+    fn of(line: &'a str) -> Self {
+        let mut fields = line.split(' ').skip(1);
+        let mut list = || fields.next().unwrap_or_default().split(',');
+        let addresses = list().chain(list()).filter_map(|text| text.parse().ok()).collect();
+        Self { addresses, names: list().collect() }
+    }
+
+    fn shares_a_name(&self, line: &Line<'_>) -> bool {
+        self.names.iter().any(|name| line.names.contains(name))
+    }
+
+    /// Whether it had addresses, and nobody has any of them.
+    fn is_gone(&self, living: &Living) -> bool {
+        !self.addresses.is_empty() && !self.addresses.iter().any(|address| living.has(*address))
+    }
+}
+
+/// The lines of those who can be alive. Dead are: all others if nobody else is on the network; who had an address that
+/// is the newcomer's now; and who has no address that anybody has. The last is asked about namesakes only, unless there
+/// are more lines than containers.
+fn without_the_dead(text: &str, line: &Line<'_>, living: &Living) -> String {
+    let containers = text.lines().skip(1).filter(|line| !line.is_empty()).count();
+    without_lines(text, |other| {
+        let other = Record::of(other);
+        let suspect = containers > line.others || other.shares_a_name(line);
+        line.others == 0
+            || other.addresses.iter().any(|address| line.addresses.contains(address))
+            || (suspect && other.is_gone(living))
+    })
+}
+
+/// All but some lines, each with its end. The first line is the header and stays.
+fn without_lines(text: &str, mut goes: impl FnMut(&str) -> bool) -> String {
+    let mut kept = String::with_capacity(text.len());
     for (number, line) in text.split_terminator('\n').enumerate() {
-        if number > 0 && line.split(' ').next() == Some(container_id) {
-            found = true;
-        } else {
+        if number == 0 || !goes(line) {
             kept.push_str(line);
             kept.push('\n');
         }
     }
-    (kept, found)
-}
-
-/// The lines of those who can be alive. Dead are: all others if nobody else is on the network; who had an address that
-/// is the newcomer's now; and who has no address that anybody has. The last is asked about namesakes only, unless there are more
-/// lines than containers.
-fn without_the_dead(text: &str, line: &Line<'_>, living: &Living) -> String {
-    let containers = text.lines().skip(1).filter(|line| !line.is_empty()).count();
-    let is_dead = |other: &str| {
-        let mut fields = other.split(' ').skip(1);
-        let mut list = || fields.next().unwrap_or_default().split(',');
-        let addresses: Vec<IpAddr> = list().chain(list()).filter_map(|text| text.parse().ok()).collect();
-        let suspect = containers > line.others || list().any(|name| line.names.contains(&name));
-        let gone = || !addresses.is_empty() && !addresses.iter().any(|address| living.has(*address));
-        line.others == 0
-            || addresses.iter().any(|address| line.addresses.contains(address))
-            || (suspect && gone())
-    };
-    let lines = text.split_terminator('\n').enumerate();
-    lines
-        .filter(|(number, line)| *number == 0 || !is_dead(line))
-        .map(|(_, line)| format!("{line}\n"))
-        .collect()
+    kept
 }
 
 /// For the fuzzer: editing any text removes all lines of the container, and nothing of the others.

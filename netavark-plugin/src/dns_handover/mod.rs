@@ -117,7 +117,10 @@ impl Handover {
             return Ok(());
         }
         let _lock = self.files.lock()?;
-        let added = entries.iter().try_for_each(|entry| self.files.add(entry, &self.living));
+        let added = entries.iter().try_for_each(|entry| {
+            self.files.bury_namesakes(entry, &self.living)?;
+            self.files.add(entry, &self.living)
+        });
         let result = added.and_then(|()| self.notify(true));
         if result.is_err() {
             self.take_back(&entries);

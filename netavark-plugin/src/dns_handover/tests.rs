@@ -303,3 +303,41 @@ fn names_of_the_dead_go_with_the_next_container() {
     assert!(!lab.text("net").unwrap().contains("10.0.0.4"));
     assert_eq!(add(&lab, "c8", "10.0.0.8", 0), ["c8"], "nobody else is there");
 }
+
+#[test]
+fn a_newcomer_takes_its_names_from_the_dead_of_all_networks() {
+    let mut lab = Lab::new("exit 0");
+    let add = |lab: &Lab, network: &str, id: &str, ip: &str, name: &str| {
+        lab.handover.commit(&[DnsEntry { names: vec![name.into()], ..entry(network, id, ip) }]).unwrap();
+    };
+    lab.handover.living = Living::with(&ips(&["10.0.1.2", "10.0.1.3", "10.0.1.4", "10.0.2.2", "10.0.3.2"]));
+    add(&lab, "one", "c1", "10.0.1.2", "web");
+    add(&lab, "one", "c2", "10.0.1.3", "db");
+    add(&lab, "one", "c3", "10.0.1.4", "web");
+    add(&lab, "two", "c4", "10.0.2.2", "web");
+    let mut internal = entry("three", "c5", "10.0.3.2");
+    (internal.internal, internal.names) = (true, vec!["web".into()]);
+    lab.handover.commit(&[internal]).unwrap();
+    fs::write(lab.dir.path().join("config/aardvark-dns/aardvark.pid"), "4194304999\n1 10.0.1.9  web\n")
+        .unwrap();
+    // Of the namesakes one lives; the one with another name is in nobody's way.
+    lab.handover.living = Living::with(&ips(&["10.0.1.4"]));
+    add(&lab, "four", "c6", "10.0.4.2", "web");
+    let header = "10.0.0.1,fd00::1\n";
+    assert_eq!(lab.text("one").unwrap(), format!("{header}c2 10.0.1.3  db\nc3 10.0.1.4  web\n"));
+    assert_eq!(lab.text("four").unwrap(), format!("{header}c6 10.0.4.2  web\n"));
+    let mut left = lab.files();
+    left.sort();
+    assert_eq!(left, ["aardvark.pid", "four", "one"], "nobody left, no file left");
+}
+
+#[test]
+fn a_container_on_several_networks_is_no_namesake_of_its_own() {
+    let mut lab = Lab::new("exit 0");
+    lab.handover.living = Living::with(&ips(&["10.0.1.2", "10.0.2.2"]));
+    let both = [entry("one", "c1", "10.0.1.2"), entry("two", "c1", "10.0.2.2")];
+    for _ in 0..2 {
+        lab.handover.commit(&both).unwrap();
+        assert_eq!(["one", "two"].map(|name| lab.text(name).unwrap().lines().count()), [2, 2]);
+    }
+}
