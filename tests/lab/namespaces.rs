@@ -115,6 +115,13 @@ impl Lab {
         self.root
     }
 
+    /// Whether `/dev/net/tun` is the lab's own, whose mode a test may change. Without CAP_MKNOD it is the machine's.
+    #[must_use]
+    pub fn has_own_tun(&self) -> bool {
+        let device = self.dir.path().join("dev/tun");
+        self.host_root(["test".as_ref(), "-c".as_ref(), device.as_os_str()]).ok(START).is_ok()
+    }
+
     /// The process that holds host's namespaces.
     #[must_use]
     pub fn host_pid(&self) -> u32 {
@@ -143,7 +150,7 @@ impl Lab {
         S: Into<OsString>,
     {
         Cmd::new(argv)
-            .under(self.drop_user())
+            .under(set_user(self.root))
             .under(enter(self.host.pid(), self.root))
             .env("HOME", self.home())
             .env("USER", if self.root { USER } else { "root" })
@@ -182,7 +189,7 @@ impl Lab {
             .start()?;
         ready(&mut holder)?;
         let mut prefix = enter(self.host.pid(), self.root);
-        prefix.extend(self.drop_user());
+        prefix.extend(set_user(self.root));
         prefix.extend(enter(holder.pid(), false));
         Ok(Container { holder, prefix })
     }
@@ -191,14 +198,15 @@ impl Lab {
     pub fn set_resolv_conf(&self, text: &str) -> io::Result<()> {
         std::fs::write(self.dir.path().join("etc/resolv.conf"), text)
     }
+}
 
-    fn drop_user(&self) -> Vec<String> {
-        if self.root {
-            let id = UID.to_string();
-            ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"].map(String::from).to_vec()
-        } else {
-            Vec::new()
-        }
+/// What makes a command the ordinary user's, in a lab that root has made.
+fn set_user(root: bool) -> Vec<String> {
+    if root {
+        let id = UID.to_string();
+        ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"].map(String::from).to_vec()
+    } else {
+        Vec::new()
     }
 }
 
@@ -311,11 +319,16 @@ fn host_script(dir: &Path, options: &LabOptions, root: bool) -> String {
                mount --bind {dir_text}/etc/$file /etc/$file
              done
              mount -t tmpfs -o mode=755 tmpfs {dir_text}/dev
-             mknod {dir_text}/dev/tun c 10 200; chmod 666 {dir_text}/dev/tun
-             mkdir -p /dev/net; [ -e /dev/net/tun ] || : > /dev/net/tun
-             mount --bind {dir_text}/dev/tun /dev/net/tun\n"
+             if mknod {dir_text}/dev/tun c 10 200 2>/dev/null; then
+               chmod 666 {dir_text}/dev/tun
+               mkdir -p /dev/net; [ -e /dev/net/tun ] || : > /dev/net/tun
+               mount --bind {dir_text}/dev/tun /dev/net/tun
+             fi\n"
         );
     }
+    // As whoever runs slipway there: without a device of the lab's own it is the machine's.
+    let user = set_user(root).join(" ");
+    script += &format!("{user} sh -c ': <>/dev/net/tun' 2>/dev/null || echo '{NO_TUN}'\n");
     if let Some(tree) = &options.tree {
         script += &tree_script(tree, dir);
     }
@@ -323,9 +336,6 @@ fn host_script(dir: &Path, options: &LabOptions, root: bool) -> String {
         + "ip link set lo up
            echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
            echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range 2>/dev/null || echo '0 0' > /proc/sys/net/ipv4/ping_group_range
-           sh -c ': <>/dev/net/tun' 2>/dev/null || echo '"
-        + NO_TUN
-        + "'
            echo ready; exec cat"
 }
 
@@ -365,4 +375,38 @@ fn world_script() -> String {
          ip address add {WORLD4}/24 dev veth0; ip address add {WORLD6}/64 dev veth0 nodad
          ip link set veth0 up"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{LIMIT, skip};
+
+    const STANDS: &str = "a_lab_stands_or_says_what_is_missing";
+
+    #[test]
+    fn a_lab_stands_or_says_what_is_missing() {
+        match Lab::new(&LabOptions::default()) {
+            Ok(lab) => assert!(lab.host_root(["ip", "link", "show", "veth0"]).ok(LIMIT).is_ok()),
+            Err(Unavailable(reason)) => {
+                let known = [NO_IPV6, NO_TUN].contains(&reason.as_str());
+                assert!(known || !nix::unistd::geteuid().is_root(), "{reason}");
+                skip::<()>(STANDS, &reason);
+            }
+        }
+    }
+
+    /// Containers that run tests often cannot make devices, but have been given this one.
+    #[test]
+    fn a_lab_needs_no_right_to_make_devices() {
+        if !nix::unistd::geteuid().is_root() || missing(&["setpriv"]).is_some() {
+            println!("SKIP a_lab_needs_no_right_to_make_devices: needs root and setpriv");
+            return;
+        }
+        let this = std::env::current_exe().unwrap().into_os_string();
+        let words = ["setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod"].map(OsString::from);
+        let stands = format!("namespaces::tests::{STANDS}").into();
+        let output = Cmd::new(words.into_iter().chain([this, "--exact".into(), stands])).run(LIMIT).unwrap();
+        assert!(output.out().contains("1 passed"), "{output}");
+    }
 }
