@@ -59,7 +59,7 @@ struct Member {
     rest: VecDeque<(Offload, Vec<u8>)>,
     /// What never came to it.
     lost: Lost,
-    /// It had no room for what it was given last.
+    /// It had no room for a frame, and has not said since that it has.
     full: bool,
     /// It is watched for room.
     awaited: bool,
@@ -77,7 +77,8 @@ impl Member {
     fn give(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
         let given =
             if self.finish { self.give_finished(offload, frame) } else { self.link.transmit(offload, frame) };
-        self.full = given.is_err();
+        // Until the kernel says otherwise, though the next frame may find room: whoever was refused waits for that word.
+        self.full |= given.is_err();
         given
     }
 
@@ -274,7 +275,8 @@ impl Device for Links {
 
     fn flush(&mut self) {
         for member in self.members.iter_mut().filter(|member| !member.rest.is_empty()) {
-            member.full = member.give_rest().is_err();
+            let refused = member.give_rest().is_err();
+            member.full |= refused;
         }
     }
 }
@@ -370,6 +372,22 @@ mod tests {
         assert!(!links.is_full());
         assert_eq!(links.transmit(offload, &next), Ok(()));
         assert_eq!((read(&guest), links.lost()), (vec![0], Lost::default()));
+    }
+
+    #[test]
+    fn whoever_was_refused_is_told_of_room_though_others_found_some() {
+        let (mut links, events, id, guest) = plain();
+        let (offload, frame) = train(0, 1);
+        let refused = (0..10_000).any(|_| links.transmit(offload, &frame).is_err());
+        assert!(refused && links.is_full());
+        // Room comes between two writes of one drain.
+        read(&guest);
+        assert_eq!(links.transmit(offload, &frame), Ok(()));
+        links.await_room(&events);
+        assert!(links.is_full() && links.members[0].awaited, "the one who was refused would wait for ever");
+        links.has_room(id);
+        links.await_room(&events);
+        assert!(!links.is_full() && !links.members[0].awaited);
     }
 
     #[test]
