@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
 use std::fs::Permissions;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -35,6 +36,18 @@ pub(crate) fn has_tun(name: &str) -> bool {
         Ok(_) => true,
         Err(error) => {
             println!("SKIP {name}: no TAP can be made here: {error}");
+            false
+        }
+    }
+}
+
+/// Whether the kernel has sockets of IPv6; says so when not. New namespaces have its addresses even where they are switched
+/// off in this one.
+pub(crate) fn has_ipv6(name: &str) -> bool {
+    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => true,
+        Err(error) => {
+            println!("SKIP {name}: nothing over IPv6 on this machine: {error}");
             false
         }
     }
