@@ -14,6 +14,7 @@ use super::rules::{NetworkRules, PortRules};
 use crate::error::{Context, Result};
 use serde::de::DeserializeOwned;
 use slipway_host::files::{self, Lock};
+use std::cmp::Reverse;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub struct Saved {
     pub driver: String,
     /// The rules of all networks.
     pub networks: Vec<NetworkRules>,
-    /// The published ports of all containers.
+    /// The published ports of all containers, the newest first: of one port that several have, it is the first one's.
     pub ports: Vec<PortRules>,
     #[expect(dead_code, reason = "held, not used")]
     lock: Lock,
@@ -158,7 +159,11 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("read firewall-driver {path:?}")),
         };
-        let (networks, ports) = (read_all(&self.networks())?, read_all(&self.ports())?);
+        let networks = read_all(list(&self.networks())?)?;
+        let mut ports = list(&self.ports())?;
+        // Written at setup, and never again.
+        ports.sort_by_cached_key(|path| Reverse(fs::metadata(path).and_then(|it| it.modified()).ok()));
+        let ports = read_all(ports)?;
         Ok(Some(Saved { driver, networks, ports, lock }))
     }
 
@@ -231,9 +236,8 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The contents of all files of a directory.
-fn read_all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
-    let paths = list(directory)?;
+/// The contents of these files.
+fn read_all<T: DeserializeOwned>(paths: Vec<PathBuf>) -> Result<Vec<T>> {
     paths.iter().map(|path| read(path).with_context(|| format!("read config {path:?}"))).collect()
 }
 

@@ -165,7 +165,17 @@ fn the_living_keep_their_port_when_one_with_the_same_leaves() {
     let (one, two) = (host.container(), host.container());
     host.setup(&one, &first);
     host.setup(&two, &second);
+    let reload = || {
+        assert!(host.machine.sh("nft delete table inet netavark").unwrap().success());
+        host.cmd(&["firewall-reload"]).ok(LIMIT).unwrap();
+    };
     has_the_port(&host, &[&far], &two, "the newest");
+    reload();
+    has_the_port(&host, &[&far], &two, "the newest after a reload");
+    host.teardown(&one, &first);
+    host.setup(&one, &first);
+    reload();
+    has_the_port(&host, &[&far], &one, "the other one after a reload, when it is the newest");
     host.teardown(&two, &second);
     has_the_port(&host, &[&far], &one, "the one that is left");
     host.setup(&two, &second);

@@ -1,5 +1,6 @@
 //! The driver firewalld, with a real one on a bus of its own: names, ports, the host's loopback, and what a reload leaves of them.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -280,6 +281,61 @@ fn the_loopback_is_closed_behind_firewalld() {
     assert!(by(&container, "127.0.0.1:9999"), "{}", host.rules());
     host.teardown(&container, &request);
     assert!(!guarded.table().contains("LOOPBACK"), "{}", guarded.table());
+    assert!(host.machine.sh("ip link delete far0").unwrap().success());
+    guarded.is_clean();
+}
+
+/// Who asks for port 8080, from afar and on the host itself, is led to this container.
+fn has_the_port(guarded: &Guarded, far: &Namespace, container: &Namespace, when: &str) {
+    let listener = container.within(|| TcpListener::bind("0.0.0.0:80")).unwrap();
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let _ = stream.and_then(|mut stream| stream.write_all(b"hello"));
+        }
+    });
+    let rules = || guarded.host.machine.sh("nft list table inet firewalld | grep dnat").unwrap().out();
+    assert!(far.within(|| greeted("198.51.100.1:8080")).unwrap(), "{when}: {}", rules());
+    let machine = &guarded.host.machine;
+    assert!(machine.within(|| greeted("127.0.0.1:8080")).unwrap(), "{when}: {}", rules());
+    server.join().unwrap();
+}
+
+#[test]
+fn the_newest_has_the_port_behind_firewalld() {
+    let Some(mut guarded) = Guarded::fixture("the_newest_has_the_port_behind_firewalld") else { return };
+    let host = &guarded.host;
+    let far = neighbour(host);
+    let join = || Join::bridge("podman", "podman0", &["10.88.0.1/16"]);
+    let other = Join::bridge("other", "podman2", &["10.90.0.1/24"]);
+    let made =
+        |name: &str, join: Join, ports: &[_]| (host.container(), publish(request(name, &[join]), ports));
+    let port = ("", 8080, 80, "tcp", 1);
+    let one = made("one", join(), &[port]);
+    let two = made("two", join().addresses(&["10.88.0.3"]), &[port]);
+    let three = made("three", other, &[port]);
+    let set_up = |it: &(Namespace, Value)| host.setup(&it.0, &it.1);
+    let take_down = |it: &(Namespace, Value)| host.teardown(&it.0, &it.1);
+    let reload = || {
+        guarded.tell("--reload");
+        host.cmd(&["firewall-reload"]).ok(PATIENCE).unwrap();
+    };
+    let _ = (set_up(&one), set_up(&two));
+    has_the_port(&guarded, &far, &two.0, "two");
+    reload();
+    has_the_port(&guarded, &far, &two.0, "two, after a reload");
+    take_down(&one);
+    let _ = set_up(&one);
+    has_the_port(&guarded, &far, &one.0, "one again");
+    reload();
+    has_the_port(&guarded, &far, &one.0, "one again, after a reload");
+    let _ = set_up(&three);
+    has_the_port(&guarded, &far, &three.0, "another network");
+    // What is left has the order that it had.
+    take_down(&three);
+    has_the_port(&guarded, &far, &one.0, "one is the newer one");
+    take_down(&one);
+    has_the_port(&guarded, &far, &two.0, "two is left");
+    take_down(&two);
     assert!(host.machine.sh("ip link delete far0").unwrap().success());
     guarded.is_clean();
 }

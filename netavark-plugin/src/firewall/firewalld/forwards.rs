@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::firewall::{DNS_PORT, PortRules};
 use crate::spec::PortMapping;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 /// What one container needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,6 +90,98 @@ fn union<T: PartialEq>(there: Option<Vec<T>>, more: Vec<T>) -> Option<Vec<T>> {
         }
     }
     (all.len() > before).then_some(all)
+}
+
+/// A list with one entry taken out, and then with it behind all others; the key that it is not of is left out.
+pub(super) struct Move {
+    pub(super) out: PolicySettings,
+    pub(super) behind: PolicySettings,
+}
+
+/// What brings the entries of others for a newcomer's ports behind its own, which are there by now. What is new in a
+/// list, firewalld makes in any order; so they are moved one by one, and keep their order.
+pub(super) fn put_behind(there: PolicySettings, ports: &[ForwardPort], rules: &[String]) -> Vec<Move> {
+    let ours: Vec<Reach> = ports
+        .iter()
+        .filter_map(Reach::of_port)
+        .chain(rules.iter().filter_map(|rule| Reach::of_rule(rule)))
+        .collect();
+    let is_rival = |it: Option<Reach>| it.is_some_and(|it| ours.iter().any(|ours| ours.meets(&it)));
+    let PolicySettings { forward_ports, rich_rules } = there;
+    let ports = moves(forward_ports, |it| !ports.contains(it) && is_rival(Reach::of_port(it)));
+    let rules = moves(rich_rules, |it| !rules.contains(it) && is_rival(Reach::of_rule(it)));
+    let of_ports = |list| PolicySettings { forward_ports: Some(list), rich_rules: None };
+    let of_rules = |list| PolicySettings { forward_ports: None, rich_rules: Some(list) };
+    let ports = ports.into_iter().map(|(out, behind)| Move { out: of_ports(out), behind: of_ports(behind) });
+    let rules = rules.into_iter().map(|(out, behind)| Move { out: of_rules(out), behind: of_rules(behind) });
+    ports.chain(rules).collect()
+}
+
+/// The lists without and with each of those entries behind, one after the other.
+fn moves<T: Clone + PartialEq>(there: Option<Vec<T>>, such: impl Fn(&T) -> bool) -> Vec<(Vec<T>, Vec<T>)> {
+    let mut list = there.unwrap_or_default();
+    let rivals: Vec<T> = list.iter().filter(|entry| such(entry)).cloned().collect();
+    let mut moves = Vec::new();
+    for rival in rivals {
+        list.retain(|entry| *entry != rival);
+        let out = list.clone();
+        list.push(rival);
+        moves.push((out, list.clone()));
+    }
+    moves
+}
+
+/// What an entry takes.
+#[derive(Debug, PartialEq, Eq)]
+struct Reach {
+    /// `None`: of all addresses.
+    host: Option<IpAddr>,
+    protocol: String,
+    ports: RangeInclusive<u16>,
+    ipv6: bool,
+}
+
+impl Reach {
+    /// `None` for one that we would not write.
+    fn of_port((port, protocol, _, to): &ForwardPort) -> Option<Self> {
+        Self::new(None, port, protocol, to)
+    }
+
+    /// The same of a [`rich_rule`].
+    fn of_rule(rule: &String) -> Option<Self> {
+        let words: Vec<&str> = rule.split('"').collect();
+        match words.as_slice() {
+            [
+                "rule family=",
+                _,
+                " destination address=",
+                host,
+                " forward-port port=",
+                port,
+                " protocol=",
+                protocol,
+                " to-port=",
+                _,
+                " to-addr=",
+                to,
+                "",
+            ] => Self::new(Some(host.parse().ok()?), port, protocol, to),
+            _ => None,
+        }
+    }
+
+    fn new(host: Option<IpAddr>, port: &str, protocol: &str, to: &str) -> Option<Self> {
+        let (first, last) = port.split_once('-').unwrap_or((port, port));
+        let ports = first.parse().ok()?..=last.parse().ok()?;
+        Some(Self { host, protocol: protocol.to_owned(), ports, ipv6: to.parse::<IpAddr>().ok()?.is_ipv6() })
+    }
+
+    /// Whether a packet could be for both.
+    fn meets(&self, other: &Self) -> bool {
+        let host = self.host.zip(other.host).is_none_or(|(one, other)| one == other);
+        let ports = self.ports.start() <= other.ports.end() && other.ports.start() <= self.ports.end();
+        host && ports && self.protocol == other.protocol && self.ipv6 == other.ipv6
+    }
 }
 
 /// The settings without what leads to the container and, with the last one (`complete`), to the DNS server; keys from
@@ -225,5 +318,39 @@ mod tests {
         let rest = removed(now, &mine, true);
         assert_eq!(rest, PolicySettings { forward_ports: Some(vec![other]), rich_rules: Some(vec![]) });
         assert_eq!(removed(there, &mine, true), PolicySettings::default());
+    }
+
+    #[test]
+    fn the_entries_of_others_for_a_port_come_behind() {
+        let port = |ports: &str, protocol: &str, to: &str| {
+            (ports.to_owned(), protocol.to_owned(), "80".to_owned(), to.to_owned())
+        };
+        let (ours, other) = (port("8080-8082", "tcp", "10.88.0.3"), port("8080", "udp", "10.88.0.2"));
+        let (old, older) = (port("8079-8080", "tcp", "10.88.0.2"), port("8082", "tcp", "10.89.0.2"));
+        let six = port("8080", "tcp", "fd10::2");
+        let at = |host: &str| LOCAL.replace("127.0.0.1", host);
+        let foreign = LOCAL.replace("rule family", "rule priority=\"-1\" family");
+        let there = PolicySettings {
+            forward_ports: Some(vec![old.clone(), older.clone(), six.clone(), other.clone(), ours.clone()]),
+            rich_rules: Some(vec![at("198.51.100.7"), foreign.clone(), at("198.51.100.8")]),
+        };
+        let mut now = there.clone();
+        for Move { out, behind } in put_behind(there.clone(), &[ours.clone()], &[]) {
+            // Never more than one is missing.
+            let length = |it: &PolicySettings| {
+                (it.forward_ports.as_ref().map(Vec::len), it.rich_rules.as_ref().map(Vec::len))
+            };
+            assert!([(Some(4), None), (None, Some(2))].contains(&length(&out)), "{out:?}");
+            now.forward_ports = behind.forward_ports.or(now.forward_ports);
+            now.rich_rules = behind.rich_rules.or(now.rich_rules);
+        }
+        assert_eq!(now.forward_ports.unwrap(), [six, other.clone(), ours, old, older]);
+        assert_eq!(now.rich_rules.unwrap(), [foreign.clone(), at("198.51.100.7"), at("198.51.100.8")]);
+        let moved = put_behind(there.clone(), &[], &[at("198.51.100.7").replace("0.2\"", "0.3\"")]);
+        let behind: Vec<_> = moved.into_iter().map(|it| it.behind.rich_rules.or(it.out.rich_rules)).collect();
+        // At one address, what is for all and what is for it; not what is for another.
+        assert_eq!(behind.len(), 3, "{behind:?}");
+        assert_eq!(behind.last().unwrap().as_ref().unwrap().last(), Some(&at("198.51.100.7")));
+        assert!(put_behind(there, &[port("8080", "sctp", "10.88.0.3")], &[]).is_empty());
     }
 }

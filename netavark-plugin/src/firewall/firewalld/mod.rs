@@ -18,7 +18,7 @@ use super::{DNS_PORT, NetworkRules, PortRules, Saved, TARGET};
 use crate::error::{Context, Error, Result};
 pub(super) use bus::fuzz as fuzz_bus;
 use client::{Client, ForwardPort, Policy, PolicySettings};
-use forwards::Forwards;
+use forwards::{Forwards, Move};
 use std::cell::RefCell;
 
 const ZONE: &str = "netavark_zone";
@@ -86,7 +86,12 @@ impl Firewalld {
         let client = &mut *self.client.borrow_mut();
         let Ready { published, reloaded } = make_ready(client)?;
         add_network(client, network)?;
-        add_ports(client, published, ports, forwards, names)?;
+        add_ports(client, published, ports, forwards.clone(), names)?;
+        if !ports.internal {
+            let Forwards { ports, rules, local_rules } = forwards;
+            come_first(client, published, &ports, &rules)?;
+            come_first(client, LOCAL_PORTS, &[], &local_rules)?;
+        }
         Ok(reloaded)
     }
 
@@ -122,6 +127,7 @@ impl Firewalld {
         for network in &saved.networks {
             add_network(client, network)?;
         }
+        // The newest first, which so have their ports.
         for ports in &saved.ports {
             let network = saved.networks.iter().find(|network| network.network_id == ports.network_id);
             let names = network.map(|network| names::rules(network, ports)).unwrap_or_default();
@@ -187,6 +193,20 @@ fn add(client: &mut Client, name: &str, ports: Vec<ForwardPort>, rules: Vec<Stri
     client
         .set_policy(name, forwards::added(there, ports, rules))
         .with_context(|| format!("Failed to update firewalld policy {name} port forwarding rules"))
+}
+
+/// Puts what others have in a policy for a newcomer's ports behind its own. The first one that matches has the packet,
+/// and firewalld knows no place but the last; the newcomer's are there meanwhile, so the port is never nobody's.
+fn come_first(client: &mut Client, name: &str, ports: &[ForwardPort], rules: &[String]) -> Result<()> {
+    if ports.is_empty() && rules.is_empty() {
+        return Ok(());
+    }
+    let there = client.policy(name)?;
+    let doing = || format!("Failed to update firewalld policy {name} port forwarding rules");
+    for Move { out, behind } in forwards::put_behind(there, ports, rules) {
+        client.set_policy(name, out).and_then(|()| client.set_policy(name, behind)).with_context(doing)?;
+    }
+    Ok(())
 }
 
 /// A firewalld that runs beside the nftables driver.
