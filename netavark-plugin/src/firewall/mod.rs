@@ -108,7 +108,7 @@ impl Driver {
                 Ok(Made { dead, reloaded: false })
             }
             Self::Firewalld(firewalld) => {
-                nft::close_loopback(socket, network)?;
+                nft::stand_beside(socket, network)?;
                 Ok(Made { reloaded: firewalld.setup(network, ports)?, ..Made::default() })
             }
             Self::None => Ok(Made::default()),
@@ -152,7 +152,7 @@ impl Driver {
             }
             Self::Firewalld(firewalld) => {
                 let mut socket = open()?;
-                saved.networks.iter().try_for_each(|network| nft::close_loopback(&mut socket, network))?;
+                saved.networks.iter().try_for_each(|network| nft::stand_beside(&mut socket, network))?;
                 firewalld.restore(saved)
             }
             Self::None => Ok(()),

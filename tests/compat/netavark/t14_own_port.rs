@@ -9,6 +9,7 @@ use std::time::Duration;
 use slipway_lab::Namespace;
 
 use crate::host;
+use crate::place::Host;
 use crate::request::{Join, publish, request};
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(3));
@@ -59,11 +60,16 @@ fn ask_udp(to: SocketAddr) -> std::io::Result<Vec<u8>> {
 
 /// With and without frames of bridges in the firewall.
 fn reaches_itself(test: &str, firewalled: bool) {
-    let Some(host) = crate::place::Host::fixture(test, &[]) else { return };
+    let Some(host) = Host::fixture(test, &[]) else { return };
     if !host.is_ours() {
         println!("SKIP {test}: the original does otherwise");
         return;
     }
+    used(test, &host, firewalled);
+}
+
+/// By the container itself and by its neighbour.
+pub(crate) fn used(test: &str, host: &Host, firewalled: bool) {
     let value = u8::from(firewalled);
     let script = format!(
         "cd /proc/sys/net/bridge && echo {value} > bridge-nf-call-iptables && echo {value} > bridge-nf-call-ip6tables"
@@ -72,20 +78,25 @@ fn reaches_itself(test: &str, firewalled: bool) {
         println!("SKIP {test}: the kernel has no br_netfilter");
         return;
     }
-    let addresses = "ip link set lo up && ip address add 198.51.100.7/32 dev lo && ip address add fd07::7/128 dev lo nodad";
+    let addresses = "ip link set lo up && ip address replace 198.51.100.7/32 dev lo && ip address replace fd07::7/128 dev lo nodad";
     assert!(host.machine.sh(addresses).unwrap().success());
-    let container = host.container();
-    let join = Join::bridge("podman", "podman0", &["10.88.0.1/16", "fd10:88::1/64"]);
+    let (container, neighbour) = (host.container(), host.container());
+    let join = || Join::bridge("podman", "podman0", &["10.88.0.1/16", "fd10:88::1/64"]);
     let ports = [("", 8080, 80, "tcp", 1), ("", 8080, 80, "udp", 1)];
-    host.setup(&container, &publish(request("one", &[join]), &ports));
-    repeat(&container, WAYS.len());
-    for way in WAYS {
+    let published = publish(request("one", &[join()]), &ports);
+    let two = request("two", &[join().addresses(&["10.88.0.3", "fd10:88::3"])]);
+    host.setup(&container, &published);
+    host.setup(&neighbour, &two);
+    repeat(&container, 2 * WAYS.len());
+    for (place, way) in WAYS.into_iter().flat_map(|way| [(&container, way), (&neighbour, way)]) {
         let to: SocketAddr = way.parse().unwrap();
         for (protocol, ask) in [("tcp", ask_tcp as fn(_) -> _), ("udp", ask_udp)] {
-            let heard: std::io::Result<Vec<u8>> = container.within(|| ask(to));
+            let heard: std::io::Result<Vec<u8>> = place.within(|| ask(to));
             assert_eq!(heard.map_err(|error| error.to_string()), Ok(b"ping".to_vec()), "{protocol} {way}");
         }
     }
+    host.teardown(&neighbour, &two);
+    host.teardown(&container, &published);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::place::Host;
 use crate::request::{Join, publish, request};
 use crate::t06_dns::{asked, ended};
 use crate::t13_others::{greeted, greeting, loopback_by, neighbour};
+use crate::t14_own_port::used;
 
 /// How long a daemon in Python, or what waits for it, may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -337,5 +338,16 @@ fn the_newest_has_the_port_behind_firewalld() {
     has_the_port(&guarded, &far, &two.0, "two is left");
     take_down(&two);
     assert!(host.machine.sh("ip link delete far0").unwrap().success());
+    guarded.is_clean();
+}
+
+#[test]
+fn a_container_reaches_its_own_port_behind_firewalld() {
+    const NAME: &str = "a_container_reaches_its_own_port_behind_firewalld";
+    let Some(mut guarded) = Guarded::fixture(NAME) else { return };
+    for firewalled in [true, false] {
+        used(NAME, &guarded.host, firewalled);
+    }
+    assert!(guarded.host.machine.sh("ip address flush dev lo").unwrap().success());
     guarded.is_clean();
 }

@@ -4,6 +4,8 @@
 //! - Questions to a DNS server go where it listens: the chain NAMES. A forward of firewalld's looks at the port alone, and has no
 //!   order among others, so a published port that covers 53 would take them. A connection is translated once, and
 //!   this chain is asked before firewalld's, which have 10 more than the usual priority.
+//! - A published port leads back into its own network: the chain HAIRPIN. Without another source the answers would go
+//!   straight to who asked, from an address that it has not asked. firewalld's policies masquerade IPv4 alone.
 //!
 //! As with the driver nftables, a server that listens on port 53 has its rule only while a published port covers that.
 
@@ -11,6 +13,7 @@ use super::chains;
 use super::kernel;
 use super::plan::{Base, Plan, Wanted};
 use super::ports::{keeps_names, move_dns, moves_dns, moves_dns_within};
+use super::rule::{Clause, End, Rule};
 use crate::error::Result;
 use crate::firewall::{DNS_PORT, NetworkRules, PortRules};
 use slipway_host::netlink::netfilter::Netfilter;
@@ -18,6 +21,10 @@ use std::net::IpAddr;
 
 /// Of the kind and at the place of PREROUTING.
 static NAMES: Base = Base { name: "NAMES", kind: "nat", hook: 0, hook_name: "prerouting", priority: -100 };
+
+/// Of the kind and at the place of POSTROUTING.
+static HAIRPIN: Base =
+    Base { name: "HAIRPIN", kind: "nat", hook: 4, hook_name: "postrouting", priority: 100 };
 
 /// DNS servers, and what may take their questions.
 #[derive(Debug, Clone, Copy)]
@@ -36,18 +43,37 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Closes the loopback to everybody but the host itself, if the network has a way out.
-pub(in crate::firewall) fn close_loopback(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
+/// Closes the loopback to everybody but the host itself and leads published ports back, if the network has a way out.
+pub(in crate::firewall) fn stand_beside(socket: &mut Netfilter, network: &NetworkRules) -> Result<()> {
     if network.internal {
         return Ok(());
     }
-    let mut wanted = Wanted::default();
+    let mut wanted = look_to_turn_back();
     chains::look_at_beyond(&mut wanted);
     kernel::change(socket, &wanted, |plan| {
         plan.make_table();
         chains::close_loopback(plan, &network.bridge_name);
+        turn_back(plan, network);
         Ok(())
     })
+}
+
+pub(super) fn look_to_turn_back() -> Wanted {
+    let mut wanted = Wanted::default();
+    wanted.rules(HAIRPIN.name);
+    wanted
+}
+
+/// Connections to published ports that come from the network itself have the bridge's address there.
+pub(super) fn turn_back(plan: &mut Plan, network: &NetworkRules) {
+    for subnet in network.subnets().iter().filter(|subnet| subnet.addr().is_ipv6()) {
+        plan.make_base_chain(&HAIRPIN);
+        if !plan.has(HAIRPIN.name, |rule| rule.matches_net(subnet)) {
+            let at = |end| Clause::Address { end, net: subnet.trunc(), equal: true };
+            let back = vec![at(End::Source), at(End::Destination), Clause::Rewritten, Clause::Masquerade];
+            plan.append(HAIRPIN.name, Rule(back));
+        }
+    }
 }
 
 /// Leads questions to the servers that need it.
@@ -93,6 +119,7 @@ pub(super) fn look_to_remove(complete: bool) -> Wanted {
     let mut wanted = Wanted::default();
     wanted.rules(NAMES.name);
     if complete {
+        wanted.rules(HAIRPIN.name);
         chains::look_at_beyond(&mut wanted);
     }
     wanted
@@ -113,11 +140,14 @@ pub(super) fn remove(
             ports.dns_server_ips.iter().any(|server| moves_dns(rule, *server))
                 || network.subnets().iter().any(|subnet| moves_dns_within(rule, subnet))
         });
+        plan.delete(HAIRPIN.name, |rule| network.subnets().iter().any(|subnet| rule.matches_net(subnet)));
         if plan.remove_bridges(|_, bridge| bridge == network.bridge_name) {
             chains::delete_beyond(plan);
         }
     }
-    if plan.is_empty(NAMES.name) {
-        plan.delete_chain(NAMES.name);
+    for chain in [NAMES.name, HAIRPIN.name] {
+        if plan.is_empty(chain) {
+            plan.delete_chain(chain);
+        }
     }
 }

@@ -32,7 +32,7 @@ mod wire;
 use super::{NetworkRules, PortRules, Saved};
 use crate::error::Result;
 use crate::living::Others;
-pub(super) use beside::{Names, close_loopback, lead_names, tidy};
+pub(super) use beside::{Names, lead_names, stand_beside, tidy};
 pub(super) use fuzz::{fuzz, fuzz_network, fuzz_ports, seeds};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
