@@ -256,25 +256,46 @@ fn a_name_is_the_successors() {
         return;
     }
     let Some(host) = host.with_dns("a_name_is_the_successors") else { return };
-    let named = |last: u8| join(last).with("dns_enabled", true).own("aliases", vec!["web"]);
-    let neighbour = host.container();
-    host.setup(&neighbour, &request("n", &[named(9).own("aliases", Vec::<String>::new())]));
-    let ask = || {
-        let asked = "dig +short +time=1 +tries=2 @10.88.0.1 web.dns.podman A; dig +short +time=1 +tries=2 @10.88.0.1 web.dns.podman AAAA";
-        neighbour.sh(asked).unwrap().out()
+    let named = |join: Join, aliases: &[&str]| {
+        join.with("dns_enabled", true)
+            .own("aliases", aliases.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
     };
-    let first = request("one", &[named(2)]);
+    let other = |last: u8| {
+        Join::bridge("other", "podman1", &["10.89.0.1/16", "fd10:89::1/64"])
+            .addresses(&[&format!("10.89.0.{last}"), &format!("fd10:89::{last}")])
+    };
+    // It is on both networks, and asks at both servers.
+    let neighbour = host.container();
+    let joins = [named(join(9), &[]), named(other(9), &[]).own("interface_name", "eth1")];
+    host.setup(&neighbour, &request("n", &joins));
+    let ask = |server: &str| {
+        let lookup = |kind| format!("dig +short +time=1 +tries=2 @{server} web.dns.podman {kind}");
+        neighbour.sh(&format!("{}; {}", lookup("A"), lookup("AAAA"))).unwrap().out()
+    };
+    let becomes = |wanted: &str| {
+        let end = slipway_lab::now() + Duration::from_secs(3);
+        for server in ["10.88.0.1", "10.89.0.1"] {
+            while ask(server) != wanted {
+                assert!(slipway_lab::now() < end, "{server}: {}", ask(server));
+            }
+        }
+    };
+    let first = request("one", &[named(join(2), &["web"])]);
     let one = host.container();
     host.setup(&one, &first);
-    assert_eq!(ask(), "10.88.0.2\nfd10:88::2\n");
-    kill(&host, one, 1);
-    let second = request("two", &[named(3)]);
+    becomes("10.88.0.2\nfd10:88::2\n");
+    kill(&host, one, 2);
+    let second = request("two", &[named(join(3), &["web"])]);
     let two = host.container();
     host.setup(&two, &second);
-    let end = slipway_lab::now() + Duration::from_secs(1);
-    while ask() != "10.88.0.3\nfd10:88::3\n" {
-        assert!(slipway_lab::now() < end, "{}", ask());
-    }
+    becomes("10.88.0.3\nfd10:88::3\n");
+    // The next successor is on the other network.
+    kill(&host, two, 2);
+    let third = request("three", &[named(other(4), &["web"])]);
+    let three = host.container();
+    host.setup(&three, &third);
+    becomes("10.89.0.4\nfd10:89::4\n");
     late(&host, &first);
-    assert_eq!(ask(), "10.88.0.3\nfd10:88::3\n");
+    late(&host, &second);
+    becomes("10.89.0.4\nfd10:89::4\n");
 }
