@@ -159,11 +159,11 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("read firewall-driver {path:?}")),
         };
-        let networks = read_all(list(&self.networks())?)?;
+        let networks = read_all(&list(&self.networks())?)?;
         let mut ports = list(&self.ports())?;
         // Written at setup, and never again.
         ports.sort_by_cached_key(|path| Reverse(fs::metadata(path).and_then(|it| it.modified()).ok()));
-        let ports = read_all(ports)?;
+        let ports = read_all(&ports)?;
         Ok(Some(Saved { driver, networks, ports, lock }))
     }
 
@@ -237,7 +237,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The contents of these files.
-fn read_all<T: DeserializeOwned>(paths: Vec<PathBuf>) -> Result<Vec<T>> {
+fn read_all<T: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<T>> {
     paths.iter().map(|path| read(path).with_context(|| format!("read config {path:?}"))).collect()
 }
 

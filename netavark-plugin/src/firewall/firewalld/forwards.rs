@@ -148,7 +148,7 @@ impl Reach {
     }
 
     /// The same of a [`rich_rule`].
-    fn of_rule(rule: &String) -> Option<Self> {
+    fn of_rule(rule: &str) -> Option<Self> {
         let words: Vec<&str> = rule.split('"').collect();
         match words.as_slice() {
             [
@@ -335,7 +335,7 @@ mod tests {
             rich_rules: Some(vec![at("198.51.100.7"), foreign.clone(), at("198.51.100.8")]),
         };
         let mut now = there.clone();
-        for Move { out, behind } in put_behind(there.clone(), &[ours.clone()], &[]) {
+        for Move { out, behind } in put_behind(there.clone(), std::slice::from_ref(&ours), &[]) {
             // Never more than one is missing.
             let length = |it: &PolicySettings| {
                 (it.forward_ports.as_ref().map(Vec::len), it.rich_rules.as_ref().map(Vec::len))
