@@ -31,7 +31,8 @@ impl Crowd {
         Self { engine: Engine::new(config), host, device, acks: Vec::with_capacity(most as usize) }
     }
 
-    /// A segment of connection number `at`: 10,000 from as many ports to each server, fewer than the host has ports for.
+    /// A segment of connection number `at`: 10,000 from as many ports to each server, fewer than the host has ports
+    /// for.
     fn frame(at: usize, tcp: Tcp) -> Vec<u8> {
         let port = u16::try_from(at % 10_000).unwrap() + 10_000;
         let server = u8::try_from(at / 10_000).unwrap();

@@ -1,8 +1,9 @@
 //! Bench bodies: the engine between a guest that is a list of frames and a host that takes everything.
 //!
 //! The bodies are ordinary functions, so that the wall-clock benches (`criterion/`) and those that count instructions
-//! (`instructions/`) run the same code. Frames come from the testkit's packet writer, built before the clock starts. The null host accepts every
-//! connection and swallows every byte, or offers zeros without end: what is left is the engine itself.
+//! (`instructions/`) run the same code. Frames come from the testkit's packet writer, built before the clock starts.
+//! The null host accepts every connection and swallows every byte, or offers zeros without end: what is left is the
+//! engine itself.
 
 #![forbid(unsafe_code)]
 

@@ -110,8 +110,8 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("masked", [&[0, 69, 1, 4, 255, 255, 255, 0, 3, 8, 198, 51, 100, 1, 198, 51, 100, 2][..], &[0; 53], &[70], &[0; 70]].concat()),
             ("cut", vec![0, 66, 255]),
         ]),
-        // As above. Even bytes are offers, odd ones replies; 2: with an address, 4: at once. From 192 a router speaks: bit 5
-        // says that addresses are managed, bit 4 that there is more to know.
+        // As above. Even bytes are offers, odd ones replies; 2: with an address, 4: at once. From 192 a router speaks:
+        // bit 5 says that addresses are managed, bit 4 that there is more to know.
         "dhcpv6_reply" => {
             let advert = |kind: u8, options: usize| [&[0, kind], &ROUTER[6..], &[1, 1, 0, 0, 0, 0, 0, 0].repeat(options)].concat();
             let answer = |kind: u8| [&[kind, 0, 99, 0, kind - 4][..], &vec![0; usize::from(kind - 4)]].concat();

@@ -1,7 +1,7 @@
 //! The engine's work counted in instructions, which a busy machine does not change: so a count can be a gate.
 //!
-//! Run by `cargo xtask bench --instructions`, which holds each count against `counts.txt` beside this file: one that has
-//! grown means that somebody has put an allocation, a copy or a second look into the path of each segment.
+//! Run by `cargo xtask bench --instructions`, which holds each count against `counts.txt` beside this file: one that
+//! has grown means that somebody has put an allocation, a copy or a second look into the path of each segment.
 
 #![expect(unused_qualifications, reason = "what the macros write")]
 

@@ -6,8 +6,8 @@
 //!    other family.
 //! 2. PTR of an address that one of the asker's networks has: all its names.
 //! 3. Any other type of a name or address of ours: an empty answer. The name is there, whatever a stranger says of it.
-//! 4. Else the gate: NXDOMAIN if nothing is forwarded, if the asker lives on internal networks only, or if the name is in
-//!    the filter domain.
+//! 4. Else the gate: NXDOMAIN if nothing is forwarded, if the asker lives on internal networks only, or if the name is
+//!    in the filter domain.
 //! 5. Else it is forwarded as it came.
 //!
 //! Only the first question counts; without one it is the address of the root. Classes other than IN have no names of

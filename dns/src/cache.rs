@@ -6,8 +6,8 @@
 //! * Asked by: name (without case), type, class, the bits RD, AD and CD, whether the client speaks EDNS and wants
 //!   DNSSEC, and the list of servers, because two containers may have servers that disagree. A query with EDNS options
 //!   is between the client and the server: it is neither answered from here nor kept.
-//! * Nothing of servers on the loopback: such a one is a cache itself (systemd-resolved, dnsmasq, unbound), next door, and
-//!   knows at once what has changed when a VPN comes up. One that keeps nothing cannot be told from that.
+//! * Nothing of servers on the loopback: such a one is a cache itself (systemd-resolved, dnsmasq, unbound), next door,
+//!   and knows at once what has changed when a VPN comes up. One that keeps nothing cannot be told from that.
 //! * Bounded in entries and bytes; the oldest goes first.
 
 use crate::message::{self, CLASS_IN, Query, Rcode, RecordType, Reply};

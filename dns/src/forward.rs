@@ -14,15 +14,16 @@
 //! question, and all its records unless it says that it is truncated; anything else is as if it had not come. Queries
 //! and answers are relayed as they are, of any type, with all of EDNS; only the id differs on the way.
 //!
-//! Servers are asked in listed order, the next one as well when one is slow, and those known to be dead last (`health.rs`).
-//! What is final and what is only in hand, `question.rs` says; the two manners of the whole, `policy.rs`.
+//! Servers are asked in listed order, the next one as well when one is slow, and those known to be dead last
+//! (`health.rs`). What is final and what is only in hand, `question.rs` says; the two manners of the whole,
+//! `policy.rs`.
 //!
 //! Where answers are kept, a question is asked once at a time; who asks the same meanwhile waits for the same answer.
 //!
 //! Zone transfers over TCP are relayed message by message (`transfer.rs`).
 //!
-//! Everything is bounded: questions under way and what waits for its turn (`queue.rs`), attempts, servers of one question, the
-//! memory of servers, the cache, the attempts that outlive their question (one for each server).
+//! Everything is bounded: questions under way and what waits for its turn (`queue.rs`), attempts, servers of one
+//! question, the memory of servers, the cache, the attempts that outlive their question (one for each server).
 //!
 //! Datagrams get lost: one that is not answered is sent again, twice, over the same socket and with the same id.
 
@@ -237,8 +238,8 @@ impl<C: Clone> Forwarder<C> {
         self.actions.pop_front()
     }
 
-    /// Forgets answers and what is known of servers: the host's servers changed, or the way to them, and with them perhaps
-    /// what they say.
+    /// Forgets answers and what is known of servers: the host's servers changed, or the way to them, and with them
+    /// perhaps what they say.
     pub fn forget(&mut self) {
         self.health = Health::default();
         self.cache = self.policy.cache.map(Cache::new);
@@ -371,7 +372,8 @@ impl<C: Clone> Forwarder<C> {
     ) {
         let Some(ended) = self.end(index, true) else { return };
         self.counters.answered += 1;
-        // Of two servers that disagree the earlier one is right, so that there is nothing is believed of the first alone.
+        // Of two servers that disagree the earlier one is right, so that there is nothing is believed of the first
+        // alone.
         let keeps = place == 0 || Reply::parse(message).is_ok_and(|reply| !reply.is_negative());
         if let (Some(cache), Some(twin)) = (self.cache.as_mut().filter(|_| keeps), &ended.twin) {
             cache.put(now, &twin.key, message);
@@ -440,8 +442,8 @@ impl<C: Clone> Forwarder<C> {
         });
     }
 
-    /// Nobody waits for a question any more. What is open is closed, unless it `lingers`: one attempt for each server that
-    /// still has time, to tell whether that is dead.
+    /// Nobody waits for a question any more. What is open is closed, unless it `lingers`: one attempt for each server
+    /// that still has time, to tell whether that is dead.
     fn end(&mut self, index: usize, lingers: bool) -> Option<Ended<C>> {
         let pending = self.pending.get_mut(index)?;
         let ended = Ended {

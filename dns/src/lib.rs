@@ -8,8 +8,8 @@
 //!                                  ->  Drop
 //! ```
 //!
-//! Nothing in the pure half opens a socket, reads a file or knows the time: messages come in and go out as bytes, time is a
-//! [`core::time::Duration`] since any origin that the caller likes, randomness is an argument.
+//! Nothing in the pure half opens a socket, reads a file or knows the time: messages come in and go out as bytes, time
+//! is a [`core::time::Duration`] since any origin that the caller likes, randomness is an argument.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! The socket that systemd has opened for this process (sd_listen_fds(3)): `LISTEN_FDS` says how many there are, from descriptor 3
-//! on, and `LISTEN_PID` for whom.
+//! The socket that systemd has opened for this process (sd_listen_fds(3)): `LISTEN_FDS` says how many there are, from
+//! descriptor 3 on, and `LISTEN_PID` for whom.
 //!
 //! Whether it is a socket of the right kind is for the caller to say, who knows the kind.
 

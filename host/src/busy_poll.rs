@@ -1,21 +1,22 @@
 //! Whether the event loop, before it sleeps, looks for a while whether something comes at once.
 //!
-//! Waking a sleeping process costs the waker an interrupt to another core, and the sleeper the way out of the idle state: 15 to
-//! 25 µs where a virtual machine has to be left for it. A guest and a server that ask and answer in turn wake us twice
-//! for each question, and that was most of what a question cost. So while wakes follow each other closely, the loop
-//! keeps asking epoll for at most a window before it sleeps.
+//! Waking a sleeping process costs the waker an interrupt to another core, and the sleeper the way out of the idle
+//! state: 15 to 25 µs where a virtual machine has to be left for it. A guest and a server that ask and answer in turn
+//! wake us twice for each question, and that was most of what a question cost. So while wakes follow each other
+//! closely, the loop keeps asking epoll for at most a window before it sleeps.
 //!
 //! What bounds the cost:
-//! - Looking begins only after waits that were each shorter than the window, while guest and host took turns: a wake that
-//!   answers the other side's counts for it, a second one from the same side against it, and one longer wait ends it.
-//!   A stream of datagrams, which gains from being let gather, never sees it. A guest that does something now and then never sees it; an idle one sleeps, with no wake-up at all.
+//! - Looking begins only after waits that were each shorter than the window, while guest and host took turns: a wake
+//!   that answers the other side's counts for it, a second one from the same side against it, and one longer wait ends
+//!   it. A stream of datagrams, which gains from being let gather, never sees it. A guest that does something now and
+//!   then never sees it; an idle one sleeps, with no wake-up at all.
 //! - A look that took longer than [`STOLEN`] means that somebody else wants this core: then not again for [`REST`].
 //! - With one core to run on there is nobody to wait for: never.
 //!
 //! Model: KVM's halt polling (Linux `Documentation/virt/kvm/halt-polling.rst`) and the socket layer's busy polling
-//! (`Documentation/admin-guide/sysctl/net.rst`, `busy_poll`), which recommends 50 µs for hardware. Between two wakes of ours lies the way of
-//! another program out of its idle core, in virtual machines 35 to 45 µs, and its work: 50 were too few for some machines, on which
-//! an exchange never got there.
+//! (`Documentation/admin-guide/sysctl/net.rst`, `busy_poll`), which recommends 50 µs for hardware. Between two wakes of
+//! ours lies the way of another program out of its idle core, in virtual machines 35 to 45 µs, and its work: 50 were
+//! too few for some machines, on which an exchange never got there.
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
@@ -31,8 +32,9 @@ pub const LONGEST: Duration = Duration::from_millis(1);
 const STREAK: u8 = 4;
 /// No more are remembered: an exchange that turns into a stream is to be noticed soon.
 const MOST: u8 = 2 * STREAK;
-/// One look takes a microsecond or two, or some 50 if packets arrive in it: the kernel delivers them, and wakes who waits for them, in
-/// whatever runs on the core. Somebody else who runs there does so for a scheduler's slice, most of a millisecond at the least.
+/// One look takes a microsecond or two, or some 50 if packets arrive in it: the kernel delivers them, and wakes who
+/// waits for them, in whatever runs on the core. Somebody else who runs there does so for a scheduler's slice, most of
+/// a millisecond at the least.
 const STOLEN: Duration = Duration::from_micros(100);
 /// How long the core is left to whoever else wants it.
 const REST: Duration = Duration::from_millis(10);

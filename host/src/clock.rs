@@ -1,8 +1,8 @@
 //! The real clock behind the engine's time: CLOCK_MONOTONIC, counted from this process's first use of it.
 //!
-//! Nothing that decides asks the operating system for the time elsewhere. One call costs some 25 ns (vDSO), and the event loop
-//! makes one for each round, not one for each packet. The time of day is for eyes alone: [`LocalTime`] for lines of the log, and what
-//! a capture (`pcap.rs`) is stamped with.
+//! Nothing that decides asks the operating system for the time elsewhere. One call costs some 25 ns (vDSO), and the
+//! event loop makes one for each round, not one for each packet. The time of day is for eyes alone: [`LocalTime`] for
+//! lines of the log, and what a capture (`pcap.rs`) is stamped with.
 
 use crate::sys;
 use slipway_netstack::Instant;

@@ -9,29 +9,30 @@
 //!        └── not at all while drain says that more is left
 //! ```
 //!
-//! **Latency while others transfer.** Whatever comes waits for what is under way, and then goes first; so budgets are bytes
-//! and time, small enough that a round is short, and not frames, of which one may be a question or sixty-four kilobytes.
-//! A question of the guest stands in the link's queue behind what was sent before it: small frames, acknowledgements of
-//! downloads above all, are read until there are none, and how much of an upload may lie there is bounded by the
-//! windows that the engine advertises. An answer of the host is drained before any download goes on (see the
-//! engine's schedule).
+//! **Latency while others transfer.** Whatever comes waits for what is under way, and then goes first; so budgets are
+//! bytes and time, small enough that a round is short, and not frames, of which one may be a question or sixty-four
+//! kilobytes. A question of the guest stands in the link's queue behind what was sent before it: small frames,
+//! acknowledgements of downloads above all, are read until there are none, and how much of an upload may lie there is
+//! bounded by the windows that the engine advertises. An answer of the host is drained before any download goes on (see
+//! the engine's schedule).
 //!
 //! Invariants.
 //! - Nothing blocks but the wait, and the wait has a timeout only if the engine or the caller has a deadline: an idle
-//!   program is never woken. While wakes follow each other closely the wait begins with looking (see [`crate::busy_poll`]); while
-//!   datagrams come in a dense stream it begins with letting them gather (see `moderation`).
-//! - Links are level-triggered: frames beyond one round's budget make the next wait return at once, after sockets
-//!   and timers have had their turn. One is watched for room only while the engine waits for that. Sockets of flows are
-//!   edge-triggered (see [`crate::upstream`]). Descriptors of the caller are level-triggered; errors and hang-ups on them
-//!   are always reported, so the caller must act on them.
-//! - A small frame that ends a sleep is most likely alone, so no system call is spent on learning that no other follows;
-//!   it is on its way before the link is looked at again. If there was another, the next wait returns at once, and then
-//!   the link is read until it is empty.
+//!   program is never woken. While wakes follow each other closely the wait begins with looking (see
+//!   [`crate::busy_poll`]); while datagrams come in a dense stream it begins with letting them gather (see
+//!   `moderation`).
+//! - Links are level-triggered: frames beyond one round's budget make the next wait return at once, after sockets and
+//!   timers have had their turn. One is watched for room only while the engine waits for that. Sockets of flows are
+//!   edge-triggered (see [`crate::upstream`]). Descriptors of the caller are level-triggered; errors and hang-ups on
+//!   them are always reported, so the caller must act on them.
+//! - A small frame that ends a sleep is most likely alone, so no system call is spent on learning that no other
+//!   follows; it is on its way before the link is looked at again. If there was another, the next wait returns at once,
+//!   and then the link is read until it is empty.
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
 //! - No round fails for a flow's sake, nor for a link's: its end is told once ([`Driver::take_loss`]), and whatever
 //!   is left goes on without it.
-//! - Several links ([`crate::device::links`]) share a round's budget. What is known of one guest's rhythm is of no use then:
-//!   waits neither look nor let datagrams gather.
+//! - Several links ([`crate::device::links`]) share a round's budget. What is known of one guest's rhythm is of no use
+//!   then: waits neither look nor let datagrams gather.
 
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
@@ -287,8 +288,8 @@ impl Driver {
         Some(lost)
     }
 
-    /// A link that has ended, told once. It is closed, and its flows have ended ([`Driver::leave`]); frames to its guest are
-    /// lost and counted.
+    /// A link that has ended, told once. It is closed, and its flows have ended ([`Driver::leave`]); frames to its
+    /// guest are lost and counted.
     pub fn take_loss(&mut self) -> Option<Loss> {
         self.losses.pop_front()
     }
@@ -465,8 +466,9 @@ impl Driver {
         Ok(flow)
     }
 
-    /// `listener`, the socket of a forwarded UDP port, received `datagrams`. Answers leave through it, from the address that
-    /// the client sent to; the caller alone reads from it, and says when it is to be closed ([`Driver::release_udp`]).
+    /// `listener`, the socket of a forwarded UDP port, received `datagrams`. Answers leave through it, from the address
+    /// that the client sent to; the caller alone reads from it, and says when it is to be closed
+    /// ([`Driver::release_udp`]).
     ///
     /// # Errors
     /// When the engine has no place for it; the datagrams are lost, as on any network.
@@ -508,8 +510,8 @@ impl Driver {
         self.engine.forget_neighbour(guest);
     }
 
-    /// The forwarded port of `listener` is no more: the flows that hold on to the socket end, so that the port is free when
-    /// the caller drops it.
+    /// The forwarded port of `listener` is no more: the flows that hold on to the socket end, so that the port is free
+    /// when the caller drops it.
     pub fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
         for flow in self.sockets.sharing(listener) {
             self.engine.end_udp(flow, &mut self.sockets);
@@ -518,8 +520,8 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// However the program ends, a connection that is complete is closed, and its peer gets the rest from the kernel. Every
-    /// other one is reset when the sockets go: nobody takes a part for the whole.
+    /// However the program ends, a connection that is complete is closed, and its peer gets the rest from the kernel.
+    /// Every other one is reset when the sockets go: nobody takes a part for the whole.
     fn drop(&mut self) {
         self.engine.forget_guests(clock::now(), &mut self.sockets);
     }

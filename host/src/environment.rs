@@ -1,8 +1,9 @@
 //! Variables of the environment, as far as they may be believed.
 //!
-//! A program that was given more rights than whoever started it (set-user-ID, file capabilities) must not be steered by him:
-//! the kernel marks such a start (AT_SECURE, getauxval(3)), and then there are no variables here, as with secure_getenv(3).
-//! Everybody in this project asks here (`cargo xtask lint`), but for what becomes of a command that runs as the caller.
+//! A program that was given more rights than whoever started it (set-user-ID, file capabilities) must not be steered by
+//! him: the kernel marks such a start (AT_SECURE, getauxval(3)), and then there are no variables here, as with
+//! secure_getenv(3). Everybody in this project asks here (`cargo xtask lint`), but for what becomes of a command that
+//! runs as the caller.
 
 use crate::sys::auxv;
 use std::ffi::OsString;

@@ -1,6 +1,6 @@
 //! For tests: the families of addresses that this machine has. A test of both proves what it can over those that are
-//! there, and says what it left out. Tests in `tests/` include this file, for they see nothing of the library but what is
-//! public.
+//! there, and says what it left out. Tests in `tests/` include this file, for they see nothing of the library but what
+//! is public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 

@@ -1,10 +1,12 @@
 //! Files that are shared with other processes: written whole or not at all, by one at a time.
 //!
-//! **Whole.** Records, leases, rules and names are read by others, and the next call has to understand them after this one was
-//! killed or the disk was full. So the text goes into a file beside, which then takes the place of the old one (rename(2)).
+//! **Whole.** Records, leases, rules and names are read by others, and the next call has to understand them after this
+//! one was killed or the disk was full. So the text goes into a file beside, which then takes the place of the old one
+//! (rename(2)).
 //!
-//! **One at a time.** A [`Lock`] is flock(2)'s: it is on the open file, whatever becomes of its name, and the kernel gives it back
-//! when the process ends, however it ends. Whoever replaces files holds whatever lock there is: two writers of one `fresh` would mix.
+//! **One at a time.** A [`Lock`] is flock(2)'s: it is on the open file, whatever becomes of its name, and the kernel
+//! gives it back when the process ends, however it ends. Whoever replaces files holds whatever lock there is: two
+//! writers of one `fresh` would mix.
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};

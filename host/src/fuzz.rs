@@ -1,5 +1,6 @@
-//! What a fuzzer may do to the readers of what the kernel tells. The kernel is believed, but names, kinds and numbers in what it
-//! tells are the choice of whoever made the interface, sent the datagram or refused it: a container, a stranger.
+//! What a fuzzer may do to the readers of what the kernel tells. The kernel is believed, but names, kinds and numbers
+//! in what it tells are the choice of whoever made the interface, sent the datagram or refused it: a container, a
+//! stranger.
 //!
 //! Each is a promise: no panic, no circle, and what is understood is what was there.
 

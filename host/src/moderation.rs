@@ -1,23 +1,24 @@
 //! Whether the event loop, before it looks for datagrams of the host again, lets some gather.
 //!
-//! A fast stream of datagrams from the host wakes us for each one or two, and each time we then make three or four system
-//! calls and wake the guest's reader. The stream and its reader need the cores themselves, so what is spent on wakes is lost
-//! as datagrams. Network cards have the same trouble and moderate their interrupts (`ethtool --coalesce`, `rx-usecs`);
-//! so do we: while a stream is that dense, sockets are not looked at for a [`PAUSE`], and whatever came meanwhile is
-//! received by one call and crosses to the guest as one train.
+//! A fast stream of datagrams from the host wakes us for each one or two, and each time we then make three or four
+//! system calls and wake the guest's reader. The stream and its reader need the cores themselves, so what is spent on
+//! wakes is lost as datagrams. Network cards have the same trouble and moderate their interrupts (`ethtool --coalesce`,
+//! `rx-usecs`); so do we: while a stream is that dense, sockets are not looked at for a [`PAUSE`], and whatever came
+//! meanwhile is received by one call and crosses to the guest as one train.
 //!
 //! What bounds the harm:
-//! - It begins after [`STREAK`] wakes in a row that each brought datagrams within [`GAP`] of falling asleep, none of them
-//!   by the guest: some 40 000 datagrams a second that nobody answers. An exchange of questions and answers never is that.
-//! - It ends with the first pause that brought fewer than [`FEWEST`], or that a frame of the guest's cut short: the link
-//!   is watched while sockets are not.
+//! - It begins after [`STREAK`] wakes in a row that each brought datagrams within [`GAP`] of falling asleep, none of
+//!   them by the guest: some 40 000 datagrams a second that nobody answers. An exchange of questions and answers never
+//!   is that.
+//! - It ends with the first pause that brought fewer than [`FEWEST`], or that a frame of the guest's cut short: the
+//!   link is watched while sockets are not.
 //! - A datagram is late by a pause at the most, and timers are met.
 
 use crate::busy_poll::Woken;
 use std::time::Duration;
 
-/// How long datagrams may gather. The kernel's timers add up to 50 µs (`PR_SET_TIMERSLACK`). At 200 000 datagrams a second
-/// some 30 come in this time; the smallest receive buffer that Linux comes with holds 90 of 1400 bytes.
+/// How long datagrams may gather. The kernel's timers add up to 50 µs (`PR_SET_TIMERSLACK`). At 200 000 datagrams a
+/// second some 30 come in this time; the smallest receive buffer that Linux comes with holds 90 of 1400 bytes.
 const PAUSE: Duration = Duration::from_micros(100);
 /// A wake that follows so closely belongs to a stream.
 const GAP: Duration = Duration::from_micros(25);

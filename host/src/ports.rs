@@ -1,8 +1,8 @@
 //! The host's ephemeral ports: how many there are for those who ask for none in particular.
 //!
-//! From `ip_local_port_range` and `ip_local_reserved_ports` of /proc/sys/net/ipv4, which count for IPv6 as well, of the network
-//! namespace that we are in. What cannot be read is taken to be the kernel's default. Read once, at the start: the sandbox
-//! hides /proc.
+//! From `ip_local_port_range` and `ip_local_reserved_ports` of /proc/sys/net/ipv4, which count for IPv6 as well, of the
+//! network namespace that we are in. What cannot be read is taken to be the kernel's default. Read once, at the start:
+//! the sandbox hides /proc.
 
 use slipway_netstack::config::PortConfig;
 use std::fs::read_to_string;

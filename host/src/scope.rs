@@ -1,8 +1,8 @@
 //! Addresses that mean something on one link only, and the link: `fe80::1%eth0` (RFC 4007 §11).
 //!
 //! A link-local address alone does not say where to listen or whom to ask; sockets want the interface with it, as a
-//! number. People, routers and `resolv.conf` write its name. A [`ZonedAddr`] keeps the name, and the number is asked for
-//! when a socket is made: interfaces come and go while we run, and one that came back has another number.
+//! number. People, routers and `resolv.conf` write its name. A [`ZonedAddr`] keeps the name, and the number is asked
+//! for when a socket is made: interfaces come and go while we run, and one that came back has another number.
 //!
 //! How to ask, once the system call filter is on? The usual ways are shut: a netlink or UNIX socket, an ioctl, a file
 //! of `/sys`. A table made at the start would not know the interface that comes up with the next network. But a socket

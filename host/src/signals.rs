@@ -5,12 +5,12 @@
 //!
 //! Two rules of the kernel shape this file:
 //!
-//! * A blocked signal is queued even if it is ignored, so a program started by `nohup` would be ended by the SIGHUP it was
-//!   told to survive. Signals that were ignored at the start are therefore left alone, SIGCHLD excepted: ignored, it
-//!   would make the kernel reap our children and take their exit status away, so it gets its default back.
-//! * The blocked mask, and ignored dispositions (Rust ignores SIGPIPE), pass through fork(2) and execve(2). **Whoever starts a
-//!   program calls [`Inheritance::restore`] in the child**, between fork and exec; otherwise the user's command cannot be
-//!   interrupted and does not die of a closed pipe.
+//! * A blocked signal is queued even if it is ignored, so a program started by `nohup` would be ended by the SIGHUP it
+//!   was told to survive. Signals that were ignored at the start are therefore left alone, SIGCHLD excepted: ignored,
+//!   it would make the kernel reap our children and take their exit status away, so it gets its default back.
+//! * The blocked mask, and ignored dispositions (Rust ignores SIGPIPE), pass through fork(2) and execve(2). **Whoever
+//!   starts a program calls [`Inheritance::restore`] in the child**, between fork and exec; otherwise the user's
+//!   command cannot be interrupted and does not die of a closed pipe.
 //!
 //! Who sent a signal is told as far as the kernel does: those of a terminal (Ctrl-C, a new window size) go to its whole
 //! foreground process group, our child included, and come from the kernel itself ([`Caught::terminal`]).
@@ -66,8 +66,8 @@ pub struct Inheritance {
 impl Signals {
     /// The signals that end a program, and the one that reports a child's end.
     pub const USUAL: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
-    /// Those with a name by which somebody may want to tell a program something. Not here: what the program has done wrong
-    /// (SIGSEGV, SIGXCPU, ..), and what stops it, which has to stop whoever stands for it, too.
+    /// Those with a name by which somebody may want to tell a program something. Not here: what the program has done
+    /// wrong (SIGSEGV, SIGXCPU, ..), and what stops it, which has to stop whoever stands for it, too.
     pub const MESSAGES: [Signal; 14] = [
         Signal::SIGHUP,
         Signal::SIGINT,
@@ -140,8 +140,8 @@ impl Signals {
     /// # Errors
     /// Whatever read(2) reports.
     pub fn next_caught(&self) -> io::Result<Option<Caught>> {
-        // SIGHUP: the terminal is gone, which its session's leader is told alone. SIGALRM: an alarm that was set before we were
-        // executed, and is meant for what we do.
+        // SIGHUP: the terminal is gone, which its session's leader is told alone. SIGALRM: an alarm that was set before
+        // we were executed, and is meant for what we do.
         const TERMINAL: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGCONT];
         let Some(info) = self.fd.read_signal()? else { return Ok(None) };
         let number = i32::try_from(info.ssi_signo).surely();

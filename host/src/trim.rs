@@ -1,9 +1,9 @@
 //! When memory that was given up goes back to the system.
 //!
-//! The heap keeps what is freed, and can give back by itself only what lies at its end; after three hundred uploads that nobody
-//! read, or thousands of connections, a program of three megabytes would stay at a hundred for good. Asking the heap to
-//! give everything back costs a walk over all of it, and the pages are paid for again when they are needed again: so it
-//! is done after a large release only, and when the memory has not been wanted again for a second.
+//! The heap keeps what is freed, and can give back by itself only what lies at its end; after three hundred uploads
+//! that nobody read, or thousands of connections, a program of three megabytes would stay at a hundred for good. Asking
+//! the heap to give everything back costs a walk over all of it, and the pages are paid for again when they are needed
+//! again: so it is done after a large release only, and when the memory has not been wanted again for a second.
 
 use slipway_netstack::Instant;
 use std::time::Duration;

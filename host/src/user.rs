@@ -4,7 +4,8 @@ use crate::environment;
 use nix::unistd::geteuid;
 use std::path::PathBuf;
 
-/// How the kernel tells that all numbers of users are mapped onto themselves: this is no user namespace (user_namespaces(7)).
+/// How the kernel tells that all numbers of users are mapped onto themselves: this is no user namespace
+/// (user_namespaces(7)).
 const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Whether this is root, and not only of a user namespace. A process without `/proc` is taken for a user's.
@@ -17,8 +18,8 @@ fn is_whole(map: &str) -> bool {
     map.split_ascii_whitespace().eq(WHOLE)
 }
 
-/// The directory of a user's sockets and the like, `$XDG_RUNTIME_DIR` (XDG Base Directory Specification); `None` where nobody has
-/// set it, or not to be believed.
+/// The directory of a user's sockets and the like, `$XDG_RUNTIME_DIR` (XDG Base Directory Specification); `None` where
+/// nobody has set it, or not to be believed.
 #[must_use]
 pub fn runtime_directory() -> Option<PathBuf> {
     environment::variable("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)

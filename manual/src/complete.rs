@@ -1,8 +1,8 @@
 //! A small writer of shell completions: [`Completion`]s in, scripts for bash, zsh and fish out.
 //!
-//! One level of sub-commands is understood. Where there is a second one, another program has the first (`slipway net`), and
-//! knows best: the script hands what follows the word to that program's script, if it is there. Words are quoted for the shell they
-//! go to; they come from our own tables, but a help text may well contain an apostrophe.
+//! One level of sub-commands is understood. Where there is a second one, another program has the first (`slipway net`),
+//! and knows best: the script hands what follows the word to that program's script, if it is there. Words are quoted
+//! for the shell they go to; they come from our own tables, but a help text may well contain an apostrophe.
 
 use crate::model::{Offer, Opt, Page, SubCommand};
 use std::fmt::Write as _;

@@ -4,10 +4,10 @@
 //!   tables of options ──▶ model::Page ──▶ roff ──────▶ DIR/man/man1/slipway.1
 //!   (getopt's, clap's)                └─▶ complete ──▶ DIR/bash-completion/completions/slipway, ..
 //! ```
-//! A command is first described as a [`model::Page`], whatever parses its options. Each program writes what it
-//! knows itself, when it is called by the name [`PROGRAM`]: a name, because the programs stand in for others, whose command lines
-//! have no room for a word of ours; and the programs, because whoever lays out files (`cargo xtask install`, a package) then need
-//! not be linked with them. Nothing here runs in an ordinary start.
+//! A command is first described as a [`model::Page`], whatever parses its options. Each program writes what it knows
+//! itself, when it is called by the name [`PROGRAM`]: a name, because the programs stand in for others, whose command
+//! lines have no room for a word of ours; and the programs, because whoever lays out files (`cargo xtask install`, a
+//! package) then need not be linked with them. Nothing here runs in an ordinary start.
 
 #![forbid(unsafe_code)]
 

@@ -1,17 +1,18 @@
 //! Announcements: everybody on the link is told where a container's addresses are now.
 //!
-//! A container that comes back has its addresses again, but another MAC address. Whoever spoke with the one before it (the host,
-//! which carries published ports; neighbours; the machines of a LAN, for a macvlan) keeps the old MAC address until it finds out by
-//! itself, which takes half a minute; a switch sends on where it saw an address last. So the addresses are announced: IPv4 by a
-//! gratuitous ARP request (RFC 5227 §2.3), IPv6 by an unsolicited neighbour advertisement (RFC 4861 §7.2.6).
+//! A container that comes back has its addresses again, but another MAC address. Whoever spoke with the one before it
+//! (the host, which carries published ports; neighbours; the machines of a LAN, for a macvlan) keeps the old MAC
+//! address until it finds out by itself, which takes half a minute; a switch sends on where it saw an address last. So
+//! the addresses are announced: IPv4 by a gratuitous ARP request (RFC 5227 §2.3), IPv6 by an unsolicited neighbour
+//! advertisement (RFC 4861 §7.2.6).
 //!
-//! The kernel could do that itself (`arp_notify`, `ndisc_notify`), but does it as the interface goes up. A bridge's port passes
-//! frames only when a worker of the kernel has noticed its link, a moment later, and nobody hears it. Here the port is looked at
-//! first, and then the kernel is asked to announce everything once more. That comes last in a setup, when the port passes frames
-//! already, nearly always.
+//! The kernel could do that itself (`arp_notify`, `ndisc_notify`), but does it as the interface goes up. A bridge's
+//! port passes frames only when a worker of the kernel has noticed its link, a moment later, and nobody hears it. Here
+//! the port is looked at first, and then the kernel is asked to announce everything once more. That comes last in a
+//! setup, when the port passes frames already, nearly always.
 //!
-//! Where the kernel looks for duplicates of an IPv6 address (a LAN), the address cannot be used before it is done, and the kernel
-//! announces it then. What fails here is only told: everything is connected, and caches come to an end.
+//! Where the kernel looks for duplicates of an IPv6 address (a LAN), the address cannot be used before it is done, and
+//! the kernel announces it then. What fails here is only told: everything is connected, and caches come to an end.
 
 use crate::apply::Links;
 use crate::error::{Context as _, Result};
@@ -24,13 +25,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-/// How often the port is looked at, and the time between. The kernel's worker takes less than a millisecond on a machine that is not
-/// overloaded.
+/// How often the port is looked at, and the time between. The kernel's worker takes less than a millisecond on a
+/// machine that is not overloaded.
 const GLANCES: usize = 250;
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// Announces all addresses of a container's interface that has just been connected. `at_once`: nobody looks for duplicates of
-/// its IPv6 addresses, so they count even if the kernel's worker has not got to them yet.
+/// Announces all addresses of a container's interface that has just been connected. `at_once`: nobody looks for
+/// duplicates of its IPv6 addresses, so they count even if the kernel's worker has not got to them yet.
 pub(crate) fn connected(places: &mut Places, links: &Links, at_once: bool) {
     if let Err(error) = announce(places, links, at_once) {
         log::warn!("neighbours are not told of the container's addresses: {error}");
@@ -53,9 +54,10 @@ fn announce(places: &mut Places, links: &Links, at_once: bool) -> Result<()> {
     if by_the_kernel(container, inside)? { Ok(()) } else { tell(container, inside, &ours) }
 }
 
-/// Has the kernel announce all addresses, which it does when the interface is given a MAC address, the one that it has, too
-/// (NETDEV_CHANGEADDR; Linux `net/ipv4/devinet.c`, `net/ipv6/ndisc.c`). Closing a packet socket takes an RCU grace period, more
-/// than the rest of a setup. Whether it could be told to: not where `/proc/sys` is read-only, nor for an ipvlan.
+/// Has the kernel announce all addresses, which it does when the interface is given a MAC address, the one that it has,
+/// too (NETDEV_CHANGEADDR; Linux `net/ipv4/devinet.c`, `net/ipv6/ndisc.c`). Closing a packet socket takes an RCU grace
+/// period, more than the rest of a setup. Whether it could be told to: not where `/proc/sys` is read-only, nor for an
+/// ipvlan.
 fn by_the_kernel(container: &mut Place, inside: &Interface) -> Result<bool> {
     let Some(mac) = inside.mac else { return Ok(false) };
     let name = &inside.name;
@@ -68,8 +70,8 @@ fn by_the_kernel(container: &mut Place, inside: &Interface) -> Result<bool> {
     Ok(asked && container.netlink.run_one(&Request::set_mac(inside.index, mac)).is_ok())
 }
 
-/// Waits until frames pass the port, unless that will take too long: with a spanning tree (a bridge of somebody else's; ours have none)
-/// twice the forward delay, in which nothing at all passes.
+/// Waits until frames pass the port, unless that will take too long: with a spanning tree (a bridge of somebody else's;
+/// ours have none) twice the forward delay, in which nothing at all passes.
 fn await_passage(host: &mut Place, port: &Interface) -> Result<()> {
     for _ in 0..GLANCES {
         let seen = host.netlink.interface_at(port.index).context("look at the bridge's port")?;
@@ -121,8 +123,8 @@ fn arp(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
 
 /// The frame that tells all neighbours that `address` is at `mac`, unasked, and that this overrides what they know.
 fn to_neighbours(mac: MacAddr, address: Ipv6Addr, is_router: bool) -> Vec<u8> {
-    // RFC 4861 §4.4 and §7.2.6: type 136; the flag O, and R for a router, which would lose its place as one without it; the
-    // target, and its link-layer address as an option.
+    // RFC 4861 §4.4 and §7.2.6: type 136; the flag O, and R for a router, which would lose its place as one without it;
+    // the target, and its link-layer address as an option.
     const ADVERTISEMENT: u8 = 136;
     const OVERRIDE: u8 = 0x20;
     let flags = OVERRIDE | if is_router { 0x80 } else { 0 };

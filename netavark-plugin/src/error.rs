@@ -4,7 +4,8 @@
 //! a fixed opening for its kind (`IO error: `, `Netlink error: `, ...), because callers look for kernel messages behind
 //! it. Several errors (teardown collects them) print as a list; a list of one prints as that one.
 //!
-//! On standard output a failure is exactly one object with exactly one key, `{"error":"..."}`: the caller refuses others.
+//! On standard output a failure is exactly one object with exactly one key, `{"error":"..."}`: the caller refuses
+//! others.
 
 use nix::errno::Errno;
 use std::fmt::{self, Write as _};

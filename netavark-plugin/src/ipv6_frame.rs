@@ -1,5 +1,5 @@
-//! Ethernet and IPv6 around a message, as frames for a packet socket: what is said here is said for an interface that is not this
-//! program's own, so the kernel's sockets cannot say it.
+//! Ethernet and IPv6 around a message, as frames for a packet socket: what is said here is said for an interface that
+//! is not this program's own, so the kernel's sockets cannot say it.
 
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::checksum;
@@ -29,8 +29,8 @@ pub(crate) fn datagram(mac: MacAddr, from: (Ipv6Addr, u16), to: (Ipv6Addr, u16),
     around(mac, (from.0, to.0), (UDP, 1), &udp)
 }
 
-/// A message of neighbour discovery, which cannot come from beyond the link (RFC 4861 §6.1.1: 255 hops left); its checksum is
-/// filled in.
+/// A message of neighbour discovery, which cannot come from beyond the link (RFC 4861 §6.1.1: 255 hops left); its
+/// checksum is filled in.
 pub(crate) fn neighbour_discovery(
     mac: MacAddr,
     from: Ipv6Addr,

@@ -8,10 +8,10 @@
 //!                        ├──▶ firewall       rules of the network, published ports
 //!                        └──▶ dns_handover   names for the DNS server
 //! ```
-//! What has come up is announced on its link (`announce`); what the dead have left is told from what the living
-//! have (`living`); `docs` has the man pages. [`net`] and [`plugin`] are the program under other names: networks by hand, and the network driver `slipway`.
-//! The commands ([`commands`]) decide the order of things; [`error`] has the words of failure, [`logging`] the form of log
-//! lines.
+//! What has come up is announced on its link (`announce`); what the dead have left is told from what the living have
+//! (`living`); `docs` has the man pages. [`net`] and [`plugin`] are the program under other names: networks by hand,
+//! and the network driver `slipway`. The commands ([`commands`]) decide the order of things; [`error`] has the words of
+//! failure, [`logging`] the form of log lines.
 
 #![forbid(unsafe_code)]
 
@@ -50,8 +50,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Plays `netavark` with the words of a command line (or `slipway net`, or the network driver `slipway` of another netavark, if that is its name), and returns the exit status: 2 for wrong usage, 1 (and an object with the
-/// error on standard output) for everything else that fails.
+/// Plays `netavark` with the words of a command line (or `slipway net`, or the network driver `slipway` of another
+/// netavark, if that is its name), and returns the exit status: 2 for wrong usage, 1 (and an object with the error on
+/// standard output) for everything else that fails.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
     match argv.first().and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str) {

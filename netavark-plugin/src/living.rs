@@ -1,11 +1,12 @@
 //! Who lives: the addresses that containers of this host have now.
 //!
-//! A container whose processes and namespace were killed is never torn down in time. Its interface is gone, but rules, names and files
-//! are not, and nothing in them says so. What does is the kernel: the host's end of a container's pair names the namespace of
-//! the other end, whose addresses can be asked for (RTM_GETADDR with IFA_TARGET_NETNSID, Linux 4.20).
+//! A container whose processes and namespace were killed is never torn down in time. Its interface is gone, but rules,
+//! names and files are not, and nothing in them says so. What does is the kernel: the host's end of a container's pair
+//! names the namespace of the other end, whose addresses can be asked for (RTM_GETADDR with IFA_TARGET_NETNSID, Linux
+//! 4.20).
 //!
-//! That takes a question for each container, so it is asked when there is a reason to: something is in the way of a newcomer, or there are
-//! more records than containers. What cannot be found out counts as alive.
+//! That takes a question for each container, so it is asked when there is a reason to: something is in the way of a
+//! newcomer, or there are more records than containers. What cannot be found out counts as alive.
 
 use slipway_host::netlink::{Error, Interface, Netlink};
 use std::cell::OnceCell;

@@ -1,9 +1,9 @@
 //! Log lines on stderr, in the form that callers match: `[INFO  netavark::firewall] Using ...`.
 //!
 //! No time, the level padded to five letters, then the target. A target is the module's path; our crates are called
-//! `slipway_...` inside, and `netavark` in what they log. `RUST_LOG` says what is written: a list of `level`, `target` or
-//! `target=level` between commas, of which the longest target that fits counts; anything behind a `/` is ignored. Without it only errors
-//! are written, so that a success says nothing.
+//! `slipway_...` inside, and `netavark` in what they log. `RUST_LOG` says what is written: a list of `level`, `target`
+//! or `target=level` between commas, of which the longest target that fits counts; anything behind a `/` is ignored.
+//! Without it only errors are written, so that a success says nothing.
 
 use log::{LevelFilter, Log, Metadata, Record};
 use slipway_host::logging::stream::STDERR;
@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// See [`never_wait`].
 static NEVER_WAIT: AtomicBool = AtomicBool::new(false);
 
-/// From now on nobody waits for whoever reads stderr: for a program that serves others. Lines without room are lost and counted.
+/// From now on nobody waits for whoever reads stderr: for a program that serves others. Lines without room are lost and
+/// counted.
 pub fn never_wait() {
     STDERR.own(std::io::stderr());
     NEVER_WAIT.store(true, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Moments as RFC 3339 writes them, in UTC. The build script uses this file, too.
 //!
-//! The calendar is the proleptic Gregorian one. Days are counted from 1 March of year 0 in eras of 400 years, so that the
-//! leap day is the last of its year and needs no special case.
+//! The calendar is the proleptic Gregorian one. Days are counted from 1 March of year 0 in eras of 400 years, so that
+//! the leap day is the last of its year and needs no special case.
 
 use std::time::Duration;
 

@@ -14,8 +14,8 @@ impl MacAddr {
     /// All ones: every station on the link.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// The address of whoever plays the gateway `gateway`: `52:55` and the last four bytes of the IP address, as libslirp has it.
-    /// It is locally administered and no group's, and people know it from their neighbour tables.
+    /// The address of whoever plays the gateway `gateway`: `52:55` and the last four bytes of the IP address, as
+    /// libslirp has it. It is locally administered and no group's, and people know it from their neighbour tables.
     #[must_use]
     pub const fn of_gateway(gateway: IpAddr) -> Self {
         let [a, b, c, d] = match gateway {

@@ -1,4 +1,5 @@
-//! What an engine is told at its birth: MTU, what the device can do, limits, keys, and the plan of addresses to begin with.
+//! What an engine is told at its birth: MTU, what the device can do, limits, keys, and the plan of addresses to begin
+//! with.
 //!
 //! Everything here is already valid: texts are parsed and ranges checked by whoever builds it, so nothing
 //! on the data path has to doubt it. What changes while running (addresses, nameservers, forwarding) is a verb instead.
@@ -64,8 +65,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// An engine that calls itself `mac`, on a link that takes off its hands what `device` says: no addresses yet, and the limits
-    /// are those of a small guest. Callers name what they have otherwise: `Config { plan, ..Config::new(..) }`.
+    /// An engine that calls itself `mac`, on a link that takes off its hands what `device` says: no addresses yet, and
+    /// the limits are those of a small guest. Callers name what they have otherwise: `Config { plan, ..Config::new(..)
+    /// }`.
     #[must_use]
     pub fn new(mac: MacAddr, keys: Keys, device: Capabilities) -> Self {
         Self {
@@ -112,8 +114,9 @@ pub struct TcpConfig {
     pub max_window: u32,
     /// What all flows together may hold or have advertised beyond their first window, in bytes.
     pub window_pool: u64,
-    /// What all flows together may hold, in bytes of memory: first windows are not taken from the pool. A guest address may
-    /// hold as much as is still free, one alone half of it. Nobody is reset: what finds no room is not acknowledged.
+    /// What all flows together may hold, in bytes of memory: first windows are not taken from the pool. A guest address
+    /// may hold as much as is still free, one alone half of it. Nobody is reset: what finds no room is not
+    /// acknowledged.
     pub max_held: u64,
     /// After this much silence both ends are probed.
     pub keepalive_idle: Duration,
@@ -158,8 +161,8 @@ impl Default for UdpConfig {
     }
 }
 
-/// How many ports the host has for those who ask for none in particular, of which flows may use a part. The rest is for the host's other
-/// programs: without a port they cannot even ask for a name.
+/// How many ports the host has for those who ask for none in particular, of which flows may use a part. The rest is for
+/// the host's other programs: without a port they cannot even ask for a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortConfig {
     /// The host's ephemeral ports: net.ipv4.ip_local_port_range, less the reserved ones.

@@ -11,10 +11,10 @@
 //! Beside them stand the doors for connections that come from the host's side ([`Engine::accept_tcp`],
 //! [`Engine::accept_udp`]) and the few settings that change while running.
 //!
-//! The first three change state and talk to sockets; only `drain` sends frames (and a forwarded UDP port, whose datagrams are
-//! at hand). So a batch of frames costs one
-//! acknowledgement a flow, and a flow with much to send takes turns with the others. Frames that are not part of a
-//! flow (ARP, DHCP, ICMP, RST) wait in a bounded outbox for the same moment.
+//! The first three change state and talk to sockets; only `drain` sends frames (and a forwarded UDP port, whose
+//! datagrams are at hand). So a batch of frames costs one acknowledgement a flow, and a flow with much to send takes
+//! turns with the others. Frames that are not part of a flow (ARP, DHCP, ICMP, RST) wait in a bounded outbox for the
+//! same moment.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -288,7 +288,8 @@ impl Engine {
         !self.schedule.is_empty() && !self.link_full
     }
 
-    /// The device had no room for what was to be sent, or not for all stations: the caller drains again when it has some.
+    /// The device had no room for what was to be sent, or not for all stations: the caller drains again when it has
+    /// some.
     #[must_use]
     pub const fn awaits_link(&self) -> bool {
         self.link_full || self.schedule.is_holding()
@@ -335,8 +336,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// A forwarded UDP port received datagrams. They leave at once, unless the guest's MAC address is still to be asked for.
-    /// Answers of the guest leave through the socket that the caller attaches to a new flow.
+    /// A forwarded UDP port received datagrams. They leave at once, unless the guest's MAC address is still to be asked
+    /// for. Answers of the guest leave through the socket that the caller attaches to a new flow.
     ///
     /// # Errors
     /// When the flow cannot be made; the datagrams are dropped and counted.
@@ -447,8 +448,8 @@ impl Engine {
         }
     }
 
-    /// Ends a flow whose guest is not told: TCP by a reset, for whoever is at the other end need not wait for what will not
-    /// come.
+    /// Ends a flow whose guest is not told: TCP by a reset, for whoever is at the other end need not wait for what will
+    /// not come.
     pub(crate) fn abandon<U: Upstream>(&mut self, id: FlowId, up: &mut U) {
         match self.flows.get_mut(id) {
             Some((_, Entry { body: Body::Tcp(tcp), .. })) => {

@@ -1,9 +1,9 @@
 //! Frames towards the guest: headers written in front of a payload that is already in place.
 //!
-//! [`TxBuffer`] has room for one super-frame. The payload (peeked from a socket, or copied) lies at a fixed place behind
-//! [`HEADROOM`]; [`Tx`] writes Ethernet, IP and transport headers right-aligned before it, so nothing is ever moved. When
-//! the device does not segment, the frame is cut here: the headers of segment *n* overwrite the tail of segment
-//! *n* - 1, which has left already.
+//! [`TxBuffer`] has room for one super-frame. The payload (peeked from a socket, or copied) lies at a fixed place
+//! behind [`HEADROOM`]; [`Tx`] writes Ethernet, IP and transport headers right-aligned before it, so nothing is ever
+//! moved. When the device does not segment, the frame is cut here: the headers of segment *n* overwrite the tail of
+//! segment *n* - 1, which has left already.
 
 use crate::addr::MacAddr;
 use crate::checksum;
@@ -213,7 +213,8 @@ impl<'a, D: Device> Tx<'a, D> {
 }
 
 impl<D: Device> Tx<'_, D> {
-    /// Sends the `len` payload bytes that begin `skip` bytes into the buffer's payload in fragments of at most `mtu` bytes.
+    /// Sends the `len` payload bytes that begin `skip` bytes into the buffer's payload in fragments of at most `mtu`
+    /// bytes.
     pub(crate) fn send_cut(
         &mut self,
         env: &Envelope,

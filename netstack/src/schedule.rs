@@ -1,21 +1,21 @@
 //! Whose turn it is to send to the guest: flows that are new or send little go before those that send much.
 //!
-//! This is the fair part of fq_codel (RFC 8290 §4) without its queues, since what waits to be sent stays in host sockets.
-//! Two lists hold the flows that have something to flush:
+//! This is the fair part of fq_codel (RFC 8290 §4) without its queues, since what waits to be sent stays in host
+//! sockets. Two lists hold the flows that have something to flush:
 //!
 //! - *sparse*: flows that have sent less than [`SPARSE`] bytes in this round: new ones, questions and answers,
 //!   acknowledgements of an upload. They go first.
 //! - *bulk*: all others, one behind the other. One turn is [`QUANTUM`] bytes, or two frames.
 //!
-//! A **round** is over when a flow comes up in *bulk* that has been served in it already: then everybody who waited
-//! has had a turn, and every flow may again send a little ahead of the others. So a sparse flow waits for the
-//! one turn that is under way and for other sparse flows, never for the number of downloads; and nobody starves, since
-//! what a flow sends ahead is bounded in each round. A bulk flow that is held up by the guest's window comes and
-//! goes in the lists with each acknowledgement, and may send nothing in many a turn: what counts is halved with each of its
-//! turns, so it stays bulk until it has sent little in several, or has been away for [`FORGET`] rounds.
+//! A **round** is over when a flow comes up in *bulk* that has been served in it already: then everybody who waited has
+//! had a turn, and every flow may again send a little ahead of the others. So a sparse flow waits for the one turn that
+//! is under way and for other sparse flows, never for the number of downloads; and nobody starves, since what a flow
+//! sends ahead is bounded in each round. A bulk flow that is held up by the guest's window comes and goes in the lists
+//! with each acknowledgement, and may send nothing in many a turn: what counts is halved with each of its turns, so it
+//! stays bulk until it has sent little in several, or has been away for [`FORGET`] rounds.
 //!
-//! A flow whose station alone has no room, on a device with several links, is *held*: it is in no list until there is some, and
-//! nobody else waits for it.
+//! A flow whose station alone has no room, on a device with several links, is *held*: it is in no list until there is
+//! some, and nobody else waits for it.
 //!
 //! Bytes are what is shared, not frames: a frame of a download holds as many as a thousand questions. Each frame costs
 //! [`FRAME_COST`] on top, for the system call, and each look at a flow [`LOOK_COST`].
@@ -24,9 +24,9 @@ use crate::addr::MacAddr;
 use crate::flow::FlowId;
 use std::collections::VecDeque;
 
-/// What one [`crate::Engine::drain`] may send: two super-frames, which is how long a frame of the guest or an event of a
-/// socket waits at the most until it is looked at. More would save a look at the link and at epoll for each, and costs
-/// whoever waits in proportion.
+/// What one [`crate::Engine::drain`] may send: two super-frames, which is how long a frame of the guest or an event of
+/// a socket waits at the most until it is looked at. More would save a look at the link and at epoll for each, and
+/// costs whoever waits in proportion.
 pub(crate) const DRAIN: usize = 128 << 10;
 /// What a bulk flow may send in one turn. Two frames for one flow wake its reader once; one frame for each of two flows
 /// wakes two, and on a virtual machine a wake costs as much as copying thirty kilobytes.
@@ -156,7 +156,8 @@ impl Schedule {
         !self.held.is_empty()
     }
 
-    /// The flows that waited for stations that there may be room for; to be told to [`Schedule::resume`], unless they have ended.
+    /// The flows that waited for stations that there may be room for; to be told to [`Schedule::resume`], unless they
+    /// have ended.
     pub(crate) fn release(&mut self, may: impl Fn(MacAddr) -> bool) -> Vec<FlowId> {
         self.held.extract_if(.., |(station, _)| may(*station)).flat_map(|(_, flows)| flows).collect()
     }

@@ -1,12 +1,12 @@
 //! What cannot happen, and what becomes of it if it does.
 //!
-//! Nothing on the data path may panic, so a conversion that cannot fail still needs an answer for the case that it fails. But a
-//! silent zero hides the mistake: a sequence number that does not move is sent again for ever, and no test fails. [`Surely`] has
-//! both: in a debug build, in which all tests and fuzzers run, it is an assertion; in a release the connection goes on with the
-//! fallback as best it can.
+//! Nothing on the data path may panic, so a conversion that cannot fail still needs an answer for the case that it
+//! fails. But a silent zero hides the mistake: a sequence number that does not move is sent again for ever, and no test
+//! fails. [`Surely`] has both: in a debug build, in which all tests and fuzzers run, it is an assertion; in a release
+//! the connection goes on with the fallback as best it can.
 //!
-//! It is for what the lines above rule out, never for what a guest, a peer or the kernel decides: that is no mistake of ours, and
-//! has an answer of its own.
+//! It is for what the lines above rule out, never for what a guest, a peer or the kernel decides: that is no mistake of
+//! ours, and has an answer of its own.
 
 /// A value that is there, whatever its type says.
 pub trait Surely<T> {

@@ -1,4 +1,5 @@
-//! For tests: a configuration (what `slirp4netns --enable-ipv6` has, but for the keys), a link, and a host without sockets.
+//! For tests: a configuration (what `slirp4netns --enable-ipv6` has, but for the keys), a link, and a host without
+//! sockets.
 
 use crate::addr::MacAddr;
 use crate::config::{Config, Keys};

@@ -45,7 +45,8 @@ pub trait Forwarder {
         guest: SocketAddr,
     ) -> Result<(), DropReason>;
 
-    /// Carries datagrams on to the guest. Its answers leave through `listener`, from the address that the client sent to.
+    /// Carries datagrams on to the guest. Its answers leave through `listener`, from the address that the client sent
+    /// to.
     ///
     /// # Errors
     /// When no flow can be made. The datagrams are lost.

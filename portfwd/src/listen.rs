@@ -8,8 +8,8 @@
 //! guest's link has both families; `IPV6_V6ONLY` is always set, so `net.ipv6.bindv6only` plays no part. An IPv4 client
 //! of such a socket appears as `::ffff:a.b.c.d` and is turned back into what it is.
 //!
-//! A link-local address is bound on the interface that has its name at this moment. Should another take that name later, the
-//! socket stays with the first, as sockets do whose address goes away: remove the rule and add it again.
+//! A link-local address is bound on the interface that has its name at this moment. Should another take that name
+//! later, the socket stays with the first, as sockets do whose address goes away: remove the rule and add it again.
 
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage};

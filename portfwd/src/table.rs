@@ -1,9 +1,9 @@
 //! The live table: rules that are in force, with the sockets that serve them.
 //!
 //! A change touches nothing but its own rule: adding opens new sockets, removing closes listening sockets; other rules
-//! and established flows do not notice. A rule is added whole or not at all: if one port of a range cannot be had, those
-//! already opened are closed again and the caller learns the errno and the endpoint. Whether two rules conflict is for
-//! the kernel to say (EADDRINUSE), which also knows about everybody else's sockets.
+//! and established flows do not notice. A rule is added whole or not at all: if one port of a range cannot be had,
+//! those already opened are closed again and the caller learns the errno and the endpoint. Whether two rules conflict
+//! is for the kernel to say (EADDRINUSE), which also knows about everybody else's sockets.
 //!
 //! Each socket has a token out of the range that the caller set aside. Ids are never used twice, tokens are; a late
 //! event that meets a token's next tenant finds nothing to accept there and does no harm.
@@ -182,8 +182,8 @@ impl Table {
         Ok(id)
     }
 
-    /// Takes a rule out of force and returns it; `None` if there is none of that id. Its sockets close. Connections live
-    /// on; conversations over UDP end, since the closed socket was theirs, too.
+    /// Takes a rule out of force and returns it; `None` if there is none of that id. Its sockets close. Connections
+    /// live on; conversations over UDP end, since the closed socket was theirs, too.
     pub fn remove(&mut self, id: RuleId, host: &mut impl Forwarder) -> Option<Rule> {
         let live = self.rules.remove(&id)?;
         self.close(&live.slots, host);

@@ -1,12 +1,13 @@
-//! What every personality runs on: the loop around driver, forwarded ports, names and signals, from the start to the end.
+//! What every personality runs on: the loop around driver, forwarded ports, names and signals, from the start to the
+//! end.
 //!
 //! ```text
 //!   start    fds taken over ─▶ logging ─▶ Session::open ─▶ ports, API, signals ─▶ Session::shut_in ─▶ ready
 //!   serve    Session::run, until something says that it is over
 //!   end      Session::end: doors and PID file, the guest's last frames, the link, the sockets' last bytes; report
 //! ```
-//! A personality says what is wanted: the engine's configuration, the link, rules, where to listen. In which order things begin
-//! and end is said here, once, so that it is the same under each name that the program answers to.
+//! A personality says what is wanted: the engine's configuration, the link, rules, where to listen. In which order
+//! things begin and end is said here, once, so that it is the same under each name that the program answers to.
 //!
 //! ```text
 //! start.rs      how a session begins

@@ -18,7 +18,8 @@ pub fn init(level: LevelFilter) {
     }
 }
 
-/// Says something on stderr, whole lines, without waiting for whoever reads it: what there is no room for is lost and counted.
+/// Says something on stderr, whole lines, without waiting for whoever reads it: what there is no room for is lost and
+/// counted.
 pub fn tell(text: &str) {
     STDERR.offer(std::io::stderr().lock(), "slipway: ", text);
 }

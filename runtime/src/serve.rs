@@ -57,10 +57,11 @@ pub enum End {
     Signal(Caught),
     /// The watched target is gone.
     Target,
-    /// The descriptor of [`Session::attend`] has something to read, or its other side is gone. The session may be run on.
+    /// The descriptor of [`Session::attend`] has something to read, or its other side is gone. The session may be run
+    /// on.
     Asked,
-    /// The guest's link is gone, for this reason. The session may be run on: everything but the guest is still there, and
-    /// the next guest is let in if there is a door for it ([`Session::readmit`]).
+    /// The guest's link is gone, for this reason. The session may be run on: everything but the guest is still there,
+    /// and the next guest is let in if there is a door for it ([`Session::readmit`]).
     Link(io::Error),
 }
 
@@ -229,8 +230,8 @@ impl Session {
         Ok(self.signals.as_ref().map(Signals::next_caught).transpose()?.flatten())
     }
 
-    /// Uses these nameservers, and no others. What they have said is forgotten when the network of this process changes, for
-    /// which the filter of system calls has to come later.
+    /// Uses these nameservers, and no others. What they have said is forgotten when the network of this process
+    /// changes, for which the filter of system calls has to come later.
     pub fn use_nameservers(&mut self, servers: &[ZonedAddr]) {
         self.names.heed_network();
         self.names.set_servers(servers);
@@ -277,7 +278,8 @@ impl Session {
         Ok(())
     }
 
-    /// Pauses when `control` has something to read, or its other side is gone. The caller reads, and keeps a copy for that.
+    /// Pauses when `control` has something to read, or its other side is gone. The caller reads, and keeps a copy for
+    /// that.
     ///
     /// # Errors
     /// The kernel's.

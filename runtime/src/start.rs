@@ -7,9 +7,10 @@
 //!   shut in     tracers, the host's files, capabilities; nameservers; system calls ([`Session::shut_in`])
 //!   tell        the ready byte, or the reply: from here on the network works
 //! ```
-//! Why in this order: what takes privileges comes before they are gone. The host's resolv.conf is opened by the paths that stay,
-//! those of the sandbox, so that its changes are followed; and before the filter of system calls, which lets nothing be watched
-//! that was not watched before. How far a command is shut in is its own affair, and [`Confinement`] says it.
+//! Why in this order: what takes privileges comes before they are gone. The host's resolv.conf is opened by the paths
+//! that stay, those of the sandbox, so that its changes are followed; and before the filter of system calls, which lets
+//! nothing be watched that was not watched before. How far a command is shut in is its own affair, and [`Confinement`]
+//! says it.
 
 use crate::serve::{Session, max_flows};
 use slipway_host::device::Link;
@@ -92,8 +93,8 @@ pub enum Nameservers<'a> {
 }
 
 impl Session {
-    /// The engine at work on `link`, whose gateway has the address `mac`. `wishes` is given a configuration that has all that the
-    /// machine decides: keys, the host's ephemeral ports, as many flows as there can be sockets.
+    /// The engine at work on `link`, whose gateway has the address `mac`. `wishes` is given a configuration that has
+    /// all that the machine decides: keys, the host's ephemeral ports, as many flows as there can be sockets.
     ///
     /// # Errors
     /// The kernel's: no randomness, no descriptors.
@@ -109,8 +110,8 @@ impl Session {
         Ok(Self::new(driver))
     }
 
-    /// Gives up what is not needed any more, and finds the nameservers on the way. Only this process is meant; a command that it
-    /// started before keeps what it has.
+    /// Gives up what is not needed any more, and finds the nameservers on the way. Only this process is meant; a
+    /// command that it started before keeps what it has.
     ///
     /// # Errors
     /// When a stage cannot be taken. The process should end then.

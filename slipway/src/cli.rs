@@ -123,8 +123,8 @@ pub struct AttachArgs {
 pub struct UplinkArgs {
     /// Where to listen
     ///
-    /// Without it $SLIPWAY_UPLINK, else /run/slipway/uplink.sock for root and slipway/uplink.sock below $XDG_RUNTIME_DIR for
-    /// others. A socket that systemd hands over goes before all of these.
+    /// Without it $SLIPWAY_UPLINK, else /run/slipway/uplink.sock for root and slipway/uplink.sock below
+    /// $XDG_RUNTIME_DIR for others. A socket that systemd hands over goes before all of these.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
 

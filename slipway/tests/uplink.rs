@@ -1,4 +1,5 @@
-//! `slipway uplink` as a program: where it listens, what it says, what is refused. Networks are tested end to end elsewhere.
+//! `slipway uplink` as a program: where it listens, what it says, what is refused. Networks are tested end to end
+//! elsewhere.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the verdict")]
 

@@ -7,7 +7,8 @@ use crate::slirp4netns::args::TABLE;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
-/// Any bytes as a command line (words end at NUL), taken apart over a table that has every kind of option, in both orders.
+/// Any bytes as a command line (words end at NUL), taken apart over a table that has every kind of option, in both
+/// orders.
 ///
 /// # Panics
 /// When an invariant is broken: that is the finding.

@@ -1,7 +1,8 @@
 //! The drop-in names: programs that container engines start in the place of others, each with its own command line.
 //!
-//! A personality turns its words into the engine's configuration and the session's wishes; the loop around both, and the order
-//! of start and end, are those of [`slipway_runtime`]. Which personality it is, `slipway` decides by `argv[0]`.
+//! A personality turns its words into the engine's configuration and the session's wishes; the loop around both, and
+//! the order of start and end, are those of [`slipway_runtime`]. Which personality it is, `slipway` decides by
+//! `argv[0]`.
 //!
 //! ```text
 //! flags/           getopt_long and the option tables of the drop-in names; usage texts

@@ -1,13 +1,14 @@
 //! `rootlessport`: what Podman starts to publish the ports of a rootless container.
 //!
-//! For a container that the uplink knows, the ports, the exit descriptor and the socket for new addresses are handed to the
-//! uplink, which listens itself: the client's address is kept, and no process is left behind for the container. For any
-//! other container this becomes the real program, with everything as it was found.
+//! For a container that the uplink knows, the ports, the exit descriptor and the socket for new addresses are handed to
+//! the uplink, which listens itself: the client's address is kept, and no process is left behind for the container. For
+//! any other container this becomes the real program, with everything as it was found.
 //!
-//! The contract: a JSON object on standard input (`Mappings`, `ExitFD`, `ReadyFD`, `TmpDir`, `ContainerID`, `RootlessCNI` and
-//! others); when the ports are open, "1" is written to `ReadyFD`; they are open until `ExitFD` ends. For containers on bridge
-//! networks (`RootlessCNI`) a socket `TmpDir/rp/ContainerID` takes a new address as a JSON string, and answers `OK`. What goes
-//! wrong is said on standard output, where Podman looks for what to show, and on standard error, which goes to its log.
+//! The contract: a JSON object on standard input (`Mappings`, `ExitFD`, `ReadyFD`, `TmpDir`, `ContainerID`,
+//! `RootlessCNI` and others); when the ports are open, "1" is written to `ReadyFD`; they are open until `ExitFD` ends.
+//! For containers on bridge networks (`RootlessCNI`) a socket `TmpDir/rp/ContainerID` takes a new address as a JSON
+//! string, and answers `OK`. What goes wrong is said on standard output, where Podman looks for what to show, and on
+//! standard error, which goes to its log.
 
 mod place;
 
@@ -179,7 +180,8 @@ fn real() -> Option<PathBuf> {
     DIRECTORIES.iter().map(|dir| Path::new(dir).join(NAME)).find(|path| path.is_file() && !same(path))
 }
 
-/// For the fuzzer: any bytes as a configuration. What is understood reaches the uplink as it was told, or is refused there.
+/// For the fuzzer: any bytes as a configuration. What is understood reaches the uplink as it was told, or is refused
+/// there.
 pub fn fuzz(input: &[u8]) {
     let Ok(config) = serde_json::from_slice::<Config>(input) else { return };
     let request = serde_json::to_vec(&config.request()).unwrap_or_default();

@@ -31,12 +31,12 @@ fn resolver(podman: &Podman) -> Running {
 const NETWORK_ONE: [&str; 8] =
     ["network", "create", "--subnet", "10.89.7.0/24", "--subnet", "fd89:7::/64", "--ipv6", "one"];
 
-/// Gives every bridge for good the MAC address that it has, as our netavark does. Debian's 1.4 leaves it the lowest one of its ports,
-/// which one container in three that comes as the third changes. What is sent to the old one, now a mere port's, the kernel takes for
-/// somebody else's (`net/ethernet/eth.c`, PACKET_OTHERHOST) unless the sender is behind that very port; and a neighbour who has just
-/// asked for the address goes on so for as long as his cache takes it for good (15 to 45 s), five seconds until it is doubted and
-/// three until it is forgotten (`net/core/neighbour.c`). No name server can be heard meanwhile, and names are what is
-/// tested here.
+/// Gives every bridge for good the MAC address that it has, as our netavark does. Debian's 1.4 leaves it the lowest one
+/// of its ports, which one container in three that comes as the third changes. What is sent to the old one, now a mere
+/// port's, the kernel takes for somebody else's (`net/ethernet/eth.c`, PACKET_OTHERHOST) unless the sender is behind
+/// that very port; and a neighbour who has just asked for the address goes on so for as long as his cache takes it for
+/// good (15 to 45 s), five seconds until it is doubted and three until it is forgotten (`net/core/neighbour.c`). No
+/// name server can be heard meanwhile, and names are what is tested here.
 fn keep_macs(engine: &Podman) {
     engine.sh(
         "ip -o link show type bridge | sed -E 's/^[0-9]+: ([^:@]+).* link.ether ([0-9a-f:]+).*/\\1 \\2/' \

@@ -1,7 +1,7 @@
 //! How a network ends: its ports at once, its last bytes as promised, and nobody takes a part for the whole.
 //!
-//! A receiver in world reads nothing until it is told, and the sockets on the way have little room: so it is certain where an
-//! upload lies when the end comes. What the host's kernel cannot take lies in slipway, acknowledged.
+//! A receiver in world reads nothing until it is told, and the sockets on the way have little room: so it is certain
+//! where an upload lies when the end comes. What the host's kernel cannot take lies in slipway, acknowledged.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -1,10 +1,10 @@
 //! End to end: the kernel's own TCP as the guest, real programs on both sides, nothing outside the lab.
 //!
-//! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams`, `transfers` and `publish` drive the slirp4netns role directly, so the original can stand
-//! in for ours to prove the tests; `ending` is how it ends, `surroundings` what may be amiss around it;
-//! `weather` is the lab's own link; `zones` puts both on single links; `engines` lets Podman and RootlessKit start it;
-//! `podman` and `bridges` let Podman start the netavark and aardvark-dns roles; `run` and `attach` are our own commands; `pages` has
-//! the programs write their man pages.
+//! `traffic`, `tcp`, `tunnels`, `upload`, `memory`, `names`, `upstreams`, `transfers` and `publish` drive the
+//! slirp4netns role directly, so the original can stand in for ours to prove the tests; `ending` is how it ends,
+//! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
+//! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
+//! aardvark-dns roles; `run` and `attach` are our own commands; `pages` has the programs write their man pages.
 
 mod attach;
 mod bridges;

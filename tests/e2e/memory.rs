@@ -112,8 +112,8 @@ fn memory_of_holes_goes_back() {
         return;
     }
     let container = lab.container().unwrap();
-    // The payload begins behind 20 bytes of header and 12 of timestamps. Sent elsewhere, for of a segment that is dropped here the
-    // sender would hear.
+    // The payload begins behind 20 bytes of header and 12 of timestamps. Sent elsewhere, for of a segment that is
+    // dropped here the sender would hear.
     let rules = "nft add table ip hole && nft add chain ip hole out '{ type filter hook output priority 0; }' \
         && nft add rule ip hole out tcp dport 9000 @th,256,32 0x484f4c45 counter tcp dport set 1";
     let made = container.sh(rules).unwrap();

@@ -1,5 +1,5 @@
-//! Man pages and completions, as the built programs write them when they are called `slipway-pages`: what `man` and the shells
-//! make of them.
+//! Man pages and completions, as the built programs write them when they are called `slipway-pages`: what `man` and the
+//! shells make of them.
 
 use slipway_lab::{built, skip};
 use std::io::Write as _;
@@ -52,7 +52,8 @@ fn files(share: &TempDir, dir: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Runs `program`, if it is installed, with a text to read; gives whether it was content, and what it said on both streams.
+/// Runs `program`, if it is installed, with a text to read; gives whether it was content, and what it said on both
+/// streams.
 fn fed(test: &str, program: &str, args: &[&str], input: &str) -> Option<(bool, String, String)> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -205,8 +205,8 @@ fn an_error_names_the_ping_that_it_is_about() {
     let slirp = lab.slirp(&container, &["-c", "--enable-ipv6"]).unwrap();
     ipv6(&container);
     for (version, gateway, address) in [("-4", GATEWAY4, FAR4), ("-6", GATEWAY6, FAR6)] {
-        // The container knows its gateway, so the requests lie in the link's queue while we sleep. All of them have left before
-        // the first error is looked at.
+        // The container knows its gateway, so the requests lie in the link's queue while we sleep. All of them have
+        // left before the first error is looked at.
         container.cmd(["ping", version, "-c1", "-W5", gateway]).ok(LIMIT).unwrap();
         slirp.process.signal(Signal::SIGSTOP);
         let words = ["ping", version, "-t1", "-c5", "-i0.05", "-W3", address];
@@ -220,7 +220,8 @@ fn an_error_names_the_ping_that_it_is_about() {
     }
 }
 
-/// A server that tells the class of what arrives cannot be had without a packet socket; the kernel shows that of its own.
+/// A server that tells the class of what arrives cannot be had without a packet socket; the kernel shows that of its
+/// own.
 #[test]
 fn the_class_of_a_connection_is_that_of_the_guests() {
     let (lab, _) = lab!(ours "the_class_of_a_connection_is_that_of_the_guests", ["tcpdump", "ncat"]);

@@ -1,5 +1,5 @@
-//! Podman with networks of the driver `slipway`, and the real uplink: rootless through the rootless-netns, where ports are
-//! published by the `rootlessport` role, and as root.
+//! Podman with networks of the driver `slipway`, and the real uplink: rootless through the rootless-netns, where ports
+//! are published by the `rootlessport` role, and as root.
 //!
 //! A Podman that knows no drivers of others (4.3) is given definitions that the driver completed; our netavark is the
 //! driver itself then. Newer ones find it in a directory, and ours or their own netavark starts it.
@@ -351,8 +351,8 @@ fn root_podman_6_makes_and_uses_networks() {
     names_world_and_ports(&place);
 }
 
-/// Podman holds ports before or after it asks for the network, which depends on its version: either way one of two finds
-/// them taken.
+/// Podman holds ports before or after it asks for the network, which depends on its version: either way one of two
+/// finds them taken.
 fn podman_holds_the_port(test: &str, version: Version, complaint: &str) {
     let engine = NO_RESERVATION.replace("false", "true");
     let wish = Wish { user: User::Root, version, engine, ..Wish::new(Pair::OURS) };

@@ -1,7 +1,7 @@
 //! A guest that takes all the ports it can get: what the host's other programs, and its neighbours, still have.
 //!
-//! The host has 4000 ephemeral ports here. The guest's frames are made by hand and bear the address of a station that its kernel
-//! knows nothing of, so that nobody answers what comes back.
+//! The host has 4000 ephemeral ports here. The guest's frames are made by hand and bear the address of a station that
+//! its kernel knows nothing of, so that nobody answers what comes back.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

@@ -289,8 +289,8 @@ fn an_end_by_a_real_time_signal_is_told() {
 #[test]
 fn a_key_of_the_terminal_is_not_passed_on_twice() {
     let (lab, _) = lab!(ours "a_key_of_the_terminal_is_not_passed_on_twice", ["bash", "script"]);
-    // script(1) makes a terminal whose foreground group is ours; what it reads is typed there. Octal 003: Ctrl-C. `exec`, or
-    // the shell that script(1) starts gets the key, too, and ends with 130 whatever the command did.
+    // script(1) makes a terminal whose foreground group is ours; what it reads is typed there. Octal 003: Ctrl-C.
+    // `exec`, or the shell that script(1) starts gets the key, too, and ends with 130 whatever the command did.
     let inner = format!(
         "exec {} run -q -- bash -c 'trap \"echo got INT\" INT; echo ready; for i in $(seq 60); do sleep 0.05; done; exit 4'",
         lab.program("slipway")
@@ -304,8 +304,8 @@ fn a_key_of_the_terminal_is_not_passed_on_twice() {
 #[test]
 fn a_key_of_the_terminal_reaches_a_command_that_has_left_the_group() {
     let (lab, _) = lab!(ours "a_key_of_the_terminal_reaches_a_command_that_has_left_the_group", ["bash", "script", "setsid"]);
-    // It has no terminal any more, and the terminal's foreground group is still ours. Its parent is no group leader, so it is
-    // setsid(1) itself that becomes the command.
+    // It has no terminal any more, and the terminal's foreground group is still ours. Its parent is no group leader, so
+    // it is setsid(1) itself that becomes the command.
     let inner = format!(
         "exec {} run -q -- setsid bash -c 'trap \"echo got INT; exit 4\" INT; echo ready; for i in $(seq 60); do sleep 0.05; done'",
         lab.program("slipway")

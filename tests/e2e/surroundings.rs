@@ -1,5 +1,5 @@
-//! What lies around a command: a host that replaces its resolv.conf, a container whose filter knows no new calls, pipes that
-//! nobody reads.
+//! What lies around a command: a host that replaces its resolv.conf, a container whose filter knows no new calls, pipes
+//! that nobody reads.
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;

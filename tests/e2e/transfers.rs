@@ -1,4 +1,5 @@
-//! What is more than a question and an answer: zone transfers, updates, hundreds of lookups at once, networks that change.
+//! What is more than a question and an answer: zone transfers, updates, hundreds of lookups at once, networks that
+//! change.
 //!
 //! dig and nsupdate ask inside; a relay in front of dnsmasq answers in messages that the test wrote, or late.
 

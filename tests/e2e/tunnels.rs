@@ -1,14 +1,15 @@
 //! Tunnels between two containers, each behind a stack of its own, with TCP inside.
 //!
-//! A kernel leaves the checksum *inside* a tunnel to the device below (a TAP: Linux 6.17 for VXLAN, Geneve, FOU), and the peer's
-//! kernel throws away what nobody completed. So both directions of a connection are the proof.
+//! A kernel leaves the checksum *inside* a tunnel to the device below (a TAP: Linux 6.17 for VXLAN, Geneve, FOU), and
+//! the peer's kernel throws away what nobody completed. So both directions of a connection are the proof.
 
 use slipway_lab::{Container, GATEWAY4, GATEWAY6, GUEST4, LIMIT, Lab, Running, Slirp, lab};
 
 /// The port that each end listens on, and sends to. On host they lead to the other end.
 const PORTS: [u16; 2] = [4789, 4790];
 
-/// How one end of a tunnel is made as `tun0`; `LOCAL`, `REMOTE` and `PORT` stand for what is around it, `IPV` for its family.
+/// How one end of a tunnel is made as `tun0`; `LOCAL`, `REMOTE` and `PORT` stand for what is around it, `IPV` for its
+/// family.
 const TUNNELS: [(&str, &str); 3] = [
     ("vxlan", "ip link add tun0 type vxlan id 42 remote REMOTE dstport PORT"),
     ("geneve", "ip link add tun0 type geneve id 42 remote REMOTE dstport PORT"),

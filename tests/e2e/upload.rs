@@ -1,9 +1,9 @@
 //! An upload that works once works every time: ten in a row, none of them collapsed.
 //!
-//! The kernel's socket towards the world starts with a small send buffer while the guest sends 64 KiB at a time. A stack
-//! that drops what the socket cannot take at once makes the guest retransmit and wait: a few runs in ten then carry a
-//! hundredth of the others. So each run is held against the median of all, and against what the same two namespaces do
-//! without a container between them.
+//! The kernel's socket towards the world starts with a small send buffer while the guest sends 64 KiB at a time. A
+//! stack that drops what the socket cannot take at once makes the guest retransmit and wait: a few runs in ten then
+//! carry a hundredth of the others. So each run is held against the median of all, and against what the same two
+//! namespaces do without a container between them.
 //!
 //! What a busy machine takes away is not held against a run: it may be as slow as the time in which the three programs
 //! at work (sender, stack, receiver) waited for a processor, as the scheduler accounts for it. A collapsed run is

@@ -1,7 +1,7 @@
 //! The stack's own resolver in front of dnsmasq servers that are slow, dead, truncating, or have a liar before them.
 //!
-//! What someone in the container sees with dig, over UDP and TCP: the right answer, in bounded time, and no lie. Time is what
-//! dig says (a program's start on a loaded machine takes longer than many a query).
+//! What someone in the container sees with dig, over UDP and TCP: the right answer, in bounded time, and no lie. Time
+//! is what dig says (a program's start on a loaded machine takes longer than many a query).
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -22,8 +22,8 @@ const BY_SECOND: &str = "203.0.113.2";
 const LIE: [u8; 4] = [203, 0, 113, 66];
 const FIRST_SAYS: &str = "host-record=a.test,b.test,c.test,d.test,203.0.113.1";
 const SECOND_SAYS: &str = "host-record=a.test,b.test,c.test,d.test,203.0.113.2";
-/// After this many milliseconds the next server is asked as well, after that many a silent one is dead, and after those the
-/// guest is told.
+/// After this many milliseconds the next server is asked as well, after that many a silent one is dead, and after those
+/// the guest is told.
 const PATIENCE: u64 = 1500;
 const DEAD: u64 = 5000;
 const ALL: u64 = 10_000;
@@ -117,7 +117,8 @@ fn a_slow_server_costs_one_query_its_patience() {
     guest.finds(false, "d.test", BY_FIRST, 2500);
 }
 
-/// The first server (a VPN's) takes two seconds for one name, the second (the world's) says at once that there is no such name.
+/// The first server (a VPN's) takes two seconds for one name, the second (the world's) says at once that there is no
+/// such name.
 #[test]
 fn the_wrong_servers_no_does_not_win() {
     for (tcp, nothing) in [(false, ""), (true, ""), (false, "host-record=a.test,b.test,fd00::9")] {

@@ -1,7 +1,7 @@
 //! Everything at once: several connections, both ways, over links and paths drawn at random. All bytes arrive, all
-//! connections end, nothing is left over. Beside them a server says a few bytes now and then: between the moment at which
-//! the engine hears of them and the frame that carries them, others get no more than [`AHEAD`]. And what flows hold stays within
-//! its bound all the time. A seed that fails prints itself and can be run alone: `CHAOS_SEED=n`.
+//! connections end, nothing is left over. Beside them a server says a few bytes now and then: between the moment at
+//! which the engine hears of them and the frame that carries them, others get no more than [`AHEAD`]. And what flows
+//! hold stays within its bound all the time. A seed that fails prints itself and can be run alone: `CHAOS_SEED=n`.
 
 use core::time::Duration;
 use slipway_netstack::Instant;

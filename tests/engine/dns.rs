@@ -61,7 +61,8 @@ fn connections_lead_to_the_resolver() {
     assert_eq!(world.host.opened().iter().map(|o| o.to).collect::<Vec<_>>(), [RESOLVER]);
 }
 
-/// A connection to the DNS address from `own`, with a query on it; what comes back beside its own segments is passed over.
+/// A connection to the DNS address from `own`, with a query on it; what comes back beside its own segments is passed
+/// over.
 fn converse(world: &mut World<RawGuest>, own: SocketAddr, complete: bool) -> RawTcp {
     let mut conn = RawTcp::new(own, "10.0.2.3:53".parse().unwrap());
     conn.send(world, &conn.syn(usual_options()));

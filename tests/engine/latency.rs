@@ -121,7 +121,8 @@ fn downloads_beside(frames: impl Fn(u16) -> Vec<u8>) -> (u64, usize) {
     (acknowledged(&world) - before, world.host.opened().len())
 }
 
-/// What others cost us, connections above all, for each of which the host's kernel takes its time, is not taken from a flow that is there.
+/// What others cost us, connections above all, for each of which the host's kernel takes its time, is not taken from a
+/// flow that is there.
 #[test]
 fn a_transfer_gets_on_beside_a_flood() {
     let station = MacAddr([2, 0, 0, 0, 0, 0x65]);

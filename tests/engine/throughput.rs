@@ -1,5 +1,5 @@
-//! Throughput tables, as snapshots. A figure that falls without a reason is a finding; one that rises may be accepted with
-//! `INSTA_UPDATE=always cargo test -p slipway-tests --test engine throughput`.
+//! Throughput tables, as snapshots. A figure that falls without a reason is a finding; one that rises may be accepted
+//! with `INSTA_UPDATE=always cargo test -p slipway-tests --test engine throughput`.
 
 use core::time::Duration;
 use testkit::link::LinkConfig;

@@ -1,5 +1,5 @@
-//! thc-ipv6's `fuzz_ip6` and `denial6`: packets that are wrong in every field by turns, and as many as the link takes of
-//! those that cost a victim most. The verdict is that nothing happens.
+//! thc-ipv6's `fuzz_ip6` and `denial6`: packets that are wrong in every field by turns, and as many as the link takes
+//! of those that cost a victim most. The verdict is that nothing happens.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Where a judge is heard: a lab with the program under judgement, its servers in world, and the table of what was said.
+//! Where a judge is heard: a lab with the program under judgement, its servers in world, and the table of what was
+//! said.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -141,7 +142,8 @@ impl Guest {
         Cmd::new(argv).under(["nsenter", "--target", &self.container.pid().to_string(), "--net"])
     }
 
-    /// Pings, a name and a page over both families; what fails at first, since a judge may have left neighbours confused, is asked again.
+    /// Pings, a name and a page over both families; what fails at first, since a judge may have left neighbours
+    /// confused, is asked again.
     fn well(&self) -> Result<(), String> {
         let checks = [
             format!("ping -4 -c1 -W2 {GATEWAY4} && ping -4 -c1 -W2 {WORLD4} && ping -6 -c1 -W2 {GATEWAY6}"),
@@ -182,14 +184,16 @@ fn falls_to(pid: u32, bound: u64) -> u64 {
     resident(pid)
 }
 
-/// Runs a judge for at most so long. One that is still at it then is stopped, which is no verdict; what it has printed counts.
+/// Runs a judge for at most so long. One that is still at it then is stopped, which is no verdict; what it has printed
+/// counts.
 pub(crate) fn bounded(command: Cmd, limit: Duration) -> Output {
     let seconds = format!("{:.1}", limit.as_secs_f32());
     let limited = command.under(["timeout", "--signal=INT", "--kill-after=2", &seconds]);
     limited.run(limit + LIMIT).unwrap()
 }
 
-/// Hears a judge about slipway and, beside it, about the original; `hear` asks all questions and says what was answered.
+/// Hears a judge about slipway and, beside it, about the original; `hear` asks all questions and says what was
+/// answered.
 ///
 /// # Panics
 ///

@@ -1,8 +1,9 @@
-//! thc-ipv6's `implementation6`: each of its cases 1 to 57 (0 and 58 are plain pings, before and after) is one kind of packet, and the verdict whether an echo reply, an error or nothing
-//! came back. It calls whatever is no reply a failure; what RFC 8200 asks for is often the error or the silence.
+//! thc-ipv6's `implementation6`: each of its cases 1 to 57 (0 and 58 are plain pings, before and after) is one kind of
+//! packet, and the verdict whether an echo reply, an error or nothing came back. It calls whatever is no reply a
+//! failure; what RFC 8200 asks for is often the error or the silence.
 //!
-//! The cases are shared out over containers, for the judge takes any echo reply on the link for the answer to its own, and
-//! waits three seconds for silence.
+//! The cases are shared out over containers, for the judge takes any echo reply on the link for the answer to its own,
+//! and waits three seconds for silence.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -1,5 +1,6 @@
-//! coturn's `turnutils_natdiscovery` (RFC 5780) against coturn's own server on two addresses and two ports in world: what kind of
-//! translator lies between. RFC 4787 and peer-to-peer programs want mapping and filtering that do not look at the far end.
+//! coturn's `turnutils_natdiscovery` (RFC 5780) against coturn's own server on two addresses and two ports in world:
+//! what kind of translator lies between. RFC 4787 and peer-to-peer programs want mapping and filtering that do not look
+//! at the far end.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! nmap from inside: every kind of port scan, protocols, versions, and what its probes for operating systems get.
 //!
-//! A translator answers for the whole world, so its answers must be those that the far end would give: open ports open, closed ones
-//! closed, and told at once.
+//! A translator answers for the whole world, so its answers must be those that the far end would give: open ports open,
+//! closed ones closed, and told at once.
 
 use std::time::Duration;
 
@@ -93,7 +93,8 @@ fn probes(said: &str) -> Vec<(&'static str, String, Must)> {
     let fields = probe("U1").unwrap_or_default();
     let quote =
         if fields.contains("RIPL=G") && fields.contains("RUCK=G") { "as it was" } else { "made anew" };
-    // RFC 9293 §3.10.7.1: what acknowledges is answered with that number, anything else by an acknowledgement of all of it.
+    // RFC 9293 §3.10.7.1: what acknowledges is answered with that number, anything else by an acknowledgement of all of
+    // it.
     let resets =
         [("T4", "S=A%A=Z%F=R"), ("T5", "S=Z%A=S+%F=AR"), ("T6", "S=A%A=Z%F=R"), ("T7", "S=Z%A=S+%F=AR")];
     let odd: Vec<_> = resets

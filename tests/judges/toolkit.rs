@@ -1,8 +1,8 @@
-//! SI6's ipv6toolkit: one forged packet at a time, and tools that find out what is guessable. Most of its tools send and look no
-//! further, so the witness is tcpdump on the guest's own link.
+//! SI6's ipv6toolkit: one forged packet at a time, and tools that find out what is guessable. Most of its tools send
+//! and look no further, so the witness is tcpdump on the guest's own link.
 //!
-//! `rs6` of Debian 12 (2.0) ends by a segmentation fault of its own before it has sent anything; that solicitations are answered is
-//! what gives every container here its address.
+//! `rs6` of Debian 12 (2.0) ends by a segmentation fault of its own before it has sent anything; that solicitations are
+//! answered is what gives every container here its address.
 
 use std::time::Duration;
 

@@ -275,8 +275,8 @@ fn upload(to: SocketAddr, span: Duration) -> io::Result<()> {
     writeln!(io::stdout(), "{sent} {seconds:.4} {:.4}", starved(std::process::id()).as_secs_f64())
 }
 
-/// Accepts one connection, says so, and reads nothing before standard input says a line. Then it reads to the end, and says how
-/// many bytes came and whether it was an end or a reset.
+/// Accepts one connection, says so, and reads nothing before standard input says a line. Then it reads to the end, and
+/// says how many bytes came and whether it was an end or a reset.
 fn slow_sink(at: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::bind(at)?;
     // Little room, also for what a connection has before it is accepted.
@@ -336,8 +336,8 @@ fn half_close(to: SocketAddr) -> io::Result<()> {
     write!(io::stdout(), "{answer}")
 }
 
-/// Becomes a program for which every system call that came after Linux 5.0 fails with this errno: what a container's filter of that
-/// age does to calls that it does not know. From number 424 on all architectures count alike.
+/// Becomes a program for which every system call that came after Linux 5.0 fails with this errno: what a container's
+/// filter of that age does to calls that it does not know. From number 424 on all architectures count alike.
 fn old_kernel(errno: u32, program: &str, words: &[&str]) -> io::Result<()> {
     let failed = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
     let rules = (424..=511).map(|call| (call, Vec::new())).collect();

@@ -1,7 +1,8 @@
-//! What system calls a program makes once its filter is on, as strace(1) sees them, and how that is held against a list.
+//! What system calls a program makes once its filter is on, as strace(1) sees them, and how that is held against a
+//! list.
 //!
-//! Both ways: whatever is called is on the list (the filter itself sees to that: a call that is not would end the process),
-//! and whatever is on the list is called, or is excused with a reason. So a list cannot grow stale.
+//! Both ways: whatever is called is on the list (the filter itself sees to that: a call that is not would end the
+//! process), and whatever is on the list is called, or is excused with a reason. So a list cannot grow stale.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -58,8 +59,8 @@ const OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[c_long] = &[];
 
-/// The words in front of a command that is to be traced into a file, with what it starts. The tracer stands aside: the process
-/// is the command.
+/// The words in front of a command that is to be traced into a file, with what it starts. The tracer stands aside: the
+/// process is the command.
 #[must_use]
 pub fn traced(trace: &Path) -> Vec<String> {
     let mut words = traced_alone(trace);

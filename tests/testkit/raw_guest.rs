@@ -1,8 +1,8 @@
 //! A guest driven by hand: the test sends packets field by field and looks at what comes back.
 //!
-//! Beside the frames it answers ARP requests and neighbour solicitations for its own addresses by itself, unless
-//! told not to, and keeps those, and unsolicited router advertisements, out of what the test sees. [`RawTcp`] is one end of a TCP connection that keeps
-//! sequence numbers and nothing else: every segment is the test's decision.
+//! Beside the frames it answers ARP requests and neighbour solicitations for its own addresses by itself, unless told
+//! not to, and keeps those, and unsolicited router advertisements, out of what the test sees. [`RawTcp`] is one end of
+//! a TCP connection that keeps sequence numbers and nothing else: every segment is the test's decision.
 
 use crate::packet::{Arp, Body, Frame, Icmp, Ip, Options, Tcp, Udp, ethernet, ethernet_of, flag};
 use crate::packet::{ETHERTYPE_ARP, len16};

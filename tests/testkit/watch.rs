@@ -1,6 +1,8 @@
-//! How long a flow that sends little waits for others, counted in their bytes: a measure of latency that no machine blurs.
+//! How long a flow that sends little waits for others, counted in their bytes: a measure of latency that no machine
+//! blurs.
 //!
-//! The wait begins when an event tells the engine that there is something to send, and ends with the frame that carries it.
+//! The wait begins when an event tells the engine that there is something to send, and ends with the frame that carries
+//! it.
 
 use slipway_netstack::FlowId;
 

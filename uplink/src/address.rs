@@ -18,8 +18,8 @@ pub fn path() -> Option<PathBuf> {
     path_from(environment::variable(VARIABLE), directory())
 }
 
-/// The directory that has the socket if the environment says nothing else, which may lead to where others can write; `None` for a
-/// user without a runtime directory.
+/// The directory that has the socket if the environment says nothing else, which may lead to where others can write;
+/// `None` for a user without a runtime directory.
 #[must_use]
 pub fn directory() -> Option<PathBuf> {
     directory_from(user::is_root_of_the_machine(), user::runtime_directory())

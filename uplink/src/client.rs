@@ -34,8 +34,8 @@ impl Client {
         Self::open(path, None)
     }
 
-    /// The same for somebody who must not wait for ever: connecting, sending and receiving fail with `WouldBlock` when one of them
-    /// takes longer than `patience`.
+    /// The same for somebody who must not wait for ever: connecting, sending and receiving fail with `WouldBlock` when
+    /// one of them takes longer than `patience`.
     ///
     /// # Errors
     /// The kernel's.

@@ -7,8 +7,8 @@
 //!                                                         │
 //!   slipway uplink ◀───────────── protocol ◀── wire ──────┘      requests as valid types
 //! ```
-//! [`wire`] is JSON as it is written, [`protocol`] what it means when all of it is right. What a request changes is the server's
-//! business. docs/uplink.md is the same for people.
+//! [`wire`] is JSON as it is written, [`protocol`] what it means when all of it is right. What a request changes is the
+//! server's business. docs/uplink.md is the same for people.
 
 #![forbid(unsafe_code)]
 

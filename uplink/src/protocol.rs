@@ -1,12 +1,12 @@
 //! Requests and replies of the uplink's socket, as valid types, without any I/O. The protocol is docs/uplink.md.
 //!
 //! What is read here comes from programs of the same user, but a container engine copies names and labels of strangers
-//! into it, so everything is checked once and is valid afterwards: sizes first, then JSON with serde_json's bound on depth,
-//! then one field after another. Unknown keys are passed over, so that either side may be newer. A request that is wrong in
-//! one place is refused whole.
+//! into it, so everything is checked once and is valid afterwards: sizes first, then JSON with serde_json's bound on
+//! depth, then one field after another. Unknown keys are passed over, so that either side may be newer. A request that
+//! is wrong in one place is refused whole.
 //!
-//! Limits: one subnet of each family for a network, because the engine has one gateway of each; a port is forwarded to an
-//! address of its own family, there is no translation.
+//! Limits: one subnet of each family for a network, because the engine has one gateway of each; a port is forwarded to
+//! an address of its own family, there is no translation.
 
 mod network;
 

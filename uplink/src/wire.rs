@@ -1,8 +1,8 @@
-//! The JSON of the uplink's socket, as it is written: what those who ask fill in, and what [`crate::protocol`] makes valid types
-//! of. Its own workers are told of networks and containers in the same words.
+//! The JSON of the uplink's socket, as it is written: what those who ask fill in, and what [`crate::protocol`] makes
+//! valid types of. Its own workers are told of networks and containers in the same words.
 //!
-//! What may be absent may be `null`, which is how Go writes an empty list, and keys that nobody knows are passed over: either side
-//! may be newer.
+//! What may be absent may be `null`, which is how Go writes an empty list, and keys that nobody knows are passed over:
+//! either side may be newer.
 
 use core::net::IpAddr;
 use ipnet::IpNet;

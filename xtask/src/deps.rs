@@ -83,7 +83,8 @@ pub(crate) const BENCH: &[Need] = &[
 /// Packages that bring a service, and its name. The suites run their programs themselves, in namespaces of their own.
 const SERVICES: &[(&str, &str)] = &[("coturn", "coturn"), ("firewalld", "firewalld")];
 
-/// Where a machine says whether a package may start its services, as Debian's `invoke-rc.d` and `deb-systemd-invoke` ask.
+/// Where a machine says whether a package may start its services, as Debian's `invoke-rc.d` and `deb-systemd-invoke`
+/// ask.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Nothing may be started (invoke-rc.d(8)).
 const START_NOTHING: &str =
@@ -129,7 +130,8 @@ pub(crate) fn ensure(needs: &[Need]) -> Done {
 
 /// A time in which packages start none of their services: what the machine itself says about that stays as it is.
 ///
-/// The file goes with a guard: a shell that removes it when the pipe from us ends, however we do. No key of a terminal reaches it.
+/// The file goes with a guard: a shell that removes it when the pipe from us ends, however we do. No key of a terminal
+/// reaches it.
 struct Quiet(Option<Child>);
 
 impl Quiet {

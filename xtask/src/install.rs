@@ -1,8 +1,8 @@
-//! A release build, laid out the way `/usr/local` is: programs, their other names (one of them a network driver, in a directory
-//! of its own), man pages, completions, units.
+//! A release build, laid out the way `/usr/local` is: programs, their other names (one of them a network driver, in a
+//! directory of its own), man pages, completions, units.
 //!
-//! Pages and completions are written by the programs themselves, so that nothing here is linked with them: a chore stands
-//! in seconds on a fresh clone.
+//! Pages and completions are written by the programs themselves, so that nothing here is linked with them: a chore
+//! stands in seconds on a fresh clone.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,10 +1,11 @@
 //! The engine's work counted in instructions (`benches/instructions`): the same on a busy machine as on an idle one.
 //!
 //! gungraun runs each bench once under valgrind and needs a runner of its own version, which is installed below
-//! `target/tools` the first time. The counts are held against those in the tree (`benches/instructions/counts.txt`): one that
-//! has grown by more than [`TOLERANCE`] per cent fails the chore, however often it is run. Another compiler makes other
-//! instructions, so the file names the one it was made with, and with any other nothing is compared. `--write` makes
-//! the file anew: that is how a change that is worth its price is let pass, in view of whoever reviews it.
+//! `target/tools` the first time. The counts are held against those in the tree (`benches/instructions/counts.txt`):
+//! one that has grown by more than [`TOLERANCE`] per cent fails the chore, however often it is run. Another compiler
+//! makes other instructions, so the file names the one it was made with, and with any other nothing is compared.
+//! `--write` makes the file anew: that is how a change that is worth its price is let pass, in view of whoever reviews
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +15,8 @@ use std::process::Command;
 use crate::deps;
 use crate::tool::{self, Done, cargo};
 
-/// How much a count may grow, in per cent: more than hash seeds and the layout of memory do, less than a change that shows.
+/// How much a count may grow, in per cent: more than hash seeds and the layout of memory do, less than a change that
+/// shows.
 const TOLERANCE: u64 = 3;
 
 /// Where the counts are.

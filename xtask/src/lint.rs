@@ -1,4 +1,5 @@
-//! Style and structure: format, clippy, parts by themselves, documentation, the laws of the tree, what its papers say, licences.
+//! Style and structure: format, clippy, parts by themselves, documentation, the laws of the tree, what its papers say,
+//! licences.
 
 use crate::tool::{self, Done};
 use crate::{fuzz, laws, papers, tool::cargo};
@@ -78,8 +79,8 @@ fn claimed(manifest: &str) -> Option<&str> {
     Some(line.trim().trim_matches('"'))
 }
 
-/// Types of other widths and signs, other system calls: `c_char`, what the filter names, alignment of `libc`'s structures. Only where its
-/// standard library is installed (`rustup target add`), for it comes from nowhere else.
+/// Types of other widths and signs, other system calls: `c_char`, what the filter names, alignment of `libc`'s
+/// structures. Only where its standard library is installed (`rustup target add`), for it comes from nowhere else.
 fn other_architecture() -> Done {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut place = std::process::Command::new(rustc);
@@ -152,7 +153,8 @@ fn advisories() -> Done {
     Err(format!("the database cannot be had: {line}"))
 }
 
-/// Whether the lock fits the manifest, which is demanded; or why that cannot be told here (packages that cannot be had).
+/// Whether the lock fits the manifest, which is demanded; or why that cannot be told here (packages that cannot be
+/// had).
 fn locked(manifest: &str) -> Done<Done> {
     let mut metadata = cargo(&["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest]);
     let output = metadata.output().map_err(|error| format!("cargo metadata: {error}"))?;

@@ -79,18 +79,20 @@ enum Chore {
         /// Measure this binary, too, in a column of its own: what ours is to be compared with.
         #[arg(long)]
         before: Option<PathBuf>,
-        /// Put the tables and charts into docs/performance.md, or the counts of instructions into benches/instructions/counts.txt.
+        /// Put the tables and charts into docs/performance.md, or the counts of instructions into
+        /// benches/instructions/counts.txt.
         #[arg(long, conflicts_with_all = ["only", "subject", "before"])]
         write: bool,
-        /// Count the engine's instructions instead, which needs valgrind and no quiet machine: fails when they have grown.
+        /// Count the engine's instructions instead, which needs valgrind and no quiet machine: fails when they have
+        /// grown.
         #[arg(long, conflicts_with_all = ["parts", "weather", "group", "only", "subject", "binary", "before"])]
         instructions: bool,
         /// What was built: for the child that measures.
         #[arg(long, hide = true)]
         prepared: Option<String>,
     },
-    /// Fuzz every target in turn, on all cores, within bounds of memory and time; what breaks one is made shorter and put
-    /// among the seeds. Needs the nightly compiler and cargo-fuzz.
+    /// Fuzz every target in turn, on all cores, within bounds of memory and time; what breaks one is made shorter and
+    /// put among the seeds. Needs the nightly compiler and cargo-fuzz.
     Fuzz {
         /// Which targets; all of them without this.
         targets: Vec<String>,

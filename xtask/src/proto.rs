@@ -1,7 +1,7 @@
 //! The checked-in code of the DHCP proxy's messages, made from their `.proto` file without `protoc`.
 //!
-//! The compiler for it is forty crates that nobody needs otherwise, so they are behind the feature `proto`. Built without
-//! it, this chore starts cargo once more with the feature.
+//! The compiler for it is forty crates that nobody needs otherwise, so they are behind the feature `proto`. Built
+//! without it, this chore starts cargo once more with the feature.
 
 #[cfg(feature = "proto")]
 pub(crate) use generate::run;

@@ -1,8 +1,8 @@
 //! How programs are built for release, and the proof that the same tree gives the same bytes wherever it lies.
 //!
-//! What differs between two builds of one commit is taken out: the place of the tree, of cargo's registry and of the standard library's
-//! source, which panics name, and the moment, which is that of the commit. Flags go to cargo one by one, so that a place may have
-//! spaces in its name.
+//! What differs between two builds of one commit is taken out: the place of the tree, of cargo's registry and of the
+//! standard library's source, which panics name, and the moment, which is that of the commit. Flags go to cargo one by
+//! one, so that a place may have spaces in its name.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,7 +32,8 @@ pub(crate) fn build(package: &str, program: &str) -> Done<PathBuf> {
         .map(|mut built| built.swap_remove(0))
 }
 
-/// Builds all [`PROGRAMS`] in one go, which shares more and keeps more cores busy, and gives their paths in the same order.
+/// Builds all [`PROGRAMS`] in one go, which shares more and keeps more cores busy, and gives their paths in the same
+/// order.
 pub(crate) fn build_all() -> Done<Vec<PathBuf>> {
     build_in(&tool::root(), &tool::target(), &all(), &stamp())
 }

@@ -1,10 +1,10 @@
 //! The command line of `aardvark-dns`, and the variables of the environment that stand in for options.
 //!
-//! netavark writes the command line itself (`--config DIR -p PORT run`, in this order), so nobody can add a word to it. Each
-//! option beyond the contract therefore has a variable too; as with `AARDVARK_NO_PROXY`, being set is what counts.
+//! netavark writes the command line itself (`--config DIR -p PORT run`, in this order), so nobody can add a word to it.
+//! Each option beyond the contract therefore has a variable too; as with `AARDVARK_NO_PROXY`, being set is what counts.
 //!
-//! Options may stand before and behind the command, `--option VALUE`, `--option=VALUE`, `-oVALUE`. The last one of a kind wins.
-//! Nothing here touches the outside world.
+//! Options may stand before and behind the command, `--option VALUE`, `--option=VALUE`, `-oVALUE`. The last one of a
+//! kind wins. Nothing here touches the outside world.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;

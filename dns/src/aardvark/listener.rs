@@ -1,13 +1,13 @@
 //! Where we are asked: a UDP socket and a TCP listener for each address of each network.
 //!
 //! A reload compares what there is with what there should be, by network and address. First those that are no longer
-//! wanted are closed, because an address may have moved to another network; then new ones are bound. A listener that stays is not
-//! touched: what waits in its queues is answered from the new snapshot.
+//! wanted are closed, because an address may have moved to another network; then new ones are bound. A listener that
+//! stays is not touched: what waits in its queues is answered from the new snapshot.
 //!
 //! The sockets are bound plainly, to the bridge's own address: if it is not there (`tentative` says when that is too
-//! early to tell) or somebody serves it already, that is an error with the address in it, which at the start reaches the
-//! user. After a reload nobody who is served waits for it: it is told, and tried again, less and less often, until it
-//! succeeds or the next reload.
+//! early to tell) or somebody serves it already, that is an error with the address in it, which at the start reaches
+//! the user. After a reload nobody who is served waits for it: it is told, and tried again, less and less often, until
+//! it succeeds or the next reload.
 
 use super::args::Options;
 use super::slab::{Key, Slab};
@@ -25,7 +25,8 @@ use std::time::Duration;
 
 /// How long nobody is accepted after a failure that the next accept would meet too.
 const MUTE: Duration = Duration::from_millis(100);
-/// How long after a failure an address is tried again: at first, and at most. Detection of duplicates takes a second or two.
+/// How long after a failure an address is tried again: at first, and at most. Detection of duplicates takes a second or
+/// two.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Cut by the kernel to `net.core.rmem_max`. Queries wait here while files are read.
 const RECEIVE_BUFFER: i32 = 1 << 20;

@@ -7,9 +7,9 @@
 //!                                 └─▶ Forwarder ◀──▶ upstream (a socket for each attempt)
 //!   SIGHUP ─▶ reload: directory ─▶ snapshot;  listener: bind, close       inotify ─▶ the host's servers
 //! ```
-//! Everything happens in one thread: a query that has its answer here is answered in the turn in which it is read, and nothing
-//! else ever waits, but for the few milliseconds in which a reload reads files. What strangers can make us keep is bounded:
-//! places for connections (`tcp`), queries under way (`upstream`), the cache.
+//! Everything happens in one thread: a query that has its answer here is answered in the turn in which it is read, and
+//! nothing else ever waits, but for the few milliseconds in which a reload reads files. What strangers can make us keep
+//! is bounded: places for connections (`tcp`), queries under way (`upstream`), the cache.
 //!
 //! The contract is that of aardvark-dns 2.0; what differs is in the man page.
 

@@ -1,9 +1,9 @@
 //! From the configuration's directory to a snapshot.
 //!
-//! Each file is a network, but the pid file. They are read in the order of their names, so that one directory always gives one
-//! snapshot. The files are written by others without a lock that we could take: one may be half written when it is
-//! read. A file that cannot be understood is told in the log; the network goes on as it was last understood, or, if it never
-//! was, is left out. When the file is gone, so is the network.
+//! Each file is a network, but the pid file. They are read in the order of their names, so that one directory always
+//! gives one snapshot. The files are written by others without a lock that we could take: one may be half written when
+//! it is read. A file that cannot be understood is told in the log; the network goes on as it was last understood, or,
+//! if it never was, is left out. When the file is gone, so is the network.
 
 use crate::config::aardvark::{self, NetworkFile, PID_FILE};
 use crate::zone::{Settings, Snapshot};

@@ -39,7 +39,8 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
-    /// Takes a place for what `make` makes, which is told its key. `None`: `make` made nothing, or all numbers are taken.
+    /// Takes a place for what `make` makes, which is told its key. `None`: `make` made nothing, or all numbers are
+    /// taken.
     pub(super) fn insert(&mut self, make: impl FnOnce(Key) -> Option<T>) -> Option<Key> {
         let index = match self.free.last() {
             Some(index) => *index,

@@ -101,8 +101,8 @@ impl Clients {
         self.settle(key, alive, events);
     }
 
-    /// The answer to a query that had to be asked upstream; `None`: there is none. Returns whether messages wait that had
-    /// too many before them: then [`Clients::on_event`] is to be called, for the kernel has nothing more to tell.
+    /// The answer to a query that had to be asked upstream; `None`: there is none. Returns whether messages wait that
+    /// had too many before them: then [`Clients::on_event`] is to be called, for the kernel has nothing more to tell.
     pub(super) fn answer(
         &mut self,
         key: Key,

@@ -1,7 +1,7 @@
 //! What `aardvark-dns` prints: usage and versions.
 //!
-//! The version is that of the original whose behaviour this has, with our own behind the plus sign, where SemVer puts what
-//! does not count in a comparison.
+//! The version is that of the original whose behaviour this has, with our own behind the plus sign, where SemVer puts
+//! what does not count in a comparison.
 
 use super::args::FLAGS;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! What a descriptor in the epoll set is for, in the number that the set carries for its owner.
 //!
-//! A place may have another occupant by the time an event is looked at; every handler takes an event as a hint and finds
-//! out by a call that does not block.
+//! A place may have another occupant by the time an event is looked at; every handler takes an event as a hint and
+//! finds out by a call that does not block.
 
 use slipway_host::token::Token;
 

@@ -1,11 +1,12 @@
 //! Queries over UDP, many in one system call, and their answers likewise.
 //!
-//! The kernel's way from a socket to its client costs several times what finding an answer does, and is gone once for each
-//! message. So the answers of a batch that go to one client (a resolver that serves many) and have one length leave as one
-//! message (UDP_SEGMENT), which the client's socket gets as the datagrams that they are.
+//! The kernel's way from a socket to its client costs several times what finding an answer does, and is gone once for
+//! each message. So the answers of a batch that go to one client (a resolver that serves many) and have one length
+//! leave as one message (UDP_SEGMENT), which the client's socket gets as the datagrams that they are.
 //!
-//! How many are asked for follows what came last: a lone query costs three system calls (wait, receive, send), and a full
-//! queue is emptied in batches of 64. A turn ends after a few batches, so that one busy network does not silence another.
+//! How many are asked for follows what came last: a lone query costs three system calls (wait, receive, send), and a
+//! full queue is emptied in batches of 64. A turn ends after a few batches, so that one busy network does not silence
+//! another.
 //!
 //! A query's first bytes lie close together; only one longer than [`HEAD`], which hardly exists, touches the large
 //! places behind. So what is resident is 32 KiB and the answers.
@@ -51,8 +52,8 @@ impl Default for Udp {
 }
 
 impl Udp {
-    /// Receives what waits on `fd`, has `decide` look at each message (sender, bytes, room for an answer), and sends the
-    /// answers of those for which it says that there is one.
+    /// Receives what waits on `fd`, has `decide` look at each message (sender, bytes, room for an answer), and sends
+    /// the answers of those for which it says that there is one.
     pub(super) fn serve(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -123,8 +124,8 @@ impl Udp {
     }
 }
 
-/// Sends all of them, as trains while the kernel takes such. What it has no room for is lost, as on any network; what it refuses
-/// is left out.
+/// Sends all of them, as trains while the kernel takes such. What it has no room for is lost, as on any network; what
+/// it refuses is left out.
 pub(super) fn send(fd: BorrowedFd<'_>, mut datagrams: &[(&Name, &[u8])]) {
     let mut trains = true;
     while !datagrams.is_empty() {

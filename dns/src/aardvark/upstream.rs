@@ -1,7 +1,7 @@
 //! The forwarder's sockets: one for each attempt at a server.
 //!
-//! Whom to ask, how long to wait and what to say in the end is decided by the [`Forwarder`], which has no socket. Here its
-//! actions are carried out: an [`Exchange`] is opened, and closed when the attempt is over.
+//! Whom to ask, how long to wait and what to say in the end is decided by the [`Forwarder`], which has no socket. Here
+//! its actions are carried out: an [`Exchange`] is opened, and closed when the attempt is over.
 //!
 //! Queries under way are bounded by the policy, and by the descriptors that this process may have. A connection whose
 //! messages (of a zone transfer) nobody takes at the moment is not read from: the server has to wait.

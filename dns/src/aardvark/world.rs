@@ -170,8 +170,8 @@ fn interface(name: &str) -> Result<u32, Errno> {
     Zone::new(name).ok_or(Errno::ENODEV)?.index()
 }
 
-/// The host's servers. A line that makes no sense is told and left out; so is a server whose interface is not here (the file was
-/// written for another network namespace): it could not be reached, and the others can.
+/// The host's servers. A line that makes no sense is told and left out; so is a server whose interface is not here (the
+/// file was written for another network namespace): it could not be reached, and the others can.
 pub(super) fn host_servers(path: &Path) -> Result<Vec<SocketAddr>, HostError> {
     let text = read_bounded(path).map_err(HostError::Open)?;
     let ResolvConf { servers, skipped } = resolv_conf::parse(&String::from_utf8_lossy(&text));

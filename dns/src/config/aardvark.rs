@@ -5,9 +5,9 @@
 //! <id> <ipv4,..> <ipv6,..> <name,..>[ <server,..>] one container a line; the address lists may be empty
 //! ```
 //!
-//! Fields are separated by exactly one space, so an empty list shows as two spaces in a row. The name of the file is that
-//! of the network; `%int` behind it marks an internal one. Names are lower-cased. The servers of a container count only
-//! when the line has exactly five fields.
+//! Fields are separated by exactly one space, so an empty list shows as two spaces in a row. The name of the file is
+//! that of the network; `%int` behind it marks an internal one. Names are lower-cased. The servers of a container count
+//! only when the line has exactly five fields.
 //!
 //! A file is good or bad as a whole: another program may be writing it at this moment, and half a file names half the
 //! containers. A header without an address is skipped like any empty line and makes the first container the header,

@@ -1,8 +1,8 @@
 //! `/etc/resolv.conf` as aardvark-dns reads it, which knows less than the C library.
 //!
 //! Only `nameserver` lines count; a comment starts at `#` or `;` anywhere; the first three servers are kept. An IPv6
-//! address may name its interface, `fe80::1%eth0` or `fe80::1%3`; the caller knows interfaces, this file does not. A line
-//! whose address cannot be read is passed over, as the C library does, and reported.
+//! address may name its interface, `fe80::1%eth0` or `fe80::1%3`; the caller knows interfaces, this file does not. A
+//! line whose address cannot be read is passed over, as the C library does, and reported.
 //!
 //! (The stack's own resolvers follow `slipway_host::resolv_conf`, which reads the file as the C library does.)
 

@@ -1,5 +1,5 @@
-//! How a question comes in: answered from what is kept, waiting with another, under way at once, or in the queue; and how one
-//! of the queue gets its place.
+//! How a question comes in: answered from what is kept, waiting with another, under way at once, or in the queue; and
+//! how one of the queue gets its place.
 
 use super::question::{Asker, Pending};
 use super::queue::Queued;

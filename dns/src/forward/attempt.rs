@@ -1,4 +1,5 @@
-//! Attempts: one question at one server. Named by the question's place and generation, so that what belongs to an old one misses.
+//! Attempts: one question at one server. Named by the question's place and generation, so that what belongs to an old
+//! one misses.
 
 use super::health::Server;
 use crate::message::Transport;

@@ -2,12 +2,12 @@
 //!
 //! * *slow* is one that has said nothing for as long as the next server is held back. It is asked in its place all the
 //!   same, and the next one along with it;
-//! * *dead* is one that refused, or said nothing for a whole patience (RFC 1035 §7.2 speaks of batting averages; this is
-//!   the least that is one). It is asked last, and nobody waits for it who has anything else in hand. When it has been left
-//!   alone long enough it is on *trial*: one question asks it beside the others.
+//! * *dead* is one that refused, or said nothing for a whole patience (RFC 1035 §7.2 speaks of batting averages; this
+//!   is the least that is one). It is asked last, and nobody waits for it who has anything else in hand. When it has
+//!   been left alone long enough it is on *trial*: one question asks it beside the others.
 //!
-//! Any answer clears both, however late, and to whatever question: a resolver that says nothing about one name, because that
-//! name's own servers are silent, but goes on answering others meanwhile, is neither.
+//! Any answer clears both, however late, and to whatever question: a resolver that says nothing about one name, because
+//! that name's own servers are silent, but goes on answering others meanwhile, is neither.
 //!
 //! A server that is silent over UDP is dead. One that is silent over TCP may only be behind a firewall that knows no
 //! better, so it is dead to questions over TCP alone.

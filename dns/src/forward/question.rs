@@ -1,6 +1,7 @@
 //! A question under way: its servers, what has come so far, and what that is worth.
 //!
-//! The first good answer is final. One of three kinds is only *in hand*, to be given when there is nothing better to wait for:
+//! The first good answer is final. One of three kinds is only *in hand*, to be given when there is nothing better to
+//! wait for:
 //!
 //! | in hand | it waits for |
 //! |---|---|
@@ -250,8 +251,8 @@ impl<C> Pending<C> {
         let query = Query::parse(&self.query).ok()?;
         // RFC 5936 §2.2.1: only the first message of a transfer has to repeat the question.
         let further = reply.questions() == 0 && self.has_begun();
-        // Servers that cannot read a query, or do not want to, may leave out the question. RFC 2136 §3.8: of an update the
-        // server may leave out all sections, whatever it says.
+        // Servers that cannot read a query, or do not want to, may leave out the question. RFC 2136 §3.8: of an update
+        // the server may leave out all sections, whatever it says.
         let bare = reply.questions() == 0
             && (reply.rcode() != Rcode::NOERROR || query.opcode() != 0 && query.opcode() == reply.opcode());
         // Of several questions servers look at the first, as we do, and may not repeat the others (RFC 9619).

@@ -1,12 +1,13 @@
 //! Questions that wait for a place, queued fairly by who asks.
 //!
-//! A question under way costs sockets, so that there are only so many places ([`super::Policy::max_pending`]). One source alone
-//! may have them all. Beyond, questions wait here, each source's in a line of its own. Whoever has the fewest under way is next; of
-//! equals the one whose last turn is longest ago. Who has fewer than somebody else by more than one need not wait for a place: the
-//! other's oldest question, the likeliest to stay without an answer, goes back to the end of its line.
+//! A question under way costs sockets, so that there are only so many places ([`super::Policy::max_pending`]). One
+//! source alone may have them all. Beyond, questions wait here, each source's in a line of its own. Whoever has the
+//! fewest under way is next; of equals the one whose last turn is longest ago. Who has fewer than somebody else by more
+//! than one need not wait for a place: the other's oldest question, the likeliest to stay without an answer, goes back
+//! to the end of its line.
 //!
-//! What waits, and who waits with another for the same answer, is bounded in bytes. Beyond, the source that has most of them
-//! loses its oldest question, without a word: its client asks again, which it would not after an error.
+//! What waits, and who waits with another for the same answer, is bounded in bytes. Beyond, the source that has most of
+//! them loses its oldest question, without a word: its client asks again, which it would not after an error.
 
 use crate::message::Transport;
 use core::net::{IpAddr, SocketAddr};

@@ -3,10 +3,10 @@
 //! The messages are relayed as they come. The end is where the zone's SOA comes for the last time:
 //!
 //! * AXFR, and IXFR in the same form: SOA, all records, SOA;
-//! * IXFR with differences: the new SOA, then for each difference the old SOA, what is removed, the newer SOA, what is added,
-//!   and at the end the new SOA again, for the third time;
-//! * IXFR with nothing new: that SOA alone, which looks like the beginning of the others. Then the end is where the server closes, or
-//!   says nothing more.
+//! * IXFR with differences: the new SOA, then for each difference the old SOA, what is removed, the newer SOA, what is
+//!   added, and at the end the new SOA again, for the third time;
+//! * IXFR with nothing new: that SOA alone, which looks like the beginning of the others. Then the end is where the
+//!   server closes, or says nothing more.
 
 use crate::message::{Query, RecordType, Reply};
 

@@ -1,10 +1,10 @@
 //! One who asks over a stream: several queries on a connection (RFC 7766), within bounds.
 //!
-//! It costs the bytes that have come of an unfinished message, and answers that are not read. It ends when nothing has got
-//! further for [`IDLE`] (a whole message received, an answer sent, bytes of an answer taken); single bytes of a message
-//! are not getting further. While an upstream server is being asked for it, it waits: the forwarder has bounds of its own.
-//! Answers go out as they are found, not in the order of the queries (RFC 7766 §7). A client with [`IN_FLIGHT`]
-//! unanswered queries, or one that does not read its answers, is not read from.
+//! It costs the bytes that have come of an unfinished message, and answers that are not read. It ends when nothing has
+//! got further for [`IDLE`] (a whole message received, an answer sent, bytes of an answer taken); single bytes of a
+//! message are not getting further. While an upstream server is being asked for it, it waits: the forwarder has bounds
+//! of its own. Answers go out as they are found, not in the order of the queries (RFC 7766 §7). A client with
+//! [`IN_FLIGHT`] unanswered queries, or one that does not read its answers, is not read from.
 //!
 //! An answer may have many messages (a zone transfer): a client that does not read them is not given more, and whoever
 //! gives them has to wait.
@@ -83,8 +83,8 @@ impl<S: Read + Write> Conversation<S> {
         &mut self.stream
     }
 
-    /// Something happened to the stream: writes what waits, reads, and has `decide` look at each whole message (with room
-    /// for an answer). `false`: the connection is to be closed.
+    /// Something happened to the stream: writes what waits, reads, and has `decide` look at each whole message (with
+    /// room for an answer). `false`: the connection is to be closed.
     pub fn go_on(
         &mut self,
         scratch: &mut Scratch,
@@ -95,7 +95,8 @@ impl<S: Read + Write> Conversation<S> {
         self.flush(now) && self.read(scratch, now, &mut decide) && !self.is_done()
     }
 
-    /// The answer to a query that had to be asked upstream; `None`: there is none. `false`: the connection is to be closed.
+    /// The answer to a query that had to be asked upstream; `None`: there is none. `false`: the connection is to be
+    /// closed.
     pub fn answer(&mut self, reply: Option<&[u8]>, now: Duration) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.deadline = now + IDLE;
@@ -112,8 +113,8 @@ impl<S: Read + Write> Conversation<S> {
         self.output.len() - self.sent < UNREAD
     }
 
-    /// Whether messages wait that had too many before them: then [`Conversation::go_on`] is to be called, for the stream
-    /// has nothing more to tell.
+    /// Whether messages wait that had too many before them: then [`Conversation::go_on`] is to be called, for the
+    /// stream has nothing more to tell.
     pub fn has_more(&self) -> bool {
         self.wants_read() && split(&self.input).is_some()
     }
@@ -138,8 +139,8 @@ impl<S: Read + Write> Conversation<S> {
         (self.in_flight == 0).then_some(self.deadline)
     }
 
-    /// How readily it is given up for another, the smallest first: the one that has stood still longest, one that waits for
-    /// us only if all do.
+    /// How readily it is given up for another, the smallest first: the one that has stood still longest, one that waits
+    /// for us only if all do.
     pub const fn dispensable(&self) -> (bool, Duration) {
         (self.in_flight > 0, self.deadline)
     }

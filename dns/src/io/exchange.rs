@@ -1,7 +1,8 @@
 //! One query at one server, over a socket of its own.
 //!
 //! The socket is connected, over UDP too, so that the kernel drops what comes from elsewhere and tells when nobody
-//! listens there; its port is the kernel's choice. What an answer is worth is for the [`crate::forward::Forwarder`] to say.
+//! listens there; its port is the kernel's choice. What an answer is worth is for the [`crate::forward::Forwarder`] to
+//! say.
 
 use crate::forward::{AttemptId, Fault};
 use crate::message::Transport;

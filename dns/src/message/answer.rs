@@ -1,7 +1,7 @@
 //! Answers of our own, written into a buffer that the caller keeps.
 //!
-//! An answer is the query's header with the answer bits, its question section as it was, our records and the client's OPT
-//! as it was: its size, its DO bit and its cookies go back unchanged. Each record names the first question by a
+//! An answer is the query's header with the answer bits, its question section as it was, our records and the client's
+//! OPT as it was: its size, its DO bit and its cookies go back unchanged. Each record names the first question by a
 //! compression pointer, so a hundred addresses cost 16 bytes each.
 //!
 //! Bits: AA never (we are nobody's authority), RA exactly when RD was set, TC only when records did not fit, AD never:

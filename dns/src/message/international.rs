@@ -1,6 +1,7 @@
 //! Names beyond ASCII (RFC 5890): on the wire they are A-labels, `xn--bcher-kva` for `bücher`.
 //!
-//! Programs that know about such names convert them before they ask (UTS 46); those that do not, ask for the UTF-8 bytes.
+//! Programs that know about such names convert them before they ask (UTS 46); those that do not, ask for the UTF-8
+//! bytes.
 
 use hickory_proto::rr::Name;
 

@@ -62,8 +62,8 @@ impl<'m> Reply<'m> {
         Rcode(self.bytes.get(3).map_or(0, |flags| flags & 0x0f))
     }
 
-    /// Whether it says that there is nothing: no such name, or nothing of the type that was asked for, be it behind an alias
-    /// (RFC 2308 §2).
+    /// Whether it says that there is nothing: no such name, or nothing of the type that was asked for, be it behind an
+    /// alias (RFC 2308 §2).
     #[must_use]
     pub fn is_negative(&self) -> bool {
         if self.rcode() != Rcode::NOERROR {
@@ -110,7 +110,8 @@ impl<'m> Reply<'m> {
         self.truncated() || self.records(|_, _, _, _, _| {}).is_ok()
     }
 
-    /// Visits the records: section (0 answer, 1 authority, 2 additional), type, where the TTL stands, its value, the data.
+    /// Visits the records: section (0 answer, 1 authority, 2 additional), type, where the TTL stands, its value, the
+    /// data.
     ///
     /// # Errors
     /// The counts promise more than there is.

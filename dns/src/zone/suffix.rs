@@ -1,8 +1,8 @@
 //! Zones by suffix: gvproxy's names, which grow at run time.
 //!
 //! A zone covers what ends in `.` and its name, not the name itself; one without a name covers everything. The first
-//! zone of the list that covers a name decides, so a wide zone hides a narrow one behind it. Of the rest of the name the
-//! first record that is equal to it or whose regular expression finds something in it gives the address, else the
+//! zone of the list that covers a name decides, so a wide zone hides a narrow one behind it. Of the rest of the name
+//! the first record that is equal to it or whose regular expression finds something in it gives the address, else the
 //! zone's default, else there is no such name.
 //!
 //! Two manners. [`Manner::Contract`] is what gvproxy does, and what its callers may have built on: only A is

@@ -1,7 +1,8 @@
 //! Where a test plays: a network and a mount namespace of its own, a configuration, and the program in it.
 //!
 //! The namespaces are entered by the test's thread alone (unshare(2) is per thread), so programs and threads that it
-//! starts are in them too, and the machine never notices. That takes root; for others the tests say that they were skipped.
+//! starts are in them too, and the machine never notices. That takes root; for others the tests say that they were
+//! skipped.
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};

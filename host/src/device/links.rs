@@ -11,11 +11,11 @@
 //! Invariants.
 //! - With one link nothing is learnt or looked up.
 //! - A link does no harm to others. One that has no room holds up what leads to its own stations (see
-//!   [`Device::is_full`]); what is for everybody passes it by, and is counted. One that ends takes along what led to its own
-//!   stations. One that can do less than the engine was told gets frames that are finished here ([`segment::finish`]); the
-//!   others get trains.
-//! - A frame is taken whole or not at all. What a link had no room for of a train that it has begun is kept, and goes before
-//!   anything else.
+//!   [`Device::is_full`]); what is for everybody passes it by, and is counted. One that ends takes along what led to
+//!   its own stations. One that can do less than the engine was told gets frames that are finished here
+//!   ([`segment::finish`]); the others get trains.
+//! - A frame is taken whole or not at all. What a link had no room for of a train that it has begun is kept, and goes
+//!   before anything else.
 //! - A number is given once: an event or a call for a link that is gone finds nothing.
 
 use super::{Link, Lost};
@@ -77,7 +77,8 @@ impl Member {
     fn give(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
         let given =
             if self.finish { self.give_finished(offload, frame) } else { self.link.transmit(offload, frame) };
-        // Until the kernel says otherwise, though the next frame may find room: whoever was refused waits for that word.
+        // Until the kernel says otherwise, though the next frame may find room: whoever was refused waits for that
+        // word.
         self.full |= given.is_err();
         given
     }
@@ -154,8 +155,8 @@ impl Links {
         Some(self.members.get(self.find(id)?)?.lost())
     }
 
-    /// One more, which `events` then tells of. `stations`: those that flows lead to; they are behind the one link that there
-    /// is, if there is one.
+    /// One more, which `events` then tells of. `stations`: those that flows lead to; they are behind the one link that
+    /// there is, if there is one.
     pub(crate) fn join(
         &mut self,
         link: Link,

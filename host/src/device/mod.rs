@@ -1,7 +1,7 @@
 //! Stage 1 on the host's side: real guest links.
 //!
-//! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a
-//! Unix socket of type SOCK_SEQPACKET ([`seqpacket`]). [`pcap`] is a decorator that writes down what passes. [`links`] are
+//! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
+//! socket of type SOCK_SEQPACKET ([`seqpacket`]). [`pcap`] is a decorator that writes down what passes. [`links`] are
 //! those of one event loop.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
@@ -108,8 +108,8 @@ impl Link {
         }
     }
 
-    /// Closes it: the interface, and the namespace it lives in, are nobody's reason to stay any more. Returns what it did not
-    /// carry.
+    /// Closes it: the interface, and the namespace it lives in, are nobody's reason to stay any more. Returns what it
+    /// did not carry.
     #[must_use]
     pub fn close(self) -> Lost {
         match self {

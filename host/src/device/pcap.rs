@@ -4,10 +4,11 @@
 //! length) and the frame, all in the host's byte order (the magic number tells readers which). Source:
 //! draft-ietf-opsawg-pcap; link type 1 is Ethernet.
 //!
-//! Trains are written as they cross the link, up to 64 KiB long and with checksums left undone, just as tcpdump
-//! shows them on an interface with offloads. Each frame is one write, so the file is complete when we are killed.
-//! A capture must not hurt what it watches: if the file cannot be written any more, it ends with one log line, behind the last
-//! frame that is whole. The line is an error, for somebody asked for what is not there now: it is said under `--quiet` too.
+//! Trains are written as they cross the link, up to 64 KiB long and with checksums left undone, just as tcpdump shows
+//! them on an interface with offloads. Each frame is one write, so the file is complete when we are killed. A capture
+//! must not hurt what it watches: if the file cannot be written any more, it ends with one log line, behind the last
+//! frame that is whole. The line is an error, for somebody asked for what is not there now: it is said under `--quiet`
+//! too.
 
 use super::Link;
 use slipway_netstack::device::{Device, Full, Offload};

@@ -1,14 +1,14 @@
 //! Standard output and error of a program that must not wait for whoever reads them.
 //!
-//! A pipe that nobody empties, or a terminal that Ctrl-S has stopped, would hold a blocking write up for ever, and with it everything
-//! that the program serves. So each piece is preceded by the question whether there is room, and what there is none for is
-//! lost and counted; the next text that gets through says how much. The descriptor cannot be made non-blocking instead: it is
-//! shared with others, who do not expect that.
+//! A pipe that nobody empties, or a terminal that Ctrl-S has stopped, would hold a blocking write up for ever, and with
+//! it everything that the program serves. So each piece is preceded by the question whether there is room, and what
+//! there is none for is lost and counted; the next text that gets through says how much. The descriptor cannot be made
+//! non-blocking instead: it is shared with others, who do not expect that.
 //!
-//! A pipe that says POLLOUT takes PIPE_BUF bytes at once (pipe(7)), if nobody else fills it meanwhile. A terminal promises nothing: it
-//! says so as long as there is room for one byte. So both are opened once more, for us alone and without waiting
-//! ([`Stream::own`]). Where that is refused, as much is written at a time as a pipe promises, or 256 bytes (the kernel's
-//! WAKEUP_CHARS), and a terminal whose reader stands still may hold us up.
+//! A pipe that says POLLOUT takes PIPE_BUF bytes at once (pipe(7)), if nobody else fills it meanwhile. A terminal
+//! promises nothing: it says so as long as there is room for one byte. So both are opened once more, for us alone and
+//! without waiting ([`Stream::own`]). Where that is refused, as much is written at a time as a pipe promises, or 256
+//! bytes (the kernel's WAKEUP_CHARS), and a terminal whose reader stands still may hold us up.
 
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -43,7 +43,8 @@ impl Stream {
         Self { lost: AtomicU64::new(0), own: OnceLock::new() }
     }
 
-    /// If `fd`, on which this stream will write, is a pipe or terminal, opens it once more: before a sandbox forbids that.
+    /// If `fd`, on which this stream will write, is a pipe or terminal, opens it once more: before a sandbox forbids
+    /// that.
     pub fn own(&self, fd: impl AsFd) {
         let fd = fd.as_fd();
         if one_that_blocks(fd).is_none() {
@@ -86,8 +87,8 @@ impl Stream {
     }
 }
 
-/// Which terminal (or other such device) or pipe it is, and whether it is a device. Asked by fstat, which a filter lets through,
-/// rather than by an ioctl.
+/// Which terminal (or other such device) or pipe it is, and whether it is a device. Asked by fstat, which a filter lets
+/// through, rather than by an ioctl.
 fn one_that_blocks(fd: BorrowedFd<'_>) -> Option<(bool, u64, u64)> {
     let stat = fstat(fd).ok()?;
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());

@@ -3,15 +3,15 @@
 //! ```text
 //! <PRI>Mmm dd hh:mm:ss TAG[PID]: text
 //! ```
-//! No host name stands in it: on the local socket every daemon leaves it out and every receiver adds it. The time is local
-//! time, as the RFC (§4.1.2) and syslog(3) have it.
+//! No host name stands in it: on the local socket every daemon leaves it out and every receiver adds it. The time is
+//! local time, as the RFC (§4.1.2) and syslog(3) have it.
 //!
 //! A system without a log is an ordinary one (containers, early boot): then lines go nowhere and nobody is told. The
 //! socket never blocks, so a log that does not read costs lines, not service. After a restart of the log the next line
 //! finds the new socket.
 //!
-//! The socket and the calendar of this place are opened at once: a program that gives up its privileges can open neither any
-//! more. To find a log that was restarted takes no new socket.
+//! The socket and the calendar of this place are opened at once: a program that gives up its privileges can open
+//! neither any more. To find a log that was restarted takes no new socket.
 
 use crate::clock::LocalTime;
 use std::fmt::{self, Write as _};

@@ -60,10 +60,12 @@ impl Netlink {
         Ok(list.into_iter().filter_map(address).filter(|address| address.interface == index).collect())
     }
 
-    /// All addresses of another namespace, which has the number `namespace` in this one (IFA_TARGET_NETNSID, Linux 4.20).
+    /// All addresses of another namespace, which has the number `namespace` in this one (IFA_TARGET_NETNSID, Linux
+    /// 4.20).
     ///
     /// # Errors
-    /// The kernel's: EINVAL when there is none of that number, or the kernel is older; EACCES without CAP_NET_ADMIN over it.
+    /// The kernel's: EINVAL when there is none of that number, or the kernel is older; EACCES without CAP_NET_ADMIN
+    /// over it.
     pub fn addresses_in(&mut self, namespace: i32) -> Result<Vec<Address>, Error> {
         const TARGET_NAMESPACE: u16 = 10;
         let mut message = AddressMessage::default();
@@ -126,8 +128,8 @@ impl Request {
         Self::new(doing, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Gives an interface an address for a time, or prolongs it. No route comes with it. It can be used while duplicates of
-    /// it are looked for, if the interface allows that (`optimistic_dad`).
+    /// Gives an interface an address for a time, or prolongs it. No route comes with it. It can be used while
+    /// duplicates of it are looked for, if the interface allows that (`optimistic_dad`).
     #[must_use]
     pub fn lease_address(index: u32, net: Ipv6Net, lifetimes: Lifetimes) -> Self {
         let doing = format!("give the interface {index} the address {net} for {} s", lifetimes.valid);

@@ -1,4 +1,5 @@
-//! The promise of the readers: any bytes are understood or passed over, and the two that read descriptions of interfaces agree.
+//! The promise of the readers: any bytes are understood or passed over, and the two that read descriptions of
+//! interfaces agree.
 
 use super::link::{glance, interface};
 use super::netfilter::attributes;
@@ -30,7 +31,8 @@ pub(crate) fn fuzz(datagram: &[u8]) {
     }
 }
 
-/// Whether each attribute is there once and none is cut: of others, which no kernel sends, two readers may make different things.
+/// Whether each attribute is there once and none is cut: of others, which no kernel sends, two readers may make
+/// different things.
 fn is_whole(message: &[u8]) -> bool {
     let body = message.get(32..).unwrap_or_default();
     let mut infos = attributes(body).filter(|(kind, _)| *kind == libc::IFLA_LINKINFO);

@@ -38,16 +38,16 @@ pub struct Interface {
     pub vlan_filtering: bool,
     /// For a vrf: its routing table.
     pub table: Option<u32>,
-    /// The namespace of the other end of a veth pair, by the number that it has in this one; negative when it has ended. `None`
-    /// when it is the same one.
+    /// The namespace of the other end of a veth pair, by the number that it has in this one; negative when it has
+    /// ended. `None` when it is the same one.
     pub peer_namespace: Option<i32>,
     /// For a port of a bridge: whether frames pass it.
     pub passage: Option<Passage>,
 }
 
 impl Interface {
-    /// Whether it is the host's end of a pair whose other end is in a namespace that has not ended. The kernel takes a pair away some
-    /// time after that.
+    /// Whether it is the host's end of a pair whose other end is in a namespace that has not ended. The kernel takes a
+    /// pair away some time after that.
     #[must_use]
     pub fn leads_to_a_container(&self) -> bool {
         let glance = Glance {
@@ -136,8 +136,9 @@ impl Netlink {
         Ok(list)
     }
 
-    /// How many containers a bridge has: its ports that are [ends of pairs](Interface::leads_to_a_container), `but` aside. A
-    /// description has fifteen hundred bytes and costs ten times as much to take apart as to ask for, so it is not.
+    /// How many containers a bridge has: its ports that are [ends of pairs](Interface::leads_to_a_container), `but`
+    /// aside. A description has fifteen hundred bytes and costs ten times as much to take apart as to ask for, so it is
+    /// not.
     ///
     /// # Errors
     /// The kernel's.

@@ -1,8 +1,8 @@
 //! Interfaces, addresses, routes and neighbours by route netlink (rtnetlink(7)): synchronous, one request at a time.
 //!
-//! A [`Netlink`] belongs to the network namespace in which it was opened, and stays there. The types of the
-//! netlink crates do not leave this folder: their names change with every minor version. [`netfilter`] has the same kind
-//! of socket of another family, for firewall rules.
+//! A [`Netlink`] belongs to the network namespace in which it was opened, and stays there. The types of the netlink
+//! crates do not leave this folder: their names change with every minor version. [`netfilter`] has the same kind of
+//! socket of another family, for firewall rules.
 
 mod addr;
 mod change;

@@ -14,7 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Datagrams taken in one call; the rest keeps the descriptor readable.
 const BATCH: usize = 64;
 
-/// Room for one datagram: a message about one interface, address or route. What does not fit counts as a change of everything.
+/// Room for one datagram: a message about one interface, address or route. What does not fit counts as a change of
+/// everything.
 const DATAGRAM_MAX: usize = 32 << 10;
 
 /// The multicast groups of rtnetlink(7): links, and addresses and routes of both families.

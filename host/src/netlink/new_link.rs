@@ -1,5 +1,5 @@
-//! Making interfaces: bridges, pairs of virtual Ethernet cards, macvlan and ipvlan children, and the two that only tests
-//! make (dummy, vrf).
+//! Making interfaces: bridges, pairs of virtual Ethernet cards, macvlan and ipvlan children, and the two that only
+//! tests make (dummy, vrf).
 //!
 //! One request makes an interface whole: name, MTU, MAC address, master, and the namespace it is to appear in. A veth
 //! pair comes with both ends configured, the far one in another namespace. (A macvlan child is made in the namespace of

@@ -1,8 +1,8 @@
 //! The descriptor: the one place where a netlink socket is made.
 //!
-//! It is of type SOCK_RAW. To netlink(7) that is the same as SOCK_DGRAM, but not to AppArmor, whose rules name the type: the
-//! profiles that Debian ships for programs with our names say `network netlink raw`, and a socket of the other type is refused
-//! there. `cargo xtask lint` finds a netlink socket that is made anywhere else.
+//! It is of type SOCK_RAW. To netlink(7) that is the same as SOCK_DGRAM, but not to AppArmor, whose rules name the
+//! type: the profiles that Debian ships for programs with our names say `network netlink raw`, and a socket of the
+//! other type is refused there. `cargo xtask lint` finds a netlink socket that is made anywhere else.
 //!
 //! What anybody but the kernel (port 0) sends is passed over here.
 
@@ -46,7 +46,8 @@ impl RawSocket {
         send(self.fd.as_raw_fd(), datagram, MsgFlags::empty()).map(drop)
     }
 
-    /// Receives the kernel's next datagram; returns its length. EMSGSIZE: it was longer than `into`, and the rest is lost.
+    /// Receives the kernel's next datagram; returns its length. EMSGSIZE: it was longer than `into`, and the rest is
+    /// lost.
     pub(super) fn receive(&self, into: &mut [u8], flags: MsgFlags) -> Result<usize, Errno> {
         loop {
             let mut room = [IoSliceMut::new(into)];

@@ -27,8 +27,8 @@ const DUMP_ATTEMPTS: usize = 8;
 /// Room for one datagram: the kernel cuts its lists into pieces of 32 KiB at most, single answers are smaller.
 const DATAGRAM_MAX: usize = 64 * 1024;
 
-/// How many requests go in one system call: their acknowledgements, two or three memory pages each at the worst, must fit
-/// into the socket's receive buffer.
+/// How many requests go in one system call: their acknowledgements, two or three memory pages each at the worst, must
+/// fit into the socket's receive buffer.
 const RUN_MAX: usize = 32;
 
 /// What was being done, and why it failed.

@@ -1,11 +1,11 @@
 //! Which ways lead out of a machine: through which interfaces, and how large a packet each of them takes.
 //!
-//! That is what the routes say, not a packet's fate: rules that choose tables (ip-rule(8)) are not asked. A route is a way out when its
-//! prefix has at most three bits: a default route, the halves by which a VPN goes before one (0/1 and 128/1), what is left
-//! of halves around a range that has been left out, and all of IPv6 that is given out (2000::/3). Routes that end in the machine itself are
-//! none, whatever their metric: those of host scope, and those over the loopback interface. Of routes to one destination the kernel
-//! uses those of the lowest metric, by all their next hops. Source: rtnetlink(7), Linux `net/ipv4/fib_semantics.c`
-//! (`fib_dump_info`), `net/ipv6/route.c` (`rt6_fill_node`).
+//! That is what the routes say, not a packet's fate: rules that choose tables (ip-rule(8)) are not asked. A route is a
+//! way out when its prefix has at most three bits: a default route, the halves by which a VPN goes before one (0/1 and
+//! 128/1), what is left of halves around a range that has been left out, and all of IPv6 that is given out (2000::/3).
+//! Routes that end in the machine itself are none, whatever their metric: those of host scope, and those over the
+//! loopback interface. Of routes to one destination the kernel uses those of the lowest metric, by all their next hops.
+//! Source: rtnetlink(7), Linux `net/ipv4/fib_semantics.c` (`fib_dump_info`), `net/ipv6/route.c` (`rt6_fill_node`).
 
 use super::link::Interface;
 use super::socket::{Error, Netlink};

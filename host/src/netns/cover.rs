@@ -1,21 +1,23 @@
 //! `/etc/resolv.conf` as a command is to see it, whatever the host makes of its own meanwhile.
 //!
-//! Our text is a file in a tmpfs that has no name, bound over the file that `/etc/resolv.conf` leads to. Nothing else of `/etc`
-//! changes, and the host's later changes there are seen. But the host may replace its file by rename, as NetworkManager,
-//! systemd-resolved and VPN clients do: then the kernel takes the mount away with the file it lay on, in every namespace.
-//! Or the link is pointed elsewhere. So the keeper watches both, the table of mounts and the way to the file, and covers
-//! again what is there then ([`Cover::renew`]). While the host has no file there is none inside either. What the command itself has
-//! mounted there, on the file or on a directory above it, is left alone.
+//! Our text is a file in a tmpfs that has no name, bound over the file that `/etc/resolv.conf` leads to. Nothing else
+//! of `/etc` changes, and the host's later changes there are seen. But the host may replace its file by rename, as
+//! NetworkManager, systemd-resolved and VPN clients do: then the kernel takes the mount away with the file it lay on,
+//! in every namespace. Or the link is pointed elsewhere. So the keeper watches both, the table of mounts and the way to
+//! the file, and covers again what is there then ([`Cover::renew`]). While the host has no file there is none inside
+//! either. What the command itself has mounted there, on the file or on a directory above it, is left alone.
 //!
-//! **The file's place.** To be bound again later it has to stay mounted in the command's namespace, where nobody meets it: the tmpfs lies
-//! on a directory, and a copy of that very directory, with everything mounted in it, lies on the tmpfs. A descriptor leads there.
+//! **The file's place.** To be bound again later it has to stay mounted in the command's namespace, where nobody meets
+//! it: the tmpfs lies on a directory, and a copy of that very directory, with everything mounted in it, lies on the
+//! tmpfs. A descriptor leads there.
 //!
-//! **Nothing to cover.** A mount needs something to lie on. Where there is no file at the start (none at all, or a link into a `/run`
-//! that nobody has filled), the whole of `/etc` is covered by a tmpfs with our file in it, and everything else of `/etc` bound in there as it
-//! is. Then a file of the host's that is replaced later is not seen any more; directories are. What root writes beside them is lost.
+//! **Nothing to cover.** A mount needs something to lie on. Where there is no file at the start (none at all, or a link
+//! into a `/run` that nobody has filled), the whole of `/etc` is covered by a tmpfs with our file in it, and everything
+//! else of `/etc` bound in there as it is. Then a file of the host's that is replaced later is not seen any more;
+//! directories are. What root writes beside them is lost.
 //!
-//! Limit: a mount namespace that the command makes of its own loses the cover when the host replaces the file, and nobody
-//! lays it again there.
+//! Limit: a mount namespace that the command makes of its own loses the cover when the host replaces the file, and
+//! nobody lays it again there.
 //!
 //! Only mount(2) as of old is used: an outer container's filter may know nothing newer. Source: mount_namespaces(7),
 //! proc_pid_mountinfo(5), proc_pid_fdinfo(5).

@@ -1,7 +1,8 @@
 //! Why the kernel refused a namespace, in one line that says what to do.
 //!
 //! The errno alone rarely tells: user namespaces can be used up, switched off by a sysctl of Debian or of AppArmor, or
-//! forbidden by the seccomp profile of a container around us. The settings are readable by everybody, so they are looked at.
+//! forbidden by the seccomp profile of a container around us. The settings are readable by everybody, so they are
+//! looked at.
 
 use crate::strerror::strerror;
 use nix::errno::Errno;

@@ -1,8 +1,9 @@
 //! Enters an existing namespace to open the guest's TAP there.
 //!
 //! A forked child joins the user namespace (so that it may do anything in the network namespace that belongs to it),
-//! then the network namespace. That the user namespace cannot be joined is no error yet: container engines run us inside
-//! of it already, where the kernel answers EINVAL. It is mentioned if the network namespace cannot be joined either.
+//! then the network namespace. That the user namespace cannot be joined is no error yet: container engines run us
+//! inside of it already, where the kernel answers EINVAL. It is mentioned if the network namespace cannot be joined
+//! either.
 
 use super::configure::{self, Configure};
 use super::{NetnsError, Watch};
@@ -109,8 +110,8 @@ pub fn open_tap(target: &Target, name: &str, wanted: Option<&Configure>) -> Resu
     open(target, None, name, wanted)
 }
 
-/// The same for a process that was watched before its namespaces were named: when it has ended meanwhile, its number may be
-/// another's, and nothing is touched.
+/// The same for a process that was watched before its namespaces were named: when it has ended meanwhile, its number
+/// may be another's, and nothing is touched.
 ///
 /// # Errors
 /// As [`open_tap`].

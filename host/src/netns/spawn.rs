@@ -9,21 +9,22 @@
 //!   get ready to serve           (waits)
 //!   Running::start ────────────▶ fork ─▶ exec ── errno, if it fails ─▶ Err
 //! ```
-//! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf` (`cover`);
-//! its terminal, process group and descriptors are the caller's too. When it ends, everything that it has left behind
-//! is ended; when this process ends, however it ends, so is the command. With the last process the namespace goes.
+//! The command begins only when the network works. Of the file system it sees the caller's, but for `/etc/resolv.conf`
+//! (`cover`); its terminal, process group and descriptors are the caller's too. When it ends, everything that it has
+//! left behind is ended; when this process ends, however it ends, so is the command. With the last process the
+//! namespace goes.
 //!
-//! For the caller: catch every signal before ([`crate::signals::Signals::catch_all`]). The terminal sends Ctrl-C and its like to the
-//! command as well as to you, so do not end of them ([`Running::signal_of_terminal`]); pass on whatever has come to you alone
-//! ([`Running::signal`]).
+//! For the caller: catch every signal before ([`crate::signals::Signals::catch_all`]). The terminal sends Ctrl-C and
+//! its like to the command as well as to you, so do not end of them ([`Running::signal_of_terminal`]); pass on whatever
+//! has come to you alone ([`Running::signal`]).
 //!
-//! Ids: one user and one group are mapped, which needs no privilege and no helper. setgroups(2) has to be denied for that
-//! (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed. Root, where it may,
-//! makes no user namespace: programs that change their user (apt, su) go on working, and so do hosts where
-//! user namespaces are switched off.
+//! Ids: one user and one group are mapped, which needs no privilege and no helper. setgroups(2) has to be denied for
+//! that (user_namespaces(7)), so supplementary groups keep their effect but cannot be changed. Root, where it may,
+//! makes no user namespace: programs that change their user (apt, su) go on working, and so do hosts where user
+//! namespaces are switched off.
 //!
-//! No call is needed that Linux 4.18 has not: a filter of an outer container may refuse all newer ones. So the keeper's end is told by
-//! a pipe, not by a pidfd.
+//! No call is needed that Linux 4.18 has not: a filter of an outer container may refuse all newer ones. So the keeper's
+//! end is told by a pipe, not by a pidfd.
 //!
 //! Limits: `/sys` still shows the host's interfaces (it belongs to whoever mounted it), and services that are asked
 //! through a socket in the file system (nscd, systemd-resolved) answer for the host.
@@ -193,7 +194,8 @@ impl Running {
         self.order(number, 0);
     }
 
-    /// The same for one that a terminal has sent to our process group: only a command that has left the group gets it from us.
+    /// The same for one that a terminal has sent to our process group: only a command that has left the group gets it
+    /// from us.
     pub fn signal_of_terminal(&self, number: i32) {
         self.order(number, TERMINAL);
     }

@@ -5,11 +5,12 @@
 //!        ▲ exit status ────────────┘  ▲ orphans ──────────────────┘
 //! ```
 //! * The keeper is a child subreaper (prctl(2)): a daemon that the command leaves behind becomes the keeper's child,
-//!   whatever it does to its session. When the command has ended, all of them get SIGKILL, as at the end of a container:
-//!   their network is gone, and a survivor would pin the namespace.
-//! * Each byte on the life line is the number of a signal for the command, real-time ones included; with [`TERMINAL`], of one that
-//!   a terminal has sent to our process group, which is passed on to a command that has left that. The line's end means that we are gone or
-//!   have no more use for the command: all is ended at once. So it does not matter how we die.
+//!   whatever it does to its session. When the command has ended, all of them get SIGKILL, as at the end of a
+//!   container: their network is gone, and a survivor would pin the namespace.
+//! * Each byte on the life line is the number of a signal for the command, real-time ones included; with [`TERMINAL`],
+//!   of one that a terminal has sent to our process group, which is passed on to a command that has left that. The
+//!   line's end means that we are gone or have no more use for the command: all is ended at once. So it does not matter
+//!   how we die.
 //! * The command gets SIGKILL when the keeper dies. The keeper blocks every other signal: those of the terminal
 //!   (Ctrl-C, Ctrl-Z) reach the command without it, for all are in one process group.
 //! * It keeps the command's own `/etc/resolv.conf` in its place (`cover`).
@@ -18,9 +19,9 @@
 //! Why no process namespace: it would end all just as well, but the command would find another `/proc`, other process
 //! numbers, and no way to debug what runs outside.
 //!
-//! Limits: a kernel without CONFIG_PROC_CHILDREN does not tell who the orphans are; they live on there, without network.
-//! A process that sleeps in the kernel beyond [`PATIENCE`] is left to its SIGKILL.
-//! Where the keeper itself is killed, its command dies with it; what that had started lives on, without network.
+//! Limits: a kernel without CONFIG_PROC_CHILDREN does not tell who the orphans are; they live on there, without
+//! network. A process that sleeps in the kernel beyond [`PATIENCE`] is left to its SIGKILL. Where the keeper itself is
+//! killed, its command dies with it; what that had started lives on, without network.
 
 use super::cover::Cover;
 use crate::clock;

@@ -41,8 +41,8 @@ pub(crate) fn has_tun(name: &str) -> bool {
     }
 }
 
-/// Whether the kernel has sockets of IPv6; says so when not. New namespaces have its addresses even where they are switched
-/// off in this one.
+/// Whether the kernel has sockets of IPv6; says so when not. New namespaces have its addresses even where they are
+/// switched off in this one.
 pub(crate) fn has_ipv6(name: &str) -> bool {
     match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
         Ok(_) => true,
@@ -109,8 +109,8 @@ fn keep_mounts() -> nix::Result<()> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
 }
 
-/// Runs `work` in a child as [`NOBODY`], for whom there is a `/dev/net/tun` of mode 0666. Passes over where the tests do
-/// not run as root.
+/// Runs `work` in a child as [`NOBODY`], for whom there is a `/dev/net/tun` of mode 0666. Passes over where the tests
+/// do not run as root.
 pub(super) fn unprivileged(name: &str, work: impl FnOnce()) {
     unprivileged_with_tun(name, Some(0o666), work);
 }

@@ -1,8 +1,8 @@
-//! Notices that a target has ended: a process by its pidfd, a namespace that was bound to a path by the path's end, a child of ours
-//! by a pipe that it holds.
+//! Notices that a target has ended: a process by its pidfd, a namespace that was bound to a path by the path's end, a
+//! child of ours by a pipe that it holds.
 //!
-//! Where the kernel, or the filter of a container around us, gives no pidfd, the process's directory in /proc is opened (so that its number
-//! cannot pass to another unnoticed) and looked at once a second.
+//! Where the kernel, or the filter of a container around us, gives no pidfd, the process's directory in /proc is opened
+//! (so that its number cannot pass to another unnoticed) and looked at once a second.
 //!
 //! A namespace itself tells nobody that it is empty, and our TAP keeps it alive anyway. So the process that was named
 //! is watched, or the file: engines unlink it when they are done (`ip netns delete`, Podman). Nothing else is polled.

@@ -1,22 +1,25 @@
 //! The host's resolv.conf, followed while it changes.
 //!
-//! Guests ask our DNS address; the engine passes each query on to one of the host's nameservers and goes on to the next when
-//! one is silent. Which servers these are changes while we run: a VPN comes up, a laptop moves to another network. So
-//! `/etc/resolv.conf` is read again whenever its content may have changed.
+//! Guests ask our DNS address; the engine passes each query on to one of the host's nameservers and goes on to the next
+//! when one is silent. Which servers these are changes while we run: a VPN comes up, a laptop moves to another network.
+//! So `/etc/resolv.conf` is read again whenever its content may have changed.
 //!
 //! * [`text`] reads the text. Pure; no input makes it fail.
 //! * [`trail`] walks the symbolic links to the file, and says which directory entries decide where it is.
-//! * [`watch`] watches exactly those entries with inotify(7), so that replacing the file by rename, pointing the link elsewhere,
-//!   removing and creating it, and writing it in place are all noticed. Idle costs nothing: no timer, no periodic stat.
+//! * [`watch`] watches exactly those entries with inotify(7), so that replacing the file by rename, pointing the link
+//!   elsewhere, removing and creating it, and writing it in place are all noticed. Idle costs nothing: no timer, no
+//!   periodic stat.
 //! * [`Follower`] puts the three together. Who reads the file in another way takes the [`Watcher`] alone.
 //!
-//! Open it *after* the sandbox has changed the root (`/etc` and `/run` are visible there too): watches hold inodes and would
-//! survive the change, but the paths to look at after a change are looked up anew, and should be the same ones from the start.
+//! Open it *after* the sandbox has changed the root (`/etc` and `/run` are visible there too): watches hold inodes and
+//! would survive the change, but the paths to look at after a change are looked up anew, and should be the same ones
+//! from the start.
 //!
-//! Limits. Changes of a *file* that the sandbox had to bind on its own, because it lies outside `/etc` and `/run`, are seen when it is
-//! written in place, not when it is replaced by rename: a bind mount pins the old inode. Network file systems do not
-//! report changes made by others. When the user's inotify instances are used up, [`Follower::needs_polling`] says so and
-//! the caller calls [`Follower::refresh_if_changed`] now and then, which costs one stat(2) when nothing has changed.
+//! Limits. Changes of a *file* that the sandbox had to bind on its own, because it lies outside `/etc` and `/run`, are
+//! seen when it is written in place, not when it is replaced by rename: a bind mount pins the old inode. Network file
+//! systems do not report changes made by others. When the user's inotify instances are used up,
+//! [`Follower::needs_polling`] says so and the caller calls [`Follower::refresh_if_changed`] now and then, which costs
+//! one stat(2) when nothing has changed.
 
 pub mod text;
 pub mod trail;
@@ -56,7 +59,8 @@ struct Stamp {
 }
 
 impl Follower {
-    /// Reads `path` and watches it. A file that does not exist is the same as an empty one, and is noticed when it appears.
+    /// Reads `path` and watches it. A file that does not exist is the same as an empty one, and is noticed when it
+    /// appears.
     #[must_use]
     pub fn open(path: &Path) -> Self {
         // Watched before it is read, so that no change falls between the two.

@@ -7,8 +7,8 @@
 //! * Everything else, `options` and `sortlist` included, is about how a *stub resolver* asks; the guest has its own.
 //!
 //! Addresses are brought into the form a socket can use: `0.0.0.0` and `::` mean this host to the C library, so they
-//! become the loopback address; `::ffff:a.b.c.d` becomes `a.b.c.d`. A link-local address keeps its interface, `fe80::1%eth0`,
-//! as home routers announce themselves; one without cannot be reached, and is left out and reported in
+//! become the loopback address; `::ffff:a.b.c.d` becomes `a.b.c.d`. A link-local address keeps its interface,
+//! `fe80::1%eth0`, as home routers announce themselves; one without cannot be reached, and is left out and reported in
 //! [`ResolvConf::skipped`] like everything else that makes no sense. Behind other addresses an interface is ignored.
 
 use crate::scope::{ParseError, ZonedAddr};

@@ -1,8 +1,9 @@
 //! The way to a file: which directory entries decide where a path leads.
 //!
-//! `/etc/resolv.conf` is often a link, sometimes through a directory that is a link itself (`/var/run` -> `/run`). Whoever wants to
-//! notice a change has to look at each entry on that way where it could turn: every link, the file at the end, and the
-//! first entry that is missing. The sandbox needs the same list, to rebuild the way inside its small tree.
+//! `/etc/resolv.conf` is often a link, sometimes through a directory that is a link itself (`/var/run` -> `/run`).
+//! Whoever wants to notice a change has to look at each entry on that way where it could turn: every link, the file at
+//! the end, and the first entry that is missing. The sandbox needs the same list, to rebuild the way inside its small
+//! tree.
 //!
 //! This is the kernel's own path walk (path_resolution(7)) spelled out, with its bound on links.
 

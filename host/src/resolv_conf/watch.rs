@@ -1,8 +1,9 @@
 //! Watching one file through every symbolic link on the way to it, with inotify(7).
 //!
 //! The watches are those of the [`Trail`]: each directory entry that decides where the file is, and the file itself. So
-//! replacing it by rename, pointing a link elsewhere, removing and creating it, and writing it in place are all noticed,
-//! and nothing else wakes anybody. When something on the way has changed, the trail is walked and watched anew.
+//! replacing it by rename, pointing a link elsewhere, removing and creating it, and writing it in place are all
+//! noticed, and nothing else wakes anybody. When something on the way has changed, the trail is walked and watched
+//! anew.
 
 use super::trail::Trail;
 use crate::strerror::strerror;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// round needs the trail to have changed within microseconds; the watches set so far report it anyway.
 const SETTLE_ROUNDS: usize = 4;
 
-/// What can change a directory entry or the file behind it. Modification is left out on purpose: a writer that truncates
-/// first would be seen half way; its close is enough.
+/// What can change a directory entry or the file behind it. Modification is left out on purpose: a writer that
+/// truncates first would be seen half way; its close is enough.
 fn directory_events() -> AddWatchFlags {
     AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
@@ -50,8 +51,8 @@ struct Watch {
 }
 
 impl Watcher {
-    /// Watches `path`, whether it exists or not. Without inotify (the user's instances are used up) that is said in the log,
-    /// and [`Watcher::fd`] is `None`.
+    /// Watches `path`, whether it exists or not. Without inotify (the user's instances are used up) that is said in the
+    /// log, and [`Watcher::fd`] is `None`.
     #[must_use]
     pub fn open(path: &Path) -> Self {
         let inotify = match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
@@ -76,7 +77,8 @@ impl Watcher {
     /// watched anew, and a change made after this call leaves an event.
     pub fn changed(&mut self) -> bool {
         let mut relevant = false;
-        // Bounded by what the kernel queues (fs.inotify.max_queued_events) in a directory that only the host can write to.
+        // Bounded by what the kernel queues (fs.inotify.max_queued_events) in a directory that only the host can write
+        // to.
         while let Some(events) = self.events() {
             relevant |= events.iter().any(|event| self.concerns(event));
         }
@@ -113,8 +115,8 @@ impl Watcher {
         }
     }
 
-    /// Makes the watches fit the trail as it is now. On return a change of the trail or of the file leaves an event, unless the
-    /// system has no watches left to give.
+    /// Makes the watches fit the trail as it is now. On return a change of the trail or of the file leaves an event,
+    /// unless the system has no watches left to give.
     pub(super) fn watch(&mut self) {
         let mut trail = Trail::of(&self.path);
         for _ in 0..SETTLE_ROUNDS {

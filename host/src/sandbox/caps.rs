@@ -1,4 +1,5 @@
-//! Stage: capabilities. Only those that are named are left, CAP_NET_BIND_SERVICE as a rule, and nothing brings others back.
+//! Stage: capabilities. Only those that are named are left, CAP_NET_BIND_SERVICE as a rule, and nothing brings others
+//! back.
 //!
 //! Source: capabilities(7). No-new-privileges comes first: from then on exec grants nothing, set-uid or not.
 

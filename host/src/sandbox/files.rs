@@ -1,14 +1,14 @@
 //! Stage: files. By Landlock, the process opens, makes and removes files in the places that it names, and nowhere else.
 //!
 //! For programs that live long beside others: their files may be replaced, directories and mounts come and go, and here
-//! that goes on as before. The stage [`super::mounts`] shows a picture of the moment in which it was taken, and keeps what
-//! is mounted in it busy; it is for those that live as long as one container. Source: landlock(7).
+//! that goes on as before. The stage [`super::mounts`] shows a picture of the moment in which it was taken, and keeps
+//! what is mounted in it busy; it is for those that live as long as one container. Source: landlock(7).
 //!
-//! Along with files go some things that a program in here has no business with either: abstract Unix sockets and signals of
-//! processes outside (Linux 6.12), and every process outside is as if it were another user's to ptrace(2).
+//! Along with files go some things that a program in here has no business with either: abstract Unix sockets and
+//! signals of processes outside (Linux 6.12), and every process outside is as if it were another user's to ptrace(2).
 //!
-//! Limits. A kernel without Landlock (before 5.13, or switched off) leaves the files in sight; that is told in the log, and
-//! the other stages have to do. stat(2) and what is open already are not concerned, nor, on kernels of today, Unix
+//! Limits. A kernel without Landlock (before 5.13, or switched off) leaves the files in sight; that is told in the log,
+//! and the other stages have to do. stat(2) and what is open already are not concerned, nor, on kernels of today, Unix
 //! sockets that have a path.
 
 use super::SandboxError;
@@ -51,8 +51,8 @@ impl Place {
     }
 }
 
-/// Where `resolv.conf` may be, now and when it is replaced: what [`super::mounts`] keeps in sight, and the directories that
-/// its links lead through.
+/// Where `resolv.conf` may be, now and when it is replaced: what [`super::mounts`] keeps in sight, and the directories
+/// that its links lead through.
 #[must_use]
 pub fn of_resolv_conf(path: &Path) -> Vec<Place> {
     let trail = crate::resolv_conf::trail::Trail::of(path);

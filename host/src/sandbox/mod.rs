@@ -8,10 +8,10 @@
 //! | [`caps`] | every capability but CAP_NET_BIND_SERVICE; set-uid programs give none back | `--enable-sandbox`, our own commands, daemons |
 //! | [`seccomp`] | every system call that the event loop does not make | `--enable-seccomp`, our own commands, daemons |
 //!
-//! The stages come after all descriptors are open (TAP, listeners, API socket, log) and before the ready byte; their order is
-//! that of the table, since mounting needs capabilities and dropping them needs prctl(2), which the filter
-//! forbids. CAP_NET_BIND_SERVICE stays because ports are opened while running, and a container engine that was
-//! granted low ports expects them to work. Source: contract slirp4netns §6 and §7.
+//! The stages come after all descriptors are open (TAP, listeners, API socket, log) and before the ready byte; their
+//! order is that of the table, since mounting needs capabilities and dropping them needs prctl(2), which the filter
+//! forbids. CAP_NET_BIND_SERVICE stays because ports are opened while running, and a container engine that was granted
+//! low ports expects them to work. Source: contract slirp4netns §6 and §7.
 //!
 //! Limits: a kernel bug reachable through the allowed calls is not stopped; the network itself is the program's
 //! purpose and stays open. docs/threat-model.md says what each stage is for.
@@ -49,12 +49,12 @@ impl SandboxError {
 
 /// The stages `tracers`, `mounts` and `caps`: what `--enable-sandbox` asks for.
 ///
-/// `userns` is the guest's user namespace, if it is known. Mounting takes one: real root needs none; where the guest's is another
-/// than ours, we make one of our own, on which the guest's root has no hold; otherwise, and where none may be made, the guest's
-/// is joined, and that we are in it already is no error. Only for a process with one thread.
+/// `userns` is the guest's user namespace, if it is known. Mounting takes one: real root needs none; where the guest's
+/// is another than ours, we make one of our own, on which the guest's root has no hold; otherwise, and where none may
+/// be made, the guest's is joined, and that we are in it already is no error. Only for a process with one thread.
 ///
-/// In a namespace of our own the user may look into `/proc/PID` as ever: engines and tests look for the root directory there.
-/// In the guest's, that would be the guest's root as well.
+/// In a namespace of our own the user may look into `/proc/PID` as ever: engines and tests look for the root directory
+/// there. In the guest's, that would be the guest's root as well.
 ///
 /// # Errors
 /// When a step fails that the rest depends on. The process is then in an undefined state and should end.
@@ -79,8 +79,8 @@ fn is_apart(path: &Path) -> bool {
         && matches!((number(path), number(Path::new(OWN))), (Ok(theirs), Ok(ours)) if theirs != ours)
 }
 
-/// Whether a user namespace of our own is good for anything: a child tries. There is no way back from one in which nothing may be mounted
-/// (AppArmor), or whose maps cannot be written (a read-only /proc).
+/// Whether a user namespace of our own is good for anything: a child tries. There is no way back from one in which
+/// nothing may be mounted (AppArmor), or whose maps cannot be written (a read-only /proc).
 fn can_make_own() -> bool {
     let tried = fork_child(|| {
         let mounts = || {
@@ -102,8 +102,9 @@ pub struct Needs<'a> {
     pub calls: seccomp::Profile,
 }
 
-/// The stages `tracers`, `files`, `caps` and `seccomp`, for a daemon. It has to run on systems that know none of them, as it
-/// always did: a stage that cannot be taken is told in the log, and the next one is taken. Only for a process with one thread.
+/// The stages `tracers`, `files`, `caps` and `seccomp`, for a daemon. It has to run on systems that know none of them,
+/// as it always did: a stage that cannot be taken is told in the log, and the next one is taken. Only for a process
+/// with one thread.
 pub fn settle(needs: &Needs<'_>) {
     let stages: [&dyn Fn() -> Result<(), SandboxError>; 4] = [
         &tracers::keep_out,
@@ -116,12 +117,13 @@ pub fn settle(needs: &Needs<'_>) {
     }
 }
 
-/// The stages `tracers` and `mounts` for a process that knows nobody's user namespace: one that is not root makes its own for this. It is not
-/// taken by one that may open low ports of the host, which it could not do from another user namespace. Only for a process
-/// with one thread.
+/// The stages `tracers` and `mounts` for a process that knows nobody's user namespace: one that is not root makes its
+/// own for this. It is not taken by one that may open low ports of the host, which it could not do from another user
+/// namespace. Only for a process with one thread.
 ///
 /// # Errors
-/// When no user namespace may be made, or the low ports count more. Everything is as before then. When a later step fails.
+/// When no user namespace may be made, or the low ports count more. Everything is as before then. When a later step
+/// fails.
 pub fn enter_own() -> Result<(), SandboxError> {
     if geteuid().is_root() {
         tracers::keep_out()?;
@@ -132,8 +134,8 @@ pub fn enter_own() -> Result<(), SandboxError> {
     mounts::isolate(Some(Path::new(OWN)))
 }
 
-/// Makes a user namespace in which this user is root, and nobody else is anything. With an error everything is as before, unless the
-/// namespace was made and could not be filled.
+/// Makes a user namespace in which this user is root, and nobody else is anything. With an error everything is as
+/// before, unless the namespace was made and could not be filled.
 fn make_own() -> Result<(), SandboxError> {
     if ::caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_BIND_SERVICE).unwrap_or(false) {
         return Err(SandboxError::new(

@@ -1,4 +1,5 @@
-//! Stage: mounts. The process gets a file system of its own in which only /etc and /run of the host are left, read-only.
+//! Stage: mounts. The process gets a file system of its own in which only /etc and /run of the host are left,
+//! read-only.
 //!
 //! Those two stay because the host's resolv.conf is followed while running, and with systemd-resolved it lives in /run.
 //! They are bound as *slaves*: mounts that the host makes later appear here, but what happens here never travels back
@@ -47,10 +48,11 @@ pub fn isolate(userns: Option<&Path>) -> Result<(), SandboxError> {
 /// The same, once mounting is allowed; `resolv_conf` stays readable at its path wherever its links lead.
 fn isolate_with(resolv_conf: &Path) -> Result<(), SandboxError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| SandboxError::new("make a mount namespace", e))?;
-    // Slave, not private: nothing travels back either way, but what the host unmounts below /run later is unmounted here
-    // too, so that we do not keep somebody's medium busy.
+    // Slave, not private: nothing travels back either way, but what the host unmounts below /run later is unmounted
+    // here too, so that we do not keep somebody's medium busy.
     become_slave()?;
-    // Before the tmpfs hides what may lie in /tmp; after unshare, because only mounts of our own namespace can be bound.
+    // Before the tmpfs hides what may lie in /tmp; after unshare, because only mounts of our own namespace can be
+    // bound.
     let way = Way::of(resolv_conf);
     mount(Some("tmpfs"), ROOT, Some("tmpfs"), hardened(), Some("size=1k,mode=755"))
         .map_err(|e| SandboxError::new("mount a tmpfs", e))?;

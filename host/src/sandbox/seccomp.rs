@@ -1,9 +1,9 @@
 //! Stage: system calls. What the event loop does not need ends the process.
 //!
-//! An allow-list (`seccomp/lists.rs`): a call that is not on it is answered by SIGSYS. Each entry names its caller. Lists are of
-//! numbers, which differ by architecture, so names that one of them lacks are left out there. Source: seccomp(2); contract
-//! slirp4netns §7, whose deny-list ([`DENIED`]) is what users see printed and what no entry here may contain. An entry that
-//! nobody calls any more fails a test that traces real runs (`tests/e2e/filter.rs`).
+//! An allow-list (`seccomp/lists.rs`): a call that is not on it is answered by SIGSYS. Each entry names its caller.
+//! Lists are of numbers, which differ by architecture, so names that one of them lacks are left out there. Source:
+//! seccomp(2); contract slirp4netns §7, whose deny-list ([`DENIED`]) is what users see printed and what no entry here
+//! may contain. An entry that nobody calls any more fails a test that traces real runs (`tests/e2e/filter.rs`).
 //!
 //! Calls that lead to much of the kernel pass with certain arguments only. Options of sockets are those that
 //! `host/src/sys/sockopt.rs` says a network sets: a new one there is a new one here.

@@ -1,18 +1,19 @@
 //! Stage: tracers. Nobody looks or reaches into this process but who may do so on the whole machine.
 //!
-//! ptrace(2), process_vm_writev(2), pidfd_getfd(2) and `/proc/PID/mem` are one question to the kernel: is it the same user, or
-//! somebody with CAP_SYS_PTRACE in the process's user namespace? Once we are in the guest's user namespace, that is the
-//! guest's root, who would make our sockets do what the network does not let him: reach the host's loopback, for instance.
-//! About a process that is not *dumpable*, the kernel asks in the user namespace that it was executed in, which is the host's
-//! (ptrace(2), "Ptrace access mode checking").
+//! ptrace(2), process_vm_writev(2), pidfd_getfd(2) and `/proc/PID/mem` are one question to the kernel: is it the same
+//! user, or somebody with CAP_SYS_PTRACE in the process's user namespace? Once we are in the guest's user namespace,
+//! that is the guest's root, who would make our sockets do what the network does not let him: reach the host's
+//! loopback, for instance. About a process that is not *dumpable*, the kernel asks in the user namespace that it was
+//! executed in, which is the host's (ptrace(2), "Ptrace access mode checking").
 //!
 //! So this comes before that namespace is joined; and once more behind it, for a change of ids puts the setting of the
 //! machine (`fs.suid_dumpable`) in its place. execve(2) takes it back, so a command that we start is as any other.
 //!
 //! The price: no core file, no debugger but root's, and `/proc/PID` belongs to root.
 //!
-//! Limit: a process that was executed in the guest's user namespace, as some container engines do, is asked about there. It is
-//! safe from all others of that user, but not from a guest with CAP_SYS_PTRACE; containers do not get that unless asked for.
+//! Limit: a process that was executed in the guest's user namespace, as some container engines do, is asked about
+//! there. It is safe from all others of that user, but not from a guest with CAP_SYS_PTRACE; containers do not get that
+//! unless asked for.
 
 use super::SandboxError;
 
@@ -24,8 +25,8 @@ pub fn keep_out() -> Result<(), SandboxError> {
     nix::sys::prctl::set_dumpable(false).map_err(|error| SandboxError::new("keep tracers out", error))
 }
 
-/// Lets the same user in again: for a process in a user namespace of its own, where nobody has a hold on it but who has one on the
-/// whole user. A guest's root in another namespace is refused for that alone.
+/// Lets the same user in again: for a process in a user namespace of its own, where nobody has a hold on it but who has
+/// one on the whole user. A guest's root in another namespace is refused for that alone.
 ///
 /// # Errors
 /// As [`keep_out`].

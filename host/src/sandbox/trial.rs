@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Which of `paths`, eight at most, a process can still open for reading once it has called `settle`. `None`: this kernel has
-/// no Landlock, so the files stay in sight.
+/// Which of `paths`, eight at most, a process can still open for reading once it has called `settle`. `None`: this
+/// kernel has no Landlock, so the files stay in sight.
 ///
 /// # Errors
 /// The kernel's; a process that did not live to the end of it.

@@ -48,11 +48,13 @@ pub fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize,
     Ok((len, fds.pop()))
 }
 
-/// Receives what [`send_all`] sent: the number of payload bytes (0 at the end), and the descriptors, with close-on-exec set.
+/// Receives what [`send_all`] sent: the number of payload bytes (0 at the end), and the descriptors, with close-on-exec
+/// set.
 ///
 /// # Errors
-/// Those of recvmsg(2); `InvalidData` when there were more descriptors than [`MAX_FDS`] or than this process may have, or a
-/// packet longer than `payload`. What came is closed then, unless this process may have no more descriptors: then some stay.
+/// Those of recvmsg(2); `InvalidData` when there were more descriptors than [`MAX_FDS`] or than this process may have,
+/// or a packet longer than `payload`. What came is closed then, unless this process may have no more descriptors: then
+/// some stay.
 pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     // As many as the kernel ever sends at once: those that find no room here would be open, and unknown.
     let mut space = cmsg_space!([RawFd; SCM_MAX_FD]);
@@ -77,8 +79,8 @@ pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(us
     Ok((message.bytes, received))
 }
 
-/// The listening Unix socket of this kind that somebody else has opened; `None` when `fd` is anything else. Whoever waits for
-/// clients on what can have none waits in vain, or is woken again and again: accept(2) fails there for ever.
+/// The listening Unix socket of this kind that somebody else has opened; `None` when `fd` is anything else. Whoever
+/// waits for clients on what can have none waits in vain, or is woken again and again: accept(2) fails there for ever.
 #[must_use]
 pub fn unix_listener(fd: OwnedFd, kind: SockType) -> Option<UnixListener> {
     let listens =

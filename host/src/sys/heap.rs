@@ -3,8 +3,8 @@
 /// Gives the memory that the heap has free back to the system, wherever it lies: free(3) alone gives back only what is
 /// free at the heap's end, and one block that is in use there holds back everything before it.
 ///
-/// The time that it takes grows with the memory that is free: about 0.1 ms for a mebibyte. Nothing is done with a C library other than
-/// glibc.
+/// The time that it takes grows with the memory that is free: about 0.1 ms for a mebibyte. Nothing is done with a C
+/// library other than glibc.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim takes no pointers, leaves every block that is in use where it is, and may be called by any

@@ -55,7 +55,8 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Receives up to `count` (at most [`BATCH`]) datagrams in one call, as many as there are now, and returns how many.
+    /// Receives up to `count` (at most [`BATCH`]) datagrams in one call, as many as there are now, and returns how
+    /// many.
     ///
     /// The first `head_len` bytes of datagram number i go to place i of `head`, an array of such places. The rest of
     /// it goes to place i of `tail`, an array of places of `tail_len` bytes, behind its first `head_len` bytes, which
@@ -95,8 +96,8 @@ impl Batch {
             message.msg_controllen = CONTROL_ROOM;
             prepared += 1;
         }
-        // SAFETY: the first `prepared` headers point to parts, names, control buffers and places that live until the end
-        // of this function, are exclusively borrowed, disjoint, and as long as the headers say.
+        // SAFETY: the first `prepared` headers point to parts, names, control buffers and places that live until the
+        // end of this function, are exclusively borrowed, disjoint, and as long as the headers say.
         let got = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
@@ -214,8 +215,8 @@ pub fn send_many(
     Errno::result(sent).map(|sent| usize::try_from(sent).surely())
 }
 
-/// Sends the first [`BATCH`] of `datagrams`, each to its own name, in one call. Returns how many the kernel took; with the
-/// next one something is wrong, or it has no room now.
+/// Sends the first [`BATCH`] of `datagrams`, each to its own name, in one call. Returns how many the kernel took; with
+/// the next one something is wrong, or it has no room now.
 ///
 /// # Errors
 /// The kernel's, about the first datagram.
@@ -223,8 +224,9 @@ pub fn send_each(fd: BorrowedFd<'_>, datagrams: &[(&Name, &[u8])]) -> Result<usi
     send_groups(fd, datagrams, |_| 1)
 }
 
-/// Like [`send_each`], but neighbours for one name that make a train, all of one length but for a shorter last one, leave as
-/// one message that the kernel splits where it must (UDP_SEGMENT, Linux 4.18). Returns how many datagrams it took.
+/// Like [`send_each`], but neighbours for one name that make a train, all of one length but for a shorter last one,
+/// leave as one message that the kernel splits where it must (UDP_SEGMENT, Linux 4.18). Returns how many datagrams it
+/// took.
 ///
 /// # Errors
 /// The kernel's, about the first train or lone datagram. EINVAL, EMSGSIZE, EIO and EOPNOTSUPP may be about the train as

@@ -73,8 +73,8 @@ fn attach(fd: &OwnedFd, filter: &[Instruction]) -> io::Result<()> {
 /// Sets an option whose value is a C structure. Only for the structures of this file.
 fn set<T>(fd: &OwnedFd, level: i32, name: i32, value: &mut T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: `value` is one initialised structure of the kernel's layout and `len` its size; the kernel only reads it. A
-    // pointer within it (sock_fprog) points to as many live instructions as it says.
+    // SAFETY: `value` is one initialised structure of the kernel's layout and `len` its size; the kernel only reads it.
+    // A pointer within it (sock_fprog) points to as many live instructions as it says.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const *value).cast(), len) };
     Errno::result(result).map(drop).map_err(io::Error::from)
 }

@@ -80,14 +80,14 @@ pub fn default_signal(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor above the standard streams: what a parent forgot to mark close-on-exec. For the beginning of a
-/// program's `main` only; a descriptor that some value owns by then would be closed under it.
+/// Closes every descriptor above the standard streams: what a parent forgot to mark close-on-exec. For the beginning of
+/// a program's `main` only; a descriptor that some value owns by then would be closed under it.
 ///
 /// # Errors
 /// When neither close_range(2) (Linux 5.9) nor /proc is there.
 pub fn close_inherited() -> io::Result<()> {
-    // SAFETY: no memory is touched. Nothing that has been opened by this process exists yet, so no owner of a descriptor
-    // is cheated; that is what the caller is told to see to.
+    // SAFETY: no memory is touched. Nothing that has been opened by this process exists yet, so no owner of a
+    // descriptor is cheated; that is what the caller is told to see to.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
     if done == 0 {
         return Ok(());

@@ -1,9 +1,10 @@
 //! Socket options, by name: one table of all that are used.
 //!
 //! `nix` has a type for many of them, but not for the peek offset and path MTU discovery; here they are all alike. And
-//! setsockopt(2) is a door to much of the kernel (filters, upper layers, other protocols' state), so the process of a network
-//! may open it for what stands in the table and nothing else (`host/src/sandbox/seccomp.rs`). Nobody calls it but by way of this
-//! file (`cargo xtask lint`); the packet sockets of `packet.rs`, which no network has, are the exception.
+//! setsockopt(2) is a door to much of the kernel (filters, upper layers, other protocols' state), so the process of a
+//! network may open it for what stands in the table and nothing else (`host/src/sandbox/seccomp.rs`). Nobody calls it
+//! but by way of this file (`cargo xtask lint`); the packet sockets of `packet.rs`, which no network has, are the
+//! exception.
 
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -28,8 +29,8 @@ enum Use {
     Look,
 }
 
-/// Declares options: `Use NAME = LEVEL, OPTION;`. An option that is not declared cannot be named, and one that is declared is
-/// in [`Opt::ALL`], from which the filter is made: neither can be forgotten.
+/// Declares options: `Use NAME = LEVEL, OPTION;`. An option that is not declared cannot be named, and one that is
+/// declared is in [`Opt::ALL`], from which the filter is made: neither can be forgotten.
 macro_rules! options {
     ($($(#[$about:meta])* $usage:ident $name:ident = $level:ident, $option:ident;)*) => {
         impl Opt {
@@ -44,7 +45,8 @@ macro_rules! options {
 }
 
 options! {
-    /// SO_PEEK_OFF: where MSG_PEEK starts reading. TCP has it since Linux 6.9. First in the table, for it is set most often.
+    /// SO_PEEK_OFF: where MSG_PEEK starts reading. TCP has it since Linux 6.9. First in the table, for it is set most
+    /// often.
     Network PEEK_OFFSET = SOL_SOCKET, SO_PEEK_OFF;
     /// SO_ERROR: what went wrong since it was last asked.
     Look ERROR = SOL_SOCKET, SO_ERROR;

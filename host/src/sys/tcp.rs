@@ -78,7 +78,8 @@ pub fn send_urgent(fd: BorrowedFd<'_>, byte: u8) -> Result<usize, Errno> {
     Errno::result(sent).map(|sent| usize::try_from(sent).surely())
 }
 
-/// How many bytes are in the receive queue; without SO_OOBINLINE those before the urgent byte, if there is one (FIONREAD, tcp(7)).
+/// How many bytes are in the receive queue; without SO_OOBINLINE those before the urgent byte, if there is one
+/// (FIONREAD, tcp(7)).
 ///
 /// # Errors
 /// The kernel's: not a connected socket.

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// fcntl(2) with any command that takes a number.
 pub(crate) fn fcntl(fd: BorrowedFd<'_>, command: i32, argument: i32) -> Result<i32, Errno> {
-    // SAFETY: no command that the callers use follows its argument as a pointer; were it one, the kernel would check it.
+    // SAFETY: no command that the callers use follows its argument as a pointer; were it one, the kernel would check
+    // it.
     Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), command, argument) })
 }
 

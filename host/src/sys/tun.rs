@@ -1,7 +1,7 @@
 //! `/dev/net/tun`: the ioctls that turn an open file into a TAP, and those that tell what it can do.
 //!
-//! Sources: Linux `Documentation/networking/tuntap.rst`, `include/uapi/linux/if_tun.h`, `drivers/net/tun.c`.
-//! What the code leans on (tested at the end of this file and in `device/tap/tests.rs`, but for whose the offloads are):
+//! Sources: Linux `Documentation/networking/tuntap.rst`, `include/uapi/linux/if_tun.h`, `drivers/net/tun.c`. What the
+//! code leans on (tested at the end of this file and in `device/tap/tests.rs`, but for whose the offloads are):
 //!
 //! * TUNSETIFF attaches to a persistent interface of that name if there is one. IFF_VNET_HDR and IFF_NO_PI are
 //!   taken from the attaching call; IFF_MULTI_QUEUE has to be what it was at creation (else EINVAL).

@@ -1,14 +1,15 @@
 //! Reading ahead, on kernels that cannot peek from an offset.
 //!
-//! Before Linux 6.9 a peek begins at the front of the receive queue, so whatever the guest has not acknowledged yet is copied
-//! again for each frame behind it: a mebibyte in frames of 64 KiB costs eight and a half. What lies in the queue does not
-//! change until it is taken, though, so one peek may bring the bytes of several frames: as many as had to be skipped, and
-//! what was asked for. Then what is copied grows with what is carried, and not with its square, until more than [`MOST`] is under way.
+//! Before Linux 6.9 a peek begins at the front of the receive queue, so whatever the guest has not acknowledged yet is
+//! copied again for each frame behind it: a mebibyte in frames of 64 KiB costs eight and a half. What lies in the queue
+//! does not change until it is taken, though, so one peek may bring the bytes of several frames: as many as had to be
+//! skipped, and what was asked for. Then what is copied grows with what is carried, and not with its square, until more
+//! than [`MOST`] is under way.
 //!
-//! Invariants. What is kept is what the queue holds from `start` on, counted from its front: taking bytes moves it, and nothing
-//! else does. Nothing is kept for a peek at the front, which is all that short exchanges do. At most [`FLOWS`] flows read
-//! ahead at once, [`MOST`] bytes each; a flow that finds no place peeks without, and a place that its flow has not looked at
-//! while others were refused [`REST`] times is given away.
+//! Invariants. What is kept is what the queue holds from `start` on, counted from its front: taking bytes moves it, and
+//! nothing else does. Nothing is kept for a peek at the front, which is all that short exchanges do. At most [`FLOWS`]
+//! flows read ahead at once, [`MOST`] bytes each; a flow that finds no place peeks without, and a place that its flow
+//! has not looked at while others were refused [`REST`] times is given away.
 
 use nix::errno::Errno as Code;
 use slipway_netstack::FlowId;
@@ -57,9 +58,9 @@ struct Place {
 }
 
 impl Ahead {
-    /// Peeks at the queue of `flow` from `offset` on. `peek` copies what lies before `offset` into its first argument, again
-    /// and again over itself, and what lies behind into the second, and says how many bytes that were together. `dry_at` is
-    /// where the queue is known to end.
+    /// Peeks at the queue of `flow` from `offset` on. `peek` copies what lies before `offset` into its first argument,
+    /// again and again over itself, and what lies behind into the second, and says how many bytes that were together.
+    /// `dry_at` is where the queue is known to end.
     ///
     /// # Errors
     /// Those of `peek`; EAGAIN when there is nothing behind `offset`.
@@ -112,8 +113,8 @@ impl Ahead {
         self.places.iter_mut().find(|place| place.tenant == Some(flow))
     }
 
-    /// Copies what is known of the queue of `flow` from `offset` on. `None` when that is not enough for a whole frame, nor all there
-    /// is: then more is to be brought.
+    /// Copies what is known of the queue of `flow` from `offset` on. `None` when that is not enough for a whole frame,
+    /// nor all there is: then more is to be brought.
     fn show(&mut self, flow: FlowId, offset: usize, into: &mut [u8], dry_at: Option<usize>) -> Option<usize> {
         let place = self.of(flow)?;
         let at = place.from + offset.checked_sub(place.start)?;

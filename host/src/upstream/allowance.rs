@@ -1,9 +1,9 @@
 //! Time that calls to connect() may take.
 //!
-//! Such a call takes microseconds, but milliseconds when the kernel must search through ports that are nearly all taken, and
-//! nothing else is carried meanwhile. So in one round of the event loop [`MOST`] is spent on them, and half of the time in the long run: a call
-//! that took longer is worked off before the next one. It is others that it is kept for: a look at the sockets that finds nothing to do
-//! for anybody makes up for everything.
+//! Such a call takes microseconds, but milliseconds when the kernel must search through ports that are nearly all
+//! taken, and nothing else is carried meanwhile. So in one round of the event loop [`MOST`] is spent on them, and half
+//! of the time in the long run: a call that took longer is worked off before the next one. It is others that it is kept
+//! for: a look at the sockets that finds nothing to do for anybody makes up for everything.
 
 use slipway_netstack::Instant;
 use std::time::Duration;

@@ -76,8 +76,8 @@ pub struct Receiver {
     owner: Option<RawFd>,
 }
 
-/// Asks the kernel to deliver trains, hop limits and traffic classes on a UDP socket that is read by a [`Receiver`], and
-/// to give it a large buffer. Whatever it refuses only costs speed or a header field.
+/// Asks the kernel to deliver trains, hop limits and traffic classes on a UDP socket that is read by a [`Receiver`],
+/// and to give it a large buffer. Whatever it refuses only costs speed or a header field.
 pub fn prepare(fd: BorrowedFd<'_>, ipv6: bool) {
     let fields = if ipv6 {
         [Opt::RECEIVE_HOP_LIMIT, Opt::RECEIVE_TRAFFIC_CLASS]
@@ -167,7 +167,8 @@ impl Receiver {
         self.owner == Some(fd.as_raw_fd())
     }
 
-    /// The socket is about to be closed: what is set aside is dropped, so that another one with its number never gets it.
+    /// The socket is about to be closed: what is set aside is dropped, so that another one with its number never gets
+    /// it.
     pub fn forget(&mut self, fd: BorrowedFd<'_>) {
         if self.holds(fd) {
             self.release();

@@ -31,8 +31,8 @@ pub fn errno(code: Code) -> Errno {
 /// Entries of an error queue that are no errors (time stamps and the like), passed over in one call.
 const SKIPPED: usize = 16;
 
-/// Takes one report from the error queue of a datagram socket. What comes with it of the datagram itself, its payload or, from a
-/// ping socket, the message from its ICMP header on, tells `sequence` which one it was.
+/// Takes one report from the error queue of a datagram socket. What comes with it of the datagram itself, its payload
+/// or, from a ping socket, the message from its ICMP header on, tells `sequence` which one it was.
 pub(super) fn take(
     fd: BorrowedFd<'_>,
     sequence: impl FnOnce(&[u8]) -> Option<u16>,

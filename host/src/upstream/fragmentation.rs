@@ -6,9 +6,9 @@
 //! | must not be, fits an Ethernet frame | `IP_PMTUDISC_PROBE` | it leaves whole or not at all, whatever this host believes of the path: the guest's kernel keeps its own book on that, and its programs may be probing (RFC 8899) |
 //! | must not be, is larger | `IP_PMTUDISC_WANT` | it is kept whole where the way out takes it, and this host fragments it otherwise |
 //!
-//! The last is a *deviation*: most kernels set "don't fragment" on whatever fits their own link, and ours, of up to 65,520
-//! bytes, is wider than any way out. To refuse what only our link made possible would lose the first datagram of programs that have
-//! never heard of path MTU discovery, which slirp4netns delivers.
+//! The last is a *deviation*: most kernels set "don't fragment" on whatever fits their own link, and ours, of up to
+//! 65,520 bytes, is wider than any way out. To refuse what only our link made possible would lose the first datagram of
+//! programs that have never heard of path MTU discovery, which slirp4netns delivers.
 //!
 //! The option belongs to the socket, so it is set when it changes; a flow whose packets are all alike never asks for it
 //! again. The numbers are the same for both families (linux/in.h, linux/in6.h).
@@ -65,8 +65,8 @@ impl Fragmentation {
     }
 }
 
-/// What this host believes to be the path MTU to `to`, at least that of its way out; 0 if there is none. It asks a socket of
-/// its own, for one that is not connected cannot tell. For datagrams that were refused.
+/// What this host believes to be the path MTU to `to`, at least that of its way out; 0 if there is none. It asks a
+/// socket of its own, for one that is not connected cannot tell. For datagrams that were refused.
 pub(super) fn path_mtu(to: SocketAddr) -> u16 {
     let (family, opt) = match to {
         SocketAddr::V4(_) => (AddressFamily::Inet, Opt::PATH_MTU_V4),

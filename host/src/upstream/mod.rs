@@ -5,11 +5,11 @@
 //! a flow costs no system call for being waited for. A descriptor and a few words are all that is kept for each: the
 //! buffers are the kernel's.
 //!
-//! [`Sockets::decode`] turns what epoll says into the engine's events; it alone asks a socket for its error, and only if
-//! epoll told of one.
+//! [`Sockets::decode`] turns what epoll says into the engine's events; it alone asks a socket for its error, and only
+//! if epoll told of one.
 //!
-//! A connection is closed by [`Upstream::close`] alone. Those that are left when the table goes, at whatever end of the program
-//! that can still run code, are reset.
+//! A connection is closed by [`Upstream::close`] alone. Those that are left when the table goes, at whatever end of the
+//! program that can still run code, are reset.
 //!
 //! When the host runs out of descriptors, opening says so ([`Errno::Exhausted`]) and nothing else changes; nothing is
 //! retried here.
@@ -189,8 +189,8 @@ impl Sockets {
         self.fresh.pop_front()
     }
 
-    /// A flow that leads to the resolver, of which the resolver has something to hear: see [`Stream::heard`]. It may be gone
-    /// already.
+    /// A flow that leads to the resolver, of which the resolver has something to hear: see [`Stream::heard`]. It may be
+    /// gone already.
     pub fn news_for_resolver(&mut self) -> Option<FlowId> {
         self.bell.next_for_resolver()
     }

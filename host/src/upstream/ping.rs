@@ -1,7 +1,7 @@
 //! Ping sockets of flows: ICMP echo without privilege, where `net.ipv4.ping_group_range` admits this process.
 //!
-//! The kernel writes identifier and checksum and delivers only replies to our own identifier. The 8 bytes of ICMP header
-//! are RFC 792 and RFC 4443 §4.1: type, code, checksum, identifier, sequence number.
+//! The kernel writes identifier and checksum and delivers only replies to our own identifier. The 8 bytes of ICMP
+//! header are RFC 792 and RFC 4443 §4.1: type, code, checksum, identifier, sequence number.
 
 use super::batch::{read_control, sender};
 use super::errors::{self, errno};

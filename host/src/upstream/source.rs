@@ -1,12 +1,12 @@
 //! Where a flow's socket speaks from: interface, address, port, in the order that the kernel wants them in.
 //!
-//! **Interface.** SO_BINDTOIFINDEX decides by which interface everything leaves and arrives, also to link-local addresses,
-//! which then need no zone, and to groups (so nothing has to be said of IP_MULTICAST_IF). It comes first: a link-local
-//! address can be bound only on a known link. An interface that is gone is an error, for whoever asked for one did not mean
-//! any other.
+//! **Interface.** SO_BINDTOIFINDEX decides by which interface everything leaves and arrives, also to link-local
+//! addresses, which then need no zone, and to groups (so nothing has to be said of IP_MULTICAST_IF). It comes first: a
+//! link-local address can be bound only on a known link. An interface that is gone is an error, for whoever asked for
+//! one did not mean any other.
 //!
-//! **Port.** A wish. Another socket of the host's may have it (EADDRINUSE), or it may be for root alone (EACCES; EPERM where
-//! a security module says so): then the kernel chooses.
+//! **Port.** A wish. Another socket of the host's may have it (EADDRINUSE), or it may be for root alone (EACCES; EPERM
+//! where a security module says so): then the kernel chooses.
 
 use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno;

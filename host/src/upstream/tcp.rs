@@ -1,22 +1,24 @@
 //! TCP sockets of flows.
 //!
-//! Guest to host, bytes go straight into the kernel's send buffer, whose size is left to the kernel's own tuning (setting
-//! SO_SNDBUF would end that). Host to guest, they stay in the kernel's receive queue until the guest has acknowledged
-//! them: [`TcpSocket::peek`] copies without taking, from any offset, and [`TcpSocket::consume`] takes without copying.
+//! Guest to host, bytes go straight into the kernel's send buffer, whose size is left to the kernel's own tuning
+//! (setting SO_SNDBUF would end that). Host to guest, they stay in the kernel's receive queue until the guest has
+//! acknowledged them: [`TcpSocket::peek`] copies without taking, from any offset, and [`TcpSocket::consume`] takes
+//! without copying.
 //!
 //! **Peek offset.** From Linux 6.9 on, SO_PEEK_OFF makes MSG_PEEK start behind bytes already seen, and the kernel moves
 //! the offset by itself: forward when peeking, back when bytes are taken. We keep count, so that only a jump (a
 //! retransmission) costs a setsockopt. It stays off as long as every peek is from the front, which is all that short
-//! exchanges ever do. Otherwise the seen bytes are copied into a scratch buffer first, and those of the next frames are brought
-//! along ([`Peeking::Skip`], see `ahead`): on older kernels, for IPv6 before Linux 6.12, and on a socket that says no when it
-//! is asked for the first time (one that was opened by others may be MPTCP, which has no offset).
+//! exchanges ever do. Otherwise the seen bytes are copied into a scratch buffer first, and those of the next frames are
+//! brought along ([`Peeking::Skip`], see `ahead`): on older kernels, for IPv6 before Linux 6.12, and on a socket that
+//! says no when it is asked for the first time (one that was opened by others may be MPTCP, which has no offset).
 //!
 //! **Known ends.** A peek that filled less than its buffer has seen the end of the queue; what arrives later raises a
 //! new event. So until that event a peek from there on is answered without a system call. Two things would break the
 //! reasoning, an end-of-file that was announced before the peek and urgent data (at which reading stops short), so a
-//! socket that has seen either asks the kernel each time. But a short peek behind the announcement of an end-of-file, with no urgent
-//! data, has seen that as well, and the end is answered without a system call, too. Without a kernel's peek offset, nothing behind urgent data can
-//! be peeked at all before what is in front of it has been taken, nor the end of an MPTCP stream ([`TcpSocket::wants_news`]).
+//! socket that has seen either asks the kernel each time. But a short peek behind the announcement of an end-of-file,
+//! with no urgent data, has seen that as well, and the end is answered without a system call, too. Without a kernel's
+//! peek offset, nothing behind urgent data can be peeked at all before what is in front of it has been taken, nor the
+//! end of an MPTCP stream ([`TcpSocket::wants_news`]).
 //!
 //! The kernel behaviour that all this leans on is tested in `tests/platform/tcp.rs`.
 
@@ -133,8 +135,8 @@ impl TcpSocket {
 
     /// Takes over an accepted connection, whose listener was prepared ([`prepare`]).
     ///
-    /// Whether it blocks does not matter: every call on it says MSG_DONTWAIT. Its family is not asked for: what any socket of
-    /// this kernel can is tried.
+    /// Whether it blocks does not matter: every call on it says MSG_DONTWAIT. Its family is not asked for: what any
+    /// socket of this kernel can is tried.
     pub(super) fn attach(fd: OwnedFd, ways: Ways) -> Self {
         let peeking = if ways.v4 == Peeking::Offset { ways.v4 } else { ways.v6 };
         Self::new(fd, peeking, false)
@@ -233,9 +235,9 @@ impl TcpSocket {
 
     /// Where the urgent byte lies, from the front of the receive queue.
     ///
-    /// There is no call that tells. But SO_OOBINLINE decides whether the kernel counts the bytes before it or all; both are asked
-    /// for, all of them first, so that what arrives in between is not mistaken for a difference. Nothing is read meanwhile, so the option
-    /// has no other effect.
+    /// There is no call that tells. But SO_OOBINLINE decides whether the kernel counts the bytes before it or all; both
+    /// are asked for, all of them first, so that what arrives in between is not mistaken for a difference. Nothing is
+    /// read meanwhile, so the option has no other effect.
     pub(super) fn urgent(&self) -> Option<usize> {
         let fd = self.fd.as_fd();
         let all = tcp::queued(fd).ok()?;
@@ -381,8 +383,8 @@ impl AsFd for TcpSocket {
     }
 }
 
-/// What EADDRNOTAVAIL of connect() was about. It has two meanings: no port of ours is left for that destination, or, with
-/// IPv6 alone, there is no address to send from. A UDP socket needs such an address, too, and can share its port.
+/// What EADDRNOTAVAIL of connect() was about. It has two meanings: no port of ours is left for that destination, or,
+/// with IPv6 alone, there is no address to send from. A UDP socket needs such an address, too, and can share its port.
 fn no_port_or_address(to: SocketAddr, from: Source) -> Errno {
     if to.is_ipv4() {
         return Errno::NoPort;
@@ -416,16 +418,16 @@ fn new_socket(family: AddressFamily) -> Result<OwnedFd, Code> {
     socket(family, SockType::Stream, flags, SockProtocol::Tcp)
 }
 
-/// What every flow's socket gets, from its listener if it has one: Linux lets accepted sockets inherit all of it. None of it can
-/// fail on a TCP socket, and none is worth a connection.
+/// What every flow's socket gets, from its listener if it has one: Linux lets accepted sockets inherit all of it. None
+/// of it can fail on a TCP socket, and none is worth a connection.
 pub(super) fn prepare(fd: BorrowedFd<'_>) {
     for opt in [Opt::NO_DELAY, Opt::KEEPALIVE, Opt::URGENT_INLINE] {
         let _ = sockopt::set(fd, opt, 1);
     }
 }
 
-/// An IPv6 socket that carries IPv4 goes by the option of that family, and another socket does not know the other's: so both
-/// are set, whatever the answer. It costs priority, not delivery.
+/// An IPv6 socket that carries IPv4 goes by the option of that family, and another socket does not know the other's: so
+/// both are set, whatever the answer. It costs priority, not delivery.
 fn set_class(fd: BorrowedFd<'_>, class: u8) {
     for opt in [Opt::TOS, Opt::TRAFFIC_CLASS] {
         let _ = sockopt::set(fd, opt, class.into());

@@ -2,9 +2,9 @@
 //! find their way back to the guest.
 //!
 //! A train from the guest leaves by one system call where the kernel can split it (UDP_SEGMENT), else by one for each
-//! [`mmsg::BATCH`] datagrams. Path MTU discovery is the guest's business: what it says of fragmenting, the kernel is told
-//! (`fragmentation`). A listener's socket, which many share, is left as the kernel made it: datagrams leave whole as long as
-//! nobody has complained, and are fragmented by this host from then on.
+//! [`mmsg::BATCH`] datagrams. Path MTU discovery is the guest's business: what it says of fragmenting, the kernel is
+//! told (`fragmentation`). A listener's socket, which many share, is left as the kernel made it: datagrams leave whole
+//! as long as nobody has complained, and are fragmented by this host from then on.
 //!
 //! An error reported about an earlier datagram makes the next call on the socket fail once; that call is repeated.
 //!
@@ -27,8 +27,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-/// What a flow's datagram socket is waited for, edge-triggered. Not EPOLLOUT: that would wake the loop for each datagram
-/// that has left.
+/// What a flow's datagram socket is waited for, edge-triggered. Not EPOLLOUT: that would wake the loop for each
+/// datagram that has left.
 pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
 
 /// The socket of one flow.
@@ -249,8 +249,8 @@ pub(super) fn twice<T>(mut call: impl FnMut() -> Result<T, Code>) -> Result<T, C
     }
 }
 
-/// What the kernel cannot take just now is lost, as on any network. What is too large for the way to `to` is told with the
-/// size that fits.
+/// What the kernel cannot take just now is lost, as on any network. What is too large for the way to `to` is told with
+/// the size that fits.
 pub(super) fn forgive(to: SocketAddr, outcome: Result<usize, Code>) -> Result<(), Errno> {
     match outcome {
         Ok(_) | Err(Code::EAGAIN | Code::ENOBUFS | Code::EINTR) => Ok(()),

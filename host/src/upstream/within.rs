@@ -1,12 +1,12 @@
 //! Connections to the DNS address: streams that end in this process, at whoever resolves names for the guest.
 //!
-//! To the engine the flow is one like any other: bytes are sent, peeked at and consumed. At its other end is no socket but
-//! a [`Stream`], which reads and writes without blocking like a TCP stream. Between them are two bounded buffers; no
-//! descriptor and no system call.
+//! To the engine the flow is one like any other: bytes are sent, peeked at and consumed. At its other end is no socket
+//! but a [`Stream`], which reads and writes without blocking like a TCP stream. Between them are two bounded buffers;
+//! no descriptor and no system call.
 //!
-//! What one end has to tell the other waits in a queue of flows with news ([`Bell`]), one for each direction, in which a flow
-//! stands once. So a round costs what has happened in it, and not what is open. A stream that is dropped ends for the
-//! guest behind the last byte written.
+//! What one end has to tell the other waits in a queue of flows with news ([`Bell`]), one for each direction, in which
+//! a flow stands once. So a round costs what has happened in it, and not what is open. A stream that is dropped ends
+//! for the guest behind the last byte written.
 //!
 //! How many there may be at once, and whose gives way, is the engine's to say
 //! (`netstack/src/transport/places.rs`); what one may hold, [`ROOM`] says.

@@ -115,8 +115,8 @@ impl Child {
         }
     }
 
-    /// The kernel makes it on the host and moves it from there, so the host may have an interface of that name: then it gets
-    /// another one on the way.
+    /// The kernel makes it on the host and moves it from there, so the host may have an interface of that name: then it
+    /// gets another one on the way.
     fn make(&self, name: &str, places: &mut Places) -> Result<Interface> {
         let word = self.word();
         match self.request(name, places) {

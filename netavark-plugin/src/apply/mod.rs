@@ -6,9 +6,9 @@
 //! sysctl.rs      settings below /proc/sys
 //! rollback.rs    the record, and undoing
 //! ```
-//! Setup ([`setup`]) stops at the first failure and undoes all that was done. Teardown ([`teardown`]) goes on and collects what
-//! fails. Requests over one socket that need no answer in between travel in one system call, and the container's
-//! namespace is entered once for all of its settings in a row.
+//! Setup ([`setup`]) stops at the first failure and undoes all that was done. Teardown ([`teardown`]) goes on and
+//! collects what fails. Requests over one socket that need no answer in between travel in one system call, and the
+//! container's namespace is entered once for all of its settings in a row.
 
 mod link;
 mod rollback;

@@ -1,8 +1,8 @@
 //! The record of what was done, and undoing it, the last first.
 //!
-//! Deleting an interface takes its addresses, routes and settings with it; what is recorded besides is what would stay. A
-//! process that is killed half-way leaves what it had made: teardown finds it by name, for no step makes anything that teardown
-//! does not look for.
+//! Deleting an interface takes its addresses, routes and settings with it; what is recorded besides is what would stay.
+//! A process that is killed half-way leaves what it had made: teardown finds it by name, for no step makes anything
+//! that teardown does not look for.
 
 use super::container;
 use crate::error::{Errors, Result};

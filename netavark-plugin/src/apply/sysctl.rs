@@ -1,7 +1,8 @@
 //! Settings below `/proc/sys/net`, which belong to the namespace of whoever opens the file.
 //!
-//! A setting is read first and written only if it differs: a `/proc/sys` that is read-only (in a container, say) but has
-//! the right values already is no hindrance. One that is a convenience may stay as it is: that is told, and the network works without it.
+//! A setting is read first and written only if it differs: a `/proc/sys` that is read-only (in a container, say) but
+//! has the right values already is no hindrance. One that is a convenience may stay as it is: that is told, and the
+//! network works without it.
 
 use super::{Links, Undo, container};
 use crate::error::{Context, Result};

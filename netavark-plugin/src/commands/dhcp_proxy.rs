@@ -1,7 +1,7 @@
 //! `dhcp-proxy`: serves leases on a Unix socket until a signal, or until nobody needs it.
 //!
-//! The socket comes from systemd, or is made here; one that was made here is removed at the end. Leases are not released
-//! then: the containers live on with their addresses.
+//! The socket comes from systemd, or is made here; one that was made here is removed at the end. Leases are not
+//! released then: the containers live on with their addresses.
 
 use crate::cli::DhcpProxy;
 use crate::dhcp::proxy::service::Service;
@@ -97,8 +97,8 @@ fn serve(
     })
 }
 
-/// Gives up what leases do not take: packet sockets on the host's interfaces, netlink sockets in the containers' namespaces, and
-/// the run directory.
+/// Gives up what leases do not take: packet sockets on the host's interfaces, netlink sockets in the containers'
+/// namespaces, and the run directory.
 fn settle(dir: &Path) {
     sandbox::settle(&Needs {
         files: &[Place::write(dir), Place::read("/proc/sys/net")],

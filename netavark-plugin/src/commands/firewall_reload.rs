@@ -1,4 +1,5 @@
-//! `firewall-reload`: puts the rules back after somebody has flushed the rule set. Run once, by a unit of nftables.service.
+//! `firewall-reload`: puts the rules back after somebody has flushed the rule set. Run once, by a unit of
+//! nftables.service.
 
 use crate::cli::Global;
 use crate::error::Result;

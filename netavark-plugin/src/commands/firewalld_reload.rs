@@ -1,4 +1,5 @@
-//! `firewalld-reload`: puts the rules back whenever firewalld has thrown them away. A daemon, by a unit that firewalld wants.
+//! `firewalld-reload`: puts the rules back whenever firewalld has thrown them away. A daemon, by a unit that firewalld
+//! wants.
 
 use super::firewall_reload::dir;
 use crate::cli::Global;

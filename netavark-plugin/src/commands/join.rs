@@ -52,9 +52,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Waits for other calls with the same run directory, until the result is dropped. Teardown looks whether a container is the
-/// last of its network: of two that leave at once, each would find the other still there. Container engines hold a lock of
-/// their own meanwhile, so nobody waits for long. Without a directory there is nothing to share.
+/// Waits for other calls with the same run directory, until the result is dropped. Teardown looks whether a container
+/// is the last of its network: of two that leave at once, each would find the other still there. Container engines hold
+/// a lock of their own meanwhile, so nobody waits for long. Without a directory there is nothing to share.
 pub(super) fn alone(global: &Global) -> Option<Lock> {
     let directory = File::open(global.config.as_ref()?).ok()?;
     Lock::of(directory).inspect_err(|error| log::debug!("cannot lock the run directory: {error}")).ok()
@@ -68,8 +68,8 @@ fn file_name(what: &str, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whose defaults are meant: what the environment says, or else the shape of the request. And whose firewall rules: what
-/// the environment says, or else the newer ones.
+/// Whose defaults are meant: what the environment says, or else the shape of the request. And whose firewall rules:
+/// what the environment says, or else the newer ones.
 pub(super) fn compat(options: &NetworkOptions) -> Result<(Compat, Compat)> {
     let forced = Compat::from_override(environment::variable(COMPAT_VARIABLE).as_deref())?;
     Ok((forced.unwrap_or(options.networks.shape), forced.unwrap_or(Compat::Two)))

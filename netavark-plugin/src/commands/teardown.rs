@@ -1,8 +1,8 @@
 //! `teardown`: disconnects a container from its networks, as far as they are still there.
 //!
-//! It works from the request alone, goes on after an error, and reports all of them at the end. SIGTERM and SIGINT must not
-//! stop it half-way: they are blocked for its whole run, and what it starts gets its own mask. Names go first, so that
-//! nobody is told an address that is about to vanish.
+//! It works from the request alone, goes on after an error, and reports all of them at the end. SIGTERM and SIGINT must
+//! not stop it half-way: they are blocked for its whole run, and what it starts gets its own mask. Names go first, so
+//! that nobody is told an address that is about to vanish.
 
 use super::join::{Call, alone, compat};
 use super::{config_dir, dns_port};

@@ -1,11 +1,11 @@
-//! The definition of a new network, completed and checked, whoever asks: `create`, `slipway net`, the network driver. Nothing
-//! is made; the caller writes the result down.
+//! The definition of a new network, completed and checked, whoever asks: `create`, `slipway net`, the network driver.
+//! Nothing is made; the caller writes the result down.
 //!
 //! ```text
 //!   names ──▶ driver's own part ──▶ names or no names ──▶ subnets ──▶ routes ──▶ the moment
 //! ```
-//! The driver's part chooses what was left open: the bridge's name, free subnets, who gives out addresses. [`complete`] does it
-//! all from a [`Surroundings`], so that it can be tried without a system.
+//! The driver's part chooses what was left open: the bridge's name, free subnets, who gives out addresses. [`complete`]
+//! does it all from a [`Surroundings`], so that it can be tried without a system.
 
 mod drivers;
 mod names;

@@ -1,7 +1,7 @@
 //! A client's machine, driven: its frames go to a link and come from there, its deadlines are waited for.
 //!
-//! The machines know nothing of sockets and clocks; this knows nothing of leases. The link is open only while an answer may
-//! come, so a proxy whose leases all rest holds no socket for them, and is not woken by what others say.
+//! The machines know nothing of sockets and clocks; this knows nothing of leases. The link is open only while an answer
+//! may come, so a proxy whose leases all rest holds no socket for them, and is not woken by what others say.
 
 use super::link::Link;
 use super::timer;

@@ -1,9 +1,9 @@
 //! The host's interface, as a place where one client's DHCP frames go out and come in.
 //!
-//! A packet socket in promiscuous mode, because the answers are for the container's MAC address, which the interface may
-//! not know. The kernel's filter lets nothing through but answers to that client, so a proxy with many of them is not
-//! woken by the others'. It sees frames before bridges and macvlans take them (all protocols, packet(7)). The filters of
-//! both versions stand with their frames.
+//! A packet socket in promiscuous mode, because the answers are for the container's MAC address, which the interface
+//! may not know. The kernel's filter lets nothing through but answers to that client, so a proxy with many of them is
+//! not woken by the others'. It sees frames before bridges and macvlans take them (all protocols, packet(7)). The
+//! filters of both versions stand with their frames.
 
 use super::async_fd;
 use slipway_host::netlink::Netlink;

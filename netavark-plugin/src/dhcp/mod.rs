@@ -12,8 +12,8 @@
 //!                                                                         ├── link    packet socket on the host's interface
 //!                                                                         └── timer   a clock that goes on in suspend
 //! ```
-//! A network that wants both versions of IP has a call made for each. In every folder `client` is the client of the protocol that
-//! the folder is about.
+//! A network that wants both versions of IP has a call made for each. In every folder `client` is the client of the
+//! protocol that the folder is about.
 //!
 //! Only the proxy, and a call of [`proxy::client`], have a runtime; it has one thread.
 

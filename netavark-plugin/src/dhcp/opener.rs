@@ -5,9 +5,9 @@
 //!         ◀── descriptor of a namespace, or an error number
 //! ```
 //! The proxy reads what strangers send on the networks of containers, so it is confined to its own files by Landlock
-//! (`host/src/sandbox/files.rs`). That shuts `/proc/PID` of everybody else to it, where callers may say that a namespace
-//! is. The opener never meets a frame. It gives out nothing but namespaces, whoever asks; and it ends with the proxy,
-//! whose end of the socket it reads to the end.
+//! (`host/src/sandbox/files.rs`). That shuts `/proc/PID` of everybody else to it, where callers may say that a
+//! namespace is. The opener never meets a frame. It gives out nothing but namespaces, whoever asks; and it ends with
+//! the proxy, whose end of the socket it reads to the end.
 
 use nix::errno::Errno;
 use nix::libc;

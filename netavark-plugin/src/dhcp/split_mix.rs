@@ -1,5 +1,5 @@
-//! Numbers that differ from client to client (SplitMix64, Steele, Lea and Flood 2014). No secrets: all of them are seen on the
-//! link.
+//! Numbers that differ from client to client (SplitMix64, Steele, Lea and Flood 2014). No secrets: all of them are seen
+//! on the link.
 
 /// Such numbers.
 #[derive(Debug)]

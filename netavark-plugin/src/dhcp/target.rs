@@ -1,8 +1,8 @@
 //! One interface in a container, as the proxy finds it whenever it has something to do there.
 //!
-//! The namespace is entered for the moment in which a netlink socket is opened in it; the proxy has one thread and awaits
-//! nothing meanwhile. Nothing keeps the namespace open between calls: the proxy must not be what keeps it alive. It cannot open
-//! one either: that is for the [`opener`]. What each version of IP does there is with that version.
+//! The namespace is entered for the moment in which a netlink socket is opened in it; the proxy has one thread and
+//! awaits nothing meanwhile. Nothing keeps the namespace open between calls: the proxy must not be what keeps it alive.
+//! It cannot open one either: that is for the [`opener`]. What each version of IP does there is with that version.
 
 use super::opener;
 use crate::error::{Context as _, Result};

@@ -142,8 +142,8 @@ impl Files {
             .is_ok_and(|mut list| list.any(|file| file.is_ok_and(|file| file.file_name() != PID_FILE)))
     }
 
-    /// Adds a container to a network. A line that it left behind earlier goes, and those of others that are dead: they would answer with
-    /// dead addresses.
+    /// Adds a container to a network. A line that it left behind earlier goes, and those of others that are dead: they
+    /// would answer with dead addresses.
     pub(super) fn add(&self, line: &Line<'_>, living: &Living) -> Result<()> {
         let plain = self.path(line.network)?;
         let path = if line.internal {

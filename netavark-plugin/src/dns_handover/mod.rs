@@ -37,8 +37,8 @@ pub fn port(value: Option<&OsStr>) -> Result<u16> {
     text.parse().map_err(|error| Error::msg(format!("Invalid {PORT_VARIABLE} {text}: {error}")))
 }
 
-/// The addresses at which names are served by the files below the run directory, whoever wrote them. What cannot be read
-/// has none.
+/// The addresses at which names are served by the files below the run directory, whoever wrote them. What cannot be
+/// read has none.
 #[must_use]
 pub fn served(config_dir: &Path) -> Vec<IpAddr> {
     let files = fs::read_dir(config_dir.join("aardvark-dns")).into_iter().flatten().flatten();

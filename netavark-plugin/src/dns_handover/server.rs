@@ -1,13 +1,13 @@
 //! The server's process: told by SIGHUP, started when there is none.
 //!
-//! It is started with the arguments that tests look for (`aardvark-dns --config DIR -p PORT run`), in a scope of its own
-//! where systemd runs, so that stopping the unit that started a container does not stop names for all others. Its launcher
-//! ends when it is ready or has failed; what it says on stderr until then is the error's text. It is collected in a
-//! file, not a pipe: a server that keeps its stderr open must not hold up a container.
+//! It is started with the arguments that tests look for (`aardvark-dns --config DIR -p PORT run`), in a scope of its
+//! own where systemd runs, so that stopping the unit that started a container does not stop names for all others. Its
+//! launcher ends when it is ready or has failed; what it says on stderr until then is the error's text. It is collected
+//! in a file, not a pipe: a server that keeps its stderr open must not hold up a container.
 //!
-//! A process ID on disk may be stale and belong to somebody else by now; a process whose command line names neither
-//! the server nor its directory is left in peace, and so is one that does not let us see its command line, or has none: ours is
-//! of our user, and alive.
+//! A process ID on disk may be stale and belong to somebody else by now; a process whose command line names neither the
+//! server nor its directory is left in peace, and so is one that does not let us see its command line, or has none:
+//! ours is of our user, and alive.
 
 use super::files::PID_FILE;
 use crate::error::{Context, Error, Result};

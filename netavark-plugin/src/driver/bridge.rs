@@ -1,5 +1,5 @@
-//! The bridge driver: validates the request, looks at the host, has [`plan::bridge`](crate::plan::bridge) carried out, then
-//! the firewall's rules, and tells what came of it.
+//! The bridge driver: validates the request, looks at the host, has [`plan::bridge`](crate::plan::bridge) carried out,
+//! then the firewall's rules, and tells what came of it.
 //!
 //! Teardown order: routes of the container that would stay; the firewall's rules (those of the network with the last
 //! container); interfaces last, those of all networks in one request. A teardown that was stopped in between can so
@@ -336,8 +336,8 @@ fn others(
     Others { count, recorded: firewall.keeps_records(), ..Others::default() }
 }
 
-/// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself: both
-/// must name the other.
+/// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself:
+/// both must name the other.
 pub(crate) fn is_pair(inside: &Interface, port: &Interface) -> bool {
     port.kind.as_deref() == Some("veth")
         && inside.linked == Some(port.index)

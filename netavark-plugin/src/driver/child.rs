@@ -120,7 +120,8 @@ impl<'a> Child<'a> {
         errors.finish()
     }
 
-    /// Disconnects the container; the interface goes by [`Places::delete_leaving`]. With its namespace it is gone already.
+    /// Disconnects the container; the interface goes by [`Places::delete_leaving`]. With its namespace it is gone
+    /// already.
     ///
     /// # Errors
     /// All that could not be done.

@@ -1,11 +1,11 @@
 //! Plugins: programs of others that connect containers to networks of their own kind. Protocol version 1.0.0.
 //!
 //! A plugin is looked for by the driver's name in the plugin directories, and called as `PLUGIN create`, `PLUGIN setup
-//! NETNS` or `PLUGIN teardown NETNS` with one JSON document on its standard input. Its standard output is the answer; its stderr
-//! is ours. It gets no names and no firewall rules from us, and is torn down even if the namespace is gone.
+//! NETNS` or `PLUGIN teardown NETNS` with one JSON document on its standard input. Its standard output is the answer;
+//! its stderr is ours. It gets no names and no firewall rules from us, and is torn down even if the namespace is gone.
 //!
-//! The driver `slipway` is this very program under another name ([`crate::plugin`]): it is there even when no directory has
-//! it.
+//! The driver `slipway` is this very program under another name ([`crate::plugin`]): it is there even when no directory
+//! has it.
 
 use super::{Outcome, Request};
 use crate::error::{Context, Error, Result};

@@ -1,8 +1,8 @@
 //! Addresses from a DHCP server, by way of the proxy that holds leases: asked for when the interface is up, given back
 //! before it goes. The proxy configures the interface itself.
 //!
-//! A network with `ipv6_enabled` gets IPv6 too, as far as the link has any. The container may then have several addresses, of
-//! which a lease tells one: they are looked up on the interface.
+//! A network with `ipv6_enabled` gets IPv6 too, as far as the link has any. The container may then have several
+//! addresses, of which a lease tells one: they are looked up on the interface.
 
 use super::Request;
 use super::options::{Common, status};
@@ -54,8 +54,8 @@ pub(super) fn release(request: &Request<'_>, host_interface: &str, places: &mut 
     client::teardown(&question(request, host_interface, &inside)?)
 }
 
-/// Sees to it that the default route is what the network wants. The proxy has made it so if it is ours; another one knows nothing
-/// of the network, and makes one of its own metric in any case.
+/// Sees to it that the default route is what the network wants. The proxy has made it so if it is ours; another one
+/// knows nothing of the network, and makes one of its own metric in any case.
 fn lead_out(
     question: &client::Request<'_>,
     granted: &Granted,

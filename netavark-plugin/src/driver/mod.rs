@@ -5,9 +5,10 @@
 //! is validated before anything is touched, set up in the order of the document, and undone (the failing one included)
 //! when one fails. Teardown works from the same request alone and collects what fails.
 //!
-//! What a driver does, in the order in which it is asked: [`Driver::find`] (touches nothing), [`Driver::validate`] (checks the
-//! request), [`Driver::setup`] (undoes itself when it fails), [`Driver::rollback`] (undoes a setup that succeeded, because another
-//! network failed) or [`Driver::announce`], one day [`Driver::teardown`]; and the same in words, for whoever wants to look first.
+//! What a driver does, in the order in which it is asked: [`Driver::find`] (touches nothing), [`Driver::validate`]
+//! (checks the request), [`Driver::setup`] (undoes itself when it fails), [`Driver::rollback`] (undoes a setup that
+//! succeeded, because another network failed) or [`Driver::announce`], one day [`Driver::teardown`]; and the same in
+//! words, for whoever wants to look first.
 
 mod bridge;
 mod child;
@@ -102,8 +103,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Tells the neighbours of a container that [`Self::setup`] has connected where its addresses are now; the later, the
-    /// less it has to wait for the link. A plugin does so itself.
+    /// Tells the neighbours of a container that [`Self::setup`] has connected where its addresses are now; the later,
+    /// the less it has to wait for the link. A plugin does so itself.
     pub fn announce(&self, places: &mut Places) {
         match self {
             Self::Bridge(bridge) => bridge.announce(places),
@@ -124,7 +125,8 @@ impl<'a> Driver<'a> {
         Ok(lines)
     }
 
-    /// What [`Self::setup`] of a bridge would have the DNS server told; the others have nothing to tell. Nothing is touched.
+    /// What [`Self::setup`] of a bridge would have the DNS server told; the others have nothing to tell. Nothing is
+    /// touched.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -193,8 +195,8 @@ pub struct Request<'a> {
     pub port_mappings: Option<&'a [PortMapping]>,
     /// Whose defaults are meant.
     pub compat: Compat,
-    /// Whose firewall rules are meant. The newer ones serve older callers better, so it is the newer generation unless the
-    /// environment says otherwise.
+    /// Whose firewall rules are meant. The newer ones serve older callers better, so it is the newer generation unless
+    /// the environment says otherwise.
     pub rules: Compat,
     /// The run directory (`--config`).
     pub config_dir: &'a Path,

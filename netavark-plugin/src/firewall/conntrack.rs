@@ -38,9 +38,9 @@ pub(super) fn forget_published(socket: &mut Netfilter, ports: &PortRules) {
     forget(socket, ports, |connection, _, container| connection.reply.0.ip() == container);
 }
 
-/// Whether there may be a connection to one of these ports. The kernel's list by netlink costs ten milliseconds even when it
-/// is empty, for all 262144 slots of the table are walked with a lock for each; its number of connections costs nothing, and
-/// its list as a text no locks. Not every kernel has that (CONFIG_NF_CONNTRACK_PROCFS): then there may be.
+/// Whether there may be a connection to one of these ports. The kernel's list by netlink costs ten milliseconds even
+/// when it is empty, for all 262144 slots of the table are walked with a lock for each; its number of connections costs
+/// nothing, and its list as a text no locks. Not every kernel has that (CONFIG_NF_CONNTRACK_PROCFS): then there may be.
 pub(super) fn may_be_tracked(udp: &[&PortMapping]) -> bool {
     let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
     if count.is_ok_and(|count| count.trim_end() == "0") {

@@ -229,8 +229,8 @@ impl Firewall {
         work(socket)
     }
 
-    /// Keeps the questions to the DNS servers of this network from published ports that would take them, and, where this
-    /// container has such ports, those to all others.
+    /// Keeps the questions to the DNS servers of this network from published ports that would take them, and, where
+    /// this container has such ports, those to all others.
     fn keep_all_names(&self, socket: &mut Netfilter, ports: &PortRules) -> Result<()> {
         let mut servers = ports.dns_server_ips.clone();
         if ports.cover_dns() {
@@ -305,8 +305,8 @@ impl Firewall {
         Ok(())
     }
 
-    /// Takes back what the state files say of this container, from a life before, and of those of its network that live no longer. With
-    /// firewalld, which has one list for all, also of other networks' whose ports are wanted.
+    /// Takes back what the state files say of this container, from a life before, and of those of its network that live
+    /// no longer. With firewalld, which has one list for all, also of other networks' whose ports are wanted.
     fn forget_the_dead(
         &self,
         socket: &mut Netfilter,
@@ -363,8 +363,8 @@ impl Firewall {
 }
 
 impl Firewall {
-    /// What a container has: what its state file says, or else what is asked for. Without its interface (`connected`) it is late,
-    /// and another container may have an address of it by now, with the very same rules.
+    /// What a container has: what its state file says, or else what is asked for. Without its interface (`connected`)
+    /// it is late, and another container may have an address of it by now, with the very same rules.
     fn as_made(&self, ports: &PortRules, connected: bool) -> PortRules {
         let saved = self.state.as_ref().and_then(|state| warn(state.former(ports)).flatten());
         let made = saved.unwrap_or_else(|| ports.clone());

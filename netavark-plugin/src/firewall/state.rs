@@ -7,8 +7,9 @@
 //!                   ports/<network>_<container>
 //! ```
 //! They are written before the rules are made and removed before the rules are, so a restore that comes in between can
-//! only make rules that are wanted. The subnets that a network had when older containers were connected stay in its file, since
-//! their rules do, until the last container takes them along. A restore holds the lock for as long as it works: [`Saved`] has it.
+//! only make rules that are wanted. The subnets that a network had when older containers were connected stay in its
+//! file, since their rules do, until the last container takes them along. A restore holds the lock for as long as it
+//! works: [`Saved`] has it.
 
 use super::rules::{NetworkRules, PortRules};
 use crate::error::{Context, Result};
@@ -103,8 +104,8 @@ impl State {
         Ok(understood(&self.port_file(ports)))
     }
 
-    /// What was saved for other containers: of the same network if there are more than `expected`, of all networks (`everywhere`) in
-    /// any case.
+    /// What was saved for other containers: of the same network if there are more than `expected`, of all networks
+    /// (`everywhere`) in any case.
     ///
     /// # Errors
     /// When the files cannot be listed.

@@ -118,7 +118,8 @@ pub struct Definition {
     #[arg(long, value_name = "NAME")]
     pub bridge: Option<String>,
 
-    /// An option of the bridge driver: mtu, vlan, isolate, metric, vrf, no_default_route, mode, outbound_addr4, outbound_addr6
+    /// An option of the bridge driver: mtu, vlan, isolate, metric, vrf, no_default_route, mode, outbound_addr4,
+    /// outbound_addr6
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub option: Vec<(String, String)>,
 }

@@ -9,8 +9,8 @@
 //!                         the request of a container engine ──▶ commands::setup, teardown
 //! ```
 //! It is the caller that a container engine is otherwise: it completes definitions, gives out addresses, and remembers
-//! (state.rs) who is on which network, so that `down` needs nothing but a name. All that is done to the system is done by
-//! the same code as for containers; `--dry-run` prints the steps instead.
+//! (state.rs) who is on which network, so that `down` needs nothing but a name. All that is done to the system is done
+//! by the same code as for containers; `--dry-run` prints the steps instead.
 //!
 //! A record is written before anything is touched and removed after everything is gone: whatever stops us in between,
 //! `down` cleans up. One call runs at a time, by a lock on the directory of the records.

@@ -1,5 +1,5 @@
-//! The grammar of published ports: `[HOSTIP:]HOSTPORT:PORT[/PROTOCOL]`, IPv6 addresses in brackets, both ports numbers or
-//! ranges of the same length.
+//! The grammar of published ports: `[HOSTIP:]HOSTPORT:PORT[/PROTOCOL]`, IPv6 addresses in brackets, both ports numbers
+//! or ranges of the same length.
 
 use crate::spec::PortMapping;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

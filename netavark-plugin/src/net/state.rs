@@ -1,7 +1,7 @@
 //! The records: one file for each network, with its definition and its members.
 //!
-//! Files are replaced by rename, so that whoever reads sees all of a record or none of it. Whoever changes them holds the lock
-//! on the directory for the whole call, from looking to the last change of the system.
+//! Files are replaced by rename, so that whoever reads sees all of a record or none of it. Whoever changes them holds
+//! the lock on the directory for the whole call, from looking to the last change of the system.
 
 use super::member::Number;
 use crate::definition;

@@ -1,12 +1,12 @@
-//! A bridge network: a bridge on the host that all its containers share, and for each container a pair of interfaces, one
-//! end a port of the bridge, the other inside.
+//! A bridge network: a bridge on the host that all its containers share, and for each container a pair of interfaces,
+//! one end a port of the bridge, the other inside.
 //!
 //! The order matters in places: settings of the bridge before it is up (no duplicate address detection, no routers);
 //! the bridge's own MAC address pinned only when it has its first port, because the kernel takes the port's until
 //! then, and a bridge that changes its address loses its neighbours.
 //!
-//! A bridge that is there is brought up to the definition. What it has besides stays, for containers that were connected
-//! before the definition changed may still live on it; it goes with the bridge.
+//! A bridge that is there is brought up to the definition. What it has besides stays, for containers that were
+//! connected before the definition changed may still live on it; it goes with the bridge.
 
 use super::container::{address_and_route, forget_routes, listen_to_routers, ndisc_notify, settings};
 use super::{Change, Key, On, Op};
@@ -127,8 +127,8 @@ impl Bridge<'_> {
         });
         plan.extend(self.vlan.map(|vlan| Op::change(On::Port, Change::Vlan(vlan))));
         if self.publishes {
-            // Where bridges hand their frames to the firewall (br_netfilter), what the container sends to its own published port has
-            // its own address before the bridge looks where that is: behind the port it came from.
+            // Where bridges hand their frames to the firewall (br_netfilter), what the container sends to its own
+            // published port has its own address before the bridge looks where that is: behind the port it came from.
             plan.push(Op::change(On::Port, Change::Hairpin));
         }
         if self.managed {
@@ -186,8 +186,9 @@ impl Bridge<'_> {
         }
     }
 
-    /// Without forwarding there is no way out, and with it an internal network has one. The rest is a convenience; only an internal
-    /// IPv6 network must also be kept from telling the host of routers, which a bridge that forwards believes in no case.
+    /// Without forwarding there is no way out, and with it an internal network has one. The rest is a convenience; only
+    /// an internal IPv6 network must also be kept from telling the host of routers, which a bridge that forwards
+    /// believes in no case.
     fn settings_of_bridge(&self) -> Vec<Setting> {
         let ipv6 = self.ipam.ipv6;
         let mut list = Vec::new();

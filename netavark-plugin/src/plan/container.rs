@@ -19,8 +19,8 @@ pub(super) fn no_autoconf() -> Op {
 pub(super) fn settings(ipv6: bool) -> impl Iterator<Item = Op> {
     let no_detection = ipv6.then(|| Op::optional(Key::v6(On::Inside, "accept_dad"), "0"));
     let rest = [
-        // The kernel's own announcement comes as the interface goes up, when the bridge lets nothing through yet: it is of
-        // use when the interface changes later. At setup neighbours are told by [`crate::announce`].
+        // The kernel's own announcement comes as the interface goes up, when the bridge lets nothing through yet: it is
+        // of use when the interface changes later. At setup neighbours are told by [`crate::announce`].
         Op::optional(Key::v4(On::Inside, "arp_notify"), "1"),
         // A container on two networks answers by either.
         Op::optional(Key::v4(On::Inside, "rp_filter"), "2"),
@@ -28,14 +28,14 @@ pub(super) fn settings(ipv6: bool) -> impl Iterator<Item = Op> {
     [no_autoconf(), ndisc_notify()].into_iter().chain(no_detection).chain(rest)
 }
 
-/// The kernel announces an IPv6 address itself when it has found no duplicate of it, which is seconds after a setup where it
-/// looks for any. A kernel without IPv6 and a read-only `/proc` will do.
+/// The kernel announces an IPv6 address itself when it has found no duplicate of it, which is seconds after a setup
+/// where it looks for any. A kernel without IPv6 and a read-only `/proc` will do.
 pub(super) fn ndisc_notify() -> Op {
     Op::optional(Key::v6(On::Inside, "ndisc_notify"), "1")
 }
 
-/// The container listens to the routers of the link, as any machine on it would: when IPv6 comes from the network. A kernel
-/// without it will do, as above: then there is none.
+/// The container listens to the routers of the link, as any machine on it would: when IPv6 comes from the network. A
+/// kernel without it will do, as above: then there is none.
 pub(super) fn listen_to_routers(metric: u32, default_route: bool) -> [Op; 6] {
     [
         // 2: also if the container itself forwards.

@@ -6,8 +6,8 @@
 //! child.rs       a macvlan or ipvlan child of an interface of the host, inside the container
 //! container.rs   what both give the interface inside: settings, addresses, routes
 //! ```
-//! A plan is a list of [`Op`]s, each one request to the kernel or one file. Interfaces that do not exist yet are spoken of
-//! as [`On`]; [`crate::apply`] learns their numbers. Printed, a step reads like the command that would do the same.
+//! A plan is a list of [`Op`]s, each one request to the kernel or one file. Interfaces that do not exist yet are spoken
+//! of as [`On`]; [`crate::apply`] learns their numbers. Printed, a step reads like the command that would do the same.
 
 pub mod bridge;
 pub mod child;
@@ -39,7 +39,8 @@ pub enum On {
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// A file from which the settings of the host are restored when somebody reloads them all. One that is there is kept.
+    /// A file from which the settings of the host are restored when somebody reloads them all. One that is there is
+    /// kept.
     SysctlFile {
         /// Where.
         path: PathBuf,

@@ -1,5 +1,5 @@
-//! A network whose way out is elsewhere: a bridge that is nothing but a switch, a TAP as one of its ports, which a program in
-//! another namespace serves (the gateway is behind it), and for each container a pair of interfaces.
+//! A network whose way out is elsewhere: a bridge that is nothing but a switch, a TAP as one of its ports, which a
+//! program in another namespace serves (the gateway is behind it), and for each container a pair of interfaces.
 //!
 //! The host takes no part in it. The bridge has no address; it answers for none of the host's (`arp_ignore`), takes in
 //! nothing that is addressed to them (`rp_filter`, which without an address refuses everything), and does without

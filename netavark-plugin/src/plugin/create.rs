@@ -1,8 +1,8 @@
 //! `create`: completes and checks the definition of a new network.
 //!
-//! The caller tells nothing of its other networks, and compares with them when we are done. So choices must be such as hardly anybody
-//! else makes: names and subnets are derived from the network's ID, which is random; and what can be found out is
-//! heeded ([`used`]). Everything else is as for a bridge network, whose code it is.
+//! The caller tells nothing of its other networks, and compares with them when we are done. So choices must be such as
+//! hardly anybody else makes: names and subnets are derived from the network's ID, which is random; and what can be
+//! found out is heeded ([`used`]). Everything else is as for a bridge network, whose code it is.
 
 use super::request::{check_mtu, dhcp};
 use super::{PROGRAM, used};

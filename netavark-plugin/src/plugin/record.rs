@@ -1,12 +1,12 @@
 //! Who is on a network: one file for each, and a lock that is held for a whole call.
 //!
-//! The uplink forgets everything when it ends. Containers go on, their bridge too; only the way out is gone. The next container
-//! that joins hands over a new TAP, and everybody who is still on the bridge is announced again from this record. It decides
-//! nothing else: what is to be deleted is read from the bridge itself, so a record that is lost or damaged costs the others
-//! their names until they are set up anew, and no more.
+//! The uplink forgets everything when it ends. Containers go on, their bridge too; only the way out is gone. The next
+//! container that joins hands over a new TAP, and everybody who is still on the bridge is announced again from this
+//! record. It decides nothing else: what is to be deleted is read from the bridge itself, so a record that is lost or
+//! damaged costs the others their names until they are set up anew, and no more.
 //!
-//! The lock is a file beside the record. Whoever removes it (the last container) does so while holding it, so whoever has
-//! waited for it looks whether it is still the one that others find.
+//! The lock is a file beside the record. Whoever removes it (the last container) does so while holding it, so whoever
+//! has waited for it looks whether it is still the one that others find.
 
 use crate::definition;
 use crate::error::{Context, Error, Result};

@@ -3,12 +3,12 @@
 //! ```text
 //!   check ──▶ lock ──▶ uplink: join ──▶ bridge, TAP, pair ──▶ uplink: attach, others, ports ──▶ record
 //! ```
-//! The uplink is asked first: without it nothing is touched. It says whether the network has its stack. If it has not, this
-//! call makes the TAP and hands it over. That is so for the first container, and after the uplink was started
+//! The uplink is asked first: without it nothing is touched. It says whether the network has its stack. If it has not,
+//! this call makes the TAP and hands it over. That is so for the first container, and after the uplink was started
 //! anew; then those who are still on the bridge are announced again, with their ports.
 //!
-//! When a step fails, everything of this call is undone. What the others gain from it stays: a TAP that was handed over for
-//! them, too.
+//! When a step fails, everything of this call is undone. What the others gain from it stays: a TAP that was handed over
+//! for them, too.
 
 use super::record::{self, Member, Record};
 use super::request::{Call, Wanted};
@@ -186,8 +186,8 @@ impl Joining<'_> {
         Ok(self.answer(inside))
     }
 
-    /// Takes those on record whose port has gone back from the uplink: they were killed with their namespace, and their names and
-    /// ports are in the way of others. The newcomer is there already, so the network keeps its stack.
+    /// Takes those on record whose port has gone back from the uplink: they were killed with their namespace, and their
+    /// names and ports are in the way of others. The newcomer is there already, so the network keeps its stack.
     fn forget_the_dead(&self, record: &mut Record, uplink: &Uplink, network: &Network) {
         let lives = |member: &Member| {
             let mut ports = self.bridge.iter().flat_map(|found| &found.ports);
@@ -240,8 +240,8 @@ impl Joining<'_> {
         }
     }
 
-    /// Publishes what is ours to publish; for a container on several networks, the uplink does it once. Gives what is to be published
-    /// for an uplink that was started anew, by whomever it was published first.
+    /// Publishes what is ours to publish; for a container on several networks, the uplink does it once. Gives what is
+    /// to be published for an uplink that was started anew, by whomever it was published first.
     fn publish(&self, surroundings: &Surroundings, places: &mut Places) -> Result<Vec<PortMapping>> {
         let ports = self.call.port_mappings.as_deref().unwrap_or_default();
         match &self.way_out {

@@ -1,7 +1,7 @@
 //! Where things are: the uplink's socket, our records, and whether we are root.
 //!
-//! `$SLIPWAY_UPLINK` names the socket. Without it root's is in `/run/slipway`, a user's in `$XDG_RUNTIME_DIR/slipway`. Records are in
-//! the directory of the default socket in any case: the variable may lead to where others can write.
+//! `$SLIPWAY_UPLINK` names the socket. Without it root's is in `/run/slipway`, a user's in `$XDG_RUNTIME_DIR/slipway`.
+//! Records are in the directory of the default socket in any case: the variable may lead to where others can write.
 
 use crate::error::{Error, Result};
 use slipway_host::user;
@@ -15,8 +15,8 @@ pub(super) struct Surroundings {
     pub(super) socket: PathBuf,
     /// The directory of records and locks.
     pub(super) records: PathBuf,
-    /// Whether this is root outside of any user namespace, whose engine leaves published ports to its network drivers. A rootless
-    /// engine publishes them itself.
+    /// Whether this is root outside of any user namespace, whose engine leaves published ports to its network drivers.
+    /// A rootless engine publishes them itself.
     pub(super) root: bool,
 }
 

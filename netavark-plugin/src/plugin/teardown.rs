@@ -1,8 +1,8 @@
 //! `teardown`: a container leaves a network, as far as it is still on it. The last one takes the bridge along.
 //!
 //! Nothing that is gone already is an error: not the namespace, not the interface, not the bridge, not the uplink. Who
-//! is still on the network is told by the ports of the bridge. The uplink counts, too, but it may have been started anew
-//! since. Names and published ports go first, so that nobody is told an address that is about to vanish.
+//! is still on the network is told by the ports of the bridge. The uplink counts, too, but it may have been started
+//! anew since. Names and published ports go first, so that nobody is told an address that is about to vanish.
 
 use super::record::Record;
 use super::request::{Call, bridge_name};

@@ -1,8 +1,8 @@
-//! Our end of the conversation with `slipway uplink`: what is asked of it, and what is said when it does not do it. How it is
-//! asked is [`slipway_uplink`]'s.
+//! Our end of the conversation with `slipway uplink`: what is asked of it, and what is said when it does not do it. How
+//! it is asked is [`slipway_uplink`]'s.
 //!
-//! The uplink checks by SO_PEERCRED that we are of the same user. It is waited for, but not for ever: an engine holds all its
-//! networks while it waits for us.
+//! The uplink checks by SO_PEERCRED that we are of the same user. It is waited for, but not for ever: an engine holds
+//! all its networks while it waits for us.
 
 use crate::error::{Error, Result};
 use crate::spec::PortMapping;

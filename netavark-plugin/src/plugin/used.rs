@@ -1,5 +1,5 @@
-//! What other networks have taken, as far as it can be found out: the addresses of this host, and the definitions in the
-//! directory where Podman keeps them if nobody says otherwise.
+//! What other networks have taken, as far as it can be found out: the addresses of this host, and the definitions in
+//! the directory where Podman keeps them if nobody says otherwise.
 
 use crate::definition::Used;
 use crate::error::{Context, Result};

@@ -36,9 +36,9 @@ pub struct NetworkConfig {
 }
 /// What the server granted. Addresses are texts; what was not granted is empty or zero.
 ///
-/// For IPv6: domain_name has the domains to search, with blanks between them; srv_id is the server's DUID in hexadecimal digits,
-/// subnet_mask is a mask too, gateways have the router's link-local address. Without a server the address is one that the
-/// interface made itself, and the times are all ones.
+/// For IPv6: domain_name has the domains to search, with blanks between them; srv_id is the server's DUID in
+/// hexadecimal digits, subnet_mask is a mask too, gateways have the router's link-local address. Without a server the
+/// address is one that the interface made itself, and the times are all ones.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -34,8 +34,9 @@ pub fn vlan(options: Option<&Map<String>>) -> Result<Option<u16>> {
     }
 }
 
-/// A name of an interface; `what` says whose. The kernel refuses most that is wrong with it, but not this: a `/` or dots make
-/// another path of it, and in the place of a `%d` the kernel puts a number, under which nobody would find the interface again.
+/// A name of an interface; `what` says whose. The kernel refuses most that is wrong with it, but not this: a `/` or
+/// dots make another path of it, and in the place of a `%d` the kernel puts a number, under which nobody would find the
+/// interface again.
 ///
 /// # Errors
 /// `invalid ... interface name "..."`

@@ -45,25 +45,26 @@ pub trait Device {
     /// Sends one frame, Ethernet header first, without frame check sequence. A frame is taken whole or not at all.
     ///
     /// # Errors
-    /// [`Full`] when the device cannot take it now but will be able to: it was not sent. The engine then sends nothing more
-    /// until the caller, who knows when there is room again, drains it the next time ([`crate::Engine::awaits_link`]).
-    /// What can be taken from a host socket again is kept there; the rest is lost, as on any link. A frame that the device
-    /// will never take is no case of this: it is lost, and the device counts it.
+    /// [`Full`] when the device cannot take it now but will be able to: it was not sent. The engine then sends nothing
+    /// more until the caller, who knows when there is room again, drains it the next time
+    /// ([`crate::Engine::awaits_link`]). What can be taken from a host socket again is kept there; the rest is lost, as
+    /// on any link. A frame that the device will never take is no case of this: it is lost, and the device counts it.
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full>;
 
-    /// After [`Full`]: whether there is room for nobody. If not, there is none for the station that the frame was for; what
-    /// leads to others goes on.
+    /// After [`Full`]: whether there is room for nobody. If not, there is none for the station that the frame was for;
+    /// what leads to others goes on.
     fn is_full(&self) -> bool {
         true
     }
 
-    /// Whether a station that there was no room for alone may have some by now. Asked once for each drain while anything waits
-    /// for it.
+    /// Whether a station that there was no room for alone may have some by now. Asked once for each drain while
+    /// anything waits for it.
     fn may_have_room(&self, _station: MacAddr) -> bool {
         true
     }
 
-    /// The last frame of a [`crate::Engine::drain`] has been given: what the device still has of frames that it took is to leave.
+    /// The last frame of a [`crate::Engine::drain`] has been given: what the device still has of frames that it took is
+    /// to leave.
     fn flush(&mut self) {}
 }
 

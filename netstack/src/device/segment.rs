@@ -1,16 +1,16 @@
-//! What a network card does with an [`Offload`]: for frames whose offloads somebody else must not meet, because
-//! a packet goes further than the card that it was left to ([`complete`]), or because the link that is to carry a frame can do less
-//! than the one that it was made for ([`finish`]).
+//! What a network card does with an [`Offload`]: for frames whose offloads somebody else must not meet, because a
+//! packet goes further than the card that it was left to ([`complete`]), or because the link that is to carry a frame
+//! can do less than the one that it was made for ([`finish`]).
 //!
-//! A partial checksum names a place, not a protocol (virtio 1.2 §5.1.6.2): sum from `start` to the end of the packet, store
-//! at `start + offset`. Usually that is the packet's own TCP or UDP header, and then whoever opens the packet trusts what has
-//! not been summed yet. It may as well be a header further in: from Linux 6.17 on a TAP is handed VXLAN, Geneve, FOU and GUE
-//! frames whose *inner* checksum is left to it, with an outer one that is already right for the finished bytes (local checksum
-//! offload, Linux `Documentation/networking/checksum-offloads.rst`).
+//! A partial checksum names a place, not a protocol (virtio 1.2 §5.1.6.2): sum from `start` to the end of the packet,
+//! store at `start + offset`. Usually that is the packet's own TCP or UDP header, and then whoever opens the packet
+//! trusts what has not been summed yet. It may as well be a header further in: from Linux 6.17 on a TAP is handed
+//! VXLAN, Geneve, FOU and GUE frames whose *inner* checksum is left to it, with an outer one that is already right for
+//! the finished bytes (local checksum offload, Linux `Documentation/networking/checksum-offloads.rst`).
 //!
-//! A train is cut as Linux cuts it (`net/ipv4/tcp_offload.c`, `udp_offload.c`, `af_inet.c`): each segment gets its own lengths,
-//! sequence number and checksums, IPv4's identification counts on, FIN and PSH stay with the last, CWR with the first. Its headers
-//! may come from another guest, so nothing in them is believed that the frame does not bear out.
+//! A train is cut as Linux cuts it (`net/ipv4/tcp_offload.c`, `udp_offload.c`, `af_inet.c`): each segment gets its own
+//! lengths, sequence number and checksums, IPv4's identification counts on, FIN and PSH stay with the last, CWR with
+//! the first. Its headers may come from another guest, so nothing in them is believed that the frame does not bear out.
 
 use super::{Capabilities, Gso, Offload};
 use crate::bytes;
@@ -26,8 +26,8 @@ const SMALLEST: usize = 8;
 /// Linux's UDP_MAX_SEGMENTS.
 const MOST_DATAGRAMS: usize = 128;
 
-/// Completes a partial checksum in a frame: sums from `start` to its end, the field's own bytes (the pseudo-header's sum)
-/// included, and stores the result `offset` bytes behind `start`.
+/// Completes a partial checksum in a frame: sums from `start` to its end, the field's own bytes (the pseudo-header's
+/// sum) included, and stores the result `offset` bytes behind `start`.
 ///
 /// `None`, and an untouched frame, when the field is not in the frame.
 #[must_use]
@@ -40,8 +40,8 @@ pub(crate) fn complete(frame: &mut [u8], start: usize, offset: usize) -> Option<
     Some(())
 }
 
-/// Makes of a frame what a link with `caps` carries: itself, if the link can do what is left undone in it, or else one or several
-/// in which it is done. Each goes to `out`, in order.
+/// Makes of a frame what a link with `caps` carries: itself, if the link can do what is left undone in it, or else one
+/// or several in which it is done. Each goes to `out`, in order.
 ///
 /// # Errors
 /// [`DropReason::Malformed`]: what is left undone does not fit the frame. Nothing was handed out.
@@ -92,8 +92,8 @@ struct Train<'a> {
 }
 
 impl<'a> Train<'a> {
-    /// `None` when it is none: another protocol than the kind says, the checksum of another header, or more segments than a
-    /// kernel would make of it.
+    /// `None` when it is none: another protocol than the kind says, the checksum of another header, or more segments
+    /// than a kernel would make of it.
     fn of(frame: &'a [u8], gso: Gso, transport: usize, offset: usize) -> Option<Self> {
         let ip = frame.get(ETHERNET_LEN..)?;
         let (v4, ends, protocol, header_len) = match bytes::byte(ip, 0)? >> 4 {
@@ -275,8 +275,8 @@ mod tests {
         all
     }
 
-    /// Reads a finished frame with another parser, whose checksums must agree: IPv4's identification, the sequence number, the
-    /// flags byte, the payload.
+    /// Reads a finished frame with another parser, whose checksums must agree: IPv4's identification, the sequence
+    /// number, the flags byte, the payload.
     fn read(frame: &[u8]) -> (Option<u16>, u32, u8, Vec<u8>) {
         use etherparse::{NetSlice, SlicedPacket, TransportSlice};
         let packet = SlicedPacket::from_ethernet(frame).unwrap();

@@ -1,8 +1,8 @@
 //! Which station is behind which port, on a device that has several: what a learning bridge knows (IEEE 802.1Q §8.8).
 //!
-//! A station is where its last frame came from. What is known is bounded for each port, so that a guest that invents addresses
-//! forgets its own and nobody else's; and it goes with its port. Nothing ages: a port is one guest's, and a guest that moves
-//! is seen at once. Whoever is not known is asked for at all ports, like a group.
+//! A station is where its last frame came from. What is known is bounded for each port, so that a guest that invents
+//! addresses forgets its own and nobody else's; and it goes with its port. Nothing ages: a port is one guest's, and a
+//! guest that moves is seen at once. Whoever is not known is asked for at all ports, like a group.
 
 use crate::addr::MacAddr;
 use std::collections::{BTreeMap, VecDeque};

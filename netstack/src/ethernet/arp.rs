@@ -1,13 +1,13 @@
 //! ARP (RFC 826): answering for our own addresses, and asking who the guest is.
 //!
-//! We answer for what the plan says, the gateway and the DNS address, and for nothing else: all other addresses of the network have no
-//! station (they must time out as on a real link), and a probe for the guest's own address (RFC 5227 §2.1.1, sender
-//! address zero) has to stay without an answer or the guest would give the address up. Remote hosts need no answer,
-//! the guest reaches them through the gateway.
+//! We answer for what the plan says, the gateway and the DNS address, and for nothing else: all other addresses of the
+//! network have no station (they must time out as on a real link), and a probe for the guest's own address (RFC 5227
+//! §2.1.1, sender address zero) has to stay without an answer or the guest would give the address up. Remote hosts need
+//! no answer, the guest reaches them through the gateway.
 //!
 //! Whatever a guest says about itself, asked or not, teaches the neighbour cache (RFC 826, "merge flag"; gratuitous
-//! ARP, RFC 5227 §3), but never about our own addresses, and about addresses outside of the network only while we ask for
-//! one (a forwarding rule may lead there): else a guest could fill the cache with addresses that nobody reaches.
+//! ARP, RFC 5227 §3), but never about our own addresses, and about addresses outside of the network only while we ask
+//! for one (a forwarding rule may lead there): else a guest could fill the cache with addresses that nobody reaches.
 
 use crate::addr::MacAddr;
 use crate::bytes;

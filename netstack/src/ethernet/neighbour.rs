@@ -1,24 +1,25 @@
 //! Who on the guest's link has which MAC address, and the frames that wait until we know.
 //!
-//! One cache serves both families: ARP (RFC 826) and neighbour discovery (RFC 4861 §7.3) teach it alike. It is bounded: a
-//! guest has a handful of addresses, the bridge of a container network a hundred, and whatever it invents beyond [`CAPACITY`] pushes out only what
-//! was used least recently, entries with waiting frames last.
+//! One cache serves both families: ARP (RFC 826) and neighbour discovery (RFC 4861 §7.3) teach it alike. It is bounded:
+//! a guest has a handful of addresses, the bridge of a container network a hundred, and whatever it invents beyond
+//! [`CAPACITY`] pushes out only what was used least recently, entries with waiting frames last.
 //!
-//! **Whom we believe.** What a station says of itself by ARP or neighbour discovery counts at once ([`Neighbours::learn`]), as on any
-//! link. The source of a packet counts less ([`Neighbours::seen`]): it fills an empty place and confirms what is known, but
-//! where another station is known to be, that one is asked first. Only if it stays silent has the address moved. So a
-//! station that writes a neighbour's address into its packets gets none of the neighbour's answers.
+//! **Whom we believe.** What a station says of itself by ARP or neighbour discovery counts at once
+//! ([`Neighbours::learn`]), as on any link. The source of a packet counts less ([`Neighbours::seen`]): it fills an
+//! empty place and confirms what is known, but where another station is known to be, that one is asked first. Only if
+//! it stays silent has the address moved. So a station that writes a neighbour's address into its packets gets none of
+//! the neighbour's answers.
 //!
-//! **Not known.** A lookup of an unknown address starts a resolution: up to [`ATTEMPTS`] requests, [`RETRY`] apart (RFC 1122 §2.3.2.1
-//! allows one per second), then the address is *unreachable* for another [`RETRY`], after which a lookup begins afresh.
-//! Meanwhile frames wait: at most [`WAITING_PER_NEIGHBOUR`] for one address, the oldest of them making room for
-//! the newest (RFC 4861 §7.2.2), and at most [`WAITING_TOTAL`] in all.
+//! **Not known.** A lookup of an unknown address starts a resolution: up to [`ATTEMPTS`] requests, [`RETRY`] apart (RFC
+//! 1122 §2.3.2.1 allows one per second), then the address is *unreachable* for another [`RETRY`], after which a lookup
+//! begins afresh. Meanwhile frames wait: at most [`WAITING_PER_NEIGHBOUR`] for one address, the oldest of them making
+//! room for the newest (RFC 4861 §7.2.2), and at most [`WAITING_TOTAL`] in all.
 //!
-//! **Not confirmed.** An entry that nobody confirmed for [`LIFETIME`] is stale (RFC 4861 §7.3.3): it is used as before, and whoever
-//! uses it asks beside. After [`ATTEMPTS`] requests without an answer it is forgotten.
+//! **Not confirmed.** An entry that nobody confirmed for [`LIFETIME`] is stale (RFC 4861 §7.3.3): it is used as before,
+//! and whoever uses it asks beside. After [`ATTEMPTS`] requests without an answer it is forgotten.
 //!
-//! No timer runs but for resolutions that frames wait for. Every packet of the guest comes by here, so an entry is found by
-//! hash, the last one without it.
+//! No timer runs but for resolutions that frames wait for. Every packet of the guest comes by here, so an entry is
+//! found by hash, the last one without it.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -51,10 +52,11 @@ pub enum OnLink {
         /// Where frames go whose address nobody answers for.
         otherwise: Option<MacAddr>,
     },
-    /// One, which all frames are from and all are for, whatever addresses they have: nobody is asked who has one, and the
-    /// station may call us, and itself, what it likes.
+    /// One, which all frames are from and all are for, whatever addresses they have: nobody is asked who has one, and
+    /// the station may call us, and itself, what it likes.
     One {
-        /// Its MAC address; `None`: the source of the last frame, so that until the first one, only, it is asked for as among many.
+        /// Its MAC address; `None`: the source of the last frame, so that until the first one, only, it is asked for as
+        /// among many.
         mac: Option<MacAddr>,
     },
 }
@@ -79,7 +81,8 @@ pub struct Waiting {
 pub enum Lookup {
     /// It is at this MAC address.
     Known(MacAddr),
-    /// It was at this MAC address when it was last heard of, and most likely is: send a request now, and the frame as well.
+    /// It was at this MAC address when it was last heard of, and most likely is: send a request now, and the frame as
+    /// well.
     Stale(MacAddr),
     /// Not known yet: let the frame wait, and send a request now if `ask`.
     Resolve {
@@ -234,8 +237,8 @@ impl Neighbours {
         !entry.waiting.is_empty()
     }
 
-    /// A packet of `ip` came from `mac`, and that is where the address is that was looked at last: it is confirmed. If not, nothing
-    /// has happened, and [`Neighbours::seen`] decides. Nearly every packet of a guest ends here.
+    /// A packet of `ip` came from `mac`, and that is where the address is that was looked at last: it is confirmed. If
+    /// not, nothing has happened, and [`Neighbours::seen`] decides. Nearly every packet of a guest ends here.
     pub fn confirm(&mut self, now: Instant, ip: IpAddr, mac: MacAddr) -> bool {
         match self.entries.get_mut(self.recent) {
             Some(Entry {

@@ -1,4 +1,5 @@
-//! Finding the station that has an address: who is asked, and what becomes of frames and flows that wait for the answer.
+//! Finding the station that has an address: who is asked, and what becomes of frames and flows that wait for the
+//! answer.
 //!
 //! [`super::neighbour`] is what is known; here are the requests, and the ways on when an answer comes.
 
@@ -13,13 +14,15 @@ use crate::ip::ndp;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
-/// How long a flow towards the guest waits for the answer to an ARP request or neighbour solicitation before it asks again.
+/// How long a flow towards the guest waits for the answer to an ARP request or neighbour solicitation before it asks
+/// again.
 const NEIGHBOUR_RETRY: Duration = Duration::from_secs(1);
 /// After so long without an answer the client is reset: longer than the kernel's three requests take.
 pub(crate) const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// A frame came from `from`. If the one station of this link has made itself known by it, what waited for that goes on.
+    /// A frame came from `from`. If the one station of this link has made itself known by it, what waited for that goes
+    /// on.
     pub(crate) fn speaks(&mut self, now: Instant, from: MacAddr) {
         if self.neighbours.hears(from) {
             self.neighbours.waited_for().into_iter().for_each(|ip| self.release(ip, from));

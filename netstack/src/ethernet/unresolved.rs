@@ -1,8 +1,9 @@
 //! Flows from the host's side that wait until it is known where their guest is.
 //!
-//! They wait by address, so that a station which tells where it is wakes its own and no others. A flow is entered once, when it
-//! begins; its deadline is its own. What has ended meanwhile is taken out from the front when the next one comes, for
-//! those of one address give up in the order in which they came. At most [`MOST`] wait; a flow beyond looks again with its own timer.
+//! They wait by address, so that a station which tells where it is wakes its own and no others. A flow is entered once,
+//! when it begins; its deadline is its own. What has ended meanwhile is taken out from the front when the next one
+//! comes, for those of one address give up in the order in which they came. At most [`MOST`] wait; a flow beyond looks
+//! again with its own timer.
 
 use crate::flow::FlowId;
 use core::net::IpAddr;

@@ -1,9 +1,9 @@
 //! IPv6 extension headers: where the transport header begins, and whether the headers before it are acceptable.
 //!
-//! The stack stands in for every remote host, so it behaves as the destination does (RFC 8200 §4): it walks the
-//! whole chain, skips what it knows, and refuses options and routing headers that it must not ignore, and authentication
-//! that it cannot verify. A chain of more than [`MAX_HEADERS`] is malformed here; nobody sends one in earnest (RFC 8504
-//! §5.3 permits the limit).
+//! The stack stands in for every remote host, so it behaves as the destination does (RFC 8200 §4): it walks the whole
+//! chain, skips what it knows, and refuses options and routing headers that it must not ignore, and authentication that
+//! it cannot verify. A chain of more than [`MAX_HEADERS`] is malformed here; nobody sends one in earnest (RFC 8504 §5.3
+//! permits the limit).
 
 use crate::bytes;
 use crate::drop_reason::DropReason;

@@ -8,9 +8,9 @@
 //! guest that floods us with first halves hurts nobody but itself. All datagrams have the same time to live, so they
 //! sit in order of age and the oldest one holds the only deadline.
 //!
-//! **Overlaps.** Pieces that overlap are an attack or a collision of identifiers: the whole datagram is discarded, and so
-//! is what still comes of it until its time is up (RFC 5722 §4; in IPv4 Linux does the same). A piece that came twice
-//! with the same bytes is no overlap but an ordinary duplicate (RFC 8200 §4.5) and is ignored.
+//! **Overlaps.** Pieces that overlap are an attack or a collision of identifiers: the whole datagram is discarded, and
+//! so is what still comes of it until its time is up (RFC 5722 §4; in IPv4 Linux does the same). A piece that came
+//! twice with the same bytes is no overlap but an ordinary duplicate (RFC 8200 §4.5) and is ignored.
 //!
 //! RFC 8200 §4.5 asks for a parameter problem message about a fragment of impossible length or place; it is dropped and
 //! counted instead (deviation): the only guest to be told is one that made it by hand.
@@ -139,7 +139,8 @@ impl Reassembler {
         Self { datagrams: VecDeque::new(), cost: 0, evicted: 0 }
     }
 
-    /// Adds a fragment: a whole IP packet, Ethernet padding permitted. The IPv4 header checksum is the caller's to check.
+    /// Adds a fragment: a whole IP packet, Ethernet padding permitted. The IPv4 header checksum is the caller's to
+    /// check.
     ///
     /// A packet that is no fragment, or one that is its datagram's only fragment, comes back at once.
     pub fn insert(&mut self, now: Instant, packet: &[u8]) -> Reassembled {

@@ -69,8 +69,8 @@ impl Engine {
         }
     }
 
-    /// A packet that carries another one (a tunnel's) with the checksum of *that* left to us: it is completed, or the far end of
-    /// the tunnel would find it wrong.
+    /// A packet that carries another one (a tunnel's) with the checksum of *that* left to us: it is completed, or the
+    /// far end of the tunnel would find it wrong.
     fn on_unfinished<U: Upstream>(
         &mut self,
         now: Instant,
@@ -80,8 +80,8 @@ impl Engine {
         bytes: &[u8],
         up: &mut U,
     ) -> Result<(), DropReason> {
-        // virtio 1.2 §5.1.6.2.1: the checksum of a train is that of the header that is to be repeated. A train inside a tunnel
-        // has a kind of its own, which we do not announce.
+        // virtio 1.2 §5.1.6.2.1: the checksum of a train is that of the header that is to be repeated. A train inside a
+        // tunnel has a kind of its own, which we do not announce.
         if gso.is_some() {
             return Err(DropReason::Malformed);
         }
@@ -120,7 +120,8 @@ impl Engine {
         if on_link && !discovery && !self.config.plan.is_ours(src) { self.seen(now, src, mac) } else { mac }
     }
 
-    /// Learns the guest's own IPv6 address from one that it uses, or is about to. Returns whether `ip` is in our network.
+    /// Learns the guest's own IPv6 address from one that it uses, or is about to. Returns whether `ip` is in our
+    /// network.
     ///
     /// A guest that only serves is silent but for neighbour discovery, and without duplicate address detection it
     /// speaks from its link-local address alone. With an interface identifier made from the MAC address (RFC 4291
@@ -228,8 +229,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells the guest by ICMP why `packet`, which it sent, went no further. The complaint comes from the address of ours
-    /// that was asked, or from the gateway, the first router on the way.
+    /// Tells the guest by ICMP why `packet`, which it sent, went no further. The complaint comes from the address of
+    /// ours that was asked, or from the gateway, the first router on the way.
     pub(crate) fn icmp_error(&mut self, now: Instant, mac: MacAddr, packet: &[u8], problem: Problem) {
         let ends = match packet.first().map(|b| b >> 4) {
             Some(4) => {

@@ -1,7 +1,7 @@
 //! Stage 3 of the data path: IPv4 and IPv6 packets of the guest, checked and opened.
 //!
-//! [`Packet::parse`] is the border: behind it lengths are true, the header checksum was right, and the source address is one
-//! that a host may have. Fragments are not yet whole then ([`Packet::fragment`]); the engine passes them through
+//! [`Packet::parse`] is the border: behind it lengths are true, the header checksum was right, and the source address
+//! is one that a host may have. Fragments are not yet whole then ([`Packet::fragment`]); the engine passes them through
 //! `fragment` and parses the result again.
 
 mod complaint;
@@ -52,8 +52,9 @@ impl<'a> Packet<'a> {
         if is_martian(packet.src) { Err(DropReason::Martian) } else { Ok(packet) }
     }
 
-    /// Whether a partial checksum is that of the packet's own transport header. If so, there is nothing to verify and nothing
-    /// to complete, for that header goes no further. A fragment has none: what was left undone in it is not the whole's.
+    /// Whether a partial checksum is that of the packet's own transport header. If so, there is nothing to verify and
+    /// nothing to complete, for that header goes no further. A fragment has none: what was left undone in it is not the
+    /// whole's.
     pub(crate) fn owns_checksum(&self, start: u16, offset: u16) -> bool {
         let at = ETHERNET_LEN + self.whole.len() - self.payload.len();
         usize::from(start) == at && checksum_at(self.protocol) == Some(offset.into()) && !self.fragment
@@ -97,7 +98,8 @@ impl<'a> Packet<'a> {
             whole,
             // RFC 6946: an atomic fragment (offset 0, no more) is a whole packet with a header too many.
             fragment: upper.fragment.is_some_and(|f| f.more || f.offset != 0),
-            // With one, its sender has heard of a narrow path (RFC 8200 §4.5), and the fragments are the kernel's to make.
+            // With one, its sender has heard of a narrow path (RFC 8200 §4.5), and the fragments are the kernel's to
+            // make.
             dont_fragment: upper.fragment.is_none(),
         })
     }

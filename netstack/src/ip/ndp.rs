@@ -175,8 +175,8 @@ pub enum Answer {
     },
 }
 
-/// Handles a message that came in a frame from `frame_from`. `wanted` tells whether we are asking for an address; one that is
-/// neither on the link nor asked for teaches nothing.
+/// Handles a message that came in a frame from `frame_from`. `wanted` tells whether we are asking for an address; one
+/// that is neither on the link nor asked for teaches nothing.
 ///
 /// # Errors
 /// As [`Ndp::parse`]; [`DropReason::Unsolicited`] when it neither teaches nor asks anything of us.

@@ -1,4 +1,5 @@
-//! A packet of ours that belongs to no connection, as frames: one, or fragments where the way to the guest is too narrow for it.
+//! A packet of ours that belongs to no connection, as frames: one, or fragments where the way to the guest is too
+//! narrow for it.
 
 use crate::engine::Engine;
 use crate::frame::{Envelope, Transport, assemble, wrap};

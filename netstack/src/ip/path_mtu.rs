@@ -1,17 +1,17 @@
 //! What fits behind the guest: sizes that its side of the link complains of.
 //!
-//! The guest may itself be a router, in front of containers, with narrower links behind it than ours. Who sends packets that must
-//! not be fragmented has to act on "fragmentation needed" and "packet too big" (RFC 1191 §3, RFC 8201 §4), so those that come
-//! from the guest are heard:
+//! The guest may itself be a router, in front of containers, with narrower links behind it than ours. Who sends packets
+//! that must not be fragmented has to act on "fragmentation needed" and "packet too big" (RFC 1191 §3, RFC 8201 §4), so
+//! those that come from the guest are heard:
 //!
 //! * TCP repeats what was lost in smaller segments, and later connections to the same address begin with them;
 //! * UDP and echo over IPv6 are fragmented here, as only their source may;
-//! * UDP and echo over IPv4 above [`ATOMIC`] are left for the router to fragment, as they are by the kernels of other hosts,
-//!   and nothing gets lost meanwhile; a smaller complaint lowers that bound.
+//! * UDP and echo over IPv4 above [`ATOMIC`] are left for the router to fragment, as they are by the kernels of other
+//!   hosts, and nothing gets lost meanwhile; a smaller complaint lowers that bound.
 //!
-//! A complaint counts only if it quotes something that we may have sent: a packet of a flow that exists, for TCP one whose bytes
-//! are in flight (RFC 5927 §7, RFC 8201 §6); so whoever makes one up must be able to see the flow. The table is small,
-//! forgets after ten minutes (RFC 1191 §6.3, RFC 8201 §5.4), and its worst effect is smaller packets.
+//! A complaint counts only if it quotes something that we may have sent: a packet of a flow that exists, for TCP one
+//! whose bytes are in flight (RFC 5927 §7, RFC 8201 §6); so whoever makes one up must be able to see the flow. The
+//! table is small, forgets after ten minutes (RFC 1191 §6.3, RFC 8201 §5.4), and its worst effect is smaller packets.
 
 use crate::bytes;
 use crate::clock::Instant;
@@ -19,9 +19,9 @@ use crate::ip::extension;
 use core::net::IpAddr;
 use core::time::Duration;
 
-/// IPv4 datagrams up to this many bytes are sent as atomic ones (RFC 6864 §4.1): "don't fragment" and no identification, of
-/// which 16 bits would not last long at the rate of small datagrams. Every link that also carries IPv6 takes them whole
-/// (RFC 8200 §5), and one that does not can say so.
+/// IPv4 datagrams up to this many bytes are sent as atomic ones (RFC 6864 §4.1): "don't fragment" and no
+/// identification, of which 16 bits would not last long at the rate of small datagrams. Every link that also carries
+/// IPv6 takes them whole (RFC 8200 §5), and one that does not can say so.
 pub(crate) const ATOMIC: u16 = 1280;
 /// The least that an IPv4 path is believed to be (Linux's `net.ipv4.route.min_pmtu`): the worst that a lie can do.
 const LEAST_V4: u16 = 552;

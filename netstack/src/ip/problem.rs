@@ -1,7 +1,8 @@
-//! What can be wrong with a guest's packet, in one vocabulary for both families, and the ICMP types and codes that say it.
+//! What can be wrong with a guest's packet, in one vocabulary for both families, and the ICMP types and codes that say
+//! it.
 //!
-//! Whoever finds a packet wanting names a [`Problem`]; only `icmp_error` makes a message of it. Sources: RFC 792, RFC 1122
-//! §3.2.2, RFC 1812 §5.2.7 for IPv4, RFC 4443 §3 for IPv6.
+//! Whoever finds a packet wanting names a [`Problem`]; only `icmp_error` makes a message of it. Sources: RFC 792, RFC
+//! 1122 §3.2.2, RFC 1812 §5.2.7 for IPv4, RFC 4443 §3 for IPv6.
 
 use crate::surely::Surely;
 use crate::upstream::{DatagramError, Errno};

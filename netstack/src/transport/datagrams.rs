@@ -1,5 +1,5 @@
-//! What UDP and echo have in common: sockets without a connection, read until they are empty, and reports of what became of
-//! datagrams sent long ago.
+//! What UDP and echo have in common: sockets without a connection, read until they are empty, and reports of what
+//! became of datagrams sent long ago.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -20,8 +20,8 @@ use core::net::SocketAddr;
 const REPORTS: usize = 16;
 
 impl Engine {
-    /// Delivers what a UDP or ping socket has for the guest, about `budget` of the schedule's bytes at the most. True when more
-    /// is waiting.
+    /// Delivers what a UDP or ping socket has for the guest, about `budget` of the schedule's bytes at the most. True
+    /// when more is waiting.
     pub(crate) fn flush_datagrams<U: Upstream, D: Device>(
         &mut self,
         now: Instant,
@@ -39,8 +39,8 @@ impl Engine {
         reports || more
     }
 
-    /// Takes one datagram, or train, after the other from a socket, until `next` finds none, the turn is over or the link is full.
-    /// True when more may be waiting.
+    /// Takes one datagram, or train, after the other from a socket, until `next` finds none, the turn is over or the
+    /// link is full. True when more may be waiting.
     pub(super) fn take_datagrams(
         &mut self,
         id: FlowId,

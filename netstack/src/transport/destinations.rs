@@ -1,14 +1,14 @@
 //! The host's ports, as far as connections use them up: how many lead to each destination, and whose they are.
 //!
-//! A connection takes a port of the host's ephemeral range, and for one destination each port can be taken once. Whoever has
-//! taken them all keeps every other program of the host from that destination. So connections to one
+//! A connection takes a port of the host's ephemeral range, and for one destination each port can be taken once.
+//! Whoever has taken them all keeps every other program of the host from that destination. So connections to one
 //! destination get three quarters of the range ([`crate::config::PortConfig`]), and of what they get one guest address
 //! may have seven times as many as are still free: so that with one guest the last eighth, with two of them the last
-//! fifteenth, is there for whoever has none yet. Who has too many finds his SYN unanswered, as if it had been lost; nobody
-//! else does.
+//! fifteenth, is there for whoever has none yet. Who has too many finds his SYN unanswered, as if it had been lost;
+//! nobody else does.
 //!
-//! A destination for which the host had no port left ([`Errno::NoPort`](crate::upstream::Errno::NoPort)) is left alone for [`REST`]: to learn that
-//! takes the kernel a search through all of them.
+//! A destination for which the host had no port left ([`Errno::NoPort`](crate::upstream::Errno::NoPort)) is left alone
+//! for [`REST`]: to learn that takes the kernel a search through all of them.
 
 use crate::clock::Instant;
 use core::net::{IpAddr, SocketAddr};

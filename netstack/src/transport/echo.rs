@@ -1,7 +1,7 @@
 //! Echo: the guest's pings through the host's ping sockets, and our own answers to those that are for us.
 //!
-//! A flow is one guest address and identifier with one destination. The kernel chooses the identifier on the host's side, so
-//! only the sequence number travels both ways. Requests to our own addresses never get here.
+//! A flow is one guest address and identifier with one destination. The kernel chooses the identifier on the host's
+//! side, so only the sequence number travels both ways. Requests to our own addresses never get here.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -67,8 +67,8 @@ impl Engine {
         if packet.src.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        // RFC 4443 §4.2: a group that we are in is answered for by an address of ours. (RFC 1122 §3.2.2.6 leaves it open
-        // for IPv4.)
+        // RFC 4443 §4.2: a group that we are in is answered for by an address of ours. (RFC 1122 §3.2.2.6 leaves it
+        // open for IPv4.)
         if self.config.plan.is_ours(packet.dst) || self.config.plan.is_our_group(packet.dst) {
             self.answer_echo(mac, packet, (ident, sequence), data);
             return Ok(());

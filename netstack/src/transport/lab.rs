@@ -1,8 +1,9 @@
-//! A laboratory for the tests of this folder: a guest that is a hand writing segments, and host sockets that are queues.
+//! A laboratory for the tests of this folder: a guest that is a hand writing segments, and host sockets that are
+//! queues.
 //!
-//! Everything is explicit, as in packetdrill: a test sends a segment, lets time pass, and looks at the segments that came
-//! out. [`Lab::step`] drains and returns them; [`Lab::pass`] also lets timers run. Numbers are relative: byte 0 is the
-//! first one behind the SYN, on either side.
+//! Everything is explicit, as in packetdrill: a test sends a segment, lets time pass, and looks at the segments that
+//! came out. [`Lab::step`] drains and returns them; [`Lab::pass`] also lets timers run. Numbers are relative: byte 0 is
+//! the first one behind the SYN, on either side.
 
 use super::tcp::segment::{Flags, Segment};
 use crate::addr::MacAddr;

@@ -43,8 +43,8 @@ const THIN_OUT: usize = 256;
 pub(crate) const SHORT: Duration = Duration::from_secs(2);
 pub(crate) const LONG: Duration = Duration::from_secs(15);
 
-/// RFC 2474 §3: the upper six bits of a traffic class. The lower two are ECN, which on TCP is a matter of the two kernels that
-/// talk to each other, the guest's with us and the host's with the peer.
+/// RFC 2474 §3: the upper six bits of a traffic class. The lower two are ECN, which on TCP is a matter of the two
+/// kernels that talk to each other, the guest's with us and the host's with the peer.
 const DSCP: u8 = 0xfc;
 
 impl Engine {
@@ -135,8 +135,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether there may be one more connection of `guest` to `to`. If not, its SYN stays unanswered, as if it had been lost:
-    /// it comes again, and by then there may be.
+    /// Whether there may be one more connection of `guest` to `to`. If not, its SYN stays unanswered, as if it had been
+    /// lost: it comes again, and by then there may be.
     fn find_port(&mut self, now: Instant, to: SocketAddr, guest: IpAddr) -> Result<(), DropReason> {
         if self.destinations.is_resting(now, to) {
             return Err(DropReason::Upstream);
@@ -183,8 +183,8 @@ impl Engine {
         }
     }
 
-    /// A guest at `newcomer` is about to begin a conversation with the DNS address: another one is reset if it must make
-    /// room.
+    /// A guest at `newcomer` is about to begin a conversation with the DNS address: another one is reset if it must
+    /// make room.
     fn make_place<U: Upstream>(&mut self, now: Instant, newcomer: IpAddr, up: &mut U) {
         let mut tenants = Vec::with_capacity(places::PLACES);
         self.conversations.retain(|&flow| match self.flows.get_mut(flow) {
@@ -256,8 +256,8 @@ impl Engine {
         self.post(frame);
     }
 
-    /// The table is full: ends flows whose loss is least felt, as conntrack's early drop does. These are handshakes that
-    /// do not get on, datagrams that nobody answers, and what has been silent for long; never an established
+    /// The table is full: ends flows whose loss is least felt, as conntrack's early drop does. These are handshakes
+    /// that do not get on, datagrams that nobody answers, and what has been silent for long; never an established
     /// connection. Looks at a part of the table only, so that a flood costs little.
     pub(crate) fn thin_out<U: Upstream>(&mut self, now: Instant, up: &mut U) {
         let dispensable: Vec<FlowId> = self

@@ -1,14 +1,15 @@
-//! What becomes of flows whose guest has left: one station of a network, those behind one of several links, or everybody
-//! with the link itself.
+//! What becomes of flows whose guest has left: one station of a network, those behind one of several links, or
+//! everybody with the link itself.
 //!
-//! A datagram flow ends. A connection that the guest has closed, with all its bytes in the host's socket, is closed: the
-//! kernel sees to the rest. Any other is incomplete, and its peer must not take a part for the whole: it is reset. One kind is
-//! in between: the guest has closed, all that it sent is here and acknowledged, and only the socket had no room for it yet.
-//! Such a flow is an *orphan*. It has no guest any more (its key is free for the next one), sends nothing to the link, and
-//! lives until its socket has taken the last byte, [`PATIENCE`] at most; then it is closed, or reset.
+//! A datagram flow ends. A connection that the guest has closed, with all its bytes in the host's socket, is closed:
+//! the kernel sees to the rest. Any other is incomplete, and its peer must not take a part for the whole: it is reset.
+//! One kind is in between: the guest has closed, all that it sent is here and acknowledged, and only the socket had no
+//! room for it yet. Such a flow is an *orphan*. It has no guest any more (its key is free for the next one), sends
+//! nothing to the link, and lives until its socket has taken the last byte, [`PATIENCE`] at most; then it is closed, or
+//! reset.
 //!
-//! Whoever ends the whole program calls [`Engine::forget_guests`] and goes on until [`Engine::flow_count`] is zero, or drops
-//! what is left with a reset.
+//! Whoever ends the whole program calls [`Engine::forget_guests`] and goes on until [`Engine::flow_count`] is zero, or
+//! drops what is left with a reset.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -26,8 +27,8 @@ use core::net::IpAddr;
 pub use crate::transport::tcp::PATIENCE;
 
 impl Engine {
-    /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may come
-    /// back with another one.
+    /// The station that had `guest` has left the link: its flows end, its MAC address is forgotten. The address may
+    /// come back with another one.
     pub fn forget_guest<U: Upstream>(&mut self, now: Instant, guest: IpAddr, up: &mut U) {
         let theirs = self.flows.iter().filter(|(_, key, _)| key.guest.ip() == guest).map(|(id, ..)| id);
         for id in theirs.collect::<Vec<_>>() {
@@ -36,7 +37,8 @@ impl Engine {
         self.forget_neighbour(guest);
     }
 
-    /// One of several links of the device is gone, and these stations with it: their flows end, and nothing is kept for them.
+    /// One of several links of the device is gone, and these stations with it: their flows end, and nothing is kept for
+    /// them.
     pub fn forget_stations<U: Upstream>(&mut self, now: Instant, gone: impl Fn(MacAddr) -> bool, up: &mut U) {
         self.flush_udp_batch(now, up);
         let is_theirs = |entry: &Entry| entry.body.station().is_some_and(&gone);
@@ -50,8 +52,8 @@ impl Engine {
         self.outbox.retain(|(_, frame)| !destination(frame).is_some_and(&gone));
     }
 
-    /// Nobody is left on the link, or it leads to another guest from now on: all flows end, and nothing is known of anybody
-    /// any more. What remains in the table are orphans.
+    /// Nobody is left on the link, or it leads to another guest from now on: all flows end, and nothing is known of
+    /// anybody any more. What remains in the table are orphans.
     pub fn forget_guests<U: Upstream>(&mut self, now: Instant, up: &mut U) {
         self.flush_udp_batch(now, up);
         let all: Vec<_> = self.flows.iter().map(|(id, ..)| id).collect();

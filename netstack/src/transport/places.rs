@@ -1,12 +1,14 @@
 //! Places for the conversations with the DNS address.
 //!
-//! A connection to the DNS address ends in this process. It costs no descriptor, so the bound that the host's sockets have does
-//! not hold it; it costs memory (queries and answers that somebody has not read) and the resolver's attention. So there
-//! are [`PLACES`] of them, and a newcomer who finds none free gets one: another conversation is reset for it.
+//! A connection to the DNS address ends in this process. It costs no descriptor, so the bound that the host's sockets
+//! have does not hold it; it costs memory (queries and answers that somebody has not read) and the resolver's
+//! attention. So there are [`PLACES`] of them, and a newcomer who finds none free gets one: another conversation is
+//! reset for it.
 //!
-//! Whose: one that never opened goes before one that did, then one of the address that has most, and of those the one in
-//! which nothing has got on for longest. While others have conversations too, an address with [`SHARE`] of them makes room
-//! for its newcomers itself. So a guest that takes all it can get loses its own, and a neighbour's query is answered.
+//! Whose: one that never opened goes before one that did, then one of the address that has most, and of those the one
+//! in which nothing has got on for longest. While others have conversations too, an address with [`SHARE`] of them
+//! makes room for its newcomers itself. So a guest that takes all it can get loses its own, and a neighbour's query is
+//! answered.
 //!
 //! Nothing is noted when a flow ends: a place whose flow is gone is seen to be free when the next one is wanted. That
 //! costs a look at [`PLACES`] flows for each newcomer, and nothing for all other flows.

@@ -1,13 +1,13 @@
-//! The link gets other addresses while it is in use: the host's have changed, and the guest's are the host's; or whoever runs the
-//! network has thought of better ones.
+//! The link gets other addresses while it is in use: the host's have changed, and the guest's are the host's; or
+//! whoever runs the network has thought of better ones.
 //!
-//! A flow goes on if under the new plan it could have come about as it is: its guest still has that address, and the peer's
-//! address still means the same. It then notices nothing. All others end at once, before the plan is exchanged, and both ends are
-//! told: what is left of them would be carried to somebody else. Connections whose guest is gone ([`super::parting`]) have no
-//! address any more, and take their last bytes to the host undisturbed.
+//! A flow goes on if under the new plan it could have come about as it is: its guest still has that address, and the
+//! peer's address still means the same. It then notices nothing. All others end at once, before the plan is exchanged,
+//! and both ends are told: what is left of them would be carried to somebody else. Connections whose guest is gone
+//! ([`super::parting`]) have no address any more, and take their last bytes to the host undisturbed.
 //!
-//! What is known of neighbours stays, but for addresses that nobody can have any more or that are ours now. The servers within
-//! begin anew if it is their family that has changed, and routers' advertisements say so at once.
+//! What is known of neighbours stays, but for addresses that nobody can have any more or that are ours now. The servers
+//! within begin anew if it is their family that has changed, and routers' advertisements say so at once.
 
 use crate::clock::Instant;
 use crate::engine::{Body, Engine};
@@ -25,8 +25,8 @@ enum Begun {
 }
 
 impl Engine {
-    /// From now on the link has the addresses of `plan`. Flows that could not be as they are under it are reset, or just end if
-    /// they have no connection; the others lose nothing.
+    /// From now on the link has the addresses of `plan`. Flows that could not be as they are under it are reset, or
+    /// just end if they have no connection; the others lose nothing.
     pub fn readdress<U: Upstream>(&mut self, now: Instant, plan: Plan, up: &mut U) {
         self.flush_udp_batch(now, up);
         let old = &self.config.plan;

@@ -1,5 +1,6 @@
-//! The one door through which a flow of the guest gets its destination: TCP, UDP and echo ask here, and nowhere else is decided what
-//! may leave. What an address stands for is in the plan ([`crate::ip::plan`]); here the guest is told when it leads nowhere.
+//! The one door through which a flow of the guest gets its destination: TCP, UDP and echo ask here, and nowhere else is
+//! decided what may leave. What an address stands for is in the plan ([`crate::ip::plan`]); here the guest is told when
+//! it leads nowhere.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;
@@ -22,8 +23,8 @@ pub(crate) enum Lead {
 }
 
 impl Engine {
-    /// Where a flow to `dst` leads that `packet` begins. This is the one door: what may not go there is told here why, if it is to
-    /// be told.
+    /// Where a flow to `dst` leads that `packet` begins. This is the one door: what may not go there is told here why,
+    /// if it is to be told.
     ///
     /// # Errors
     /// It leads nowhere; the guest has been answered.

@@ -1,9 +1,9 @@
 //! Flows in the order of their silence: who was heard longest ago is known without a look at the others.
 //!
-//! Datagram flows have no end of their own, and each holds something that the host has few of, a port or an identifier. When
-//! too many hold one, that of whoever has been silent longest is taken back ([`Silence::longest`]). Three doubly linked
-//! lists over one array, by flow index: to move a flow to the end of its list is to change a few numbers, and for the
-//! flow that is there already, the usual case, one comparison.
+//! Datagram flows have no end of their own, and each holds something that the host has few of, a port or an identifier.
+//! When too many hold one, that of whoever has been silent longest is taken back ([`Silence::longest`]). Three doubly
+//! linked lists over one array, by flow index: to move a flow to the end of its list is to change a few numbers, and
+//! for the flow that is there already, the usual case, one comparison.
 
 use crate::flow::FlowId;
 

@@ -1,8 +1,9 @@
 //! All flows, in one table: found by a keyed hash of their addresses, addressed by [`FlowId`].
 //!
 //! The guest chooses ports and addresses, so the hash is SipHash-1-3 under a random key, over one packed 39-byte block
-//! (one write: a third of the time of a derived `Hash`). The index holds 4 bytes a flow; the slab keeps each flow's hash
-//! so that growing does not compute it again. Freed places are reused in last-in-first-out order under a new generation.
+//! (one write: a third of the time of a derived `Hash`). The index holds 4 bytes a flow; the slab keeps each flow's
+//! hash so that growing does not compute it again. Freed places are reused in last-in-first-out order under a new
+//! generation.
 
 use crate::flow::FlowId;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -1,8 +1,8 @@
 //! Deadlines of all flows: a binary heap with one entry a flow, moved in place.
 //!
-//! A flow knows its own timers (retransmission, delayed acknowledgement, keepalive, expiry) and tells only the earliest.
-//! Deadlines move at nearly every packet; with one movable entry a flow the heap never holds stale ones, so its size is
-//! the number of flows and an idle engine has nothing to wake up for but real deadlines.
+//! A flow knows its own timers (retransmission, delayed acknowledgement, keepalive, expiry) and tells only the
+//! earliest. Deadlines move at nearly every packet; with one movable entry a flow the heap never holds stale ones, so
+//! its size is the number of flows and an idle engine has nothing to wake up for but real deadlines.
 
 use crate::clock::Instant;
 use crate::flow::FlowId;

@@ -1,10 +1,10 @@
 //! Connections that wait for their turn to be made.
 //!
-//! Most calls to connect() take microseconds, but one for a destination to which nearly all ports are taken takes milliseconds,
-//! and the loop does nothing else meanwhile. So the host says when it has connected enough for the moment
-//! ([`Upstream::may_connect`](crate::upstream::Upstream::may_connect)), and SYNs wait here: the guests' addresses take turns, each with the one that
-//! has waited longest. At most [`MOST`] wait. For another one the longest waiting of whoever has most is forgotten, as if
-//! its SYN had been lost: it comes again.
+//! Most calls to connect() take microseconds, but one for a destination to which nearly all ports are taken takes
+//! milliseconds, and the loop does nothing else meanwhile. So the host says when it has connected enough for the moment
+//! ([`Upstream::may_connect`](crate::upstream::Upstream::may_connect)), and SYNs wait here: the guests' addresses take
+//! turns, each with the one that has waited longest. At most [`MOST`] wait. For another one the longest waiting of
+//! whoever has most is forgotten, as if its SYN had been lost: it comes again.
 
 use crate::flow::FlowId;
 use core::net::IpAddr;

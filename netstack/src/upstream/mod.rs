@@ -26,7 +26,8 @@ pub enum Errno {
     HostUnreachable,
     /// ENETUNREACH, ENETDOWN, EAFNOSUPPORT, EADDRNOTAVAIL of an address: no way there from this host.
     NetUnreachable,
-    /// EADDRNOTAVAIL of connect(): the host has no port left for a connection to there. Nobody out there has said anything.
+    /// EADDRNOTAVAIL of connect(): the host has no port left for a connection to there. Nobody out there has said
+    /// anything.
     NoPort,
     /// EACCES, EPERM: a local firewall or policy says no.
     Prohibited,
@@ -77,7 +78,8 @@ pub struct Meta {
     pub hops: u8,
     /// IPv4 type of service or IPv6 traffic class: DSCP and ECN.
     pub traffic_class: u8,
-    /// To be sent only: nobody on the way is to fragment it. Whoever finds it too large says so, with the size that fits.
+    /// To be sent only: nobody on the way is to fragment it. Whoever finds it too large says so, with the size that
+    /// fits.
     pub dont_fragment: bool,
 }
 
@@ -92,8 +94,8 @@ impl Default for Meta {
 pub struct Client {
     /// Its real address: the guest may see another.
     pub address: SocketAddr,
-    /// Which of the host's own addresses and ports it sent to, and hears answers from. A client that talks to two forwarded
-    /// ports has two conversations, even if both lead to the same port of the guest.
+    /// Which of the host's own addresses and ports it sent to, and hears answers from. A client that talks to two
+    /// forwarded ports has two conversations, even if both lead to the same port of the guest.
     pub at: SocketAddr,
 }
 
@@ -167,11 +169,11 @@ pub struct DeviceId(pub NonZeroU32);
 pub struct Source {
     /// The local address.
     pub address: Option<IpAddr>,
-    /// The port it would like to have, of an echo socket the identifier; 0: any. A wish: if that port is taken or not for us,
-    /// it gets another.
+    /// The port it would like to have, of an echo socket the identifier; 0: any. A wish: if that port is taken or not
+    /// for us, it gets another.
     pub port: u16,
-    /// The interface that everything leaves and arrives by, whatever the host's routes say. Link-local addresses are those on
-    /// its link, and groups (multicast) are those there.
+    /// The interface that everything leaves and arrives by, whatever the host's routes say. Link-local addresses are
+    /// those on its link, and groups (multicast) are those there.
     pub device: Option<DeviceId>,
     /// Whether datagrams may go to everybody on one of the host's networks (broadcast).
     pub broadcast: bool,
@@ -193,14 +195,14 @@ pub const MAX_PIECES: usize = 64;
 pub trait Upstream {
     // ── TCP ────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Whether the host has time for another connect() just now. If not, ask again in a while: at the latest with the next
-    /// [`Engine::drain`](crate::Engine::drain).
+    /// Whether the host has time for another connect() just now. If not, ask again in a while: at the latest with the
+    /// next [`Engine::drain`](crate::Engine::drain).
     fn may_connect(&mut self) -> bool {
         true
     }
 
-    /// Opens a TCP socket for `flow` and starts to connect it; `class` is the traffic class of its packets (DSCP; the ECN
-    /// bits are the kernel's). [`Event::Connected`] or [`Event::Failed`] follows.
+    /// Opens a TCP socket for `flow` and starts to connect it; `class` is the traffic class of its packets (DSCP; the
+    /// ECN bits are the kernel's). [`Event::Connected`] or [`Event::Failed`] follows.
     ///
     /// # Errors
     /// When it fails on the spot. The flow then has no socket.
@@ -219,8 +221,8 @@ pub trait Upstream {
     /// Offers one byte that the peer is to be told of out of band (RFC 9293 §3.8.5).
     fn tcp_send_urgent(&mut self, flow: FlowId, byte: u8) -> Sent;
 
-    /// How many bytes behind the first one not yet consumed the last urgent byte lies, if one is in the receive queue. It is
-    /// peeked and consumed like any other.
+    /// How many bytes behind the first one not yet consumed the last urgent byte lies, if one is in the receive queue.
+    /// It is peeked and consumed like any other.
     fn tcp_urgent(&mut self, flow: FlowId) -> Option<usize>;
 
     /// Copies received bytes into `into`, from `offset` bytes behind the first one not yet consumed,
@@ -236,8 +238,8 @@ pub trait Upstream {
     /// Closes our half: the peer reads end-of-file behind the last byte taken.
     fn tcp_shutdown(&mut self, flow: FlowId);
 
-    /// Probes the peer when nothing has come for `idle`, and every `interval` until it answers; whole seconds, 1 at least. A
-    /// peer that never does ends the connection: [`Event::Failed`].
+    /// Probes the peer when nothing has come for `idle`, and every `interval` until it answers; whole seconds, 1 at
+    /// least. A peer that never does ends the connection: [`Event::Failed`].
     fn tcp_keepalive(&mut self, flow: FlowId, idle: Duration, interval: Duration);
 
     /// Aborts the connection with RST and closes the socket.
@@ -245,7 +247,8 @@ pub trait Upstream {
 
     // ── UDP ────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Opens an unconnected UDP socket of the family of `like` for `flow`. It receives from anyone; its error queue is on.
+    /// Opens an unconnected UDP socket of the family of `like` for `flow`. It receives from anyone; its error queue is
+    /// on.
     ///
     /// # Errors
     /// When the host refuses. The flow then has no socket.

@@ -1,15 +1,15 @@
 //! The DHCP server for IPv4 (RFC 2131, options of RFC 2132), as the gateway plays it.
 //!
-//! One [`Server`] takes the payload of a datagram to port 67 and gives the payload of the answer from port 67 to port 68,
-//! with the addresses it goes to. It knows at most as many clients as its pool has addresses; a client is its client
-//! identifier or, without one, its hardware address (RFC 2131 §4.2).
+//! One [`Server`] takes the payload of a datagram to port 67 and gives the payload of the answer from port 67 to port
+//! 68, with the addresses it goes to. It knows at most as many clients as its pool has addresses; a client is its
+//! client identifier or, without one, its hardware address (RFC 2131 §4.2).
 //!
-//! We are the only server on this link and so speak with authority: a client that claims an address which it cannot have
-//! is told so at once (DHCPNAK), and one that we have forgotten (after a restart) keeps its address if it is free. RFC
-//! 2131 §4.3.2 asks for silence in that case for the sake of other servers; there are none (deviation).
+//! We are the only server on this link and so speak with authority: a client that claims an address which it cannot
+//! have is told so at once (DHCPNAK), and one that we have forgotten (after a restart) keeps its address if it is free.
+//! RFC 2131 §4.3.2 asks for silence in that case for the sake of other servers; there are none (deviation).
 //!
-//! Relay agents (RFC 2131 §4.1, `giaddr`) and BOOTP clients without message type have no place on a guest's link and are
-//! not answered. Options are read from the `file` and `sname` fields, too, if the message says so (RFC 2132 §9.3).
+//! Relay agents (RFC 2131 §4.1, `giaddr`) and BOOTP clients without message type have no place on a guest's link and
+//! are not answered. Options are read from the `file` and `sname` fields, too, if the message says so (RFC 2132 §9.3).
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;

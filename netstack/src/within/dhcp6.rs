@@ -2,11 +2,11 @@
 //!
 //! It tells nameserver and search domains to whom asks (Information-request), and leases the one address that the
 //! configuration knows for the guest, if it knows one. The link has a single guest, so there is nothing to keep count
-//! of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is never woken up to renew),
-//! and a second identity association of the same message gets none. The server thus has no state.
+//! of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is never woken up to
+//! renew), and a second identity association of the same message gets none. The server thus has no state.
 //!
-//! Messages are accepted and discarded as §16 says; relayed ones (Relay-forward) have no place on a guest's link. A reply
-//! stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.
+//! Messages are accepted and discarded as §16 says; relayed ones (Relay-forward) have no place on a guest's link. A
+//! reply stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.
 
 use crate::bytes;
 use crate::config::Config;
@@ -109,8 +109,8 @@ impl Server {
         Some(Self { v6, duid, search: names::encode(&config.dns_search, MAX_SEARCH) })
     }
 
-    /// Handles the payload of a UDP datagram to port 547, sent to a group or (`to_group` false) to an address of ours. The
-    /// answer goes to port 546 of where it came from.
+    /// Handles the payload of a UDP datagram to port 547, sent to a group or (`to_group` false) to an address of ours.
+    /// The answer goes to port 546 of where it came from.
     ///
     /// # Errors
     /// [`DropReason::Malformed`] and [`DropReason::Unsolicited`] when it has to be discarded.

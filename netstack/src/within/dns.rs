@@ -2,17 +2,17 @@
 //!
 //! The engine carries questions; it does not know names. A datagram to the DNS address waits in a short queue until
 //! whoever drives the engine takes it ([`Engine::dns_query`](crate::Engine::dns_query)), has it resolved and gives the
-//! answer back ([`Engine::dns_answer`](crate::Engine::dns_answer)), at once or seconds later. What the query says is not
-//! looked at here. No flow is made for it: the asker's addresses travel with the query, so nothing is held while it is
-//! under way, and a guest that asks from ten thousand ports costs ten thousand datagrams.
+//! answer back ([`Engine::dns_answer`](crate::Engine::dns_answer)), at once or seconds later. What the query says is
+//! not looked at here. No flow is made for it: the asker's addresses travel with the query, so nothing is held while it
+//! is under way, and a guest that asks from ten thousand ports costs ten thousand datagrams.
 //!
 //! What waits is bounded in bytes, and shared by source: one may hold as much as is free. So a source alone has half of
 //! the place, which is more than the round of an event loop brings, and whoever has nothing there yet finds room beside
 //! any other. Who loses at the bound is the source that fills the place, and it loses what it sent last.
 //!
 //! A connection over TCP leads to the same place, as a flow whose other end is not a socket but whoever resolves names
-//! ([`Upstream::tcp_connect_dns`](crate::upstream::Upstream::tcp_connect_dns)): so a nameserver that is dead, or does not
-//! speak TCP, is met with the same patience however the guest asks.
+//! ([`Upstream::tcp_connect_dns`](crate::upstream::Upstream::tcp_connect_dns)): so a nameserver that is dead, or does
+//! not speak TCP, is met with the same patience however the guest asks.
 
 use crate::addr::MacAddr;
 use core::net::{IpAddr, SocketAddr};

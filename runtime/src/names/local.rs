@@ -1,12 +1,12 @@
 //! Names that are known here: those of containers, asked for at their gateway, before any nameserver hears of it.
 //!
-//! Who asks is known by the source address, but only one on the network where the query came counts: nobody has to speak
-//! with the address of another network, so one that does has forged it, and sees what a stranger sees. Names that we know
-//! belong to us for every type (no data, instead of a question to strangers), in any case and with or without the domain
-//! that container engines append.
+//! Who asks is known by the source address, but only one on the network where the query came counts: nobody has to
+//! speak with the address of another network, so one that does has forged it, and sees what a stranger sees. Names that
+//! we know belong to us for every type (no data, instead of a question to strangers), in any case and with or without
+//! the domain that container engines append.
 //!
-//! From an internal network nothing is asked outside, unless a container that has another network, too, does so: it would
-//! get an answer there, and gives up when the first server it asks says that there is none.
+//! From an internal network nothing is asked outside, unless a container that has another network, too, does so: it
+//! would get an answer there, and gives up when the first server it asks says that there is none.
 
 use slipway_dns::answer::{Origin, Outcome, answer_query};
 use slipway_dns::message::{self, Query, Rcode, Transport};
@@ -38,8 +38,8 @@ pub enum Found<'a> {
 }
 
 impl Local {
-    /// What `snapshot` says, seen from `network`, on which `members` are the addresses of containers. With `internal` nothing
-    /// is asked outside for a stranger.
+    /// What `snapshot` says, seen from `network`, on which `members` are the addresses of containers. With `internal`
+    /// nothing is asked outside for a stranger.
     #[must_use]
     pub const fn new(
         snapshot: Snapshot,

@@ -10,8 +10,8 @@
 //! told. A query over TCP is treated the same way, only that servers are asked over TCP. What the resolver costs before
 //! the first query is nothing: its key is drawn and its buffer made then.
 //!
-//! What was learned holds for the host's network as it was. Whether that has changed is asked of the kernel when somebody asks
-//! us, so that a host whose links come and go wakes nobody who is idle.
+//! What was learned holds for the host's network as it was. Whether that has changed is asked of the kernel when
+//! somebody asks us, so that a host whose links come and go wakes nobody who is idle.
 //!
 //! Names that are known here ([`Local`]) are answered without any of that.
 //!
@@ -104,7 +104,8 @@ impl Names {
         }
     }
 
-    /// Heeds changes of the network that this process is in. Without that nothing is kept: it might be of another network.
+    /// Heeds changes of the network that this process is in. Without that nothing is kept: it might be of another
+    /// network.
     pub(crate) fn heed_network(&mut self) {
         // Once: later the filter of system calls would end us.
         if !std::mem::replace(&mut self.heeds_network, true) {

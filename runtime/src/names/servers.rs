@@ -1,8 +1,8 @@
 //! The nameservers, as the forwarder knows them and as they can be reached.
 //!
-//! A link-local nameserver is reached on the interface that has its name at that moment: interfaces come and go, and one
-//! that came back has another number. So the forwarder, which remembers servers by their address, is shown one that does
-//! not change, whose scope is the server's place in our list; the interface is looked up for each attempt.
+//! A link-local nameserver is reached on the interface that has its name at that moment: interfaces come and go, and
+//! one that came back has another number. So the forwarder, which remembers servers by their address, is shown one that
+//! does not change, whose scope is the server's place in our list; the interface is looked up for each attempt.
 
 use slipway_dns::config::resolv_conf::PORT;
 use slipway_host::scope::{Endpoint, ZonedAddr};

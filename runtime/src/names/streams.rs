@@ -1,8 +1,9 @@
 //! Connections that the guest made to the DNS address: a conversation on each, within bounds.
 //!
-//! How many there are, and whose gives way, the engine decides (`netstack/src/transport/places.rs`); what all of them hold, answers
-//! that nobody reads above all, [`HELD`] bounds. Whoever holds most when that is reached is reset, which concerns a client
-//! that asked for answers of at least [`HELD`] divided by the number of places and reads none of them.
+//! How many there are, and whose gives way, the engine decides (`netstack/src/transport/places.rs`); what all of them
+//! hold, answers that nobody reads above all, [`HELD`] bounds. Whoever holds most when that is reached is reset, which
+//! concerns a client that asked for answers of at least [`HELD`] divided by the number of places and reads none of
+//! them.
 //!
 //! A turn costs the conversations with news, not all.
 

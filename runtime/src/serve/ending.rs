@@ -7,13 +7,14 @@
 //!   deliver         host sockets get the bytes that the guest was told are taken
 //!   reset           what is left, when the session is dropped
 //! ```
-//! A connection that is complete is closed in the ordinary way, every other one is reset: nobody takes a part for the whole
-//! (`slipway_netstack::transport::parting`). All of it together takes [`PATIENCE`] at most, no time at all when there is nothing
-//! to deliver, and ends at the next signal that asks for the end.
+//! A connection that is complete is closed in the ordinary way, every other one is reset: nobody takes a part for the
+//! whole (`slipway_netstack::transport::parting`). All of it together takes [`PATIENCE`] at most, no time at all when
+//! there is nothing to deliver, and ends at the next signal that asks for the end.
 //!
-//! **The guest's own queue.** When a command of `slipway run` has ended, its last bytes may lie in the send queue of *its* kernel,
-//! which goes on sending for sockets whose program is gone, as long as there is a namespace to do it in. Nobody else
-//! can want that namespace, so there the link is heard until every connection's guest has closed. Anywhere else the link goes at once.
+//! **The guest's own queue.** When a command of `slipway run` has ended, its last bytes may lie in the send queue of
+//! *its* kernel, which goes on sending for sockets whose program is gone, as long as there is a namespace to do it in.
+//! Nobody else can want that namespace, so there the link is heard until every connection's guest has closed. Anywhere
+//! else the link goes at once.
 
 use super::{ExitFd, NAMES, SIGNALS, Session};
 use crate::names::Names;

@@ -1,7 +1,8 @@
 //! `slipway attach`: gives a namespace that is already there a network, until it ends.
 //!
-//! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed, which is
-//! looked at again when its namespaces are open), open and configure the TAP in it, publish ports, drop privileges, tell that we are ready, serve.
+//! Order: take over descriptors, watch the target (so that its number cannot pass to another process unnoticed, which
+//! is looked at again when its namespaces are open), open and configure the TAP in it, publish ports, drop privileges,
+//! tell that we are ready, serve.
 
 use super::{complain, configuration, log_level, network, session, shut_in};
 use crate::cli::AttachArgs;

@@ -1,8 +1,8 @@
 //! `slipway run` and `slipway attach`: networks for people. ([`uplink`] is one for container engines.)
 //!
 //! [`mod@network`] turns the options that both share into what the engine and the interface are told; [`run`] and
-//! [`attach`] make or enter the namespaces, put the engine to work ([`slipway_runtime::serve`]) and end as they promise.
-//! Whatever goes wrong before that ends in one line on stderr that says what to do.
+//! [`attach`] make or enter the namespaces, put the engine to work ([`slipway_runtime::serve`]) and end as they
+//! promise. Whatever goes wrong before that ends in one line on stderr that says what to do.
 
 pub mod attach;
 mod net;

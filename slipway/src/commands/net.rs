@@ -1,7 +1,7 @@
 //! `slipway net`: handed to the program that does the same for container engines, `netavark`, under another name.
 //!
-//! It is a program of its own because setting up bridges and serving packets have little in common but the word network; what is
-//! not linked in costs no memory in a process that runs for each container.
+//! It is a program of its own because setting up bridges and serving packets have little in common but the word
+//! network; what is not linked in costs no memory in a process that runs for each container.
 
 use nix::errno::Errno;
 use std::ffi::{OsStr, OsString};

@@ -1,9 +1,9 @@
 //! `slipway run`: a command in namespaces of its own, with a network, and its exit status as ours.
 //!
 //! The command begins when everything works and this process has dropped its privileges: ports are published, the
-//! nameservers known. It stands for the command: every signal that has come to this process alone is passed on, and the command
-//! decides; those of the terminal (Ctrl-C, Ctrl-\, a new window size) reach it without us, unless it has left our process group.
-//! When it ends, we do, and with us the namespace (see [`slipway_runtime::serve::Ending`]).
+//! nameservers known. It stands for the command: every signal that has come to this process alone is passed on, and the
+//! command decides; those of the terminal (Ctrl-C, Ctrl-\, a new window size) reach it without us, unless it has left
+//! our process group. When it ends, we do, and with us the namespace (see [`slipway_runtime::serve::Ending`]).
 
 use super::{OWN_FAILURE, complain, configuration, log_level, network, session, shut_in};
 use crate::cli::RunArgs;
@@ -142,7 +142,8 @@ fn shell() -> OsString {
     std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())
 }
 
-/// The text of resolv.conf(5) inside; `None` without nameserver. Search domains and options are the host's unless given.
+/// The text of resolv.conf(5) inside; `None` without nameserver. Search domains and options are the host's unless
+/// given.
 fn resolv_conf(servers: &[IpAddr], search: Option<&[String]>) -> Option<String> {
     if servers.is_empty() {
         return None;

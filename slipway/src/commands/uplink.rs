@@ -46,8 +46,8 @@ fn serve(args: &UplinkArgs, path: Option<&Path>) -> Result<(), String> {
     supervisor.run().map_err(ended)
 }
 
-/// Gives up what the supervisor does not need: it removes sockets, its own and those at which engines told of new addresses,
-/// and opens one file, to have a descriptor in reserve.
+/// Gives up what the supervisor does not need: it removes sockets, its own and those at which engines told of new
+/// addresses, and opens one file, to have a descriptor in reserve.
 fn settle(path: Option<&Path>) {
     let mut files = vec![Place::read("/dev/null"), Place::removal("/run")];
     let own = path.and_then(Path::parent).map(Path::to_owned);

@@ -1,7 +1,7 @@
 //! The socket where the uplink listens.
 //!
-//! The directory and the socket are the user's alone, and whoever connects is asked for the user once more (SO_PEERCRED, in
-//! the numbers of our own user namespace: root of the user's containers is that user).
+//! The directory and the socket are the user's alone, and whoever connects is asked for the user once more
+//! (SO_PEERCRED, in the numbers of our own user namespace: root of the user's containers is that user).
 //!
 //! systemd may have opened the socket for us ([`slipway_host::activation`]); then it stays systemd's.
 

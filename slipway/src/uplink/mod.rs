@@ -11,15 +11,16 @@
 //!   worker, one for each network ◀══════════ TAP ═══════╪══════╯   gateway address, DNS; engine and host sockets
 //! ```
 //! Why a process for each network: what faces containers is confined by the sandbox of all other commands and shares no
-//! memory with its neighbours, so a hostile container has its own network to lose and no more; a worker that dies is started
-//! again on the same TAP; and the engine, its loop and its memory stay as they are for one link. The price is 1 to 2 MB for a
-//! network. The supervisor holds sockets and records and meets only programs of the same user, never a frame. It executes
-//! nothing itself: that is for a process that meets nobody but the supervisor, which so can have a sandbox of its own.
+//! memory with its neighbours, so a hostile container has its own network to lose and no more; a worker that dies is
+//! started again on the same TAP; and the engine, its loop and its memory stay as they are for one link. The price is 1
+//! to 2 MB for a network. The supervisor holds sockets and records and meets only programs of the same user, never a
+//! frame. It executes nothing itself: that is for a process that meets nobody but the supervisor, which so can have a
+//! sandbox of its own.
 //!
 //! Invariants. Nothing is polled: an idle uplink is never woken. The supervisor does one thing at a time, and a worker
 //! answers it between two rounds of its loop. A request is carried out whole or not at all. Rules live until their
-//! container has left, or their exit descriptor is closed. When the supervisor ends, however it ends, so do the workers,
-//! and with them the TAPs.
+//! container has left, or their exit descriptor is closed. When the supervisor ends, however it ends, so do the
+//! workers, and with them the TAPs.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! What the containers of a network are answered: the names of the supervisor's records, made into a snapshot for the resolver.
+//! What the containers of a network are answered: the names of the supervisor's records, made into a snapshot for the
+//! resolver.
 
 use super::records::Records;
 use slipway_dns::config::aardvark::{Container, NetworkFile};

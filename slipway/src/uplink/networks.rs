@@ -1,8 +1,8 @@
 //! Networks and their workers: what a request changes.
 //!
 //! Records first, then the workers are told. A worker that does not answer is passed over here; that it has hung up is
-//! noticed by the loop, which calls [`Networks::bury`]. Ports follow their container: after every change of its addresses its
-//! publication is planned anew, and moved if the plan is another.
+//! noticed by the loop, which calls [`Networks::bury`]. Ports follow their container: after every change of its
+//! addresses its publication is planned anew, and moved if the plan is another.
 
 mod status;
 
@@ -107,7 +107,8 @@ impl Networks {
         Ok(())
     }
 
-    /// A container has left a network; tells how many are left there. A network without containers is not served any more.
+    /// A container has left a network; tells how many are left there. A network without containers is not served any
+    /// more.
     pub fn leave(&mut self, network: &str, container: &str) -> usize {
         if self.records.leave(network, container).is_some() {
             // Before its addresses are forgotten, so that no client is led to where nobody is.
@@ -121,7 +122,8 @@ impl Networks {
         left
     }
 
-    /// Publishes ports of a container; gives their ids. What it has published before is replaced, or kept if it is the same.
+    /// Publishes ports of a container; gives their ids. What it has published before is replaced, or kept if it is the
+    /// same.
     ///
     /// # Errors
     /// When they cannot be had, all of them; what the container had published before is gone then.
@@ -167,8 +169,8 @@ impl Networks {
     /// The container's addresses may be others than before: its ports are led there.
     ///
     /// # Errors
-    /// When a port cannot be had any more, or there is no address for it. The publication is asleep then, until the next
-    /// change.
+    /// When a port cannot be had any more, or there is no address for it. The publication is asleep then, until the
+    /// next change.
     pub fn reload(&mut self, container: &str) -> Result<(), Refusal> {
         let Some(publication) = self.publications.get(container) else { return Ok(()) };
         let planned = self.plan(container, &publication.mappings);
@@ -216,8 +218,8 @@ impl Networks {
         }
     }
 
-    /// Leads the ports of a container to where it is now. One that is nowhere keeps its publication only if that hangs on
-    /// something else.
+    /// Leads the ports of a container to where it is now. One that is nowhere keeps its publication only if that hangs
+    /// on something else.
     fn follow(&mut self, container: &str) {
         let gone = !self.records.knows(container);
         if gone && self.publications.get(container).is_some_and(|publication| publication.exit.is_none()) {

@@ -1,10 +1,10 @@
 //! What the supervisor tells a worker, and how: one JSON object in each packet of a socket pair, one packet in reply.
 //!
-//! The supervisor alone speaks first, and waits for the reply: a worker answers between two rounds of its event loop, well
-//! below a millisecond later. One that has not answered after [`PATIENCE`] is taken for broken.
+//! The supervisor alone speaks first, and waits for the reply: a worker answers between two rounds of its event loop,
+//! well below a millisecond later. One that has not answered after [`PATIENCE`] is taken for broken.
 //!
-//! The end is told in both directions: the supervisor says no more, or the worker has its reasons. Either way the worker's
-//! [`LastWord`] comes when its ports and the TAP are free; an end without it is a crash.
+//! The end is told in both directions: the supervisor says no more, or the worker has its reasons. Either way the
+//! worker's [`LastWord`] comes when its ports and the TAP are free; an end without it is a crash.
 
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};

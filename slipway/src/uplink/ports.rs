@@ -1,4 +1,5 @@
-//! Published ports: what the mappings of a request mean, and the rules that follow when the container's addresses are known.
+//! Published ports: what the mappings of a request mean, and the rules that follow when the container's addresses are
+//! known.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;

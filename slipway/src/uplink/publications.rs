@@ -1,8 +1,8 @@
 //! Ports of a container that are published, and what they hang on.
 //!
-//! A container has one publication. It is *awake* while its rules are in force, in the workers of the networks where they
-//! lead, and *asleep* while the container has no address to lead to. One with an exit descriptor lives until that is closed,
-//! whatever networks the container leaves and joins; one without ends with the container's last network.
+//! A container has one publication. It is *awake* while its rules are in force, in the workers of the networks where
+//! they lead, and *asleep* while the container has no address to lead to. One with an exit descriptor lives until that
+//! is closed, whatever networks the container leaves and joins; one without ends with the container's last network.
 
 use super::door::listener;
 use super::ports::Port;
@@ -61,8 +61,8 @@ pub struct Live {
     pub id: u64,
 }
 
-/// The rules that publish these ports of a container as things are, on networks that are `served`. What another one of them says
-/// already is left out: two sockets cannot listen there.
+/// The rules that publish these ports of a container as things are, on networks that are `served`. What another one of
+/// them says already is left out: two sockets cannot listen there.
 ///
 /// # Errors
 /// When there is no address for one of them.
@@ -123,8 +123,8 @@ fn holds(one: Ports, other: Ports) -> bool {
 }
 
 impl Strings {
-    /// Checks what came with a request: what never ends would never let the ports go, and what nobody can connect to would
-    /// be ready again and again.
+    /// Checks what came with a request: what never ends would never let the ports go, and what nobody can connect to
+    /// would be ready again and again.
     ///
     /// # Errors
     /// When they are something else than they should be.

@@ -1,7 +1,7 @@
 //! Who is on which network: what the supervisor knows, and each worker for its names. Pure.
 //!
-//! Containers count from their first `join` on; the order of joining decides where forwarded ports lead, for it is the first
-//! network that gives a container its default route, and answers leave by that.
+//! Containers count from their first `join` on; the order of joining decides where forwarded ports lead, for it is the
+//! first network that gives a container its default route, and answers leave by that.
 
 use core::net::IpAddr;
 use slipway_uplink::protocol::{Container, Network};
@@ -87,9 +87,9 @@ impl Records {
         self.networks.values().any(|entry| entry.members.contains_key(container))
     }
 
-    /// Where ports forwarded to a container lead, IPv4 or IPv6: the network's id and the container's address. Of the networks
-    /// that are `served` that is the one it joined first; an internal one only if there is no other, for it has no route
-    /// back to anybody.
+    /// Where ports forwarded to a container lead, IPv4 or IPv6: the network's id and the container's address. Of the
+    /// networks that are `served` that is the one it joined first; an internal one only if there is no other, for it
+    /// has no route back to anybody.
     #[must_use]
     pub fn target(
         &self,

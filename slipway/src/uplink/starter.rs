@@ -5,10 +5,10 @@
 //!              ◀── its process id ─────────────────────────────────
 //!              ── terminate, kill, is it there? ──────────────────▶
 //! ```
-//! The supervisor reads what others send, so it executes nothing any more, and takes its own sandbox: nobody who took it over
-//! would come further than to have workers started, of this program and no other. The starter never meets anything but the
-//! supervisor's orders: a kind, a number or a name. It ends with the supervisor, whose end of the socket it reads to the
-//! end; so do the workers, each with its own line.
+//! The supervisor reads what others send, so it executes nothing any more, and takes its own sandbox: nobody who took
+//! it over would come further than to have workers started, of this program and no other. The starter never meets
+//! anything but the supervisor's orders: a kind, a number or a name. It ends with the supervisor, whose end of the
+//! socket it reads to the end; so do the workers, each with its own line.
 
 use super::worker::{LEVEL, NAME};
 use nix::errno::Errno;

@@ -1,12 +1,12 @@
 //! The supervisor's loop: clients, signals, descriptors that end, workers that hang up.
 //!
-//! One epoll set; each watched descriptor has a number that says whose it is. Clients send whole packets, so there is no
-//! half of a request to wait for, and a client that says nothing costs a descriptor; beyond [`MAX_CLIENTS`] the one that
-//! came first goes. Replies are sent without waiting: a client that does not read them is dropped. What a client has said
-//! before it hung up is done all the same.
+//! One epoll set; each watched descriptor has a number that says whose it is. Clients send whole packets, so there is
+//! no half of a request to wait for, and a client that says nothing costs a descriptor; beyond [`MAX_CLIENTS`] the one
+//! that came first goes. Replies are sent without waiting: a client that does not read them is dropped. What a client
+//! has said before it hung up is done all the same.
 //!
-//! A worker that has ended its service may live on for a moment to deliver what is left. The loop goes on meanwhile; at the
-//! end of the uplink it is waited for, when all sockets of ours are closed, unless a second signal comes.
+//! A worker that has ended its service may live on for a moment to deliver what is left. The loop goes on meanwhile; at
+//! the end of the uplink it is waited for, when all sockets of ours are closed, unless a second signal comes.
 
 use super::door::Door;
 use super::networks::Networks;
@@ -108,8 +108,8 @@ impl Supervisor {
     /// Serves until a signal says that it is over.
     ///
     /// # Errors
-    /// The starter has ended: no network could be served any more, and whoever watches over the uplink starts it anew. Otherwise
-    /// the kernel's: out of memory.
+    /// The starter has ended: no network could be served any more, and whoever watches over the uplink starts it anew.
+    /// Otherwise the kernel's: out of memory.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::default();
         loop {

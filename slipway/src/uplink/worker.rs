@@ -1,15 +1,18 @@
-//! The process that serves one network: an engine on the network's TAP, the published ports of its containers, its names.
+//! The process that serves one network: an engine on the network's TAP, the published ports of its containers, its
+//! names.
 //!
 //! ```text
 //!   supervisor ── socket pair, our standard input ──▶ first order: network, TAP ─▶ engine, event loop ─▶ sandbox ─▶ reply
 //!                                                  ▶ further orders, between two rounds of the loop ─▶ reply, reply, ..
 //! ```
-//! It is `slipway` again, executed afresh, so it shares neither memory nor its address-space layout with the supervisor or
-//! other networks' workers: what a hostile container could make of a bug ends here. The stages of the sandbox are those of
-//! the other commands: mounts (in a user namespace of its own where one is needed), capabilities, system calls.
+//! It is `slipway` again, executed afresh, so it shares neither memory nor its address-space layout with the supervisor
+//! or other networks' workers: what a hostile container could make of a bug ends here. The stages of the sandbox are
+//! those of the other commands: mounts (in a user namespace of its own where one is needed), capabilities, system
+//! calls.
 //!
-//! It ends when the supervisor says no more, when the TAP is gone, and at a signal. First its ports and the TAP are free, then it
-//! says its last word, so that the supervisor need not wait while it delivers what is left ([`slipway_runtime::serve::Ending`]).
+//! It ends when the supervisor says no more, when the TAP is gone, and at a signal. First its ports and the TAP are
+//! free, then it says its last word, so that the supervisor need not wait while it delivers what is left
+//! ([`slipway_runtime::serve::Ending`]).
 
 use super::names;
 use super::orders::{self, LastWord, Order};
@@ -145,7 +148,8 @@ fn gateway_mac(network: &Network) -> MacAddr {
     MacAddr::of_gateway(gateway.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
 }
 
-/// What the engine is told beside what the `machine` decides. Forwarded ports name their target, so it need not know a guest's address.
+/// What the engine is told beside what the `machine` decides. Forwarded ports name their target, so it need not know a
+/// guest's address.
 fn configuration(network: &Network, host_loopback: bool, machine: Config) -> Config {
     let addresses = Slirp {
         v4: network.v4.map(|(net, gateway)| Ipv4Config {

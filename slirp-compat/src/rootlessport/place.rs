@@ -1,5 +1,6 @@
-//! Where the container engine tells the port helper of a container's new addresses: a socket of its own for each container, in
-//! a directory of the engine's. The uplink, to whom the socket is handed over, removes it at the end; one that was killed does not.
+//! Where the container engine tells the port helper of a container's new addresses: a socket of its own for each
+//! container, in a directory of the engine's. The uplink, to whom the socket is handed over, removes it at the end; one
+//! that was killed does not.
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
@@ -42,8 +43,8 @@ pub fn listen_beside(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// Removes the sockets beside `ours` that killed programs have left behind: nobody else does, for those who come after them
-/// do not know of each other's.
+/// Removes the sockets beside `ours` that killed programs have left behind: nobody else does, for those who come after
+/// them do not know of each other's.
 fn sweep(dir: &Path, ours: &Path) {
     let modified = |path: &Path| path.symlink_metadata().and_then(|found| found.modified());
     let Some(late) = modified(ours).ok().and_then(|made| made.checked_sub(BEING_MADE)) else { return };
@@ -56,8 +57,8 @@ fn sweep(dir: &Path, ours: &Path) {
     }
 }
 
-/// Whether nobody has the socket at `path` open. The type is not that of the sockets there, so that whoever listens is not
-/// woken: the kernel refuses it by EPROTOTYPE, if there is somebody to refuse.
+/// Whether nobody has the socket at `path` open. The type is not that of the sockets there, so that whoever listens is
+/// not woken: the kernel refuses it by EPROTOTYPE, if there is somebody to refuse.
 fn is_abandoned(path: &Path) -> bool {
     let probe = || {
         let probe = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;

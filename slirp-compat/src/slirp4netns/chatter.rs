@@ -50,7 +50,8 @@ pub fn start_up(config: &Config) -> String {
     format!("Starting slirp\n{out}")
 }
 
-/// Writes to stdout what somebody has asked for, and waits for the reader: help, the version. That it is closed is no reason to fail.
+/// Writes to stdout what somebody has asked for, and waits for the reader: help, the version. That it is closed is no
+/// reason to fail.
 pub fn answer(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -166,7 +166,8 @@ fn start(config: &Config) -> Result<End, Failure> {
     }
     loop {
         match session.run().map_err(parent("serve the guest"))? {
-            // As the original, which lives on until exit-fd or a signal says otherwise: whoever started it counts on that.
+            // As the original, which lives on until exit-fd or a signal says otherwise: whoever started it counts on
+            // that.
             End::Link(reason) => complain(&format!("do_slirp: read: {}", words(&reason))),
             end => {
                 session.end(ending(&end));
@@ -176,8 +177,8 @@ fn start(config: &Config) -> Result<End, Failure> {
     }
 }
 
-/// Whoever closes the exit-fd waits for nothing but our ports and paths. A signal ended the original on the spot, and whoever sends
-/// one may well wait for the process.
+/// Whoever closes the exit-fd waits for nothing but our ports and paths. A signal ended the original on the spot, and
+/// whoever sends one may well wait for the process.
 fn ending(end: &End) -> Ending {
     if !matches!(end, End::ExitFd) {
         return Ending::AtOnce;

@@ -1,9 +1,9 @@
 //! The aardvark-dns contract, seen from outside: the binary under its drop-in name on a machine of its own.
 //!
-//! Numbered by area as in the contract: start, names, forwarding, TCP and bad input, reload, dnsmasq upstream, sandbox. Queries are sent by the
-//! tests themselves, so that ids, flags and lengths can be wrong on purpose. The same tests run against the original
-//! (`SLIPWAY_AARDVARK_BINARY=/usr/lib/podman/aardvark-dns`), which proves the tests; what the original does not do,
-//! or does wrong, is tested with ours only and says so.
+//! Numbered by area as in the contract: start, names, forwarding, TCP and bad input, reload, dnsmasq upstream, sandbox.
+//! Queries are sent by the tests themselves, so that ids, flags and lengths can be wrong on purpose. The same tests run
+//! against the original (`SLIPWAY_AARDVARK_BINARY=/usr/lib/podman/aardvark-dns`), which proves the tests; what the
+//! original does not do, or does wrong, is tested with ours only and says so.
 
 mod message;
 mod place;

@@ -41,7 +41,8 @@ fn it_keeps_one_capability_and_its_system_calls() {
     assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "two", A).addresses(), ["10.89.0.3"]);
 }
 
-/// Everything that it does in a life: answers, questions to the world, reloads, a resolv.conf that is replaced, counters, the end.
+/// Everything that it does in a life: answers, questions to the world, reloads, a resolv.conf that is replaced,
+/// counters, the end.
 fn life(daemon: &Daemon, stats: &std::path::Path) {
     let upstream = Upstream::with_address(&daemon.machine, "198.51.100.1", "198.51.100.50");
     assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "two", A).addresses(), ["10.89.0.3"]);

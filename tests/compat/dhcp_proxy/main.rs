@@ -1,5 +1,5 @@
-//! `netavark dhcp-proxy` seen from outside: a machine with a bridge, dnsmasq as the network's DHCP server, a container on
-//! the bridge or on a macvlan, and the test client that speaks the proxy's protocol.
+//! `netavark dhcp-proxy` seen from outside: a machine with a bridge, dnsmasq as the network's DHCP server, a container
+//! on the bridge or on a macvlan, and the test client that speaks the proxy's protocol.
 //!
 //! The proxy is told by its socket alone, as a container engine's set-up does it; what it did is looked up in the
 //! container, in the lease file, and in what the server noted. The last file has the set-up ask.

@@ -23,8 +23,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A machine whose bridge `br0` joins a world (198.51.100.1) and a container; nothing runs yet. `None` after saying why
-    /// the test is skipped.
+    /// A machine whose bridge `br0` joins a world (198.51.100.1) and a container; nothing runs yet. `None` after saying
+    /// why the test is skipped.
     pub(crate) fn fixture(test: &str) -> Option<Self> {
         let proxy = built("SLIPWAY_NETAVARK_BINARY", "netavark");
         let client = built("SLIPWAY_DHCP_CLIENT_BINARY", "netavark-dhcp-proxy-client");

@@ -1,7 +1,7 @@
 //! A DHCPv6 server of a few lines, for what no real one would do: leases of seconds, and silence on demand.
 //!
-//! It grants one address to whoever asks, the next one when that is declined, as long as it is not told to be deaf for that kind
-//! of message.
+//! It grants one address to whoever asks, the next one when that is declined, as long as it is not told to be deaf for
+//! that kind of message.
 
 use std::net::{Ipv6Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! The units of `contrib/systemd` under a real systemd, as process 1 of namespaces of its own on the machine of the test: its own
-//! `/run`, its own units and nothing else, and a control group of its own.
+//! The units of `contrib/systemd` under a real systemd, as process 1 of namespaces of its own on the machine of the
+//! test: its own `/run`, its own units and nothing else, and a control group of its own.
 
 use serde_json::json;
 use slipway_lab::{Output, Running, subject, which};

@@ -1,10 +1,10 @@
 //! The netavark contract, seen from outside: the binary under its drop-in name on a machine of its own.
 //!
-//! Numbered by area as in the contract: commands and errors, bridges, macvlan and ipvlan, firewall, DNS hand-over,
-//! what a killed process leaves behind, signals, plugins, the program as a plugin itself, addresses that have moved, and
-//! what bridges do to others. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against
-//! the original (`SLIPWAY_NETAVARK_BINARY=/usr/lib/podman/netavark`), which proves the tests; what the original does
-//! not do, or does wrong, is tested with ours only and says so.
+//! Numbered by area as in the contract: commands and errors, bridges, macvlan and ipvlan, firewall, DNS hand-over, what
+//! a killed process leaves behind, signals, plugins, the program as a plugin itself, addresses that have moved, and
+//! what bridges do to others. The kernel's own tools (`ip`, `nft`) say what was done. The same tests run against the
+//! original (`SLIPWAY_NETAVARK_BINARY=/usr/lib/podman/netavark`), which proves the tests; what the original does not
+//! do, or does wrong, is tested with ours only and says so.
 
 #[path = "../../../netavark-plugin/src/plugin/fake.rs"]
 mod fake;

@@ -1,4 +1,5 @@
-//! Addresses that have moved: a container comes back with its address and another MAC address, or another one has its place.
+//! Addresses that have moved: a container comes back with its address and another MAC address, or another one has its
+//! place.
 //!
 //! Everybody who spoke with the one before finds it within a second, without waiting for caches to end.
 

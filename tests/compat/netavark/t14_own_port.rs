@@ -1,6 +1,6 @@
-//! A container that uses its own published port, by addresses of the host. Where the kernel has bridges hand their frames to the
-//! firewall (br_netfilter; Docker and Kubernetes want it), the way there leads back through the port of the bridge that
-//! the frame came from.
+//! A container that uses its own published port, by addresses of the host. Where the kernel has bridges hand their
+//! frames to the firewall (br_netfilter; Docker and Kubernetes want it), the way there leads back through the port of
+//! the bridge that the frame came from.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

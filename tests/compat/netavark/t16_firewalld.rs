@@ -1,4 +1,5 @@
-//! The driver firewalld, with a real one on a bus of its own: names, ports, the host's loopback, and what a reload leaves of them.
+//! The driver firewalld, with a real one on a bus of its own: names, ports, the host's loopback, and what a reload
+//! leaves of them.
 
 use std::io::Write as _;
 use std::net::TcpListener;

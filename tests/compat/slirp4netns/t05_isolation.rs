@@ -152,7 +152,8 @@ fn the_sandbox_shows_etc_and_run_only() {
     assert!(container.cmd(["ping", "-c1", "-W5", GATEWAY4]).run(LIMIT).unwrap().success());
 }
 
-/// The user who started it may look at what the sandbox has left, as ever; nobody else has a hold on its user namespace.
+/// The user who started it may look at what the sandbox has left, as ever; nobody else has a hold on its user
+/// namespace.
 #[test]
 fn the_user_may_look_into_the_sandbox() {
     let (lab, _) = lab!("the_user_may_look_into_the_sandbox", []);
@@ -173,7 +174,8 @@ fn the_user_may_look_into_the_sandbox() {
     assert_eq!(slirp.exit().unwrap(), 0);
 }
 
-/// Where no user namespace can be filled, the container's is joined: nothing that the sandbox can do without ends the program.
+/// Where no user namespace can be filled, the container's is joined: nothing that the sandbox can do without ends the
+/// program.
 #[test]
 fn a_read_only_proc_does_not_stop_the_sandbox() {
     let (lab, _) = lab!("a_read_only_proc_does_not_stop_the_sandbox", []);

@@ -1,9 +1,9 @@
 //! Plays the network plugin for the uplink's tests: sends requests, with a TAP that it makes where it runs.
 //!
-//! `slipway-uplink-client SOCKET REQUEST [TAP]` prints the reply's `return`, or `errno text` on standard error and
-//! ends with status 1. `slipway-uplink-client raw SOCKET TEXT` prints all that is said to the text, `slipway-uplink-client
-//! hasty SOCKET TEXT..` says several things and leaves without an answer. It runs as the lab's user, in the namespace whose TAP
-//! is wanted.
+//! `slipway-uplink-client SOCKET REQUEST [TAP]` prints the reply's `return`, or `errno text` on standard error and ends
+//! with status 1. `slipway-uplink-client raw SOCKET TEXT` prints all that is said to the text, `slipway-uplink-client
+//! hasty SOCKET TEXT..` says several things and leaves without an answer. It runs as the lab's user, in the namespace
+//! whose TAP is wanted.
 
 #![forbid(unsafe_code)]
 

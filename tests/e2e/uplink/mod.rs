@@ -1,8 +1,10 @@
-//! The uplink: networks of containers behind a bridge in a namespace of their own, whose way out is a TAP in other hands.
+//! The uplink: networks of containers behind a bridge in a namespace of their own, whose way out is a TAP in other
+//! hands.
 //!
-//! Everything runs as the lab's ordinary user, as with rootless containers: the uplink in the lab's host, the bridge in a user
-//! and network namespace of the user (the role of Podman's rootless-netns), containers as further network namespaces
-//! behind veths. `slipway-uplink-client` plays the network plugin; `rootlessport` is started with the JSON of Podman.
+//! Everything runs as the lab's ordinary user, as with rootless containers: the uplink in the lab's host, the bridge in
+//! a user and network namespace of the user (the role of Podman's rootless-netns), containers as further network
+//! namespaces behind veths. `slipway-uplink-client` plays the network plugin; `rootlessport` is started with the JSON
+//! of Podman.
 
 mod life;
 mod names;

@@ -71,8 +71,8 @@ struct AnyZone {
     default_ip: Option<IpAddr>,
 }
 
-/// Zones as somebody describes them: each is taken whole or refused in one line, is listed as it was given, and whatever is asked
-/// the answer can be read.
+/// Zones as somebody describes them: each is taken whole or refused in one line, is listed as it was given, and
+/// whatever is asked the answer can be read.
 pub fn dns_zone(data: &[u8]) {
     let Ok(asked) = Asked::arbitrary(&mut Unstructured::new(data)) else { return };
     let mut zones = Zones::new(if asked.strict { Manner::Strict } else { Manner::Contract });
@@ -250,8 +250,8 @@ impl Write for Wire {
     }
 }
 
-/// A connection: pieces of messages, room for answers, answers from elsewhere, time. Messages come out as they went in, and
-/// what is sent are whole answers; what is under way is bounded.
+/// A connection: pieces of messages, room for answers, answers from elsewhere, time. Messages come out as they went in,
+/// and what is sent are whole answers; what is under way is bounded.
 pub fn dns_stream(mut data: &[u8]) {
     let (mut now, mut scratch) = (Duration::ZERO, Scratch::default());
     let mut conversation = Conversation::new(Wire::default(), now);

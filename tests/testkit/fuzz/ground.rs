@@ -23,8 +23,8 @@ const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true,
 /// Linux's TCP_MIN_GSO_SIZE and UDP_MAX_SEGMENTS: what is cut finer is refused.
 const FINEST: (u16, usize) = (8, 128);
 
-/// A virtio-net header, a byte of capabilities, and a frame: finished as it is; and, made from the same bytes, a good train, of
-/// which the simulator's card must make the very same frames.
+/// A virtio-net header, a byte of capabilities, and a frame: finished as it is; and, made from the same bytes, a good
+/// train, of which the simulator's card must make the very same frames.
 pub fn frame_finish(data: &[u8]) {
     let Some((header, rest)) = data.split_first_chunk::<HEADER_LEN>() else { return };
     let Some((&how, rest)) = rest.split_first() else { return };
@@ -32,7 +32,8 @@ pub fn frame_finish(data: &[u8]) {
     let caps = Capabilities { checksum: bit(0), tso4: bit(1), tso6: bit(2), uso: bit(3) };
     if let Some(offload) = Offload::parse(header) {
         let frames = finished(offload, rest, caps).unwrap_or_default();
-        // A segment of TCP carries eight bytes at least; a datagram may carry one, and they are bounded by their number.
+        // A segment of TCP carries eight bytes at least; a datagram may carry one, and they are bounded by their
+        // number.
         let most = (rest.len() / usize::from(FINEST.0) + 1).max(FINEST.1);
         assert!(frames.len() <= most, "{} frames", frames.len());
         assert!(frames.iter().all(|(_, frame)| frame.len() <= rest.len()));
@@ -48,8 +49,8 @@ pub fn frame_finish(data: &[u8]) {
     assert!(found == expected, "{} frames instead of {}", found.len(), expected.len());
 }
 
-/// All ones and zero are one number (RFC 1071 §2), and to TCP the same (to UDP zero means that there is none): a frame in which
-/// only the latter is.
+/// All ones and zero are one number (RFC 1071 §2), and to TCP the same (to UDP zero means that there is none): a frame
+/// in which only the latter is.
 fn one_zero(mut frame: Vec<u8>, checksum: Checksum) -> Vec<u8> {
     if let Checksum::Partial { start, offset } = checksum
         && let Some(field) = frame.get_mut(usize::from(start) + usize::from(offset)..)
@@ -124,8 +125,8 @@ struct Row {
     view: bool,
 }
 
-/// Plans that replace one another while frames and clients come. One connection, over IPv6, can live through them all but for
-/// those that shut the network in, and none of its bytes is lost; it is reset by just these.
+/// Plans that replace one another while frames and clients come. One connection, over IPv6, can live through them all
+/// but for those that shut the network in, and none of its bytes is lost; it is reset by just these.
 pub fn address_plan(data: &[u8]) {
     let mut config = WorldConfig::default();
     config.engine.max_flows = 16;

@@ -104,8 +104,9 @@ pub const TARGETS: [Target; 34] = [
     Target { name: "vnet", body: vnet },
 ];
 
-/// What one input may have others send, in bytes. It is more than first windows and buffers hold, so that they fill up and grow;
-/// without an end, inputs of nothing but long data would be most of what the fuzzer does, at a hundredth of the speed.
+/// What one input may have others send, in bytes. It is more than first windows and buffers hold, so that they fill up
+/// and grow; without an end, inputs of nothing but long data would be most of what the fuzzer does, at a hundredth of
+/// the speed.
 const BUDGET: usize = 256 << 10;
 
 /// So many of `wanted` bytes as are left.

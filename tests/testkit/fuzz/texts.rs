@@ -1,4 +1,5 @@
-//! Texts and messages that never meet the engine: command lines, requests on sockets, files, what the kernel and the bus tell.
+//! Texts and messages that never meet the engine: command lines, requests on sockets, files, what the kernel and the
+//! bus tell.
 
 use core::net::IpAddr;
 use nix::errno::Errno;

@@ -139,7 +139,8 @@ pub fn ethernet_of(dst: MacAddr, src: MacAddr, kind: u16, payload: &[u8]) -> Vec
 #[must_use]
 pub fn sum(start: u16, bytes: &[u8]) -> u16 {
     let of = |words: &[[u8; 2]]| words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>();
-    // In blocks of a known length, which need no comparison for each word: a fuzzer would spend half its time on counting those.
+    // In blocks of a known length, which need no comparison for each word: a fuzzer would spend half its time on
+    // counting those.
     let (blocks, rest) = bytes.as_chunks::<64>();
     let whole: u64 = blocks.iter().map(|block| of(block.as_chunks().0)).sum();
     let (words, last) = rest.as_chunks();

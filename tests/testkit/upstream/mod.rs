@@ -1,7 +1,7 @@
 //! The host of the simulator: sockets as queues, the path behind them, and the servers at its end.
 //!
-//! [`Host`] implements the engine's [`Upstream`] trait the way a Linux kernel behaves, and **checks the contract** while
-//! doing so: a call that the trait forbids is a panic that names the call. So every scenario is also a test of
+//! [`Host`] implements the engine's [`Upstream`] trait the way a Linux kernel behaves, and **checks the contract**
+//! while doing so: a call that the trait forbids is a panic that names the call. So every scenario is also a test of
 //! how the engine uses sockets:
 //!
 //! * a flow opens at most one socket, and no call names a flow whose socket the engine itself closed;
@@ -9,9 +9,9 @@
 //! * only bytes that were peeked are consumed;
 //! * trains of datagrams have segments that fit.
 //!
-//! Events are edge-triggered. In the strict mode, the default, readiness is told once and then not again until a
-//! call said `Empty` (or took less than offered): an engine that forgets what it was told hangs. In the eager mode each arrival
-//! is told, as Linux does, and now and then an event comes for a flow that has just ended.
+//! Events are edge-triggered. In the strict mode, the default, readiness is told once and then not again until a call
+//! said `Empty` (or took less than offered): an engine that forgets what it was told hangs. In the eager mode each
+//! arrival is told, as Linux does, and now and then an event comes for a flow that has just ended.
 //!
 //! TCP: [`tcp`] models send buffer, path and receive buffer with their growth. UDP and echo: [`datagram`].
 
@@ -350,7 +350,8 @@ impl Host {
         }
     }
 
-    /// The next event for the engine. Events of flows that have ended since are left out, except now and then in the eager mode.
+    /// The next event for the engine. Events of flows that have ended since are left out, except now and then in the
+    /// eager mode.
     pub fn next_event(&mut self) -> Option<(FlowId, Event)> {
         while let Some((flow, event)) = self.events.pop_front() {
             if self.sockets.contains_key(&flow) || (self.config.eager && self.rng.chance(500)) {

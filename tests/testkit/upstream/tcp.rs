@@ -219,7 +219,8 @@ pub(super) struct Conn {
 /// The path's largest unit: what GSO carries.
 const UNIT: usize = 64 << 10;
 
-/// At most so many bytes from the front of a queue, copied as slices: byte by byte would be half the cost of a simulation.
+/// At most so many bytes from the front of a queue, copied as slices: byte by byte would be half the cost of a
+/// simulation.
 fn take(queue: &mut VecDeque<u8>, most: usize) -> Vec<u8> {
     let len = most.min(queue.len());
     let (front, back) = queue.as_slices();

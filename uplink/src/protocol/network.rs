@@ -1,4 +1,5 @@
-//! Networks and containers as valid types: what a request has told is right, and so is what the uplink tells its workers.
+//! Networks and containers as valid types: what a request has told is right, and so is what the uplink tells its
+//! workers.
 
 use crate::envelope::{Refusal, shown};
 use crate::wire;
@@ -189,8 +190,8 @@ impl Container {
         v4.chain(self.v6.iter().copied().map(IpAddr::V6))
     }
 
-    /// Its addresses must be those of stations of the network, and not the gateway's. Those of a family that the network does
-    /// not serve are nobody's business.
+    /// Its addresses must be those of stations of the network, and not the gateway's. Those of a family that the
+    /// network does not serve are nobody's business.
     pub(super) fn fits(&self, network: &Network) -> Result<(), Refusal> {
         for address in self.addresses() {
             let (net, gateway) = match address {

@@ -1,8 +1,8 @@
 //! `aardvark-dns`: ours and the original answer the same clients.
 //!
 //! Each side has a machine of its own with the addresses of a network of 200 containers on `lo`. The daemon is pinned
-//! to one core and dnsperf to another, but where it has to ask as fast as the daemon can answer over UDP: one core is too
-//! little for that, so it gets two threads and what the daemon leaves of both.
+//! to one core and dnsperf to another, but where it has to ask as fast as the daemon can answer over UDP: one core is
+//! too little for that, so it gets two threads and what the daemon leaves of both.
 //!
 //! In each round both sides start, and then take turns step by step: they answer as fast as they can for two seconds,
 //! answer at a fixed rate (where the latency of each query is taken), and read a thousand containers again 20 times
@@ -78,8 +78,8 @@ pub(crate) fn run(rounds: usize, ours: &Path, peer: &Path) -> Done<Duel> {
 /// What each side does in turn.
 type Step = fn(&Stage, Side, &mut Duel) -> Done;
 
-/// The fixed rate has several turns: the tail of one is whoever else wanted the core just then, for 20 ms of that make the
-/// slowest of 100 in 2 s.
+/// The fixed rate has several turns: the tail of one is whoever else wanted the core just then, for 20 ms of that make
+/// the slowest of 100 in 2 s.
 const STEPS: [Step; 8] = [
     Stage::ready,
     Stage::floods,
@@ -271,7 +271,8 @@ impl Load {
         Ok(Self { rate, lost, took, p99 })
     }
 
-    /// The rate of a flood of two seconds in which nobody failed: what was not answered, or ended early, is no figure to compare with.
+    /// The rate of a flood of two seconds in which nobody failed: what was not answered, or ended early, is no figure
+    /// to compare with.
     fn flood(self) -> Done<f64> {
         let Self { rate, lost, took, .. } = self;
         match rate > 0.0 && lost <= rate * took / 100.0 && took >= 1.9 {

@@ -10,9 +10,9 @@
 //!
 //! A bench that is interrupted leaves nothing behind; `prepared` says how.
 //!
-//! `rows` and `weather` say what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up, `table`
-//! does the arithmetic and the page, `chart` the pictures. `dns` and `netavark` are duels of ours with the one program each stands in for, on
-//! machines of their own.
+//! `rows` and `weather` say what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up,
+//! `table` does the arithmetic and the page, `chart` the pictures. `dns` and `netavark` are duels of ours with the one
+//! program each stands in for, on machines of their own.
 
 mod busy;
 mod chart;

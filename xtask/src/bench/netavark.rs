@@ -128,14 +128,15 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// A UDP port where the kernel knows a thousand connections, among which stale ones are looked for. A container that
-    /// is there already has them tracked.
+    /// A UDP port where the kernel knows a thousand connections, among which stale ones are looked for. A container
+    /// that is there already has them tracked.
     fn tracked(&self, duel: &mut Duel) -> Done {
         let first = (self.machine.namespace().map_err(said)?, container(2, false, &[(8080, 80, 1)]));
         self.call("setup", &first.0, &first.1)?;
         let done = self.fill_table().and_then(|()| {
             let namespace = self.machine.namespace().map_err(said)?;
-            // The kernel is still at the namespaces of the rows before, for tens of milliseconds and with the locks that links need.
+            // The kernel is still at the namespaces of the rows before, for tens of milliseconds and with the locks
+            // that links need.
             std::thread::sleep(SETTLED);
             let input = published(3, false, "udp", &[(8081, 80, 1)]);
             duel.add(TRACKED, self.pair.side, self.call("setup", &namespace, &input)?.0);

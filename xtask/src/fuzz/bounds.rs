@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 pub(super) struct Bounds {
     /// Bytes of an input. The fuzzer begins with short ones and lets them grow.
     pub(super) longest: usize,
-    /// Seconds for an input. The slowest seeds take a hundredth of it; the rest is for a machine that does other things.
+    /// Seconds for an input. The slowest seeds take a hundredth of it; the rest is for a machine that does other
+    /// things.
     pub(super) seconds: u32,
     /// Memory that the process may have in use, in MiB, with everything that the fuzzer remembers.
     pub(super) resident: u32,

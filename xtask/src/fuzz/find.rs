@@ -1,7 +1,7 @@
 //! What the fuzzer broke: made as short as it can be, and put among the seeds, where `cargo test` replays it.
 //!
-//! What does not break again (a file that a full disk cut short, a time limit on a busy machine) becomes no seed and stays where
-//! it is, to be looked at.
+//! What does not break again (a file that a full disk cut short, a time limit on a busy machine) becomes no seed and
+//! stays where it is, to be looked at.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -7,9 +7,9 @@
 //! target/fuzz/log/TARGET        what it printed
 //! target/fuzz/artifacts/TARGET  what it broke, until that is minimised and stands among the seeds as `regress-…`
 //! ```
-//! The fuzzer is libFuzzer, without a sanitizer: nothing here is unsafe outside `host/src/sys`, which no target reaches, and
-//! AddressSanitizer costs nine tenths of the speed. `--address` builds with it all the same, for what is unsafe in the crates
-//! of others. Overflow checks and assertions are on.
+//! The fuzzer is libFuzzer, without a sanitizer: nothing here is unsafe outside `host/src/sys`, which no target
+//! reaches, and AddressSanitizer costs nine tenths of the speed. `--address` builds with it all the same, for what is
+//! unsafe in the crates of others. Overflow checks and assertions are on.
 //!
 //! However this program ends, a fuzzer that it started ends with it (`setpriv --pdeathsig`); what was grown stays.
 

@@ -13,7 +13,8 @@ use crate::tool::Done;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Outcome {
     pub(super) target: String,
-    /// How long it ran, in processor time: on a machine that does other things an hour by the clock may be a minute of work.
+    /// How long it ran, in processor time: on a machine that does other things an hour by the clock may be a minute of
+    /// work.
     pub(super) time: Duration,
     pub(super) executions: u64,
     /// As libFuzzer counts: edges of the program that were taken; edges with how often, and values that were compared.
@@ -95,7 +96,8 @@ fn wait(mut child: Child) -> io::Result<(ExitStatus, Duration)> {
     }
 }
 
-/// From proc_pid_stat(5): the fields utime and stime, in hundredths of a second, behind a name that may have anything in it.
+/// From proc_pid_stat(5): the fields utime and stime, in hundredths of a second, behind a name that may have anything
+/// in it.
 fn processor_time(pid: u32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;

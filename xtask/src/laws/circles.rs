@@ -1,9 +1,9 @@
 //! No part of a crate uses one that uses it, directly or by way of others.
 //!
-//! The parts are the files and folders that lie side by side, at every place in the tree of modules: whatever a file deep in one
-//! folder uses of a file deep in another, the one folder uses the other. A module and what is below it are one part to those
-//! beside them, and may use each other. So each folder can be read by itself, in an order, and be taken out with what is
-//! beneath it. Tests are free ([`super::modules`]).
+//! The parts are the files and folders that lie side by side, at every place in the tree of modules: whatever a file
+//! deep in one folder uses of a file deep in another, the one folder uses the other. A module and what is below it are
+//! one part to those beside them, and may use each other. So each folder can be read by itself, in an order, and be
+//! taken out with what is beneath it. Tests are free ([`super::modules`]).
 
 use std::collections::BTreeMap;
 

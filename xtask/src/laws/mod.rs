@@ -1,8 +1,8 @@
 //! The laws that make the architecture true: what may depend on what, where unsafe and the clock may be.
 //!
 //! The engine's purity is a dependency check, not a promise; the arrows between crates are checked on cargo's own
-//! metadata, those within a crate on its paths ([`mod@circles`]); `unsafe` and clocks are looked for in the source text, with
-//! comments and literals removed.
+//! metadata, those within a crate on its paths ([`mod@circles`]); `unsafe` and clocks are looked for in the source
+//! text, with comments and literals removed.
 
 mod circles;
 mod modules;
@@ -80,8 +80,8 @@ const NETLINK: &[&str] = &["host/src/netlink/raw.rs", "host/src/sandbox/"];
 /// Who may ask the operating system for the time; a build script, to date what it builds.
 const CLOCKS: &[&str] = &["host/", "tests/", "benches/", "xtask/", "netavark-plugin/build.rs"];
 
-/// Who may ask for variables of the environment, beside tests and build scripts: whoever looks first whether they may be
-/// believed, and `run`, for its command.
+/// Who may ask for variables of the environment, beside tests and build scripts: whoever looks first whether they may
+/// be believed, and `run`, for its command.
 const ENVIRONMENT: &[&str] =
     &["host/src/environment.rs", "slipway/src/commands/run.rs", "tests/", "benches/", "xtask/", "fuzz/"];
 

@@ -1,8 +1,8 @@
 //! A crate as a tree of modules: which files it has, what each of them uses of the others, and what it passes on.
 //!
-//! Read from the text, not from the compiler: paths that begin with `crate`, `self` or `super`, in `use` and anywhere else,
-//! and `use` of a module's own children. `#[cfg(test)]` hides the item behind it, so tests are not looked at. What a macro
-//! makes is not seen, nor a path that begins with a name of another crate, which is another law's concern.
+//! Read from the text, not from the compiler: paths that begin with `crate`, `self` or `super`, in `use` and anywhere
+//! else, and `use` of a module's own children. `#[cfg(test)]` hides the item behind it, so tests are not looked at.
+//! What a macro makes is not seen, nor a path that begins with a name of another crate, which is another law's concern.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,8 @@ impl Crate {
         Ok(found)
     }
 
-    /// The module in which a path ends: where its last name is defined, as far as that can be told, or else where it leads.
+    /// The module in which a path ends: where its last name is defined, as far as that can be told, or else where it
+    /// leads.
     pub(super) fn resolve(&self, path: &[String]) -> Names {
         self.resolved(path, 8)
     }

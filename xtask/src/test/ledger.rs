@@ -1,7 +1,8 @@
 //! What a run amounted to: the stages with their time, the groups of tests in them, and the lines that close it.
 //!
-//! Tests of a stage run at once, so a group has no time by the clock; what it says instead is how long its tests took when they are
-//! added up: that tells where time goes. The counts come from nextest's record, or from what `cargo test` prints.
+//! Tests of a stage run at once, so a group has no time by the clock; what it says instead is how long its tests took
+//! when they are added up: that tells where time goes. The counts come from nextest's record, or from what `cargo test`
+//! prints.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -88,7 +89,8 @@ impl Ledger {
         skipped.iter().for_each(|line| println!("{line}"));
         print!("\n{}", self.table());
         let sum = |of: fn(&Count) -> usize| counts().map(of).sum::<usize>();
-        // A stage that ended badly without a test that did is a failure of its own, so that the last line never looks well by mistake.
+        // A stage that ended badly without a test that did is a failure of its own, so that the last line never looks
+        // well by mistake.
         let stages = self.stages.iter().filter(|stage| stage.failed).count();
         let (passed, failed) = (sum(|count| count.passed), stages + sum(|count| count.failed));
         println!("\n{passed} passed, {failed} failed, {} skipped", skipped.len());

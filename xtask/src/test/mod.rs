@@ -1,9 +1,10 @@
 //! Every suite, with a count at the end.
 //!
 //! Runs with nextest where it is installed (a process and a time limit for each test), with `cargo test` where it is
-//! not, and beside a foreign network namespace (`neighbour`). A test that the machine cannot run prints `SKIP name: reason` and
-//! passes; those lines are counted apart and listed. By root on a machine where the packages could be installed nothing of the
-//! end-to-end suites may be skipped for want of a program or a binary. A stage that fails is no end of the others (`ledger`).
+//! not, and beside a foreign network namespace (`neighbour`). A test that the machine cannot run prints `SKIP name:
+//! reason` and passes; those lines are counted apart and listed. By root on a machine where the packages could be
+//! installed nothing of the end-to-end suites may be skipped for want of a program or a binary. A stage that fails is
+//! no end of the others (`ledger`).
 
 mod ledger;
 mod neighbour;
@@ -38,8 +39,8 @@ const SHIPPED: [(&str, &[&str]); 9] = [
 /// MiB that everything built for the suites takes.
 const ROOM: u64 = 10_000;
 
-/// Lint, then the suites: all of them with the debug build, a part of those from outside again with the programs as shipped, or with
-/// `all` the whole of them.
+/// Lint, then the suites: all of them with the debug build, a part of those from outside again with the programs as
+/// shipped, or with `all` the whole of them.
 pub(crate) fn run(with_lint: bool, all: bool) -> Done {
     let mut ledger = Ledger::default();
     let installed = ledger.stage("packages and trees", prepare).unwrap_or(false);

@@ -1,15 +1,16 @@
 //! A foreign network namespace with a process in it, for as long as the suites run.
 //!
-//! People's machines have containers of their own. A test that looks at the whole machine instead of what it made itself passes
-//! on ours and fails on theirs; with this neighbour it fails on ours, too. By root the namespace has a name and so a mount
-//! (`/run/netns`), as those of engines do, which everybody inherits.
+//! People's machines have containers of their own. A test that looks at the whole machine instead of what it made
+//! itself passes on ours and fails on theirs; with this neighbour it fails on ours, too. By root the namespace has a
+//! name and so a mount (`/run/netns`), as those of engines do, which everybody inherits.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::tool::{self, Done};
 
-/// What keeps it: it lives as long as its standard input is open, so that it goes with us however we end, and cleans up behind itself.
+/// What keeps it: it lives as long as its standard input is open, so that it goes with us however we end, and cleans up
+/// behind itself.
 const BY_ROOT: &str = r#"
 ip netns add "$0" || exit 1
 trap 'kill $! 2>/dev/null; wait $!; ip netns delete "$0"' EXIT

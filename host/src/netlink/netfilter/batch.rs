@@ -1,9 +1,9 @@
 //! A transaction: messages between NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END, of which the kernel takes all or none.
 //!
-//! The kernel works while the sender waits in sendmsg(2), so all its answers are there when that returns. The last message
-//! asks for an acknowledgement; a message that is refused is answered with its sequence number, from which
-//! [`Refused::message`] is found. The beginning may name the generation of the ruleset that the transaction was
-//! planned for: when somebody else has changed it since, the answer is ERESTART, and nothing has happened.
+//! The kernel works while the sender waits in sendmsg(2), so all its answers are there when that returns. The last
+//! message asks for an acknowledgement; a message that is refused is answered with its sequence number, from which
+//! [`Refused::message`] is found. The beginning may name the generation of the ruleset that the transaction was planned
+//! for: when somebody else has changed it since, the answer is ERESTART, and nothing has happened.
 //!
 //! Source: Linux `net/netfilter/nfnetlink.c` (nfnetlink_rcv_batch), kernel 4.13 and newer for the generation.
 

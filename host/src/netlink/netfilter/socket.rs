@@ -1,7 +1,7 @@
 //! The socket: one request and its answer, one request and a list, and what a transaction needs.
 //!
-//! Answers are matched by sequence number. A list that was interrupted by a
-//! change (NLM_F_DUMP_INTR) is asked for again. The buffer is as large as the kernel's largest piece of a list (32 KiB).
+//! Answers are matched by sequence number. A list that was interrupted by a change (NLM_F_DUMP_INTR) is asked for
+//! again. The buffer is as large as the kernel's largest piece of a list (32 KiB).
 
 use super::super::raw::RawSocket;
 use super::super::socket::Error;
@@ -181,7 +181,8 @@ impl Netfilter {
 
     pub(super) fn send_batch(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         if bytes.len() > USUAL_BATCH {
-            // Force needs CAP_NET_ADMIN in the namespace's own user namespace; else as much as net.core.wmem_max allows.
+            // Force needs CAP_NET_ADMIN in the namespace's own user namespace; else as much as net.core.wmem_max
+            // allows.
             let room = i32::try_from(bytes.len() * 2).map_err(|_| Errno::EMSGSIZE)?;
             let fd = self.socket.as_fd();
             if sockopt::set(fd, Opt::SEND_BUFFER_FORCED, room).is_err() {

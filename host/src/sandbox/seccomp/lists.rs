@@ -1,7 +1,7 @@
 //! What passes the filter: each call beside whoever makes it.
 //!
-//! A list of plain numbers passes whatever the arguments are. Calls that are doors to more than one room are [`Call`]s, and
-//! pass only as they are written down here. What every program needs stands first, then a section for each profile.
+//! A list of plain numbers passes whatever the arguments are. Calls that are doors to more than one room are [`Call`]s,
+//! and pass only as they are written down here. What every program needs stands first, then a section for each profile.
 
 use super::Profile;
 use crate::sys::sockopt::Opt;
@@ -145,8 +145,8 @@ const COMMON_CLOSED: &[Call] = &[
     Call(libc::SYS_mprotect, &[clear(2, libc::PROT_EXEC)]),
     // `set_nonblocking` of accepted sockets: std does it with ioctl.
     Call(libc::SYS_ioctl, &[is(1, FIONBIO)]),
-    // Descriptors: std's checks, copies, and the TAP that became non-blocking. Neither F_SETOWN, F_SETSIG nor O_ASYNC: by
-    // those the kernel would send any signal to any process of this user.
+    // Descriptors: std's checks, copies, and the TAP that became non-blocking. Neither F_SETOWN, F_SETSIG nor O_ASYNC:
+    // by those the kernel would send any signal to any process of this user.
     Call(libc::SYS_fcntl, &[is(1, libc::F_GETFD)]),
     Call(libc::SYS_fcntl, &[is(1, libc::F_SETFD)]),
     Call(libc::SYS_fcntl, &[is(1, libc::F_GETFL)]),
@@ -161,7 +161,8 @@ const NETWORK_CLOSED: &[Call] = &[Call(libc::SYS_ioctl, &[is(1, FIONREAD)])];
 const FIONBIO: c_int = 0x5421;
 const FIONREAD: c_int = 0x541b;
 
-/// Files that are read: the resolver's, which follows resolv.conf. And files that are removed: the API socket's, the PID file.
+/// Files that are read: the resolver's, which follows resolv.conf. And files that are removed: the API socket's, the
+/// PID file.
 const FILES: &[c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_fstat,
@@ -217,12 +218,13 @@ const NETWORK: &[c_long] = &[
     libc::SYS_ftruncate,
 ];
 
-/// A parent: its command ends. What it is told travels through a pipe (`netns/supervise.rs`), so nobody may be sent a signal
-/// from here.
+/// A parent: its command ends. What it is told travels through a pipe (`netns/supervise.rs`), so nobody may be sent a
+/// signal from here.
 const PARENT: &[c_long] = &[libc::SYS_wait4];
 
-/// Sockets of flows: host::upstream. The API listens before the filter, and accept4(2) makes its sockets; without AF_UNIX
-/// nothing that listens in /run can be talked to, and a protocol that is not named here has its module loaded by nobody.
+/// Sockets of flows: host::upstream. The API listens before the filter, and accept4(2) makes its sockets; without
+/// AF_UNIX nothing that listens in /run can be talked to, and a protocol that is not named here has its module loaded
+/// by nobody.
 const FLOWS: &[Socket] = &[
     (libc::AF_INET, libc::SOCK_STREAM, 0),
     (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP),
@@ -324,8 +326,8 @@ const UPLINK_HERE: &[c_long] = &[libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 const UPLINK_HERE: &[c_long] = &[];
 
-/// A line to a worker is a pair of sockets, on which the supervisor does not wait for ever: processes, orders. It makes no
-/// others.
+/// A line to a worker is a pair of sockets, on which the supervisor does not wait for ever: processes, orders. It makes
+/// no others.
 const UPLINK_CLOSED: &[Call] = &[
     Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)]),
     Call(libc::SYS_setsockopt, &sets(Opt::RECEIVE_PATIENCE)),

@@ -1,11 +1,11 @@
 //! The set-up's side of the DHCP proxy: one blocking call for an address, one to give it back.
 //!
-//! Everything else of the set-up is synchronous and has no runtime. This builds one, of one thread, when a network with a
-//! DHCP server is met, and drops it before it returns; a call without such networks never comes here. The call waits as
-//! long as the proxy does, but not for a proxy that has stopped answering pings.
+//! Everything else of the set-up is synchronous and has no runtime. This builds one, of one thread, when a network with
+//! a DHCP server is met, and drops it before it returns; a call without such networks never comes here. The call waits
+//! as long as the proxy does, but not for a proxy that has stopped answering pings.
 //!
-//! IPv6 is asked for at the same time as IPv4, in a call of its own, and may be refused: a link may have none, and a proxy of
-//! another make does not know of it.
+//! IPv6 is asked for at the same time as IPv4, in a call of its own, and may be refused: a link may have none, and a
+//! proxy of another make does not know of it.
 
 use crate::error::{Context as _, Error, Result};
 use crate::proto::{Lease, NetavarkProxyClient, NetworkConfig, Version};
@@ -23,7 +23,8 @@ use tonic::transport::{Channel, Endpoint};
 /// Where the proxy listens, by contract.
 pub const SOCKET: &str = "/run/podman/nv-proxy.sock";
 
-/// The environment variable that names another socket, for tests and for rootless set-ups, which cannot write to `/run`.
+/// The environment variable that names another socket, for tests and for rootless set-ups, which cannot write to
+/// `/run`.
 pub const SOCKET_VARIABLE: &str = "SLIPWAY_DHCP_PROXY_SOCKET";
 
 /// Silence after which the proxy is asked for a sign of life, and how long that may take.

@@ -1,5 +1,5 @@
-//! The lease file: what the proxy holds, for people and tools to read. JSON, from MAC address to a list of leases: the one of
-//! IPv4, and behind it what there is of IPv6 where that was asked for.
+//! The lease file: what the proxy holds, for people and tools to read. JSON, from MAC address to a list of leases: the
+//! one of IPv4, and behind it what there is of IPv6 where that was asked for.
 //!
 //! It is empty at the start, for leases do not outlive the proxy that renews them, and nothing here ever reads it. By
 //! contract it is written when a lease comes or goes, not when one is renewed. A reader never sees half of it.

@@ -1,13 +1,13 @@
 //! The proxy's service: leases by MAC address and version of IP, each with a task that keeps it.
 //!
-//! A call for version 4 is what the contract knows. One for version 6 finds out what there is of IPv6 for the same interface.
-//! It may come at the same time: the two share nothing. A teardown of version 4 gives both back, since a caller that knows
-//! only the contract asks for nothing else.
+//! A call for version 4 is what the contract knows. One for version 6 finds out what there is of IPv6 for the same
+//! interface. It may come at the same time: the two share nothing. A teardown of version 4 gives both back, since a
+//! caller that knows only the contract asks for nothing else.
 //!
 //! One thread runs everything, so the lock is never waited for; it is not held across an await. A caller that goes away
-//! while its lease is being obtained has its exchange dropped with the call, and what was granted by then is given back. A
-//! teardown does the same to set-ups that it finds under way. A second set-up for the same interface takes the place of
-//! the first only when it succeeds: until then, and if it does not, the first goes on.
+//! while its lease is being obtained has its exchange dropped with the call, and what was granted by then is given
+//! back. A teardown does the same to set-ups that it finds under way. A second set-up for the same interface takes the
+//! place of the first only when it succeeds: until then, and if it does not, the first goes on.
 
 use super::lease_file::LeaseFile;
 use crate::dhcp::keeping::Stop;

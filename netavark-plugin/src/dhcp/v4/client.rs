@@ -6,15 +6,18 @@
 //!        └─────────────────────┴─────────────────┴───────────────┴───────────────┴───────────────┘
 //! ```
 //! * The first offer is taken. A lease runs from the moment in which it was asked for, not from the answer.
-//! * A renewal goes to the server alone, straight to the MAC address that its last answer came from; rebinding goes to all.
-//! * Whoever says no ends the lease: the machine starts over. So does the lease's end; then the old address is asked for.
-//! * A question is repeated twice before the wait is doubled, and sooner than after four seconds (RFC 2131 §4.1, deviation):
-//!   somebody waits for the container to start, and waits eight seconds in all. Servers that look whether an address is free
-//!   before they offer it take up to three seconds for that; asking again in the meantime would be noise, and asking soon
-//!   after saves the offer that a bridge sent elsewhere.
-//! * The address is not looked for with ARP before it is used (RFC 2131 §2.2, deviation): that takes seconds; servers do.
-//! * Without a lease the address stays on the interface until there is a new one (RFC 2131 §4.4.5, deviation; by contract).
-//!   [`Event::Lost`] says so.
+//! * A renewal goes to the server alone, straight to the MAC address that its last answer came from; rebinding goes to
+//!   all.
+//! * Whoever says no ends the lease: the machine starts over. So does the lease's end; then the old address is asked
+//!   for.
+//! * A question is repeated twice before the wait is doubled, and sooner than after four seconds (RFC 2131 §4.1,
+//!   deviation): somebody waits for the container to start, and waits eight seconds in all. Servers that look whether
+//!   an address is free before they offer it take up to three seconds for that; asking again in the meantime would be
+//!   noise, and asking soon after saves the offer that a bridge sent elsewhere.
+//! * The address is not looked for with ARP before it is used (RFC 2131 §2.2, deviation): that takes seconds; servers
+//!   do.
+//! * Without a lease the address stays on the interface until there is a new one (RFC 2131 §4.4.5, deviation; by
+//!   contract). [`Event::Lost`] says so.
 
 use super::frame::{self, Way};
 use super::lease::Lease;
@@ -196,8 +199,8 @@ impl Client {
         Way { from: (self.identity.mac, lease.address.addr()), to: (lease.server_mac, lease.server) }
     }
 
-    /// How long to wait after one message and `before` others: `first` twice, then doubled each time, and up to an eighth
-    /// longer, so that clients that began together part.
+    /// How long to wait after one message and `before` others: `first` twice, then doubled each time, and up to an
+    /// eighth longer, so that clients that began together part.
     fn wait(&mut self, first: Duration, before: u32) -> Duration {
         let wait = first.saturating_mul(1 << before.saturating_sub(1).min(16)).min(LONGEST_WAIT);
         wait + wait / 8 * (self.random.number() >> 24) / 256

@@ -39,8 +39,8 @@ impl Target {
         Ok(())
     }
 
-    /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes. After an error it may
-    /// be tried again: what is done already is no error.
+    /// Replaces what `old` granted by what `new` grants; the new address comes before the old one goes. After an error
+    /// it may be tried again: what is done already is no error.
     pub(super) fn change(&self, old: &Lease, new: &Lease) -> Result<()> {
         let (mut place, interface) = self.open()?;
         let netlink = &mut place.netlink;

@@ -1,7 +1,7 @@
 //! Ethernet, IPv4 and UDP around a DHCP message, in both directions.
 //!
-//! The proxy speaks for an interface that is not its own, with that interface's addresses, so the kernel's UDP cannot be
-//! used. What arrives was let through by the kernel's filter ([`filter`]), but is checked as if nobody had looked.
+//! The proxy speaks for an interface that is not its own, with that interface's addresses, so the kernel's UDP cannot
+//! be used. What arrives was let through by the kernel's filter ([`filter`]), but is checked as if nobody had looked.
 
 use nix::libc;
 use slipway_host::sys::packet::Instruction;

@@ -1,8 +1,9 @@
 //! DHCP messages of a client: written, and the server's read (RFC 2131 §2, options of RFC 2132).
 //!
-//! Reading is strict about structure and mild about meaning: a message whose options run over its end is not taken at all,
-//! an option of a length that makes no sense counts as absent. An option that comes several times is one long one (RFC 3396
-//! §7), and options may go on in the `file` and `sname` fields (RFC 2132 §9.3). Everything is bounded by the frame.
+//! Reading is strict about structure and mild about meaning: a message whose options run over its end is not taken at
+//! all, an option of a length that makes no sense counts as absent. An option that comes several times is one long one
+//! (RFC 3396 §7), and options may go on in the `file` and `sname` fields (RFC 2132 §9.3). Everything is bounded by the
+//! frame.
 
 use slipway_netstack::addr::MacAddr;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! What routers say of a link (RFC 4861 §4.2, options of RFC 8106), and how they are asked to say it.
 //!
-//! The kernel of the container hears the same and makes addresses and routes of it, with all that belongs to it: duplicate
-//! address detection, lifetimes, redirects. Read here is only what it does not act on, and what the caller is to be told:
-//! whether there is DHCPv6, who the router is, which addresses to expect, servers for names.
+//! The kernel of the container hears the same and makes addresses and routes of it, with all that belongs to it:
+//! duplicate address detection, lifetimes, redirects. Read here is only what it does not act on, and what the caller is
+//! to be told: whether there is DHCPv6, who the router is, which addresses to expect, servers for names.
 //!
 //! An advertisement with an option that has no length or runs over the end is not taken at all (RFC 4861 §6.1.2).
 
@@ -68,7 +68,8 @@ pub(super) fn solicitation(mac: MacAddr, own: Option<Ipv6Addr>) -> Vec<u8> {
 }
 
 impl Advert {
-    /// Reads a message of the router at `from`; `None` when it is not to be taken. Checksum and hop limit are the packet's.
+    /// Reads a message of the router at `from`; `None` when it is not to be taken. Checksum and hop limit are the
+    /// packet's.
     #[must_use]
     pub(super) fn parse(from: Ipv6Addr, message: &[u8]) -> Option<Self> {
         let (fixed, mut options) = message.split_first_chunk::<16>()?;
@@ -124,7 +125,8 @@ impl Advert {
         union(&mut self.search, other.search);
     }
 
-    /// The prefixes of which interfaces make themselves addresses (RFC 4862 §5.5.3): interface identifiers have 64 bits.
+    /// The prefixes of which interfaces make themselves addresses (RFC 4862 §5.5.3): interface identifiers have 64
+    /// bits.
     pub(in crate::dhcp) fn autonomous(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
         let of_use =
             |prefix: &&Prefix| prefix.autonomous && prefix.valid > 0 && prefix.net.prefix_len() == 64;

@@ -1,5 +1,5 @@
-//! IPv6 of one container's interface as a machine without I/O: asks routers what there is, and DHCPv6 servers as far as the
-//! routers say so (RFC 4861 §6.3.7, RFC 4862 §5.5). Frames and time in, frames and events out.
+//! IPv6 of one container's interface as a machine without I/O: asks routers what there is, and DHCPv6 servers as far as
+//! the routers say so (RFC 4861 §6.3.7, RFC 4862 §5.5). Frames and time in, frames and events out.
 //!
 //! | the routers say | then |
 //! |---|---|
@@ -8,13 +8,14 @@
 //! | neither | nothing; the kernel of the container makes its addresses from the prefixes |
 //! | nothing at all | addresses are asked for all the same (RFC 4862 §5.5.2) |
 //!
-//! * Routers are asked three times, at once and then every second, not four (RFC 4861 §6.3.7, deviation): somebody waits for
-//!   the container to start. The kernel asks on by itself, and makes addresses whenever a router turns up.
-//! * The first question has no address of its own: the interface need not have finished looking for duplicates. DHCPv6 waits
-//!   for that ([`Autoconf::set_own`]).
-//! * What a router says again is no event. What there is to know is bounded, so a flood of advertisements makes few events.
-//! * Flags that change later are not followed: the container lives with what it was started with, as the caller does, who
-//!   was told the addresses then.
+//! * Routers are asked three times, at once and then every second, not four (RFC 4861 §6.3.7, deviation): somebody
+//!   waits for the container to start. The kernel asks on by itself, and makes addresses whenever a router turns up.
+//! * The first question has no address of its own: the interface need not have finished looking for duplicates. DHCPv6
+//!   waits for that ([`Autoconf::set_own`]).
+//! * What a router says again is no event. What there is to know is bounded, so a flood of advertisements makes few
+//!   events.
+//! * Flags that change later are not followed: the container lives with what it was started with, as the caller does,
+//!   who was told the addresses then.
 
 use super::advert::Advert;
 use super::client::{Client, Event as Said, Grant, Known};
@@ -208,8 +209,8 @@ impl Machine for Autoconf {
 
 /// For the fuzzer: whatever servers say, the machine neither spins nor stops, and what it holds is of use.
 ///
-/// A byte below 64 lets time pass; others are an answer of that kind, with the next bytes as its options, or (from 192) an
-/// advertisement with bits 5 and 4 as its flags.
+/// A byte below 64 lets time pass; others are an answer of that kind, with the next bytes as its options, or (from 192)
+/// an advertisement with bits 5 and 4 as its flags.
 pub(in crate::dhcp) fn fuzz(data: &[u8]) {
     play(data);
 }

@@ -1,4 +1,5 @@
-//! The client's side of DHCPv6 (RFC 8415 §18.2) as a machine without I/O: messages and time in, messages and events out.
+//! The client's side of DHCPv6 (RFC 8415 §18.2) as a machine without I/O: messages and time in, messages and events
+//! out.
 //!
 //! ```text
 //!   Off ──▶ Soliciting ──advertise──▶ Requesting ──reply──▶ Bound ──T1──▶ Renewing ──T2──▶ Rebinding ──end──┐
@@ -7,9 +8,9 @@
 //!    └────▶ Asking ──reply──▶ Informed
 //! ```
 //! * A lease runs from the moment in which it was asked for, not from the answer.
-//! * The first solicitation is not delayed at random (RFC 8415 §18.2.1, deviation), and offers are collected for a quarter of
-//!   a second, not for one (§18.2.9, deviation): somebody waits for the container to start. The best one is taken by its
-//!   preference, then the first.
+//! * The first solicitation is not delayed at random (RFC 8415 §18.2.1, deviation), and offers are collected for a
+//!   quarter of a second, not for one (§18.2.9, deviation): somebody waits for the container to start. The best one is
+//!   taken by its preference, then the first.
 //! * Everything goes to all servers' address: no server is asked for the right to send to it alone.
 //! * An address that somebody else has already is declined when the kernel finds that out ([`Client::decline`]).
 //! * Releasing and declining are said once (§18.2.7, deviation): the container is gone, and nobody waits for an answer.
@@ -107,8 +108,8 @@ struct Held {
     ends: [Option<Instant>; 3],
 }
 
-/// How a message is repeated (RFC 8415 §7.6, §15): first after so long, then twice as long each time up to the most, and so
-/// often at most (0: without end).
+/// How a message is repeated (RFC 8415 §7.6, §15): first after so long, then twice as long each time up to the most,
+/// and so often at most (0: without end).
 struct Patience {
     first: Duration,
     most: Duration,
@@ -363,8 +364,8 @@ impl Client {
         Ask { kind, server, addresses: &addresses }.to_bytes(&self.identity, self.exchange, elapsed)
     }
 
-    /// RFC 8415 §15: up to a tenth longer or shorter, so that clients that began together part; the first solicitation's
-    /// never shorter.
+    /// RFC 8415 §15: up to a tenth longer or shorter, so that clients that began together part; the first
+    /// solicitation's never shorter.
     fn next_wait(&mut self, kind: Kind) -> Duration {
         let Patience { first, most, .. } = kind.patience();
         let most = if kind == Kind::Solicit { self.longest_wait } else { most };
@@ -389,8 +390,8 @@ impl Grant {
     }
 }
 
-/// RFC 8415 §14.2, §21.4: what the server says, or half and four fifths of the shortest time; in order, and not so short that
-/// we would ask all the time.
+/// RFC 8415 §14.2, §21.4: what the server says, or half and four fifths of the shortest time; in order, and not so
+/// short that we would ask all the time.
 fn times(association: &Association, addresses: &[Leased]) -> [u32; 3] {
     let end = addresses.iter().map(|leased| leased.valid).max().unwrap_or_default().max(SHORTEST);
     let preferred = addresses.iter().map(|leased| leased.preferred).filter(|preferred| *preferred > 0);

@@ -1,8 +1,8 @@
 //! The container's side of IPv6: what its interface has by itself, and what a server granted it.
 //!
-//! A server's address has its lifetimes in the kernel, which ends it when nobody prolongs it. It makes no route: what is on
-//! the link is told by the routers (RFC 8415 §21.6, RFC 5942). While duplicates of it are looked for it can be used if the
-//! interface allows that (RFC 4429).
+//! A server's address has its lifetimes in the kernel, which ends it when nobody prolongs it. It makes no route: what
+//! is on the link is told by the routers (RFC 8415 §21.6, RFC 5942). While duplicates of it are looked for it can be
+//! used if the interface allows that (RFC 4429).
 
 use super::message::Leased;
 use crate::dhcp::target::Target;

@@ -1,8 +1,8 @@
 //! Ethernet, IPv6 and what is in it, in both directions: DHCPv6 in UDP, and the messages of neighbour discovery.
 //!
-//! As with IPv4 the proxy speaks for an interface that is not its own (as in the frames of [`crate::dhcp::v4`]). What arrives was let
-//! through by the kernel's filter, which looks at no more than whom it is for, and is checked here. Packets with extension
-//! headers are not taken: neither kind has a use for them.
+//! As with IPv4 the proxy speaks for an interface that is not its own (as in the frames of [`crate::dhcp::v4`]). What
+//! arrives was let through by the kernel's filter, which looks at no more than whom it is for, and is checked here.
+//! Packets with extension headers are not taken: neither kind has a use for them.
 
 use super::advert;
 use crate::ipv6_frame::{
@@ -56,8 +56,8 @@ pub(super) fn from_router(from: MacAddr, message: Vec<u8>) -> Vec<u8> {
 
 /// What a frame brings to `mac`; `None` when it is neither, or for somebody else.
 ///
-/// That matters for advertisements: one that a router sends to another machine alone never reaches the kernel of the container,
-/// which has to act on it.
+/// That matters for advertisements: one that a router sends to another machine alone never reaches the kernel of the
+/// container, which has to act on it.
 ///
 /// The checksum of UDP is not looked at, for the reason that the frames of [`crate::dhcp::v4`] give.
 #[must_use]

@@ -1,7 +1,7 @@
 //! IPv6 of one interface: finds what there is, then keeps what a server granted for as long as the container lives.
 //!
-//! What the interface makes itself of routers' prefixes is the kernel's business, for ever. It is waited for, so that the
-//! caller can be told, and then left alone.
+//! What the interface makes itself of routers' prefixes is the kernel's business, for ever. It is waited for, so that
+//! the caller can be told, and then left alone.
 
 use super::autoconf::{Autoconf, Event};
 use super::client::Grant;
@@ -21,10 +21,11 @@ use slipway_netstack::addr::MacAddr;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How often the interface is looked at while something is waited for: entering the namespace takes a tenth of a millisecond.
+/// How often the interface is looked at while something is waited for: entering the namespace takes a tenth of a
+/// millisecond.
 const GLANCE: Duration = Duration::from_millis(20);
-/// How long the kernel of the container may take to act on what a router says. It does so as it hears it, unless it was told not
-/// to.
+/// How long the kernel of the container may take to act on what a router says. It does so as it hears it, unless it was
+/// told not to.
 const MAKING: Duration = Duration::from_secs(1);
 /// After so long without that the router is asked again: a bridge's port that has just come up may not have let the
 /// first answer through to the container, which this program has heard on the bridge itself.
@@ -68,8 +69,8 @@ fn lacks(given: &[Given], has: &[Ipv6Net], now: Instant) -> bool {
     given.iter().any(|it| it.lasts(now) && !there(it))
 }
 
-/// Brings `given` up to the `addresses` that were granted. Says what is to be taken away: what is not mentioned and `gone`,
-/// and the oldest of what is too much.
+/// Brings `given` up to the `addresses` that were granted. Says what is to be taken away: what is not mentioned and
+/// `gone`, and the oldest of what is too much.
 fn follow(
     given: &mut Vec<Given>,
     addresses: &[(Ipv6Net, Leased)],
@@ -103,8 +104,8 @@ impl Keeper {
         Ok(Self { mac, target, drive, given: Vec::new(), fresh: false })
     }
 
-    /// Finds out what there is and configures the interface with it; what has not come by the end of `patience` is not waited
-    /// for. May be dropped at any moment.
+    /// Finds out what there is and configures the interface with it; what has not come by the end of `patience` is not
+    /// waited for. May be dropped at any moment.
     pub(in crate::dhcp) async fn acquire(&mut self, patience: Duration) -> Result<Found> {
         let mut over = std::pin::pin!(tokio::time::sleep(patience));
         let mut settled_at = None;
@@ -244,8 +245,8 @@ impl Keeper {
         self.target.take(&goes)
     }
 
-    /// The kernel takes an address away, or marks it, that somebody else turned out to have (RFC 4862 §5.4.5). The server is
-    /// told (RFC 8415 §18.2.8).
+    /// The kernel takes an address away, or marks it, that somebody else turned out to have (RFC 4862 §5.4.5). The
+    /// server is told (RFC 8415 §18.2.8).
     fn look_for_duplicates(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.fresh) {
             return Ok(());

@@ -1,9 +1,10 @@
 //! What IPv6 a container has on a network, as the message that the proxy's clients get.
 //!
-//! The message was made for IPv4. It is filled in so that a program that reads it as one of IPv4 finds what it looks for,
-//! in IPv6's way: `yiaddr` is one address (a server's before one that the interface made itself), `subnet_mask` its prefix as a
-//! mask, `gateways` the router's link-local address, `domain_name` the domains to search with blanks between them, `srv_id`
-//! the server's DUID in hexadecimal digits. Further addresses are on the interface, for whoever wants to look.
+//! The message was made for IPv4. It is filled in so that a program that reads it as one of IPv4 finds what it looks
+//! for, in IPv6's way: `yiaddr` is one address (a server's before one that the interface made itself), `subnet_mask`
+//! its prefix as a mask, `gateways` the router's link-local address, `domain_name` the domains to search with blanks
+//! between them, `srv_id` the server's DUID in hexadecimal digits. Further addresses are on the interface, for whoever
+//! wants to look.
 
 use super::advert::{self, Advert};
 use super::client::{Grant, Known};
@@ -30,8 +31,8 @@ pub(in crate::dhcp) struct Found {
 }
 
 impl Found {
-    /// As a message, for the container's interface that calls itself `mac`; `None` when there is no address. Without domains
-    /// of the network the domain is the one that the caller asked with.
+    /// As a message, for the container's interface that calls itself `mac`; `None` when there is no address. Without
+    /// domains of the network the domain is the one that the caller asked with.
     #[must_use]
     pub(in crate::dhcp) fn to_message(&self, mac: &str, domain: &str) -> Option<proto::Lease> {
         let advert = self.advert.clone().unwrap_or_default();

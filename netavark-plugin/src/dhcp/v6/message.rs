@@ -1,9 +1,10 @@
-//! DHCPv6 messages of a client: written, and the server's read (RFC 8415; servers for names by RFC 3646, the client's own
-//! name by RFC 4704).
+//! DHCPv6 messages of a client: written, and the server's read (RFC 8415; servers for names by RFC 3646, the client's
+//! own name by RFC 4704).
 //!
-//! Reading is strict about structure and mild about meaning: a message with an option that runs over its end, or without
-//! what RFC 8415 §16 obliges it to have, is not taken at all; an address or a name that makes no sense counts as absent. Of an
-//! option that may come once the first one counts. Everything is bounded by the frame and by the limits below.
+//! Reading is strict about structure and mild about meaning: a message with an option that runs over its end, or
+//! without what RFC 8415 §16 obliges it to have, is not taken at all; an address or a name that makes no sense counts
+//! as absent. Of an option that may come once the first one counts. Everything is bounded by the frame and by the
+//! limits below.
 //!
 //! There is one identity association for addresses (IA_NA) for each interface; temporary addresses and prefixes are not
 //! asked for.
@@ -76,8 +77,8 @@ pub(in crate::dhcp) struct Identity {
 
 impl Identity {
     /// The identity of the interface `interface` of the container `id`. The address stays the same when the MAC address
-    /// does not: the DUID is a UUID (RFC 6355) made of the container's ID, its first 128 bits where it is a hexadecimal number
-    /// of that length, as those of container engines are. Without an ID the MAC address it is (DUID-LL).
+    /// does not: the DUID is a UUID (RFC 6355) made of the container's ID, its first 128 bits where it is a hexadecimal
+    /// number of that length, as those of container engines are. Without an ID the MAC address it is (DUID-LL).
     #[must_use]
     pub(in crate::dhcp) fn new(mac: MacAddr, id: &str, interface: &str, host_name: &str) -> Self {
         const LINK_LAYER: [u8; 4] = [0, 3, 0, 1];
@@ -155,8 +156,8 @@ impl Ask<'_> {
     }
 }
 
-/// RFC 4704 §4: a name, for which the server may make the entries of both directions. One without a domain has no root at
-/// its end.
+/// RFC 4704 §4: a name, for which the server may make the entries of both directions. One without a domain has no root
+/// at its end.
 fn fqdn(name: &str) -> Option<Vec<u8>> {
     const SERVER_MAY: u8 = 1;
     let whole = name.contains('.');
@@ -353,8 +354,9 @@ pub(super) fn addresses(value: &[u8]) -> Vec<Ipv6Addr> {
     list.iter().copied().map(Ipv6Addr::from).filter(useful).take(MOST).collect()
 }
 
-/// A list of names as DHCPv6 and router advertisements carry it (RFC 8415 §10, RFC 8106 §5.2), to the first that cannot be
-/// read. Names whose labels have anything in them besides letters, digits, `-` and `_` are left out: they end up in a file.
+/// A list of names as DHCPv6 and router advertisements carry it (RFC 8415 §10, RFC 8106 §5.2), to the first that cannot
+/// be read. Names whose labels have anything in them besides letters, digits, `-` and `_` are left out: they end up in
+/// a file.
 pub(super) fn names(mut list: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut labels = Vec::new();

@@ -1,4 +1,5 @@
-//! What a setup or a teardown of a bridge network would do, beyond the plan of interfaces, in words. Nothing is touched.
+//! What a setup or a teardown of a bridge network would do, beyond the plan of interfaces, in words. Nothing is
+//! touched.
 
 use super::{Bridge, Wanted, others};
 use crate::apply::Links;
@@ -33,8 +34,8 @@ impl Bridge<'_> {
         Ok(Some(self.dns_entry(&plan, &listen)))
     }
 
-    /// What [`Self::teardown`] would do, one line each. Nothing is touched, but the port counts as gone from now on: with
-    /// the last of several the bridge goes, too.
+    /// What [`Self::teardown`] would do, one line each. Nothing is touched, but the port counts as gone from now on:
+    /// with the last of several the bridge goes, too.
     ///
     /// # Errors
     /// As [`Self::describe_rules`].

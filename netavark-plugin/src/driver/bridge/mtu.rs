@@ -1,6 +1,7 @@
 //! How large packets of a new bridge network may be, when its definition does not say: as large as every way out takes
-//! that a container's packets may go, of the families that the network has, so that nothing needs to be cut or refused behind the
-//! bridge. A family without a way out asks for nothing; if that is so for all of them, the other one is asked.
+//! that a container's packets may go, of the families that the network has, so that nothing needs to be cut or refused
+//! behind the bridge. A family without a way out asks for nothing; if that is so for all of them, the other one is
+//! asked.
 //!
 //! An interface of a container cannot have every MTU that a way out may have: a pair takes 68 to 65535 bytes (Linux
 //! `drivers/net/veth.c`, ETH_MIN_MTU and ETH_MAX_MTU; lo has 65536), and IPv6 needs 1280 (RFC 8200 §5).

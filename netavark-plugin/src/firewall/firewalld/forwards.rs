@@ -1,8 +1,8 @@
 //! Published ports in firewalld's terms. Pure.
 //!
-//! A port on all addresses is a `forward_ports` entry of the policy towards the host, and a rich rule for 127.0.0.1 in the
-//! policy away from the host, because the host's own packets never come in. A port on one address is a rich rule; for an
-//! address of the loopback, in the policy away from the host alone, for who comes from elsewhere forges it.
+//! A port on all addresses is a `forward_ports` entry of the policy towards the host, and a rich rule for 127.0.0.1 in
+//! the policy away from the host, because the host's own packets never come in. A port on one address is a rich rule;
+//! for an address of the loopback, in the policy away from the host alone, for who comes from elsewhere forges it.
 
 use super::client::{ForwardPort, PolicySettings};
 use crate::error::{Error, Result};

@@ -5,9 +5,9 @@
 //!   Neighbour               subnets in the zone `trusted`, so that firewalld lets containers pass
 //!        └──▶ client.rs ──▶ bus.rs ──▶ system bus
 //! ```
-//! Zone and policies are made once, permanently, which takes a reload; subnets, ports and names are only in the running configuration,
-//! and come back after a reload through [`follow`]. firewalld knows no isolation between bridges. Internal networks are in
-//! no zone of ours, and need nothing of it but that their questions come in to the DNS server.
+//! Zone and policies are made once, permanently, which takes a reload; subnets, ports and names are only in the running
+//! configuration, and come back after a reload through [`follow`]. firewalld knows no isolation between bridges.
+//! Internal networks are in no zone of ours, and need nothing of it but that their questions come in to the DNS server.
 
 mod bus;
 mod client;
@@ -46,8 +46,8 @@ const fn policy(
     Policy { name, ingress, egress, target, masquerade }
 }
 
-/// The policy of published ports. Before 2.2, firewalld takes no forward to another address towards the host; away from it the rule is
-/// the same.
+/// The policy of published ports. Before 2.2, firewalld takes no forward to another address towards the host; away from
+/// it the rule is the same.
 fn published(version: &str) -> Policy {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
@@ -76,7 +76,8 @@ impl Firewalld {
         Ok(Self { client: RefCell::new(client.context(doing)?) })
     }
 
-    /// Whether firewalld has been reloaded for it: then whatever others had in the running configuration has to be put back.
+    /// Whether firewalld has been reloaded for it: then whatever others had in the running configuration has to be put
+    /// back.
     pub(super) fn setup(&self, network: &NetworkRules, ports: &PortRules) -> Result<bool> {
         let forwards = Forwards::of(ports)?;
         let names = names::rules(network, ports);

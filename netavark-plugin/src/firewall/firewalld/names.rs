@@ -1,8 +1,9 @@
 //! Questions to DNS servers in firewalld's terms. Pure.
 //!
-//! Containers ask the server at their bridge, so what they send there comes in to the host, and that no zone of ours lets in;
-//! internal networks are in no zone at all. A rich rule of a policy towards the host does it for either: from a subnet of the
-//! network to one of its servers, at the port where that listens. One that listens elsewhere than on port 53 has been translated by then.
+//! Containers ask the server at their bridge, so what they send there comes in to the host, and that no zone of ours
+//! lets in; internal networks are in no zone at all. A rich rule of a policy towards the host does it for either: from
+//! a subnet of the network to one of its servers, at the port where that listens. One that listens elsewhere than on
+//! port 53 has been translated by then.
 
 use crate::firewall::{NetworkRules, PortRules};
 

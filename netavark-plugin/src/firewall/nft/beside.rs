@@ -1,9 +1,9 @@
 //! What stands in our table while firewalld keeps the rules: what it has no words for.
 //!
 //! - The host's loopback is nobody else's: the chain LOOPBACK, see [`chains`].
-//! - Questions to a DNS server go where it listens: the chain NAMES. A forward of firewalld's looks at the port alone, and has no
-//!   order among others, so a published port that covers 53 would take them. A connection is translated once, and
-//!   this chain is asked before firewalld's, which have 10 more than the usual priority.
+//! - Questions to a DNS server go where it listens: the chain NAMES. A forward of firewalld's looks at the port alone,
+//!   and has no order among others, so a published port that covers 53 would take them. A connection is translated
+//!   once, and this chain is asked before firewalld's, which have 10 more than the usual priority.
 //! - A published port leads back into its own network: the chain HAIRPIN. Without another source the answers would go
 //!   straight to who asked, from an address that it has not asked. firewalld's policies masquerade IPv4 alone.
 //!
@@ -89,8 +89,8 @@ pub(in crate::firewall) fn lead_names(socket: &mut Netfilter, names: Names<'_>) 
     })
 }
 
-/// Takes away what nobody needs any more once a container has gone, and with the last one (`complete`) its network's. `covered` is
-/// whether another one's published port covers 53.
+/// Takes away what nobody needs any more once a container has gone, and with the last one (`complete`) its network's.
+/// `covered` is whether another one's published port covers 53.
 pub(in crate::firewall) fn tidy(
     socket: &mut Netfilter,
     network: &NetworkRules,

@@ -10,17 +10,17 @@
 //! ```
 //! Names and order are the contract: other programs and older versions look for them.
 //!
-//! Beyond the contract, as long as a network has a way out: the chain LOOPBACK. Bridges have route_localnet, so that the
-//! answers to what the host sent to 127.0.0.1 find their way back. With it a container reaches the host's loopback
-//! by its gateway, and a port published for 127.0.0.1 is translated for whoever forges that destination, for translation
-//! comes before the kernel looks whether an address may come from there. So it is looked at first of all.
+//! Beyond the contract, as long as a network has a way out: the chain LOOPBACK. Bridges have route_localnet, so that
+//! the answers to what the host sent to 127.0.0.1 find their way back. With it a container reaches the host's loopback
+//! by its gateway, and a port published for 127.0.0.1 is translated for whoever forges that destination, for
+//! translation comes before the kernel looks whether an address may come from there. So it is looked at first of all.
 //! ::1 needs it only where frames that stay on a bridge pass the firewall, too (br_netfilter): elsewhere the kernel
 //! drops it before any rule. Which bridges are ours says the set `bridges`; it may be empty.
 //!
 //! Shared rules concern our own bridges and connections. The contract's drop what is invalid of everybody whom the host
 //! routes for (half of a connection seen is invalid), and masquerade whatever bears the mark: ours stand in the same
-//! place and ask for more. What is invalid and goes to a bridge is dropped in a chain of its own, INVALID, which is there as
-//! LOOPBACK is, for the suites count the rules of FORWARD.
+//! place and ask for more. What is invalid and goes to a bridge is dropped in a chain of its own, INVALID, which is
+//! there as LOOPBACK is, for the suites count the rules of FORWARD.
 
 use super::plan::{Base, Plan, Wanted};
 use super::rule::{Clause, Direction, End, INVALID, Rule};

@@ -37,8 +37,8 @@ impl Rule {
         })
     }
 
-    /// Writes the expressions (NFTA_RULE_EXPRESSIONS) and, where there is one, the comment. `set` is the number that the
-    /// rule's set has in this transaction.
+    /// Writes the expressions (NFTA_RULE_EXPRESSIONS) and, where there is one, the comment. `set` is the number that
+    /// the rule's set has in this transaction.
     pub(super) fn encode(&self, out: &mut Attributes, set: u32) {
         out.nested(object::RULE_EXPRESSIONS, |list| {
             let mut program = Program { list, family_known: false, set };
@@ -382,9 +382,9 @@ impl AnonymousSet {
         }
     }
 
-    /// What nft(8) keeps with a set for printing it, in the byte order of the host: kind, length, value. 0 and 1 are the
-    /// byte order of keys and data (1 the host's, 2 the network's), 3 is the expression that gives the key (9: a meta
-    /// key, its number in 1), 6 says whether the data are intervals.
+    /// What nft(8) keeps with a set for printing it, in the byte order of the host: kind, length, value. 0 and 1 are
+    /// the byte order of keys and data (1 the host's, 2 the network's), 3 is the expression that gives the key (9: a
+    /// meta key, its number in 1), 6 says whether the data are intervals.
     fn userdata(self) -> Vec<u8> {
         match self {
             Self::TcpAndUdp => {

@@ -4,9 +4,9 @@
 //! around nft(8)). The generation of all rules in the namespace is therefore asked for first and named in the
 //! transaction: when it has changed meanwhile, the kernel refuses, and everything is read and planned again.
 //!
-//! After a transaction that removes or changes something, closing **any** netfilter socket waits until the kernel has freed
-//! it, which takes an RCU grace period (10 to 20 ms). So the caller keeps the socket, and uses it for
-//! everything, until its other work is done; and no chain is added that is there already, for that would be a change.
+//! After a transaction that removes or changes something, closing **any** netfilter socket waits until the kernel has
+//! freed it, which takes an RCU grace period (10 to 20 ms). So the caller keeps the socket, and uses it for everything,
+//! until its other work is done; and no chain is added that is there already, for that would be a change.
 //!
 //! Source: Linux `net/netfilter/nf_tables_api.c`.
 

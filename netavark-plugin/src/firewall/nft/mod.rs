@@ -9,9 +9,9 @@
 //! ```
 //! Before ports are added, [`rivals`] makes room for them among the rules of others.
 //!
-//! No `nft` program is started. Everything between reading and the transaction is pure: [`rule`] is the model of a rule,
-//! and what is added or removed is decided by comparing models. `nft list table inet netavark` prints what
-//! the contract has, in its order, and rules that another version has left are recognised as ours.
+//! No `nft` program is started. Everything between reading and the transaction is pure: [`rule`] is the model of a
+//! rule, and what is added or removed is decided by comparing models. `nft list table inet netavark` prints what the
+//! contract has, in its order, and rules that another version has left are recognised as ours.
 
 mod beside;
 mod chains;
@@ -40,8 +40,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// Adds the rules of a network that are missing, and those of a container's ports, which are the ones that count from now on.
-/// Gives the addresses of the dead, whose rules have gone.
+/// Adds the rules of a network that are missing, and those of a container's ports, which are the ones that count from
+/// now on. Gives the addresses of the dead, whose rules have gone.
 pub(super) fn setup(
     socket: &mut Netfilter,
     network: &NetworkRules,
@@ -75,8 +75,8 @@ fn to_add(network: &NetworkRules, ports: &PortRules, others: &Others) -> Wanted 
     if !ports.ports().is_empty() {
         wanted.rules(chains::DNAT);
     }
-    // What the dead have left in the network's own chains. Where records say what each container has, those were gone through;
-    // with a hundred containers the chains are long.
+    // What the dead have left in the network's own chains. Where records say what each container has, those were gone
+    // through; with a hundred containers the chains are long.
     if others.count == 0 || !others.recorded {
         ports::own_chains(ports).for_each(|chain| wanted.rules(chain));
     }

@@ -1,7 +1,7 @@
 //! A network's rules: isolation from other bridges, the way out, the DNS server.
 //!
-//! Whether a subnet's rules are there is told by its chain. When two networks have the same subnet (possible with VLANs),
-//! each has a copy of the rules that name the subnet; removing one network removes one copy.
+//! Whether a subnet's rules are there is told by its chain. When two networks have the same subnet (possible with
+//! VLANs), each has a copy of the rules that name the subnet; removing one network removes one copy.
 
 use super::chains::{
     FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, POSTROUTING, close_loopback, confine,

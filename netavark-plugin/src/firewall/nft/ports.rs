@@ -1,7 +1,7 @@
 //! A container's published ports, and the DNS server's port where that is not 53.
 //!
-//! A range of ports has one rule for each port, as the contract lists them; a long range has one rule for all, with a map
-//! in it. Removal takes either form, with and without the connection mark, whichever version made them.
+//! A range of ports has one rule for each port, as the contract lists them; a long range has one rule for all, with a
+//! map in it. Removal takes either form, with and without the connection mark, whichever version made them.
 
 use super::chains::{DNAT, PUBLISHED_MARK, SETMARK, dnat_chain, jump};
 use super::plan::{Plan, Wanted};
@@ -78,8 +78,8 @@ pub(super) fn look_to_keep_names(dns_port: u16, servers: &[IpAddr], wanted: &mut
     }
 }
 
-/// Puts what is sent to the port of DNS servers before published ports that would take it, if there are any. A server with
-/// another port has such a rule anyway.
+/// Puts what is sent to the port of DNS servers before published ports that would take it, if there are any. A server
+/// with another port has such a rule anyway.
 pub(super) fn keep_names(plan: &mut Plan, dns_port: u16, servers: &[IpAddr]) {
     if dns_port != DNS_PORT || !plan.has(DNAT, takes_dns) {
         return;

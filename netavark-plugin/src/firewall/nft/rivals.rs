@@ -1,9 +1,10 @@
 //! Rules that others have for a newcomer's ports and addresses.
 //!
-//! The first rule that matches decides, and rules of a container that vanished without a teardown stay. So at setup ([`clear`]) those of
-//! the dead go: of whoever had the newcomer's address before, of everybody if nobody is left on the network, and of
-//! those whose port is wanted and whom nobody has seen. Rules for a port of somebody who lives come behind the
-//! newcomer's ([`Cleared::put_behind`]): the newest one counts, and when it goes the other one is in force again.
+//! The first rule that matches decides, and rules of a container that vanished without a teardown stay. So at setup
+//! ([`clear`]) those of the dead go: of whoever had the newcomer's address before, of everybody if nobody is left on
+//! the network, and of those whose port is wanted and whom nobody has seen. Rules for a port of somebody who lives come
+//! behind the newcomer's ([`Cleared::put_behind`]): the newest one counts, and when it goes the other one is in force
+//! again.
 //!
 //! What led to a rule that has gone goes with it as far as nothing else needs it ([`prune`]).
 
@@ -19,7 +20,8 @@ use std::net::IpAddr;
 /// The end of the names of chains with translations.
 const SUFFIX: &str = "_dnat";
 
-/// The chains to which the newcomer's packets could be sent, by the jumps that were `seen`: others may have the same ports.
+/// The chains to which the newcomer's packets could be sent, by the jumps that were `seen`: others may have the same
+/// ports.
 pub(super) fn to_look_at(ports: &PortRules, seen: &Plan) -> Wanted {
     let translated = translations(ports);
     let mut wanted = Wanted::default();
@@ -47,7 +49,8 @@ pub(super) struct Cleared {
     pub(super) dead: HashSet<IpAddr>,
 }
 
-/// Makes room for the newcomer `ports`. `alone`: nobody else is on its network. `lives`: whether somebody has an address.
+/// Makes room for the newcomer `ports`. `alone`: nobody else is on its network. `lives`: whether somebody has an
+/// address.
 pub(super) fn clear(
     plan: &mut Plan,
     ports: &PortRules,

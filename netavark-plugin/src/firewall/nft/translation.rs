@@ -1,7 +1,7 @@
 //! Rules that send packets to a container, and what leads to them: compared by the packets that they mean.
 //!
-//! Jumps to a network's chain, and the marks in it, are shared by all containers of the network that have the same port. They go
-//! with the last translation that they lead to ([`prune`]).
+//! Jumps to a network's chain, and the marks in it, are shared by all containers of the network that have the same
+//! port. They go with the last translation that they lead to ([`prune`]).
 
 use super::chains::DNAT;
 use super::plan::Plan;
@@ -65,8 +65,8 @@ impl Translation {
     }
 }
 
-/// Removes jumps to a chain, and marks in it, that lead to no translation any more, as far as `such` (chain, rule) says. One that is
-/// needed stays once.
+/// Removes jumps to a chain, and marks in it, that lead to no translation any more, as far as `such` (chain, rule)
+/// says. One that is needed stays once.
 pub(super) fn prune(plan: &mut Plan, chain: &str, such: impl Fn(&str, &Rule) -> bool) {
     let left: Vec<_> = plan.rules(chain).filter_map(Translation::of).collect();
     let is_needed =

@@ -186,7 +186,8 @@ pub(super) mod nat {
     pub(in super::super) const PORT_GIVEN: u32 = 2;
 }
 
-/// What "is it an address of this host" is made of: NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFTA_FIB_F_IIF, RTN_LOCAL.
+/// What "is it an address of this host" is made of: NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFTA_FIB_F_IIF,
+/// RTN_LOCAL.
 pub(super) mod fib {
     pub(in super::super) const RESULT_TYPE: u32 = 3;
     pub(in super::super) const DADDR: u32 = 2;

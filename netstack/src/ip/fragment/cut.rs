@@ -1,8 +1,9 @@
 //! Cutting a packet into fragments that fit the guest's link.
 //!
-//! For packets of our own making: datagrams that came out of a host socket in one piece and are larger than the MTU. What
-//! the kernel of a router does with a packet in transit is included for IPv4 (a fragment may be cut again, options are
-//! copied or not as they say); an IPv6 packet is only cut by its source, so one that is already a fragment is refused.
+//! For packets of our own making: datagrams that came out of a host socket in one piece and are larger than the MTU.
+//! What the kernel of a router does with a packet in transit is included for IPv4 (a fragment may be cut again, options
+//! are copied or not as they say); an IPv6 packet is only cut by its source, so one that is already a fragment is
+//! refused.
 
 use crate::bytes;
 use crate::checksum;

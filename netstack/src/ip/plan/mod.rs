@@ -1,13 +1,14 @@
 //! The addresses of the guest's link, and what each of them stands for, as one value.
 //!
-//! Every personality has a notion of its own: for slirp4netns the gateway is the host, and who else has an address of the network is
-//! nobody's business; others lend the guest the host's own address, or have no gateway at all. So there are no branches here for
-//! any of them, only tables that are gone through from the top, where the first row that fits decides: [`Case`] says where
-//! a destination leads, [`View`] how the guest sees a peer. A constructor for each personality stands in a file of its own
-//! ([`slirp`]) and is tested row by row.
+//! Every personality has a notion of its own: for slirp4netns the gateway is the host, and who else has an address of
+//! the network is nobody's business; others lend the guest the host's own address, or have no gateway at all. So there
+//! are no branches here for any of them, only tables that are gone through from the top, where the first row that fits
+//! decides: [`Case`] says where a destination leads, [`View`] how the guest sees a peer. A constructor for each
+//! personality stands in a file of its own ([`slirp`]) and is tested row by row.
 //!
-//! The engine has one plan at a time and can be given another while it runs ([`crate::Engine::readdress`]). Tables are short (ten
-//! rows), and asked for a packet that begins a flow, and for datagrams; a segment of a connection never gets here.
+//! The engine has one plan at a time and can be given another while it runs ([`crate::Engine::readdress`]). Tables are
+//! short (ten rows), and asked for a packet that begins a flow, and for datagrams; a segment of a connection never gets
+//! here.
 //!
 //! Invariant: what no row names leads to nobody. A plan that forgets something is closed, not open.
 
@@ -97,8 +98,8 @@ pub struct View<A: Address> {
 pub struct Family<A: Address> {
     /// The link's prefix.
     pub network: A::Net,
-    /// The guest's addresses; forwarded connections go to the first when a rule names none. None: IPv4 rules always name one,
-    /// and of IPv6 it is the last global one that the guest was seen to use.
+    /// The guest's addresses; forwarded connections go to the first when a rule names none. None: IPv4 rules always
+    /// name one, and of IPv6 it is the last global one that the guest was seen to use.
     pub guests: Vec<A>,
     /// Our address, the guest's default router. None: the guest sends everything onto the link.
     pub gateway: Option<A>,
@@ -230,8 +231,8 @@ impl Plan {
 
     /// The address of ours that speaks to `src` about what that sent to `dst`.
     ///
-    /// RFC 4443 §2.2: the address that was asked, if it is ours; else one that a host would choose, which for a link-local
-    /// receiver is the link-local one (RFC 6724 §5, rule 2), and otherwise the router's on this link.
+    /// RFC 4443 §2.2: the address that was asked, if it is ours; else one that a host would choose, which for a
+    /// link-local receiver is the link-local one (RFC 6724 §5, rule 2), and otherwise the router's on this link.
     #[must_use]
     pub fn speaker(&self, src: IpAddr, dst: IpAddr) -> Option<IpAddr> {
         if self.is_ours(dst) {
@@ -246,8 +247,8 @@ impl Plan {
         }
     }
 
-    /// Whether `addr` is a group that a router is in on its link (RFC 4291 §2.8): all nodes, all routers, and those that its
-    /// addresses are solicited by.
+    /// Whether `addr` is a group that a router is in on its link (RFC 4291 §2.8): all nodes, all routers, and those
+    /// that its addresses are solicited by.
     #[must_use]
     pub fn is_our_group(&self, addr: IpAddr) -> bool {
         const LINK: [u16; 7] = [0xff02, 0, 0, 0, 0, 0, 0];

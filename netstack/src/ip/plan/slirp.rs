@@ -1,11 +1,11 @@
 //! The plan of slirp4netns, and of everything of ours that does as it does: `run`, `attach`, the uplink.
 //!
-//! The guest's network holds special addresses. The gateway stands for the host: with host loopback allowed it leads
-//! to 127.0.0.1 or ::1 (and so does 255.255.255.255, a habit of libslirp), and loopback clients of forwarded ports appear as it.
-//! Port 53 of the DNS address leads to the host's nameservers; the two may be one. Everything else inside the network is
-//! nobody (its stations reach each other without us), everything outside is the world, unless the network is internal: then
-//! the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no row lets a guest reach the host's
-//! loopback but the gateway's.
+//! The guest's network holds special addresses. The gateway stands for the host: with host loopback allowed it leads to
+//! 127.0.0.1 or ::1 (and so does 255.255.255.255, a habit of libslirp), and loopback clients of forwarded ports appear
+//! as it. Port 53 of the DNS address leads to the host's nameservers; the two may be one. Everything else inside the
+//! network is nobody (its stations reach each other without us), everything outside is the world, unless the network is
+//! internal: then the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no row lets a guest reach
+//! the host's loopback but the gateway's.
 
 use super::{Address, Case, DNS_PORT, DhcpPool, Family, Leads, Plan, Prefix, View};
 use crate::addr::MacAddr;
@@ -22,8 +22,8 @@ pub struct Slirp {
     pub v6: Option<Ipv6Config>,
     /// Whether the gateway address leads to the host's loopback (127.0.0.1, ::1).
     pub host_loopback: bool,
-    /// Whether the network has no way out: nothing is reached but what we play ourselves. What is forwarded into it still
-    /// arrives, and seems to come from the gateway, for its stations have no route to anybody else.
+    /// Whether the network has no way out: nothing is reached but what we play ourselves. What is forwarded into it
+    /// still arrives, and seems to come from the gateway, for its stations have no route to anybody else.
     pub internal: bool,
 }
 
@@ -46,9 +46,9 @@ pub struct Ipv4Config {
 }
 
 impl Ipv4Config {
-    /// The addresses that everybody computes from a network of slirp4netns, and writes into resolv.conf and hosts files: number
-    /// 2 is the gateway, 3 the name server, 15 to 30 are leased, for a day, and 100 is the guest. The prefix has 25 bits
-    /// at most, or these lie elsewhere.
+    /// The addresses that everybody computes from a network of slirp4netns, and writes into resolv.conf and hosts
+    /// files: number 2 is the gateway, 3 the name server, 15 to 30 are leased, for a day, and 100 is the guest. The
+    /// prefix has 25 bits at most, or these lie elsewhere.
     #[must_use]
     pub fn slirp(network: Ipv4Net) -> Self {
         let at = |number: u32| Ipv4Addr::from_bits(network.network().to_bits() | number);
@@ -81,8 +81,8 @@ pub struct Ipv6Config {
 }
 
 impl Ipv6Config {
-    /// The same for IPv6: the gateway's number is 2, the name server's 3. The guest chooses its own, from the prefix that we
-    /// advertise.
+    /// The same for IPv6: the gateway's number is 2, the name server's 3. The guest chooses its own, from the prefix
+    /// that we advertise.
     #[must_use]
     pub fn slirp(network: Ipv6Net) -> Self {
         let at = |number: u128| Ipv6Addr::from_bits(network.network().to_bits() | number);

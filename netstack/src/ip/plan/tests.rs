@@ -165,7 +165,8 @@ fn what_no_row_names_leads_to_nobody() {
 }
 
 proptest! {
-    /// The promise: whatever the addresses are, the host's loopback is reached by the gateway's rows only, and only if allowed.
+    /// The promise: whatever the addresses are, the host's loopback is reached by the gateway's rows only, and only if
+    /// allowed.
     #[test]
     fn only_the_gateway_leads_to_the_hosts_loopback(
         network: u32, len in 1_u8..=25, dns: bool, host_loopback: bool, internal: bool, dst: u32, near: bool, port: u16,

@@ -1,8 +1,8 @@
 //! Bytes from the guest that the host's socket could not take yet.
 //!
 //! A chain of chunks that has none at first, grows by one at a time, and gives each back as soon as it is read, so that
-//! nothing is ever moved and an idle flow costs nothing. A busy flow fills and empties its chain many times a second, so the
-//! chunks go round through a reserve for all flows ([`Spare`]): memory fresh from the system costs a page fault
+//! nothing is ever moved and an idle flow costs nothing. A busy flow fills and empties its chain many times a second,
+//! so the chunks go round through a reserve for all flows ([`Spare`]): memory fresh from the system costs a page fault
 //! for each 4 KiB, more than the copy itself. What comes ahead of a gap is not here but in [`super::early`].
 
 use crate::upstream::MAX_PIECES;

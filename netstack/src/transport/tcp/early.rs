@@ -1,20 +1,21 @@
 //! Bytes that came ahead of a gap.
 //!
-//! They are kept as they came, in pieces that do not overlap, in ascending order: so they cost what came and not what is
-//! missing. One byte at the far edge of a window is one byte, and a guest that sends such a byte on each of thousands of flows
-//! holds kilobytes for it, not the windows.
+//! They are kept as they came, in pieces that do not overlap, in ascending order: so they cost what came and not what
+//! is missing. One byte at the far edge of a window is one byte, and a guest that sends such a byte on each of
+//! thousands of flows holds kilobytes for it, not the windows.
 //!
-//! Invariants. No piece is empty. Two that touch hold more than [`JOINED`] bytes together, so that a stream of tiny segments
-//! makes few pieces. There are at most [`MAX_RANGES`] runs without a gap: more holes than that at once means that the link
-//! loses most of what it carries. The farthest run is then forgotten, which is allowed (RFC 2018 §8) and only costs a repeat.
+//! Invariants. No piece is empty. Two that touch hold more than [`JOINED`] bytes together, so that a stream of tiny
+//! segments makes few pieces. There are at most [`MAX_RANGES`] runs without a gap: more holes than that at once means
+//! that the link loses most of what it carries. The farthest run is then forgotten, which is allowed (RFC 2018 §8) and
+//! only costs a repeat.
 
 use super::segment::len32;
 use super::seq::{MAX_RANGES, Range, SeqNum};
 use crate::surely::Surely;
 use std::collections::VecDeque;
 
-/// Pieces that touch become one up to this many bytes: large enough that the pieces of the largest window are few, small
-/// enough that moving one costs less than the frame that caused it.
+/// Pieces that touch become one up to this many bytes: large enough that the pieces of the largest window are few,
+/// small enough that moving one costs less than the frame that caused it.
 const JOINED: usize = 16 << 10;
 /// What a piece costs beside its bytes: its place, and what the allocator adds.
 const OVERHEAD: usize = size_of::<Piece>() + 16;

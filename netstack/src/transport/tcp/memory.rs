@@ -1,16 +1,17 @@
 //! What all buffers together hold, and who has a right to how much of it.
 //!
 //! A window is a promise of room, and all promises together are more than the memory that we want to spend: 64 KiB for
-//! each flow, and there may be a quarter of a million. Nearly all promises are never taken up, so memory is given out when bytes come,
-//! not when room is promised, and [`Memory`] says when there is none.
+//! each flow, and there may be a quarter of a million. Nearly all promises are never taken up, so memory is given out
+//! when bytes come, not when room is promised, and [`Memory`] says when there is none.
 //!
-//! **Shares.** A guest address may hold as much as is still free (the *dynamic threshold* of Choudhury and Hahne, 1998): one
-//! alone at most half of the bound, two a third each, n of them one part in n + 1. So nobody needs to know beforehand how many
-//! there will be, whoever comes late finds room, and the bound holds in every moment.
+//! **Shares.** A guest address may hold as much as is still free (the *dynamic threshold* of Choudhury and Hahne,
+//! 1998): one alone at most half of the bound, two a third each, n of them one part in n + 1. So nobody needs to know
+//! beforehand how many there will be, whoever comes late finds room, and the bound holds in every moment.
 //!
-//! **Two kinds.** What is *firm* came in order and is acknowledged: it is never given up. What is *early* came ahead of a
-//! gap and may be forgotten at any time, even if SACK told of it (RFC 2018 §8): its sender repeats it. So firm bytes push early
-//! ones out, those of the address that holds most first, and a byte that finds no room is as if the link had lost it.
+//! **Two kinds.** What is *firm* came in order and is acknowledged: it is never given up. What is *early* came ahead of
+//! a gap and may be forgotten at any time, even if SACK told of it (RFC 2018 §8): its sender repeats it. So firm bytes
+//! push early ones out, those of the address that holds most first, and a byte that finds no room is as if the link had
+//! lost it.
 //!
 //! The guest chooses its addresses, so they are kept in a tree: no choice makes it slow.
 
@@ -109,9 +110,9 @@ impl Memory {
         self.held() > self.limit
     }
 
-    /// The flows whose early bytes must go, so that an eighth of the bound is free: those of the address that holds most first.
-    /// Asked for when the bound is reached only: looking at everybody is then paid by the eighth that has to come before
-    /// the next time.
+    /// The flows whose early bytes must go, so that an eighth of the bound is free: those of the address that holds
+    /// most first. Asked for when the bound is reached only: looking at everybody is then paid by the eighth that has
+    /// to come before the next time.
     pub(crate) fn losers(&self) -> Vec<FlowId> {
         let mut addresses: Vec<_> = self.shares.iter().filter(|(_, share)| share.early > 0).collect();
         addresses.sort_unstable_by_key(|(_, share)| Reverse(share.total()));

@@ -6,24 +6,24 @@
 //! ```
 //!
 //! **Guest to host** (`to_upstream`). Payload in order goes straight from the device's buffer into the socket. What the
-//! socket does not take is kept in a bounded buffer, and the window that we advertise is exactly the room that is left, so
-//! nothing inside the advertised window is thrown away, with one exception: when all flows together hold more than they
-//! may (`memory`). Bytes in that buffer are acknowledged: they are in order,
-//! in memory, and the socket is always kept full from it. If they cannot be delivered in the end the flow is reset, never
-//! closed politely. Acknowledging only what the kernel took would make a guest repeat data whenever a
-//! slow upstream pauses for longer than the guest's retransmission timeout.
+//! socket does not take is kept in a bounded buffer, and the window that we advertise is exactly the room that is left,
+//! so nothing inside the advertised window is thrown away, with one exception: when all flows together hold more than
+//! they may (`memory`). Bytes in that buffer are acknowledged: they are in order, in memory, and the socket is always
+//! kept full from it. If they cannot be delivered in the end the flow is reset, never closed politely. Acknowledging
+//! only what the kernel took would make a guest repeat data whenever a slow upstream pauses for longer than the guest's
+//! retransmission timeout.
 //!
 //! **Host to guest** (`to_guest`). Data stays in the kernel's receive queue, peeked at an offset, until the guest has
-//! acknowledged it; retransmission peeks again; no copy is kept here. There is no congestion window: the link is a device
-//! on this machine that carries or refuses at once, so the guest's window is the only limit (docs/rfc-exceptions.md). What it
-//! refuses has not been sent, and goes on when there is room.
+//! acknowledged it; retransmission peeks again; no copy is kept here. There is no congestion window: the link is a
+//! device on this machine that carries or refuses at once, so the guest's window is the only limit
+//! (docs/rfc-exceptions.md). What it refuses has not been sent, and goes on when there is room.
 //!
 //! **Opening** (`open`). The guest's SYN is answered when the host's connect() has succeeded; its failure
 //! becomes RST or the ICMP error it stands for.
 //!
-//! **Closing**. Each half closes by itself: FIN becomes shutdown(), end-of-file becomes FIN. A flow ends when both halves
-//! are closed and acknowledged; there is no TIME-WAIT here, the socket's own does that duty upstream, and a guest
-//! that repeats its last FIN is answered by RST, which by then harms nothing.
+//! **Closing**. Each half closes by itself: FIN becomes shutdown(), end-of-file becomes FIN. A flow ends when both
+//! halves are closed and acknowledged; there is no TIME-WAIT here, the socket's own does that duty upstream, and a
+//! guest that repeats its last FIN is answered by RST, which by then harms nothing.
 //!
 //! A connection that breaks on the host's side is cut there at once; the guest still gets what had been received
 //! before, as it would on a network, and RST behind it.
@@ -77,8 +77,8 @@ const WINDOW_SHIFT: u8 = 7;
 const MAX_UNHEARD: u8 = 15;
 /// Repeats of a SYN or SYN-ACK before the guest is given up: two minutes, as Linux's tcp_syn_retries has it.
 const SYN_RETRIES: u8 = 6;
-/// Challenge acknowledgements of a flow in so many seconds: the numbers of RFC 5961 §7. The count is each flow's own: of one that
-/// they shared, a station could read what another one's segments met with (CVE-2016-5696).
+/// Challenge acknowledgements of a flow in so many seconds: the numbers of RFC 5961 §7. The count is each flow's own:
+/// of one that they shared, a station could read what another one's segments met with (CVE-2016-5696).
 const CHALLENGES: u8 = 10;
 const CHALLENGE_SECONDS: u64 = 5;
 
@@ -363,8 +363,8 @@ impl Tcp {
         Step::Continue
     }
 
-    /// A router on the way to the guest has dropped the segment that begins at `seq`: it takes `mss` bytes, options included.
-    /// False when none such can be under way (RFC 5927 §7.2: what is made up is ignored).
+    /// A router on the way to the guest has dropped the segment that begins at `seq`: it takes `mss` bytes, options
+    /// included. False when none such can be under way (RFC 5927 §7.2: what is made up is ignored).
     pub(crate) fn path_narrows(&mut self, seq: SeqNum, mss: u16) -> bool {
         self.stage == Stage::Open && self.tx.narrow(seq, mss, self.ts_recent.is_some())
     }
@@ -625,6 +625,6 @@ fn earlier(a: Option<Instant>, b: Instant) -> Option<Instant> {
 
 /// How long an acknowledgement of little data may wait for data to ride on.
 ///
-/// A local server answers within this time, which saves a frame for each request; a remote one costs one timer. It is far
-/// below the 40 ms of Linux because a guest with Nagle's algorithm on may be waiting for it.
+/// A local server answers within this time, which saves a frame for each request; a remote one costs one timer. It is
+/// far below the 40 ms of Linux because a guest with Nagle's algorithm on may be waiting for it.
 const DELAYED_ACK: Duration = Duration::from_millis(1);

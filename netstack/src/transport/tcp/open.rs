@@ -1,8 +1,8 @@
 //! Opening a connection, from either side.
 //!
-//! From the guest: SYN, then the host's connect(), then SYN-ACK; a failed connect() becomes what the guest would have seen
-//! on a network of its own ([`refusal`]). From the host: a client was accepted on a forwarded port, SYN goes to the guest, and
-//! the guest's RST or silence resets the client.
+//! From the guest: SYN, then the host's connect(), then SYN-ACK; a failed connect() becomes what the guest would have
+//! seen on a network of its own ([`refusal`]). From the host: a client was accepted on a forwarded port, SYN goes to
+//! the guest, and the guest's RST or silence resets the client.
 
 use super::options::{Timestamps, Written};
 use super::segment::{Flags, Out, Segment, Wire};

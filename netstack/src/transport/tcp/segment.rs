@@ -256,8 +256,8 @@ fn write_header(into: &mut [u8; 60], key: &Key, segment: &Out, options: &[u8]) -
     len
 }
 
-/// RFC 9293 §3.8.5, RFC 6093 §2.1: a segment before or at the last urgent byte says how far behind it that data ends, if it is near
-/// enough for 16 bits. A later segment, or a repeat, will say it then.
+/// RFC 9293 §3.8.5, RFC 6093 §2.1: a segment before or at the last urgent byte says how far behind it that data ends,
+/// if it is near enough for 16 bits. A later segment, or a repeat, will say it then.
 fn mark_urgent(header: &mut [u8; 60], seq: SeqNum, last: SeqNum) {
     if !seq.before_or_at(last) {
         return;
@@ -268,8 +268,8 @@ fn mark_urgent(header: &mut [u8; 60], seq: SeqNum, last: SeqNum) {
     (header[18], header[19]) = (high, low);
 }
 
-/// The guest's SYN as it must have looked, for the ICMP error that quotes it: the addresses, ports and sequence number are
-/// what the guest's kernel looks at (RFC 792, RFC 4443 §2.4).
+/// The guest's SYN as it must have looked, for the ICMP error that quotes it: the addresses, ports and sequence number
+/// are what the guest's kernel looks at (RFC 792, RFC 4443 §2.4).
 pub(crate) fn syn_packet(key: &Key, seq: SeqNum) -> Vec<u8> {
     let swapped = Key { kind: key.kind, guest: key.peer, peer: key.guest };
     let segment = Out { seq, ack: SeqNum(0), flags: Flags::SYN, window: u16::MAX };

@@ -1,8 +1,9 @@
-//! Host to guest: what lies in the socket's receive queue leaves in segments, and stays in the queue until acknowledged.
+//! Host to guest: what lies in the socket's receive queue leaves in segments, and stays in the queue until
+//! acknowledged.
 //!
-//! Invariants. `una` is the first byte that the guest has not acknowledged, and (after the pending consume) the first byte of
-//! the receive queue; so the byte `seq` lies at offset `seq - una`. `next` is the first byte never sent. The guest's
-//! window is never overrun but by the one byte of a zero-window probe.
+//! Invariants. `una` is the first byte that the guest has not acknowledged, and (after the pending consume) the first
+//! byte of the receive queue; so the byte `seq` lies at offset `seq - una`. `next` is the first byte never sent. The
+//! guest's window is never overrun but by the one byte of a zero-window probe.
 //!
 //! What was lost, and when to ask, is decided in `loss`; how it becomes segments, in `send`.
 
@@ -206,8 +207,8 @@ impl ToGuest {
         self.urgent
     }
 
-    /// The socket has urgent data: asks where it ends. Says whether the guest is to be told. What has left already was sent as
-    /// what it seemed to be.
+    /// The socket has urgent data: asks where it ends. Says whether the guest is to be told. What has left already was
+    /// sent as what it seemed to be.
     pub(super) fn find_urgent<U: Upstream>(&mut self, ctx: &mut Ctx<'_, U>) -> bool {
         self.may_be_urgent = true;
         let Some(offset) = ctx.up.tcp_urgent(ctx.id).and_then(|offset| u32::try_from(offset).ok()) else {
@@ -230,7 +231,8 @@ impl ToGuest {
         self.window == 0 || self.una == self.next && !self.readable
     }
 
-    /// The number for a RST: what the guest expects next, as far as we know. A probe beyond its window it has not taken.
+    /// The number for a RST: what the guest expects next, as far as we know. A probe beyond its window it has not
+    /// taken.
     pub(super) fn reset_at(&self) -> SeqNum {
         if self.una == self.isn { self.next } else { self.next.min(self.una.plus(self.window)) }
     }
@@ -374,8 +376,8 @@ impl ToGuest {
         self.arm(now);
     }
 
-    /// Sends repeats, probes, new data, FIN: about `budget` bytes at the most. True when more is waiting. Ends early when
-    /// the link is full; then nothing counts as sent that has not left.
+    /// Sends repeats, probes, new data, FIN: about `budget` bytes at the most. True when more is waiting. Ends early
+    /// when the link is full; then nothing counts as sent that has not left.
     pub(super) fn flush<U: Upstream, D: Device>(
         &mut self,
         ctx: &mut Ctx<'_, U>,

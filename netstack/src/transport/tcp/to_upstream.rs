@@ -1,13 +1,14 @@
 //! Guest to host: what arrives in segments leaves into the socket, in order, each byte once.
 //!
-//! Invariants. `next` is the first byte not yet taken; everything before it is in the socket or in `buffer`. `edge` is the
-//! right edge of the window as last advertised and never moves back. What comes before `edge` is kept, ahead of a gap in
-//! `early` and told by SACK; only when all flows together hold too much (see [`super::memory`]) it may find no room. It is
-//! then as if the link had lost it: not acknowledged, and taken when the guest repeats it. Until then the edge stands still.
+//! Invariants. `next` is the first byte not yet taken; everything before it is in the socket or in `buffer`. `edge` is
+//! the right edge of the window as last advertised and never moves back. What comes before `edge` is kept, ahead of a
+//! gap in `early` and told by SACK; only when all flows together hold too much (see [`super::memory`]) it may find no
+//! room. It is then as if the link had lost it: not acknowledged, and taken when the guest repeats it. Until then the
+//! edge stands still.
 //!
-//! A socket that is full says so again only when a third of what it holds has left (Linux, `sk_stream_is_writeable`). On a long
-//! way, where the send buffer is what limits the flow, it would never be more than full and on the average five sixths of it.
-//! So while a flow is brisk the rest is offered every few milliseconds instead ([`Full`]).
+//! A socket that is full says so again only when a third of what it holds has left (Linux, `sk_stream_is_writeable`).
+//! On a long way, where the send buffer is what limits the flow, it would never be more than full and on the average
+//! five sixths of it. So while a flow is brisk the rest is offered every few milliseconds instead ([`Full`]).
 
 use super::buffer::Buffer;
 use super::early::Early;
@@ -33,8 +34,8 @@ const ROUNDING_SLACK: u32 = 64 << 10;
 /// A guest that sends a whole window within this time may be held up by it rather than by us: its way here may be long.
 const BRISK: Duration = Duration::from_secs(1);
 
-/// A flow that found no room for bytes looks again after this time: no guest's next attempt is far away then, and thousands of
-/// such flows cost little.
+/// A flow that found no room for bytes looks again after this time: no guest's next attempt is far away then, and
+/// thousands of such flows cost little.
 const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// How soon after a socket was full more is offered to it, at first.
@@ -44,8 +45,9 @@ const OFFER_LAST: Duration = Duration::from_millis(32);
 /// What must have been taken for the next wait to be no longer: a call for fewer bytes is not worth its price.
 const WORTH_OFFERING: usize = 64 << 10;
 
-/// A full socket, and when more is offered to it without its having asked. It takes some 130 Mbit/s to be offered to every
-/// [`OFFER_AGAIN`], and what a flow of less than 16 Mbit/s costs is four calls for each time that its socket is full.
+/// A full socket, and when more is offered to it without its having asked. It takes some 130 Mbit/s to be offered to
+/// every [`OFFER_AGAIN`], and what a flow of less than 16 Mbit/s costs is four calls for each time that its socket is
+/// full.
 #[derive(Debug, Clone, Copy)]
 struct Full {
     again: Instant,
@@ -221,8 +223,8 @@ impl ToUpstream {
         inside(seg.seq) || inside(seg.seq.plus(space - 1))
     }
 
-    /// Whether this is what a guest sends to hear whether we live (RFC 9293 §3.8.4): nothing new, or one byte that we have, from
-    /// right before what we expect. Into a closed window Linux sends the same to hear whether it has opened.
+    /// Whether this is what a guest sends to hear whether we live (RFC 9293 §3.8.4): nothing new, or one byte that we
+    /// have, from right before what we expect. Into a closed window Linux sends the same to hear whether it has opened.
     pub(super) fn is_keepalive(&self, seg: &Segment<'_>) -> bool {
         seg.seq.plus(1) == self.next
             && seg.payload.len() <= 1
@@ -388,8 +390,9 @@ impl ToUpstream {
         if self.blocked { Ok(()) } else { self.fill(ctx) }
     }
 
-    /// RFC 9293 §3.8.5: what lies before the pointer is urgent; RFC 6093 §2.1: the pointer leads to the byte behind it. Only the last
-    /// byte of urgent data is passed on as such, as every socket interface has it, and a later one takes its place.
+    /// RFC 9293 §3.8.5: what lies before the pointer is urgent; RFC 6093 §2.1: the pointer leads to the byte behind it.
+    /// Only the last byte of urgent data is passed on as such, as every socket interface has it, and a later one takes
+    /// its place.
     fn note_urgent(&mut self, seg: &Segment<'_>) {
         let last = seg.seq.plus(u32::from(seg.urgent) - 1);
         if self.front().before_or_at(last) && self.urgent.is_none_or(|other| other.before(last)) {
@@ -584,8 +587,8 @@ impl ToUpstream {
         self.capacity.saturating_sub(u32::try_from(self.buffer.len()).surely_or(u32::MAX))
     }
 
-    /// Whether a segment must leave even without data: an acknowledgement is due, or the window has opened so far that the
-    /// guest should know (RFC 9293 §3.8.6.2.2, receiver's silly window avoidance).
+    /// Whether a segment must leave even without data: an acknowledgement is due, or the window has opened so far that
+    /// the guest should know (RFC 9293 §3.8.6.2.2, receiver's silly window avoidance).
     pub(super) fn wants_ack(&self, _shared: &Shared) -> bool {
         if self.ack == Ack::Now {
             return true;
@@ -604,7 +607,8 @@ impl ToUpstream {
         let (exact, grain) = (self.edge.since(self.next), 1 << self.shift);
         // Rounded up, so that scaling never takes back what was promised. But each rounding moves the edge, so a guest
         // that sends byte by byte would never see the window close: beyond the slack it is rounded down, which takes
-        // less than one unit back from what is told (RFC 7323 §2.4 warns senders of that) and nothing from what is kept.
+        // less than one unit back from what is told (RFC 7323 §2.4 warns senders of that) and nothing from what is
+        // kept.
         let up = exact.next_multiple_of(grain);
         let fits = self.next.plus(up).since(front) <= self.capacity + ROUNDING_SLACK;
         let window = if fits { up } else { exact } >> self.shift;

@@ -1,12 +1,13 @@
-//! How much of an upload may be under way: what is promised to the guest stands in front of everything else that it sends.
+//! How much of an upload may be under way: what is promised to the guest stands in front of everything else that it
+//! sends.
 //!
-//! The link to a guest on this machine is a queue without a limit of its own: the kernel forgets who sent what lies in a TAP, so
-//! whatever windows we advertise may lie there at once, and a question that the guest asks then waits until all of it has
-//! been read. A window has to cover the way between guest and us, and no more; the way behind us is covered by the
-//! kernel's send buffer. So for a guest that is *near*, less than a millisecond away as seen by one round trip at
-//! least, all uploads together are promised [`TOGETHER`], each [`MOST`] at the most, and never less than [`LEAST`], two
-//! super-frames: one that is read while the next is sent. Less would leave the guest's queue empty whenever its sender is
-//! not on a core (docs/performance.md has what half of it costs).
+//! The link to a guest on this machine is a queue without a limit of its own: the kernel forgets who sent what lies in
+//! a TAP, so whatever windows we advertise may lie there at once, and a question that the guest asks then waits until
+//! all of it has been read. A window has to cover the way between guest and us, and no more; the way behind us is
+//! covered by the kernel's send buffer. So for a guest that is *near*, less than a millisecond away as seen by one
+//! round trip at least, all uploads together are promised [`TOGETHER`], each [`MOST`] at the most, and never less than
+//! [`LEAST`], two super-frames: one that is read while the next is sent. Less would leave the guest's queue empty
+//! whenever its sender is not on a core (docs/performance.md has what half of it costs).
 //!
 //! How many uploads there are is counted anew every [`EPOCH`]. A window that is too large for the number shrinks as TCP
 //! windows must: its edge stands still until what was promised has been used (RFC 9293 §3.8.6.2.2).

@@ -4,9 +4,9 @@
 //! descriptors, and hole punching works. Two kinds of flow have a peer of their own: one that began at a forwarded port
 //! (its answers leave through that port's socket) and one with the DNS address.
 //!
-//! Both ways datagrams travel as trains where they can: datagrams of one size for one peer, read from the device one after the
-//! other, leave in one system call (UDP_SEGMENT); what the socket delivers merged (UDP_GRO) goes to the guest as one
-//! frame if the device segments UDP. Order is kept; a datagram is never split or joined with another.
+//! Both ways datagrams travel as trains where they can: datagrams of one size for one peer, read from the device one
+//! after the other, leave in one system call (UDP_SEGMENT); what the socket delivers merged (UDP_GRO) goes to the guest
+//! as one frame if the device segments UDP. Order is kept; a datagram is never split or joined with another.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;

@@ -1,5 +1,5 @@
-//! UDP through the engine: `flow` is one conversation and what is gathered for it, `input` carries the guest's datagrams to
-//! sockets, `output` what sockets, forwarded ports and the resolver have for the guest.
+//! UDP through the engine: `flow` is one conversation and what is gathered for it, `input` carries the guest's
+//! datagrams to sockets, `output` what sockets, forwarded ports and the resolver have for the guest.
 
 mod flow;
 mod input;

@@ -1,8 +1,8 @@
 //! UDP, host to guest: what sockets, forwarded ports and the resolver have for the guest.
 //!
 //! A train stays together as long as it can: it lies in the frame buffer once, and leaves as one frame where the device
-//! segments UDP. Datagrams leave at once, without a place in the outbox, so that no burst of them pushes other frames out
-//! of it; only those whose neighbour is not known yet wait with it.
+//! segments UDP. Datagrams leave at once, without a place in the outbox, so that no burst of them pushes other frames
+//! out of it; only those whose neighbour is not known yet wait with it.
 
 use crate::addr::MacAddr;
 use crate::clock::Instant;

@@ -226,8 +226,8 @@ fn a_ping_from_nowhere_opens_no_socket() {
     assert_eq!(lab.engine.flow_count(), 0);
 }
 
-/// A frame as a kernel hands it out whose device has a tunnel: a UDP datagram around another packet, whose TCP checksum is
-/// left to us. Gives the frame, the offload, and the datagram's payload as it must leave.
+/// A frame as a kernel hands it out whose device has a tunnel: a UDP datagram around another packet, whose TCP checksum
+/// is left to us. Gives the frame, the offload, and the datagram's payload as it must leave.
 fn tunnelled(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> (Vec<u8>, Offload, Vec<u8>) {
     let inner = Envelope {
         to_mac: GUEST_MAC,

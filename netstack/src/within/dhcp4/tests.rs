@@ -1,4 +1,5 @@
-//! The four states of a client, the pool at its limits, and messages that nobody should send. smoltcp reads the answers.
+//! The four states of a client, the pool at its limits, and messages that nobody should send. smoltcp reads the
+//! answers.
 
 use super::*;
 use crate::testing::{self, GUEST};

@@ -17,9 +17,9 @@
 //! Details that clients can observe, and that are kept: arguments are checked in the order proto, host_addr, host_port,
 //! guest_addr, guest_port, so that of several mistakes the first is named; an absent or empty host_addr is `0.0.0.0`;
 //! an absent or empty guest_addr is the guest's main address; what follows the first JSON value is ignored; a NUL byte
-//! ends the text. Additions: IPv6 literals, link-local ones for host_addr with their interface (`fe80::1%eth0`), and the
-//! protocols `tcp4`, `tcp6`, `udp4`, `udp6`. Numbers are refused unless they are whole and in range, a missing `proto` is
-//! a bad one (both go wrong in the original).
+//! ends the text. Additions: IPv6 literals, link-local ones for host_addr with their interface (`fe80::1%eth0`), and
+//! the protocols `tcp4`, `tcp6`, `udp4`, `udp6`. Numbers are refused unless they are whole and in range, a missing
+//! `proto` is a bad one (both go wrong in the original).
 
 use crate::rule::{Ports, Proto, Rule};
 use crate::table::RuleId;

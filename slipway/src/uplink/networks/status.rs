@@ -1,5 +1,5 @@
-//! Everything that the uplink serves, for people. A reply is one packet, so lists end where it would become too long, and what
-//! is left out is counted.
+//! Everything that the uplink serves, for people. A reply is one packet, so lists end where it would become too long,
+//! and what is left out is counted.
 
 use super::super::orders::Order;
 use super::super::processes::Process;

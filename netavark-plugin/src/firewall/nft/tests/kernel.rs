@@ -1,5 +1,5 @@
-//! Against the real kernel: what `nft` prints of our rules, that they are the very rules that `nft` would have made, and
-//! what we make of those that others wrote.
+//! Against the real kernel: what `nft` prints of our rules, that they are the very rules that `nft` would have made,
+//! and what we make of those that others wrote.
 
 use super::fixtures::{in_new_namespace, mapping, network, nft as command, ports, table};
 use crate::error::Result;

@@ -1,6 +1,6 @@
-//! Both directions at once in bad weather: an honest guest behind a link that loses and reorders, with an application that
-//! reads when it likes, and a socket that takes and gives when it likes. Whatever happens, both streams arrive whole, no
-//! window is overrun, and in the end nothing is left.
+//! Both directions at once in bad weather: an honest guest behind a link that loses and reorders, with an application
+//! that reads when it likes, and a socket that takes and gives when it likes. Whatever happens, both streams arrive
+//! whole, no window is overrun, and in the end nothing is left.
 
 use super::*;
 use crate::config::Mtu;

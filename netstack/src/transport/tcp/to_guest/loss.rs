@@ -1,9 +1,9 @@
 //! What was lost on the way to the guest, and the timers that find it out.
 //!
-//! SACK blocks are remembered; the gaps below `lost` are repeated once each, in order, by `repeat`, a cursor. Three things
-//! move `lost` forward: duplicate acknowledgements or SACKed bytes above a gap (RFC 6675 §5, in the reduced form that needs
-//! no congestion window), the tail probe (RFC 8985 §7) and the retransmission timeout (RFC 6298 §5). A repeat that is lost
-//! itself is noticed by time: the cursor then goes back.
+//! SACK blocks are remembered; the gaps below `lost` are repeated once each, in order, by `repeat`, a cursor. Three
+//! things move `lost` forward: duplicate acknowledgements or SACKed bytes above a gap (RFC 6675 §5, in the reduced form
+//! that needs no congestion window), the tail probe (RFC 8985 §7) and the retransmission timeout (RFC 6298 §5). A
+//! repeat that is lost itself is noticed by time: the cursor then goes back.
 
 use super::{Timer, ToGuest};
 use crate::clock::Instant;

@@ -1,7 +1,7 @@
 //! How bytes of the socket become segments: new ones, repeats, probes, and the end.
 //!
-//! A frame holds what the socket shows from an offset on, and the end of the stream leaves with the last byte before it. Nothing
-//! counts as sent that the link has refused.
+//! A frame holds what the socket shows from an offset on, and the end of the stream leaves with the last byte before
+//! it. Nothing counts as sent that the link has refused.
 
 use super::*;
 use crate::surely::Surely;
@@ -70,8 +70,8 @@ impl ToGuest {
         Ok(())
     }
 
-    /// Peeks at up to `want` bytes of what was never sent, until there are so many or there is nothing behind them: so it is
-    /// known whether the stream ends with them.
+    /// Peeks at up to `want` bytes of what was never sent, until there are so many or there is nothing behind them: so
+    /// it is known whether the stream ends with them.
     fn fill_frame<U: Upstream, D: Device>(
         &mut self,
         want: usize,
@@ -139,8 +139,8 @@ impl ToGuest {
         }
     }
 
-    /// Repeats the beginning of `gap`, as much as one frame holds. `None` when nothing was: the link is full, or the socket
-    /// cannot show it (which would be a fault of the host's); otherwise where the rest begins.
+    /// Repeats the beginning of `gap`, as much as one frame holds. `None` when nothing was: the link is full, or the
+    /// socket cannot show it (which would be a fault of the host's); otherwise where the rest begins.
     pub(super) fn resend<U: Upstream, D: Device>(
         &mut self,
         gap: Range,
