@@ -1,17 +1,18 @@
-//! What is said about the tree is true of it: files that documents and comments name are there, each page of `docs/` is in its
-//! index, every source file of ours opens with its essay, and comments stay within a width that is read at a glance.
+//! What is said about the tree is true of it: files that documents and comments name are there, each page of `docs/` is
+//! in its index, every source file of ours opens with its essay, and comments stay within a width that is read at a
+//! glance.
 //!
-//! A name is what stands in backticks with a `.rs` or `.md` at its end, or begins with a folder of the tree's top, and the target
-//! of a link. A link leads from where it stands; a name may be said from anywhere above the file, so that some file's whole name
-//! must end with it. The changelog tells of what was, and is left alone.
+//! A name is what stands in backticks with a `.rs` or `.md` at its end, or begins with a folder of the tree's top, and
+//! the target of a link. A link leads from where it stands; a name may be said from anywhere above the file, so that
+//! some file's whole name must end with it. The changelog tells of what was, and is left alone.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::tool::{self, Done};
 
-/// The most characters of a line that is a comment, rows of a table aside.
-const WIDTH: usize = 300;
+/// The most characters of a line that is a comment, pictures and rows of a table aside.
+const WIDTH: usize = 120;
 
 /// Where what was true once stays.
 const HISTORY: &[&str] = &["CHANGELOG.md"];
@@ -91,10 +92,12 @@ impl Tree {
         if product && !generated && !text.starts_with("//!") && !text.starts_with("#!") {
             breaches.push(format!("{path}: opens without saying what it is"));
         }
+        let mut picture = false;
         for (number, line) in text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"))
         {
-            let table = line.trim_start_matches(['/', '!', ' ']).starts_with('|');
-            if line.chars().count() > WIDTH && !table {
+            let said = line.trim_start_matches(['/', '!', ' ']);
+            picture ^= said.starts_with("```");
+            if line.chars().count() > WIDTH && !picture && !said.starts_with('|') {
                 breaches.push(format!("{path}:{}: a comment beyond {WIDTH} characters", number + 1));
             }
             breaches.extend(self.named(path, number, line));
@@ -204,6 +207,8 @@ mod tests {
     fn a_wide_comment_a_missing_essay_and_a_hidden_page_are_told() {
         let tree = tree();
         let wide = format!("//! Essay.\n    // {}", "x".repeat(WIDTH));
+        let drawn = format!("//! Essay.\n//! ```text\n//! {}\n//! ```", "x".repeat(WIDTH));
+        assert_eq!(tree.source("x/src/deep/y.rs", &drawn), [""; 0]);
         assert_eq!(tree.source("x/src/deep/y.rs", &wide).len(), 1);
         assert_eq!(
             tree.source("x/src/deep/y.rs", &format!("//! Essay.\n//! | {} |", "x".repeat(WIDTH))),
