@@ -6,6 +6,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use slipway_lab::{Container, Dnsmasq, LIMIT, Lab, Place, Relay, Reply, Slirp, lab, now};
 
 const SERVER: &str = "198.51.100.1";
@@ -131,6 +132,8 @@ fn four_hundred_lookups_at_once_are_answered() {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect("10.0.2.3:53")?;
         socket.set_read_timeout(Some(Duration::from_secs(9)))?;
+        // Answers come all at once, too.
+        setsockopt(&socket, sockopt::RcvBuf, &(1 << 20))?;
         for number in 0..400_u16 {
             let mut query = number.to_be_bytes().to_vec();
             query.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -139,10 +142,6 @@ fn four_hundred_lookups_at_once_are_answered() {
             query.extend_from_slice(label.as_bytes());
             query.extend_from_slice(b"\x06lookup\x04test\0\0\x01\0\x01");
             socket.send(&query)?;
-            if number % 50 == 49 {
-                // What the TAP holds is not endless.
-                std::thread::sleep(Duration::from_millis(5));
-            }
         }
         let mut answered = std::collections::BTreeMap::new();
         let mut buffer = [0; 512];
