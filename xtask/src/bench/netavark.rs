@@ -4,9 +4,11 @@
 //! beside it. A measurement is one process, from fork to end, as a container engine waits for it; namespaces are made
 //! beforehand. Sides take turns within a round.
 
+use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,8 +19,6 @@ use crate::tool::{Done, first_line};
 use super::duel::{Duel, Goal, Row, Side, rival};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long it takes the kernel to clean up after a few namespaces.
-const SETTLED: Duration = Duration::from_millis(300);
 /// How often the small rows are taken in each round.
 const EACH: usize = 6;
 
@@ -94,6 +94,8 @@ pub(crate) fn run(rounds: usize, ours: (&Path, &Path), peer: &Path) -> Done<Duel
 
 /// One side on its machine.
 struct Stage<'a> {
+    // They go before their machine does.
+    kept: RefCell<Vec<Rc<Namespace>>>,
     pair: &'a Pair,
     machine: Machine,
     config: PathBuf,
@@ -105,24 +107,33 @@ impl<'a> Stage<'a> {
         let machine = Machine::new().map_err(said)?;
         let config = machine.dir().join("config");
         std::fs::create_dir(&config).map_err(said)?;
-        Ok(Self { pair, machine, config, peer })
+        Ok(Self { kept: RefCell::default(), pair, machine, config, peer })
+    }
+
+    /// A container's, which stays until all is measured. The kernel takes seconds to clean up after one, tens of
+    /// milliseconds of them with the lock that every change of a link needs: whatever is measured a second or two later
+    /// would wait for that.
+    fn namespace(&self) -> Done<Rc<Namespace>> {
+        let namespace = Rc::new(self.machine.namespace().map_err(said)?);
+        self.kept.borrow_mut().push(Rc::clone(&namespace));
+        Ok(namespace)
     }
 
     /// Each of the small rows once.
     fn small(&self, duel: &mut Duel) -> Done {
         let side = self.pair.side;
-        let namespace = self.machine.namespace().map_err(said)?;
+        let namespace = self.namespace()?;
         let two = container(2, true, &[(8080, 80, 1), (8443, 443, 1)]);
         let (setup, memory) = self.call("setup", &namespace, &two)?;
         duel.add(SETUP, side, setup);
         duel.add(MEMORY, side, memory);
         duel.add(TEARDOWN, side, self.call("teardown", &namespace, &two)?.0);
         let one = container(2, false, &[(8080, 80, 1)]);
-        let namespace = self.machine.namespace().map_err(said)?;
+        let namespace = self.namespace()?;
         duel.add(ONE_PORT, side, self.call("setup", &namespace, &one)?.0);
         self.call("teardown", &namespace, &one)?;
         let range = container(2, false, &[(10000, 10000, 1000)]);
-        let namespace = self.machine.namespace().map_err(said)?;
+        let namespace = self.namespace()?;
         duel.add(RANGE, side, self.call("setup", &namespace, &range)?.0);
         duel.add(RANGE_DOWN, side, self.call("teardown", &namespace, &range)?.0);
         Ok(())
@@ -131,13 +142,10 @@ impl<'a> Stage<'a> {
     /// A UDP port where the kernel knows a thousand connections, among which stale ones are looked for. A container
     /// that is there already has them tracked.
     fn tracked(&self, duel: &mut Duel) -> Done {
-        let first = (self.machine.namespace().map_err(said)?, container(2, false, &[(8080, 80, 1)]));
+        let first = (self.namespace()?, container(2, false, &[(8080, 80, 1)]));
         self.call("setup", &first.0, &first.1)?;
         let done = self.fill_table().and_then(|()| {
-            let namespace = self.machine.namespace().map_err(said)?;
-            // The kernel is still at the namespaces of the rows before, for tens of milliseconds and with the locks
-            // that links need.
-            std::thread::sleep(SETTLED);
+            let namespace = self.namespace()?;
             let input = published(3, false, "udp", &[(8081, 80, 1)]);
             duel.add(TRACKED, self.pair.side, self.call("setup", &namespace, &input)?.0);
             self.call("teardown", &namespace, &input)
