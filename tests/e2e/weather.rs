@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use slipway_lab::{HOST4, Lab, LabOptions, WORLD4, Weather, now, skip, within};
 
-const COUNT: u16 = 400;
+/// As many as a socket has room for before anybody reads: some 300 small ones, in the kernel's default buffer.
+const COUNT: u16 = 250;
 const WEATHER: Weather = Weather { mbit: 500, rtt: 40, loss: 100_000, seed: 11 };
 
 fn lab(name: &str) -> Option<(Lab, std::path::PathBuf)> {
@@ -47,7 +48,7 @@ fn a_link_loses_the_same_packets_each_time() {
         numbers
     });
     assert_eq!(runs[0], runs[1]);
-    assert!((300..390).contains(&runs[0].len()), "{} of {COUNT} with a loss of a tenth", runs[0].len());
+    assert!((190..245).contains(&runs[0].len()), "{} of {COUNT} with a loss of a tenth", runs[0].len());
     assert!(runs[0].is_sorted(), "{:?}", runs[0]);
     let other = Weather { seed: 12, ..WEATHER };
     let _link = lab.weather(&program, other).unwrap();
