@@ -30,7 +30,6 @@ use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
 use crate::ip::icmp_error::IcmpErrors;
 use crate::ip::path_mtu::PathMtus;
-use crate::ip::plan::Route;
 use crate::schedule::{DRAIN, LOOK_COST, List, Schedule, Share};
 use crate::transport::destinations::Destinations;
 use crate::transport::echo::Echo;
@@ -438,10 +437,8 @@ impl Engine {
         match entry.body {
             Body::Tcp(tcp) => {
                 tcp.release(key.guest.ip(), id, &mut self.tcp);
-                if tcp.is_outbound()
-                    && let Route::Upstream(ip) = self.config.plan.outbound(key.peer)
-                {
-                    self.destinations.remove(SocketAddr::new(ip, key.peer.port()), key.guest.ip());
+                if let Some(to) = tcp.to {
+                    self.destinations.remove(to, key.guest.ip());
                 }
             }
             Body::Udp(_) | Body::Echo(_) => self.silence.remove(id),
@@ -479,6 +476,7 @@ impl Engine {
             path_mss: self::mss(guest, path),
             window: self.tcp.first_window(guest, mss),
             mac,
+            to: None,
             class: 0,
         }
     }

@@ -237,6 +237,28 @@ fn one_station_is_known_from_its_first_frame() {
     assert_eq!(world.engine.counters().dropped(DropReason::NotForUs), 0);
 }
 
+/// As at the start, when a driver's first link is joined, and whenever a guest has gone.
+#[test]
+fn one_station_is_found_again_when_the_guest_has_gone() {
+    for mac in [Some(GUEST_MAC), None] {
+        let mut world = one(mac);
+        world.settle();
+        world.take();
+        let now = world.now();
+        world.engine.forget_guests(now, &mut world.host);
+        if mac.is_some() {
+            world.accept_tcp("192.0.2.7:5000", BEHIND, Script::manual()).unwrap();
+        }
+        world.settle();
+        let frame = world.expect_one();
+        match (mac, &frame.body) {
+            (Some(mac), Body::Tcp(..)) => assert_eq!(frame.dst, mac),
+            (None, Body::Arp(arp)) => assert_eq!(arp.target.1, GUEST4, "it is asked for once more"),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Whoever starts a VM may give us its own MAC address for ours.
 #[test]
 fn one_station_may_have_our_address_for_its_own() {

@@ -429,13 +429,11 @@ impl Neighbours {
         gone.into_iter().for_each(|ip| self.forget(ip));
     }
 
-    /// Everybody has left the link.
-    pub fn clear(&mut self) {
+    /// Everybody has left the link, on which there may be `on_link` from now on.
+    pub fn clear(&mut self, on_link: OnLink) {
         self.lost += self.waiting as u64;
         self.waiting = 0;
-        if let OnLink::One { mac } = &mut self.on_link {
-            *mac = None;
-        }
+        self.on_link = on_link;
         self.entries.clear();
         self.index.clear();
     }

@@ -26,7 +26,6 @@ use crate::drop_reason::DropReason;
 use crate::engine::{Body, Engine, Entry};
 use crate::flow::FlowId;
 use crate::ip::Packet;
-use crate::ip::plan::Route;
 use crate::ip::problem::Problem;
 use crate::upstream::{Errno, Event, Upstream};
 use core::net::{IpAddr, SocketAddr};
@@ -111,7 +110,8 @@ impl Engine {
             Some(to) => self.find_port(now, to, guest)?,
             None => self.make_place(now, guest, up),
         }
-        let opening = Opening { class: packet.traffic_class & DSCP, ..self.opening(now, &key, Some(mac)) };
+        let class = packet.traffic_class & DSCP;
+        let opening = Opening { class, to, ..self.opening(now, &key, Some(mac)) };
         let id = self.insert(key, Body::Tcp(Box::new(Tcp::from_guest(seg, &opening))))?;
         self.counters.tcp_opened += 1;
         match to {
@@ -153,10 +153,9 @@ impl Engine {
         while !self.turns.is_empty() && up.may_connect() {
             let Some(id) = self.turns.next() else { break };
             // It may have ended meanwhile.
-            let Some((key, _)) = self.flows.get_mut(id) else { continue };
-            let peer = key.peer;
-            if let Route::Upstream(ip) = self.config.plan.outbound(peer) {
-                self.connect(now, id, SocketAddr::new(ip, peer.port()), up);
+            let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { continue };
+            if let Some(to) = tcp.to {
+                self.connect(now, id, to, up);
             }
         }
     }

@@ -60,12 +60,13 @@ impl Engine {
         for id in all {
             self.part(now, id, up);
         }
-        self.neighbours.clear();
+        self.neighbours.clear(self.config.on_link);
         self.within = Within::new(&self.config);
         self.queries = Queries::default();
         self.reassembler = Reassembler::default();
         self.outbox.clear();
         self.guest_v6 = None;
+        self.seek_station();
     }
 
     /// Whether there is a connection whose guest has not closed.

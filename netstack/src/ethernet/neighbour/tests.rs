@@ -151,7 +151,7 @@ fn entries_are_found_whatever_was_forgotten_or_pushed_out() {
         assert_eq!(cache.peek(ip(n)), known.then_some(mac(n)), "{n}");
     }
     assert_eq!((cache.index.len(), cache.entries.len()), (cache.entries.len(), CAPACITY));
-    cache.clear();
+    cache.clear(OnLink::default());
     assert_eq!((cache.peek(ip(999)), cache.index.len()), (None, 0));
 }
 

@@ -60,7 +60,7 @@ use crate::surely::Surely;
 use crate::transport::table::Key;
 use crate::transport::{LONG, SHORT};
 use crate::upstream::{Errno, Event, Upstream};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use memory::{Held, Memory};
 pub(crate) use open::{Opening, Refusal, refusal};
@@ -188,6 +188,9 @@ pub(crate) struct Tcp {
     stage: Stage,
     /// The guest's MAC address, once known.
     pub(crate) mac: Option<MacAddr>,
+    /// Where it leads on the host's side, if the guest began it and it leads there: as it was decided then, whatever
+    /// the plan says by now. It is counted among those that lead there.
+    pub(crate) to: Option<SocketAddr>,
     rx: ToUpstream,
     tx: ToGuest,
     /// The timestamp to echo; `None` when the option is not in use (RFC 7323 §3.2).

@@ -15,6 +15,7 @@ use crate::clock::Instant;
 use crate::device::Device;
 use crate::drop_reason::DropReason;
 use crate::upstream::{Errno, Upstream};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 /// What a new connection starts from.
@@ -30,6 +31,8 @@ pub(crate) struct Opening {
     /// The largest that fits the way to it, as far as is known.
     pub(crate) path_mss: u16,
     pub(crate) mac: Option<MacAddr>,
+    /// Where the guest's connection leads on the host's side.
+    pub(crate) to: Option<SocketAddr>,
     /// The traffic class of the guest's packets.
     pub(crate) class: u8,
 }
@@ -57,6 +60,7 @@ impl Tcp {
         let mut tcp = Self {
             stage: Stage::Waiting,
             mac: opening.mac,
+            to: opening.to,
             rx: ToUpstream::new(seg.seq, opening.window),
             tx: ToGuest::new(SeqNum(opening.isn)),
             ts_recent: None,
@@ -82,6 +86,7 @@ impl Tcp {
         Self {
             stage: Stage::SynSent,
             mac: opening.mac,
+            to: None,
             rx: ToUpstream::new(SeqNum(0), opening.window),
             tx,
             ts_recent: None,

@@ -1,6 +1,7 @@
 //! The guest is gone: what is complete is delivered, everything else is reset.
 
 use super::*;
+use crate::ip::plan::Plan;
 use crate::transport::lab::RESOLVER;
 use crate::transport::parting::PATIENCE;
 use core::time::Duration;
@@ -30,6 +31,20 @@ fn what_is_delivered_is_closed() {
     all_leave(&mut lab);
     assert_eq!(ends(&lab), (1, 0, 0));
     assert_eq!(lab.engine.next_timeout(), None);
+}
+
+#[test]
+fn what_led_to_a_destination_is_given_back_there_whatever_the_plan_says_by_then() {
+    let mut lab = closed_and_waiting();
+    let (to, guest) = (lab.server, lab.guest.ip());
+    let may_begin = |lab: &Lab| lab.engine.destinations.admits(to, guest, 1);
+    all_leave(&mut lab);
+    assert!(!may_begin(&lab));
+    // Under this one it would lead nowhere.
+    lab.engine.readdress(lab.now, Plan::default(), &mut lab.host);
+    lab.make_room(usize::MAX);
+    assert_eq!(ends(&lab), (1, 0, 0));
+    assert!(may_begin(&lab));
 }
 
 #[test]
