@@ -22,6 +22,7 @@ pub mod epoll;
 mod families;
 pub mod files;
 pub mod fuzz;
+pub mod inside;
 pub mod logging;
 mod moderation;
 pub mod netlink;
