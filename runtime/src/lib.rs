@@ -13,6 +13,7 @@
 //! start.rs      how a session begins
 //! serve.rs      a link being served; serve/ending.rs: its end
 //! names/        the resolver behind the DNS address
+//! background.rs the process that was started ends, and another one stays
 //! fds.rs        descriptors that a caller passes by number
 //! logging.rs    lines on stderr, a bounded number of them
 //! pid_file.rs   the file with our process id
@@ -22,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod background;
 pub mod fds;
 pub mod logging;
 pub mod names;
