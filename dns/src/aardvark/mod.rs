@@ -41,7 +41,7 @@ use std::time::Duration;
 #[must_use]
 pub fn main(words: &[OsString]) -> u8 {
     // Engines leak descriptors into us, and we live long. On a system where this cannot be done they stay.
-    let _ = proc::close_inherited();
+    let _ = proc::close_inherited(None);
     let (level, complaint) = logging::level(environment::text("RUST_LOG").as_deref());
     if let Some(complaint) = complaint {
         say(std::io::stderr(), &format!("{complaint}\n"));

@@ -6,12 +6,14 @@
 //! either.
 
 use super::configure::{self, Configure};
+use super::spawn::Namespaces;
 use super::{NetnsError, Watch};
 use crate::device::Tap;
 use crate::sandbox::tracers;
 use crate::strerror::{strerror, words};
 use crate::sys::fdpass;
 use crate::sys::proc::{fork_child, wait_for};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -144,6 +146,7 @@ fn open(
     let status = wait_for(child);
     match (answer, status) {
         (Ok(Answer::Tap(opened)), _) => Ok(opened),
+        (Ok(Answer::Namespaces(_)), _) => Err(NetnsError::system("receive the TAP", Errno::EPROTO)),
         (Ok(Answer::Failure(message)), _) => Err(NetnsError::Child { message, status: 1 }),
         (_, Ok(WaitStatus::Signaled(_, signal, _))) => Err(NetnsError::Killed(signal.to_string())),
         (Err(error), _) => Err(error),
@@ -161,12 +164,14 @@ pub(super) fn open_here(name: &str, wanted: Option<&Configure>) -> Result<Tap, S
 
 // The child's one message: a byte for its kind, then the descriptor's number, or the line.
 const TAP: u8 = b'T';
+pub(super) const NAMESPACES: u8 = b'N';
 const FAILURE: u8 = b'E';
 
 /// What the child reports.
 #[derive(Debug)]
 pub(super) enum Answer {
     Tap(Opened),
+    Namespaces(Namespaces),
     Failure(String),
 }
 
@@ -195,14 +200,15 @@ pub(super) fn report_failure(socket: BorrowedFd<'_>, line: &str) {
 /// Receives the child's message.
 pub(super) fn receive(socket: BorrowedFd<'_>) -> Result<Answer, NetnsError> {
     let mut buffer = [0; LINE_MAX];
-    let (len, fd) = receive_message(socket, &mut buffer)?;
-    match (buffer.get(..len), fd) {
-        (Some([TAP, number @ ..]), Some(fd)) => {
+    let (len, mut fds) = receive_message(socket, &mut buffer)?;
+    match (buffer.get(..len), fds.pop(), fds.pop()) {
+        (Some([NAMESPACES]), Some(net), Some(user)) => Ok(Answer::Namespaces(Namespaces { user, net })),
+        (Some([TAP, number @ ..]), Some(fd), None) => {
             let sent_fd = number.try_into().map(RawFd::from_ne_bytes).unwrap_or(-1);
             let tap = Tap::from_owned_fd(fd).map_err(|error| NetnsError::system("use the TAP", error))?;
             Ok(Answer::Tap(Opened { tap, sent_fd }))
         }
-        (Some([FAILURE, line @ ..]), _) => Ok(Answer::Failure(String::from_utf8_lossy(line).into_owned())),
+        (Some([FAILURE, line @ ..]), ..) => Ok(Answer::Failure(String::from_utf8_lossy(line).into_owned())),
         _ => Err(NetnsError::Child {
             message: "the helper process ended without a word".to_owned(),
             status: 1,
@@ -210,12 +216,9 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Result<Answer, NetnsError> {
     }
 }
 
-fn receive_message(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-) -> Result<(usize, Option<OwnedFd>), NetnsError> {
+fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), NetnsError> {
     loop {
-        match fdpass::receive(socket, buffer) {
+        match fdpass::receive_all(socket, buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             result => return result.map_err(|error| NetnsError::system("receive the TAP", error)),
         }

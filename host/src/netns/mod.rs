@@ -24,7 +24,7 @@ pub(crate) mod testing;
 
 pub use configure::{Configure, Side};
 pub use enter::{Opened, Target, open_tap, open_tap_of};
-pub use spawn::{Command, Identity, Outcome, Running, StartError, spawn};
+pub use spawn::{Command, Identity, Namespaces, Outcome, Running, StartError, spawn, spawn_in_namespaces};
 pub use watch::Watch;
 
 use std::io;

@@ -4,8 +4,8 @@
 //!   this process                 child, later the command's keeper (supervise.rs)
 //!   ────────────                 ────────────────────────────────────────────────
 //!   fork ──────────────────────▶ unshare (user), map ids, unshare (network, mount, host name)
-//!                                open the TAP, configure it; resolv.conf, host name
-//!   receive the TAP ◀─ SCM_RIGHTS
+//!                                resolv.conf, host name; open the TAP, configure it
+//!   receive the TAP ◀─ SCM_RIGHTS                  (or the namespaces, for a TAP of the caller's)
 //!   get ready to serve           (waits)
 //!   Running::start ────────────▶ fork ─▶ exec ── errno, if it fails ─▶ Err
 //! ```
@@ -32,7 +32,7 @@
 use super::configure::{Configure, allow_low_ports, allow_ping};
 use super::cover::Cover;
 use super::diagnose::{Settings, Step};
-use super::enter::{Answer, Opened, open_here, receive, report_tap};
+use super::enter::{Answer, Opened, open_here, receive, report_failure, report_tap};
 use super::supervise::{Keeper, TERMINAL};
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
@@ -76,10 +76,10 @@ pub struct Command {
     pub resolv_conf: Option<String>,
     /// It does not begin unless it does so.
     pub resolv_conf_needed: bool,
-    /// The TAP's name.
-    pub interface: String,
-    /// What the TAP is given.
-    pub configure: Configure,
+    /// What program it is told to be; `None`: the first word. A shell that finds a `-` in front is a login shell.
+    pub argv0: Option<OsString>,
+    /// Process numbers of its own, a `/proc` that shows no others, and System V objects of its own.
+    pub apart: bool,
     /// The signal mask and dispositions it starts with.
     pub inheritance: Inheritance,
 }
@@ -122,11 +122,69 @@ pub struct Running {
     reaped: bool,
 }
 
-/// Makes the namespaces and the TAP. The command waits for [`Running::start`]. Call it before starting threads.
+/// The namespaces that were made for a command.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// Its user namespace; that of this process, if none was made.
+    pub user: OwnedFd,
+    /// Its network namespace.
+    pub net: OwnedFd,
+}
+
+/// Makes the namespaces, and in them the TAP `interface`, which is given what `configure` says. The command waits for
+/// [`Running::start`]. Call it before starting threads.
 ///
 /// # Errors
 /// One line for the user.
-pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
+pub fn spawn(
+    command: &Command,
+    interface: &str,
+    configure: &Configure,
+) -> Result<(Opened, Running), NetnsError> {
+    let make = |gate: BorrowedFd<'_>, made: Result<(), String>| {
+        report_tap(gate, made.and_then(|()| open_here(interface, Some(configure))))
+    };
+    match begin(command, make)? {
+        (Answer::Tap(opened), running) => Ok((opened, running)),
+        _ => Err(NetnsError::system("receive the TAP", Errno::EPROTO)),
+    }
+}
+
+/// Makes the namespaces, and leaves it to the caller to open a TAP there. Otherwise as [`spawn()`].
+///
+/// # Errors
+/// One line for the user.
+pub fn spawn_in_namespaces(command: &Command) -> Result<(Namespaces, Running), NetnsError> {
+    match begin(command, report_namespaces)? {
+        (Answer::Namespaces(made), running) => Ok((made, running)),
+        _ => Err(NetnsError::system("receive the namespaces", Errno::EPROTO)),
+    }
+}
+
+/// Sends the child's namespaces to the parent; `Err` when they could not be made or sent.
+fn report_namespaces(gate: BorrowedFd<'_>, made: Result<(), String>) -> Result<(), ()> {
+    // Its own a process may always open, tracers or not.
+    let own = |kind: &str| {
+        let path = format!("/proc/self/ns/{kind}");
+        fs::File::open(&path).map_err(|error| format!("cannot open {path}: {}", words(&error)))
+    };
+    let opened = made.and_then(|()| Ok((own("user")?, own("net")?)));
+    match opened {
+        Ok((user, net)) => {
+            fdpass::send_all(gate, &[super::enter::NAMESPACES], &[user.as_fd(), net.as_fd()]).map_err(drop)
+        }
+        Err(line) => {
+            report_failure(gate, &line);
+            Err(())
+        }
+    }
+}
+
+/// Starts the child, which makes the namespaces and reports by `report`; what it said, and the command that waits.
+fn begin(
+    command: &Command,
+    report: impl FnOnce(BorrowedFd<'_>, Result<(), String>) -> Result<(), ()>,
+) -> Result<(Answer, Running), NetnsError> {
     let (gate, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| NetnsError::system("make a socket pair", error))?;
     let (life_read, life) =
@@ -140,7 +198,7 @@ pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
     let keeper = fork_child(|| {
         ours = None;
         // The last is held until the process ends, and by no program that it executes.
-        their_ends.take().map_or(1, |(gate, life, _death)| in_child(command, gate, life))
+        their_ends.take().map_or(1, |(gate, life, _death)| in_child(command, report, gate, life))
     })
     .map_err(|error| NetnsError::system("fork", error))?;
     drop(their_ends);
@@ -150,8 +208,8 @@ pub fn spawn(command: &Command) -> Result<(Opened, Running), NetnsError> {
     let program = command.words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let mut running = Running { keeper, gate, life: Some(life), death, program, reaped: false };
     match receive(running.gate.as_fd()) {
-        Ok(Answer::Tap(opened)) => Ok((opened, running)),
         Ok(Answer::Failure(message)) => Err(NetnsError::Child { message, status: 1 }),
+        Ok(made) => Ok((made, running)),
         Err(error) => match running.reap() {
             Ok(Outcome::Signaled(number)) => Err(NetnsError::Killed(signal::name(number))),
             _ => Err(error),
@@ -242,14 +300,18 @@ impl Drop for Running {
 }
 
 /// The child's whole life.
-fn in_child(command: &Command, gate: OwnedFd, life: OwnedFd) -> u8 {
-    let tap = prepare(command).and_then(|()| open_here(&command.interface, Some(&command.configure)));
-    let (tap, cover) = match tap.and_then(|tap| finish(command).map(|cover| (tap, cover))) {
-        Ok((tap, cover)) => (Ok(tap), cover),
+fn in_child(
+    command: &Command,
+    report: impl FnOnce(BorrowedFd<'_>, Result<(), String>) -> Result<(), ()>,
+    gate: OwnedFd,
+    life: OwnedFd,
+) -> u8 {
+    let (made, cover) = match prepare(command).and_then(|()| finish(command)) {
+        Ok(cover) => (Ok(()), cover),
         Err(line) => (Err(line), None),
     };
     // The TAP itself is kept by the parent alone.
-    if report_tap(gate.as_fd(), tap).is_err() {
+    if report(gate.as_fd(), made).is_err() {
         return 1;
     }
     let mut go = [0; 1];
@@ -260,6 +322,10 @@ fn in_child(command: &Command, gate: OwnedFd, life: OwnedFd) -> u8 {
     }
     let keeper = Pid::this();
     let started = Keeper::new(life, cover).and_then(|ready| {
+        if command.apart {
+            // For whoever is forked from here on: the command is number 1 there, and all others end with it.
+            unshare(CloneFlags::CLONE_NEWPID)?;
+        }
         let pid = fork_child(|| {
             let errno = execute(command, keeper);
             refuse(gate.as_fd(), errno);
@@ -292,6 +358,7 @@ fn prepare(command: &Command) -> Result<(), String> {
     let settings = Settings::read();
     let mut kinds = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     kinds.set(CloneFlags::CLONE_NEWUTS, command.hostname.is_some());
+    kinds.set(CloneFlags::CLONE_NEWIPC, command.apart);
     // A root without CAP_SYS_ADMIN, as containers have it, is refused and goes the way of all others.
     if !uid.is_root() || unshare(kinds).is_err() {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| settings.explain(Step::User, error))?;
@@ -324,6 +391,15 @@ fn finish(command: &Command) -> Result<Option<Cover>, String> {
     }
 }
 
+/// A `/proc` for the process namespace that this process is the first of. Where one is covered in part, as in
+/// containers, the kernel lets nobody mount another; the command sees the old one then.
+fn show_own_processes() {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    if let Err(error) = mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>) {
+        log::warn!("the command sees the host's /proc: {}", strerror(error));
+    }
+}
+
 fn map_ids(identity: Identity, uid: Uid, gid: Gid) -> io::Result<()> {
     let inside = |id: u32| if identity == Identity::Root { 0 } else { id };
     // A program that its user may execute but not read has a /proc that belongs to root.
@@ -337,18 +413,26 @@ fn map_ids(identity: Identity, uid: Uid, gid: Gid) -> io::Result<()> {
 fn execute(command: &Command, keeper: Pid) -> Errno {
     let words: Result<Vec<CString>, _> =
         command.words.iter().map(|word| CString::new(word.as_bytes())).collect();
-    let Ok(words) = words else { return Errno::EINVAL };
-    let Some(program) = words.first() else { return Errno::ENOENT };
-    // The keeper might have been killed before this took effect.
+    let Ok(mut words) = words else { return Errno::EINVAL };
+    let Some(program) = words.first().cloned() else { return Errno::ENOENT };
+    if let (Some(name), Some(first)) = (&command.argv0, words.first_mut()) {
+        let Ok(name) = CString::new(name.as_bytes()) else { return Errno::EINVAL };
+        *first = name;
+    }
+    // The keeper might have been killed before this took effect. From another process namespace it cannot be seen.
+    let parent = if command.apart { Pid::from_raw(0) } else { keeper };
     match set_pdeathsig(Signal::SIGKILL) {
-        Ok(()) if getppid() == keeper => {}
+        Ok(()) if getppid() == parent => {}
         Ok(()) => return Errno::ESRCH,
         Err(errno) => return errno,
+    }
+    if command.apart {
+        show_own_processes();
     }
     if let Err(error) = command.inheritance.restore() {
         return error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     }
-    match execvp(program, &words) {
+    match execvp(&program, &words) {
         Ok(never) => match never {},
         Err(errno) => errno,
     }

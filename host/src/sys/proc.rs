@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The exit status of a child whose closure panicked.
@@ -80,21 +80,28 @@ pub fn default_signal(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor above the standard streams: what a parent forgot to mark close-on-exec. For the beginning of
-/// a program's `main` only; a descriptor that some value owns by then would be closed under it.
+/// Closes every descriptor above the standard streams but `kept`: what a parent forgot to mark close-on-exec. For the
+/// beginning of a program's `main` only; a descriptor that some value owns by then would be closed under it.
 ///
 /// # Errors
 /// When neither close_range(2) (Linux 5.9) nor /proc is there.
-pub fn close_inherited() -> io::Result<()> {
-    // SAFETY: no memory is touched. Nothing that has been opened by this process exists yet, so no owner of a
-    // descriptor is cheated; that is what the caller is told to see to.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
-    if done == 0 {
+pub fn close_inherited(kept: Option<RawFd>) -> io::Result<()> {
+    let kept = kept.and_then(|kept| u32::try_from(kept).ok()).filter(|kept| *kept > 2);
+    let close = |first: u32, last: u32| {
+        // SAFETY: no memory is touched. Nothing that has been opened by this process exists yet, so no owner of a
+        // descriptor is cheated; that is what the caller is told to see to.
+        first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) } == 0
+    };
+    let done = match kept {
+        None => close(3, u32::MAX),
+        Some(kept) => close(3, kept - 1) && close(kept.saturating_add(1), u32::MAX),
+    };
+    if done {
         return Ok(());
     }
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&number| number > 2)
+        .filter(|&number| number > 2 && u32::try_from(number).ok() != kept)
         .collect();
     for number in open {
         // SAFETY: as above. The directory's own descriptor is closed already: EBADF, which is no matter.
@@ -155,14 +162,18 @@ mod tests {
 
     #[test]
     fn inherited_descriptors_are_closed() {
-        let child = fork_child(|| {
-            let file = std::mem::ManuallyDrop::new(std::fs::File::open("/dev/null").unwrap());
-            close_inherited().unwrap();
-            let gone = std::os::fd::AsRawFd::as_raw_fd(&*file);
-            u8::from(nix::fcntl::fcntl(file.as_fd(), nix::fcntl::FcntlArg::F_GETFD).is_ok() || gone < 3)
-        })
-        .unwrap();
-        assert_eq!(wait_for(child).unwrap(), WaitStatus::Exited(child, 0));
+        for keep in [false, true] {
+            let child = fork_child(|| {
+                let open = || std::mem::ManuallyDrop::new(std::fs::File::open("/dev/null").unwrap());
+                let is_open = |fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).is_ok();
+                let files = [open(), open(), open()];
+                let kept = keep.then(|| std::os::fd::AsRawFd::as_raw_fd(&*files[1]));
+                close_inherited(kept).unwrap();
+                u8::from(files.each_ref().map(|file| is_open(file.as_fd())) != [false, keep, false])
+            });
+            let child = child.unwrap();
+            assert_eq!(wait_for(child).unwrap(), WaitStatus::Exited(child, 0), "{keep}");
+        }
     }
 
     #[test]

@@ -61,11 +61,12 @@ fn start(args: &RunArgs) -> Result<Outcome, Failure> {
         resolv_conf: resolv_conf(&network.dns(), network.search.as_deref()),
         // Who names servers wants them, and nobody else's.
         resolv_conf_needed: !network.nameservers.is_empty(),
-        interface: args.network.ifname.clone(),
-        configure: configuration(&network),
+        argv0: None,
+        apart: false,
         inheritance: signals.inheritance(),
     };
-    let (opened, mut running) = netns::spawn(&command).map_err(|error| error.to_string())?;
+    let (opened, mut running) = netns::spawn(&command, &args.network.ifname, &configuration(&network))
+        .map_err(|error| error.to_string())?;
 
     let mut session = session(&args.network, &network, opened.tap.into())?;
     session

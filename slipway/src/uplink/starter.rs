@@ -121,7 +121,7 @@ fn stay(socket: OwnedFd) -> io::Result<()> {
     dup2_stdin(&socket)?;
     drop(socket);
     // The socket that systemd handed over, for one: workers would inherit it.
-    close_inherited()?;
+    close_inherited(None)?;
     let socket = fdpass::take_inherited(0)?;
     let mut children = BTreeMap::new();
     while let Some(answer) = obey(&socket, &mut children)? {

@@ -16,15 +16,19 @@ fn command(words: &[&str]) -> Command {
         hostname: Some("inside".to_owned()),
         resolv_conf: Some("nameserver 192.0.2.3\n".to_owned()),
         resolv_conf_needed: true,
-        interface: "tap3".to_owned(),
-        configure: Configure { mtu: Mtu::ETHERNET, mac: None, v4: None, v6: None },
+        argv0: None,
+        apart: false,
         inheritance: Inheritance::current().unwrap(),
     }
 }
 
+fn start(command: &Command) -> Result<(Opened, Running), NetnsError> {
+    spawn(command, "tap3", &Configure { mtu: Mtu::ETHERNET, mac: None, v4: None, v6: None })
+}
+
 /// Namespaces for `words`, unless the machine cannot.
 fn ready(name: &str, words: &[&str]) -> Option<(Opened, Running)> {
-    skipping(name, spawn(&command(words)))
+    skipping(name, start(&command(words)))
 }
 
 fn skipping(name: &str, result: Result<(Opened, Running), NetnsError>) -> Option<(Opened, Running)> {
@@ -108,6 +112,38 @@ fn the_parents_own_namespaces_stay() {
 }
 
 #[test]
+fn one_that_is_apart_sees_itself_alone() {
+    let name = "one_that_is_apart_sees_itself_alone";
+    // The kernel shows what it was executed as: a login shell.
+    let script =
+        "cd /proc && set -- [0-9]* && test $$ = 1 && test \"$*\" = 1 && grep -qz '^-sh$' 1/cmdline && exit 9";
+    let wanted = Command { argv0: Some("-sh".into()), apart: true, ..command(&["sh", "-c", script]) };
+    unprivileged(name, || {
+        let Some((_, mut running)) = skipping(name, start(&wanted)) else { return };
+        running.start().unwrap();
+        assert_eq!(running.wait().unwrap(), Outcome::Exited(9));
+    });
+}
+
+#[test]
+fn the_namespaces_alone_are_those_of_the_command() {
+    let made = match spawn_in_namespaces(&command(&["sleep", "30"])) {
+        Err(error) if error.to_string().contains("namespace") => {
+            println!("SKIP the_namespaces_alone_are_those_of_the_command: {error}");
+            return;
+        }
+        made => made.unwrap(),
+    };
+    let (Namespaces { user, net }, mut running) = made;
+    running.start().unwrap();
+    for (fd, kind) in [(user, "user"), (net, "net")] {
+        let held = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        let its = fs::read_link(format!("/proc/{}/ns/{kind}", running.keeper)).unwrap();
+        assert_eq!(held, its, "{kind}");
+    }
+}
+
+#[test]
 fn what_stays_in_the_background_is_ended() {
     let name = "what_stays_in_the_background_is_ended";
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -173,7 +209,7 @@ fn without_privileges_one_stays_oneself_if_wanted() {
         let uid = geteuid();
         let script = format!("test $(id -u) = {uid} && grep -q 'CapEff:.0000000000000000' /proc/self/status");
         let wanted = Command { identity: Identity::Unchanged, ..command(&["sh", "-c", &script]) };
-        let Some((_, mut running)) = skipping(name, spawn(&wanted)) else { return };
+        let Some((_, mut running)) = skipping(name, start(&wanted)) else { return };
         running.start().unwrap();
         assert_eq!(running.wait().unwrap(), Outcome::Exited(0));
     });
@@ -187,7 +223,7 @@ fn a_user_without_namespaces_learns_why() {
         unshare(CloneFlags::CLONE_NEWUSER).unwrap();
         map_ids(Identity::Unchanged, NOBODY.0, NOBODY.1).unwrap();
         fs::write("/proc/sys/user/max_user_namespaces", "0").unwrap();
-        let line = spawn(&command(&["true"])).unwrap_err().to_string();
+        let line = start(&command(&["true"])).unwrap_err().to_string();
         assert_eq!(
             line,
             "cannot make a user namespace: No space left on device: they are switched off; \
@@ -201,7 +237,7 @@ fn a_container_that_forbids_namespaces_is_told_apart() {
     let name = "a_container_that_forbids_namespaces_is_told_apart";
     unprivileged(name, || {
         forbid_unshare();
-        let line = spawn(&command(&["true"])).unwrap_err().to_string();
+        let line = start(&command(&["true"])).unwrap_err().to_string();
         assert!(line.starts_with("cannot make a user namespace: Operation not permitted: "), "{line}");
         assert!(line.contains("seccomp") || line.contains("sysctl"), "{line}");
     });
