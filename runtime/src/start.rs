@@ -16,10 +16,10 @@ use crate::serve::{Session, max_flows};
 use slipway_host::device::Link;
 use slipway_host::driver::Driver;
 use slipway_host::sandbox::seccomp::{self, Mode, Profile};
-use slipway_host::sandbox::{self, SandboxError, caps, tracers};
+use slipway_host::sandbox::{self, SandboxError, caps, files, mounts, tracers};
 use slipway_host::scope::ZonedAddr;
 use slipway_host::strerror::words;
-use slipway_host::{ports, random};
+use slipway_host::{ports, random, resolv_conf};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::Config;
@@ -79,6 +79,9 @@ pub enum Rights<'a> {
     Apart,
     /// They must, in the guest's user namespace if that is known ([`sandbox::enter`]).
     Sandboxed(Option<&'a Path>),
+    /// They go as far as the system permits, for a process that may mount: a profile of AppArmor that was written for
+    /// somebody else forbids some stages, and the program has to work under it. What is left out is told at debug.
+    AsPermitted,
 }
 
 /// Whom guests' queries go to.
@@ -142,8 +145,24 @@ impl Rights<'_> {
                 caps::drop_all()
             }
             Self::Sandboxed(userns) => sandbox::enter(userns),
+            Self::AsPermitted => {
+                as_permitted();
+                Ok(())
+            }
         }
     }
+}
+
+/// The stages one after the other. Where nothing may be mounted, Landlock has to keep the files closed.
+fn as_permitted() {
+    let left_out = |stage: Result<(), SandboxError>| {
+        stage.inspect_err(|error| log::debug!("a stage of the sandbox is left out: {error}")).is_err()
+    };
+    left_out(tracers::keep_out());
+    if left_out(mounts::isolate(None)) {
+        left_out(files::keep(&files::of_resolv_conf(Path::new(resolv_conf::PATH))));
+    }
+    left_out(caps::drop_all());
 }
 
 #[cfg(test)]
