@@ -73,6 +73,9 @@ enum Chore {
         /// Of the stack, only this subject; may be given more than once.
         #[arg(long)]
         subject: Vec<bench::Subject>,
+        /// Of the stack, the name that ours answers to, and whose command line it takes.
+        #[arg(long, value_enum, default_value_t)]
+        role: bench::Role,
         /// Measure this binary as the stack instead of building one.
         #[arg(long)]
         binary: Option<PathBuf>,
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
             group,
             only,
             subject,
+            role,
             binary,
             before,
             write,
@@ -152,6 +156,7 @@ fn main() -> ExitCode {
             groups: group,
             only,
             subjects: subject,
+            role,
             binary,
             before,
             write,

@@ -37,8 +37,8 @@ use peers::Peer;
 use prepared::Prepared;
 pub(crate) use rows::Group;
 use rows::Test;
-pub(crate) use stage::Subject;
 use stage::{Ground, Stage};
+pub(crate) use stage::{Role, Subject};
 use table::{Result, Table};
 pub(crate) use weather::Sky;
 
@@ -68,6 +68,8 @@ pub(crate) struct Wish {
     pub(crate) only: Vec<String>,
     /// Only these; none means all.
     pub(crate) subjects: Vec<Subject>,
+    /// The name that ours answers to.
+    pub(crate) role: Role,
     /// A binary to measure instead of a fresh release build.
     pub(crate) binary: Option<PathBuf>,
     /// Another to compare it with.
@@ -184,7 +186,7 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
     let versions = peers.iter().map(|(_, peer)| peer.version()).collect::<Vec<_>>().join("; ");
     let machine = table::machine(&versions, wish.rounds, &load());
     let _allowed = Allowed::new();
-    let ground = Ground::new(&ours, &peers, prepared)?;
+    let ground = Ground::new(&ours, &peers, prepared, wish.role)?;
     println!("\n{machine}\n");
     let tables = measure(&ground, wish, &tests, &subjects)?;
     println!("\n{machine}");
@@ -193,7 +195,8 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
         println!("\n{}:\n\n{}", group.title(), table.markdown());
         refused.extend(table.refused());
         if wish.write && table.refused().is_empty() && absent.is_empty() {
-            table::put(group.mark(), &machine, &table.chart(group.title()), &table.markdown())?;
+            let mark = format!("{}{}", wish.role.mark(), group.mark());
+            table::put(&mark, &machine, &table.chart(group.title()), &table.markdown())?;
         }
     }
     if !refused.is_empty() {

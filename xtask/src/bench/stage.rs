@@ -26,7 +26,7 @@ pub(crate) struct Variation {
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Subject {
-    /// Ours, in its slirp4netns role.
+    /// Ours, in the role of slirp4netns unless another is asked for.
     Slipway,
     /// Another build of ours, to compare with.
     Before,
@@ -36,6 +36,34 @@ pub(crate) enum Subject {
     Pasta,
     /// No container: the kernel's own path between host and world.
     Host,
+}
+
+/// Under which name ours is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// As slirp4netns, with that one's command line.
+    #[default]
+    Slirp4netns,
+    /// As pasta, with that one's.
+    Pasta,
+}
+
+impl Role {
+    /// The sub-command.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Slirp4netns => Subject::Slirp4netns.name(),
+            Self::Pasta => Subject::Pasta.name(),
+        }
+    }
+
+    /// What tables and charts of this role are marked with in front.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Slirp4netns => "",
+            Self::Pasta => "pasta-",
+        }
+    }
 }
 
 impl Subject {
@@ -62,6 +90,7 @@ pub(crate) struct Ground {
     pub(crate) lab: Lab,
     words: Vec<(Subject, Vec<String>)>,
     link: Option<PathBuf>,
+    role: Role,
 }
 
 impl Ground {
@@ -70,6 +99,7 @@ impl Ground {
         ours: &[(Subject, PathBuf)],
         peers: &[(Subject, Peer)],
         prepared: &Prepared,
+        role: Role,
     ) -> Done<Self> {
         let mut programs = vec![("slipway-lab-peer".to_owned(), prepared.client.clone())];
         programs.extend(ours.iter().map(|(subject, path)| (subject.name().to_owned(), path.clone())));
@@ -79,14 +109,23 @@ impl Ground {
             Lab::new(&options).or_else(|_| Lab::new(&LabOptions { congestion: None, ..options.clone() }));
         let lab = lab.map_err(|error| format!("cannot make the bench's namespaces: {error}"))?;
         // One binary: the sub-command chooses the role.
-        let ours = ours.iter().map(|(subject, _)| {
-            (*subject, vec![lab.program(subject.name()), Subject::Slirp4netns.name().to_owned()])
-        });
+        let ours = ours
+            .iter()
+            .map(|(subject, _)| (*subject, vec![lab.program(subject.name()), role.name().to_owned()]));
         let peers = peers
             .iter()
             .map(|(subject, peer)| (*subject, peer.words(Path::new(&lab.program(peer.shown().0.as_str())))));
         let words = ours.chain(peers).collect();
-        Ok(Self { lab, words, link: prepared.link.clone() })
+        Ok(Self { lab, words, link: prepared.link.clone(), role })
+    }
+
+    /// Whether a subject takes pasta's command line.
+    fn is_pasta(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Pasta => true,
+            Subject::Slirp4netns | Subject::Host => false,
+            Subject::Slipway | Subject::Before => self.role == Role::Pasta,
+        }
     }
 
     /// What starts a subject; nothing does the host itself.
@@ -130,10 +169,8 @@ impl<'a> Stage<'a> {
         if !chosen.success() {
             return Err(format!("the container's kernel: {chosen}"));
         }
-        let process = match subject {
-            Subject::Pasta => pasta(lab, &container, words, variation)?,
-            _ => slirp(lab, &container, words, variation)?,
-        };
+        let start = if ground.is_pasta(subject) { pasta } else { slirp };
+        let process = start(lab, &container, words, variation)?;
         stage.process = Some(process);
         stage.container = Some(container);
         Ok(stage)
