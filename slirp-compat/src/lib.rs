@@ -7,6 +7,7 @@
 //! ```text
 //! flags/           getopt_long and the option tables of the drop-in names; usage texts
 //! slirp4netns/     args -> config -> run
+//! pasta/           table -> args -> config, of pasta and passt
 //! fuzz.rs          what must hold for any command line
 //! rootlessport.rs  the port helper of Podman, for containers that the uplink knows
 //! ```
@@ -15,5 +16,6 @@
 
 pub mod flags;
 pub mod fuzz;
+pub mod pasta;
 pub mod rootlessport;
 pub mod slirp4netns;

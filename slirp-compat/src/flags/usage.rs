@@ -17,10 +17,14 @@ pub fn text<K>(table: &Table<K>, program: &str) -> String {
     let synopsis = table.synopsis.first().copied().unwrap_or_default();
     let _ = writeln!(out, "Usage: {program} {synopsis}");
     let _ = writeln!(out, "{}\n", table.summary);
-    for flag in table.flags.iter().filter(|flag| !flag.hidden) {
-        let _ = writeln!(out, "{:<width$}{}{}", name(flag) + " ", flag.help, default(flag), width = COLUMN);
-    }
+    table.flags.iter().filter(|flag| !flag.hidden).for_each(|flag| out.push_str(&line(flag)));
     out
+}
+
+/// The line of one option, newline included.
+#[must_use]
+pub fn line<K>(flag: &Flag<K>) -> String {
+    format!("{:<width$}{}{}\n", name(flag) + " ", flag.help, default(flag), width = COLUMN)
 }
 
 /// `-m, --mtu=MTU`.
