@@ -11,6 +11,11 @@ pub fn route_netlink(datagram: &[u8]) {
     netlink::fuzz(datagram);
 }
 
+/// A datagram of sock_diag, or a text of /proc/net.
+pub fn sock_diag(datagram: &[u8]) {
+    netlink::fuzz_diag(datagram);
+}
+
 /// A datagram of netfilter's netlink, with entries of the connection tracker.
 pub fn netfilter(datagram: &[u8]) {
     netlink::netfilter::fuzz(datagram);

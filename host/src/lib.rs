@@ -27,6 +27,7 @@ pub mod logging;
 mod moderation;
 pub mod netlink;
 pub mod netns;
+pub mod port_set;
 pub mod ports;
 pub mod random;
 pub mod resolv_conf;

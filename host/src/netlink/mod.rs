@@ -6,6 +6,7 @@
 
 mod addr;
 mod change;
+mod diag;
 mod fuzz;
 mod link;
 mod monitor;
@@ -18,6 +19,8 @@ mod socket;
 mod way;
 
 pub use addr::{Address, Lifetimes};
+pub(crate) use diag::fuzz as fuzz_diag;
+pub use diag::{Diag, Listening};
 pub(crate) use fuzz::fuzz;
 pub use link::{Interface, Passage};
 pub use monitor::{Changes, Monitor};

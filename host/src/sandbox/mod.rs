@@ -42,7 +42,7 @@ pub struct SandboxError {
 }
 
 impl SandboxError {
-    fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+    pub(crate) fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self { doing: doing.into(), source: source.into() }
     }
 }

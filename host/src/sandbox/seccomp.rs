@@ -33,6 +33,10 @@ pub enum Profile {
     Network,
     /// The same, and the parent of the command that runs in the namespace: it may wait for it.
     Parent,
+    /// A network whose loopback traffic with the namespace goes from socket to socket.
+    Shortcut,
+    /// Its thread in that namespace. Each thread has a filter of its own.
+    Inside,
     /// A server of names for containers.
     Names {
         /// Whether it writes its counters to a file.

@@ -27,7 +27,9 @@ mod within;
 
 pub use errors::errno;
 pub(crate) use errors::fuzz;
+pub(crate) use source::bind as bind_source;
 pub use tcp::{Peeking, Ways};
+pub(crate) use udp::UdpSocket;
 pub use within::Stream;
 
 use crate::clock;
@@ -48,7 +50,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tcp::TcpSocket;
-use udp::UdpSocket;
 
 /// The sockets of all flows, and the epoll set that they are in.
 #[derive(Debug)]
@@ -106,6 +107,14 @@ const MAX_FRESH: usize = 128;
 /// Sets on a listening TCP socket what the connections that are accepted from it are to have: once, instead of on each.
 pub fn prepare_listener(listener: BorrowedFd<'_>) {
     tcp::prepare(listener);
+}
+
+/// Sets on a UDP socket of one flow what such sockets have.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn prepare_datagrams(fd: BorrowedFd<'_>, ipv6: bool) -> Result<(), nix::errno::Errno> {
+    udp::prepare(fd, ipv6)
 }
 
 impl Sockets {

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// Has a new socket, of the family of `like`, speak from there.
-pub(super) fn bind(fd: BorrowedFd<'_>, like: IpAddr, from: Source) -> Result<(), Errno> {
+pub(crate) fn bind(fd: BorrowedFd<'_>, like: IpAddr, from: Source) -> Result<(), Errno> {
     if let Some(device) = from.device {
         let index = i32::try_from(device.0.get()).map_err(|_| Errno::ENODEV)?;
         sockopt::set(fd, Opt::BOUND_INTERFACE, index)?;

@@ -33,7 +33,7 @@ pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EP
 
 /// The socket of one flow.
 #[derive(Debug)]
-pub(super) struct UdpSocket {
+pub(crate) struct UdpSocket {
     fd: Descriptor,
     hint: Hint,
     /// The longest segments of trains that the kernel may be asked to split.
@@ -63,13 +63,14 @@ impl UdpSocket {
         let family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(family, SockType::Datagram, flags, SockProtocol::Udp).map_err(errno)?;
-        prepare_errors(fd.as_fd(), like.is_ipv6());
-        batch::prepare(fd.as_fd(), like.is_ipv6());
-        if like.is_ipv6() {
-            sockopt::set(fd.as_fd(), Opt::V6_ONLY, 1).map_err(errno)?;
-        }
+        prepare(fd.as_fd(), like.is_ipv6()).map_err(errno)?;
         source::bind(fd.as_fd(), like, from).map_err(errno)?;
-        Ok(Self::new(Descriptor::Own(fd), false))
+        Ok(Self::own(fd))
+    }
+
+    /// One that was opened elsewhere, and prepared ([`prepare`]).
+    pub(crate) fn own(fd: OwnedFd) -> Self {
+        Self::new(Descriptor::Own(fd), false)
     }
 
     fn new(fd: Descriptor, dual: bool) -> Self {
@@ -78,7 +79,7 @@ impl UdpSocket {
     }
 
     /// A socket shared with a listener, for answers from the address `at`.
-    pub(super) fn shared(fd: Rc<OwnedFd>, at: SocketAddr) -> Self {
+    pub(crate) fn shared(fd: Rc<OwnedFd>, at: SocketAddr) -> Self {
         // An IPv4 socket does not know the option.
         let dual = sockopt::get(fd.as_fd(), Opt::V6_ONLY) == Ok(0);
         Self::new(Descriptor::Shared(Box::new(Door { fd, at })), dual)
@@ -90,13 +91,13 @@ impl UdpSocket {
     }
 
     /// What an epoll event means.
-    pub(super) fn decode(&mut self, flags: EpollFlags) -> [Option<Event>; 3] {
+    pub(crate) fn decode(&mut self, flags: EpollFlags) -> [Option<Event>; 3] {
         self.hint.wake();
         decode(flags)
     }
 
     /// Sends a datagram or a train.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         to: SocketAddr,
         payload: &[u8],
@@ -153,7 +154,7 @@ impl UdpSocket {
     }
 
     /// Receives a datagram or a train.
-    pub(super) fn receive(&mut self, with: &mut Receiver, into: &mut [u8]) -> Result<Received, Empty> {
+    pub(crate) fn receive(&mut self, with: &mut Receiver, into: &mut [u8]) -> Result<Received, Empty> {
         match &self.fd {
             Descriptor::Own(fd) => with.receive(fd.as_fd(), &mut self.hint, into),
             Descriptor::Shared(_) => Err(Empty),
@@ -161,7 +162,7 @@ impl UdpSocket {
     }
 
     /// Takes one report from the error queue.
-    pub(super) fn take_error(&self) -> Result<DatagramError, Empty> {
+    pub(crate) fn take_error(&self) -> Result<DatagramError, Empty> {
         errors::take(self.as_fd(), |_| None)
     }
 }
@@ -173,6 +174,13 @@ impl AsFd for UdpSocket {
             Descriptor::Shared(door) => door.fd.as_fd(),
         }
     }
+}
+
+/// Sets on a socket of one flow what such sockets have.
+pub(super) fn prepare(fd: BorrowedFd<'_>, ipv6: bool) -> Result<(), Code> {
+    prepare_errors(fd, ipv6);
+    batch::prepare(fd, ipv6);
+    if ipv6 { sockopt::set(fd, Opt::V6_ONLY, 1) } else { Ok(()) }
 }
 
 const UDP_HEADER: usize = 8;

@@ -43,35 +43,46 @@ pub(super) struct Lists {
 pub(super) const fn of(profile: Profile) -> Lists {
     match profile {
         Profile::Network => Lists {
-            plain: &[COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE],
-            closed: &[COMMON_CLOSED, READING, NETWORK_CLOSED],
+            plain: &[THREAD, COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE],
+            closed: &[MEMORY, COMMON_CLOSED, READING, NETWORK_CLOSED],
             sockets: FLOWS,
             options: true,
         },
         Profile::Parent => Lists {
-            plain: &[COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE, PARENT],
+            plain: &[THREAD, COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE, PARENT],
             ..of(Profile::Network)
         },
+        Profile::Shortcut => Lists {
+            plain: &[THREAD, COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE, SHORTCUT],
+            closed: &[MEMORY, COMMON_CLOSED, READING, NETWORK_CLOSED, SHORTCUT_CLOSED],
+            ..of(Profile::Network)
+        },
+        Profile::Inside => Lists {
+            plain: &[THREAD, INSIDE],
+            closed: &[MEMORY, INSIDE_CLOSED],
+            sockets: BORDER,
+            options: true,
+        },
         Profile::Names { report: false } => Lists {
-            plain: &[COMMON, COMMON_HERE, NAMES, FILES, FILES_HERE],
-            closed: &[COMMON_CLOSED, READING, NAMES_CLOSED],
+            plain: &[THREAD, COMMON, COMMON_HERE, NAMES, FILES, FILES_HERE],
+            closed: &[MEMORY, COMMON_CLOSED, READING, NAMES_CLOSED],
             sockets: QUERIES,
             options: false,
         },
         Profile::Names { report: true } => Lists {
-            plain: &[COMMON, COMMON_HERE, NAMES, FILES, FILES_HERE, REPLACING],
-            closed: &[COMMON_CLOSED, NAMES_CLOSED],
+            plain: &[THREAD, COMMON, COMMON_HERE, NAMES, FILES, FILES_HERE, REPLACING],
+            closed: &[MEMORY, COMMON_CLOSED, NAMES_CLOSED],
             ..of(Profile::Names { report: false })
         },
         Profile::Uplink => Lists {
-            plain: &[COMMON, COMMON_HERE, UPLINK, UPLINK_HERE],
-            closed: &[COMMON_CLOSED, READING, UPLINK_CLOSED],
+            plain: &[THREAD, COMMON, COMMON_HERE, UPLINK, UPLINK_HERE],
+            closed: &[MEMORY, COMMON_CLOSED, READING, UPLINK_CLOSED],
             sockets: &[],
             options: false,
         },
         Profile::Leases => Lists {
-            plain: &[COMMON, COMMON_HERE, LEASES, FILES, FILES_HERE, REPLACING],
-            closed: &[COMMON_CLOSED, LEASES_CLOSED],
+            plain: &[THREAD, COMMON, COMMON_HERE, LEASES, FILES, FILES_HERE, REPLACING],
+            closed: &[MEMORY, COMMON_CLOSED, LEASES_CLOSED],
             sockets: LINKS,
             options: false,
         },
@@ -109,6 +120,12 @@ const COMMON: &[c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_close,
+    // The C library.
+    libc::SYS_ppoll,
+];
+
+/// Calls of every thread.
+const THREAD: &[c_long] = &[
     // Time.
     libc::SYS_clock_gettime,
     // The allocator and the C library.
@@ -121,7 +138,6 @@ const COMMON: &[c_long] = &[
     libc::SYS_rseq,
     libc::SYS_sched_yield,
     libc::SYS_restart_syscall,
-    libc::SYS_ppoll,
     // Signals, and the end, in order or by panic.
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
@@ -138,11 +154,14 @@ const COMMON_HERE: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_HERE: &[c_long] = &[];
 
-/// Calls of every program whose arguments count.
-const COMMON_CLOSED: &[Call] = &[
-    // The allocator asks for memory; nobody asks for code.
+/// The allocator asks for memory; nobody asks for code.
+const MEMORY: &[Call] = &[
     Call(libc::SYS_mmap, &[clear(2, libc::PROT_EXEC)]),
     Call(libc::SYS_mprotect, &[clear(2, libc::PROT_EXEC)]),
+];
+
+/// Calls of every program whose arguments count.
+const COMMON_CLOSED: &[Call] = &[
     // `set_nonblocking` of accepted sockets: std does it with ioctl.
     Call(libc::SYS_ioctl, &[is(1, FIONBIO)]),
     // Descriptors: std's checks, copies, and the TAP that became non-blocking. Neither F_SETOWN, F_SETSIG nor O_ASYNC:
@@ -216,6 +235,56 @@ const NETWORK: &[c_long] = &[
     libc::SYS_writev,
     // The end of a capture on a full disk: host::device::pcap.
     libc::SYS_ftruncate,
+];
+
+/// The shortcut between host and namespace (`host/src/splice`): from one socket to the other by way of a pipe.
+const SHORTCUT: &[c_long] = &[libc::SYS_splice, libc::SYS_pipe2];
+
+/// How much a pipe holds.
+const SHORTCUT_CLOSED: &[Call] = &[
+    Call(libc::SYS_fcntl, &[is(1, libc::F_SETPIPE_SZ)]),
+    Call(libc::SYS_fcntl, &[is(1, libc::F_GETPIPE_SZ)]),
+];
+
+/// The thread in the guest's namespace (`host/src/inside`), which makes sockets for the event loop. No call here
+/// takes a path, accepts a connection or reads what a guest has sent.
+const INSIDE: &[c_long] = &[
+    // Listeners: portfwd. What they are asked about is how they are bound.
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_getsockname,
+    // Requests: host::netlink, whose sockets are connected with the kernel.
+    libc::SYS_connect,
+    libc::SYS_sendto,
+    libc::SYS_recvmsg,
+    // The bell; a line of the log.
+    libc::SYS_write,
+    libc::SYS_close,
+    // The end of the thread alone.
+    libc::SYS_exit,
+];
+
+/// What the thread inside does with certain arguments only.
+const INSIDE_CLOSED: &[Call] = &[
+    // std's checks before it closes.
+    Call(libc::SYS_fcntl, &[is(1, libc::F_GETFD)]),
+    // host::netlink
+    Call(libc::SYS_setsockopt, &sets(Opt::STRICT_CHECKING)),
+    Call(libc::SYS_setsockopt, &sets(Opt::SHORT_ACKNOWLEDGEMENTS)),
+];
+
+/// Sockets of the guest's namespace: pools, listeners, netlink.
+const BORDER: &[Socket] = &[
+    (libc::AF_INET, libc::SOCK_STREAM, 0),
+    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP),
+    (libc::AF_INET, libc::SOCK_DGRAM, 0),
+    (libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+    (libc::AF_INET6, libc::SOCK_STREAM, 0),
+    (libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP),
+    (libc::AF_INET6, libc::SOCK_DGRAM, 0),
+    (libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+    (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE),
+    (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG),
 ];
 
 /// A parent: its command ends. What it is told travels through a pipe (`netns/supervise.rs`), so nobody may be sent a

@@ -9,9 +9,11 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 6] = [
+const PROFILES: [Profile; 8] = [
     Profile::Network,
     Profile::Parent,
+    Profile::Shortcut,
+    Profile::Inside,
     Profile::Names { report: false },
     Profile::Names { report: true },
     Profile::Leases,
