@@ -34,6 +34,8 @@
 //! - Several links ([`crate::device::links`]) share a round's budget. What is known of one guest's rhythm is of no use
 //!   then: waits neither look nor let datagrams gather.
 
+mod shortcut;
+
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
 use crate::device::links::Remains;
@@ -46,6 +48,8 @@ use crate::trim::Trim;
 use crate::upstream::{Sockets, Stream};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use shortcut::Bypass;
+pub use shortcut::Shortcut;
 use slipway_netstack::addr::canonical;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::surely::Surely;
@@ -154,6 +158,8 @@ pub struct Driver {
     changed: bool,
     /// The last drain has left something.
     more: bool,
+    /// What goes past the engine, if anything may.
+    bypass: Option<Box<Bypass>>,
 }
 
 impl Driver {
@@ -175,6 +181,7 @@ impl Driver {
             trim: Trim::default(),
             changed: true,
             more: false,
+            bypass: None,
         };
         driver.join(link)?;
         Ok(driver)
@@ -323,6 +330,7 @@ impl Driver {
             self.engine.on_timeout(now, &mut self.sockets);
         }
         self.drain(now);
+        self.work_on_shortcut(now);
         if self.trim.is_due(now, self.engine.memory()) {
             heap::trim();
         }
@@ -370,10 +378,13 @@ impl Driver {
 
     /// How long the wait may last; `None`: for ever.
     fn timeout(&self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
-        if self.changed || self.more {
+        let bypass = self.bypass.as_deref();
+        if self.changed || self.more || bypass.is_some_and(Bypass::is_busy) {
             return Some(Duration::ZERO);
         }
-        let due = [self.engine.next_timeout(), deadline, self.trim.deadline()].into_iter().flatten().min()?;
+        let bypass = bypass.and_then(Bypass::next_timeout);
+        let due = [self.engine.next_timeout(), deadline, self.trim.deadline(), bypass];
+        let due = due.into_iter().flatten().min()?;
         Some(due - now)
     }
 
@@ -396,6 +407,10 @@ impl Driver {
                 Some(Token::Foreign(token)) => {
                     woken.by_host = true;
                     self.ready.push(Ready::new(token, flags));
+                }
+                Some(token) => {
+                    woken.by_host = true;
+                    self.on_shortcut(now, token, flags);
                 }
                 None => {}
             }
@@ -515,6 +530,9 @@ impl Driver {
     pub fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
         for flow in self.sockets.sharing(listener) {
             self.engine.end_udp(flow, &mut self.sockets);
+        }
+        if let Some(bypass) = &mut self.bypass {
+            bypass.release(listener);
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod resolv_conf;
 pub mod sandbox;
 pub mod scope;
 pub mod signals;
+pub mod splice;
 pub mod strerror;
 pub mod sys;
 pub mod token;
