@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod auto;
 #[cfg(test)]
 mod fake;
 pub mod forwarder;
