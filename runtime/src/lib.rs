@@ -15,7 +15,7 @@
 //! names/        the resolver behind the DNS address
 //! background.rs the process that was started ends, and another one stays
 //! fds.rs        descriptors that a caller passes by number
-//! logging.rs    lines on stderr, a bounded number of them
+//! logging.rs    lines on stderr, a bounded number of them; logging/journal.rs: of a program in the background
 //! pid_file.rs   the file with our process id
 //! report.rs     what people are told: published ports, API requests, counters
 //! tuning.rs     what the environment sets

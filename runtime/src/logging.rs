@@ -1,7 +1,10 @@
 //! Where the `log` facade ends: lines on stderr, a bounded number of them.
 //!
 //! What a guest or a client does may cause a line, so lines are limited: a burst goes through, a flood is counted and
-//! summed up in one line. The messages that are part of a contract do not come this way.
+//! summed up in one line. The messages that are part of a contract do not come this way. A program that goes to the
+//! background has a [`journal`] instead.
+
+pub mod journal;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use slipway_host::clock;

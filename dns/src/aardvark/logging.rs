@@ -6,7 +6,7 @@
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use slipway_host::clock;
 use slipway_host::logging::limit::{Limit, Verdict};
-use slipway_host::logging::syslog::Syslog;
+use slipway_host::logging::syslog::{Facility, Syslog};
 use std::sync::Mutex;
 
 /// The target of lines that somebody has asked for: they are written at any level.
@@ -23,7 +23,10 @@ pub(super) fn level(value: Option<&str>) -> (LevelFilter, Option<String>) {
 
 /// Has lines of `level` and above written to the system's log. Only the first call of a process counts.
 pub(super) fn init(level: LevelFilter, tag: &'static str) {
-    let logger = Logger { level, inner: Mutex::new(Inner { syslog: Syslog::new(tag), limit: Limit::new() }) };
+    let logger = Logger {
+        level,
+        inner: Mutex::new(Inner { syslog: Syslog::new(tag, Facility::User), limit: Limit::new() }),
+    };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         // What was asked for has to come through to where it is told apart.
         log::set_max_level(level.max(LevelFilter::Info));

@@ -2,8 +2,10 @@
 //!
 //! The `log` facade is global; its backend is the business of each program. What backends share is here: [`limit`], a
 //! bound on how much is written, because much of what is worth a line can be caused by a stranger; [`stream`], standard
-//! error without waiting for its reader; and [`syslog`], the system's log.
+//! error without waiting for its reader; [`syslog`], the system's log; and [`ring`], a file that forgets its oldest
+//! lines.
 
 pub mod limit;
+pub mod ring;
 pub mod stream;
 pub mod syslog;

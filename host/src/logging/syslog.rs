@@ -22,8 +22,16 @@ use std::path::{Path, PathBuf};
 pub const PATH: &str = "/dev/log";
 /// The longest datagram that is sent. RFC 3164 §4.1 asks for 1024; receivers of today take far more.
 const LONGEST: usize = 2048;
-/// The facility `user`.
-const USER: u8 = 1;
+
+/// What kind of program speaks (RFC 3164 §4.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facility {
+    /// A user's.
+    User = 1,
+    /// One of the system's.
+    Daemon = 3,
+}
+
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -56,6 +64,7 @@ impl From<log::Level> for Severity {
 pub struct Syslog {
     path: PathBuf,
     tag: &'static str,
+    facility: Facility,
     socket: Option<UnixDatagram>,
     /// Whether it leads to somebody.
     connected: bool,
@@ -64,17 +73,17 @@ pub struct Syslog {
 impl Syslog {
     /// Lines begin with `tag`. Whether there is a log shows with each line.
     #[must_use]
-    pub fn new(tag: &'static str) -> Self {
-        Self::at(Path::new(PATH), tag)
+    pub fn new(tag: &'static str, facility: Facility) -> Self {
+        Self::at(Path::new(PATH), tag, facility)
     }
 
     /// A log that listens elsewhere.
     #[must_use]
-    pub fn at(path: &Path, tag: &'static str) -> Self {
+    pub fn at(path: &Path, tag: &'static str, facility: Facility) -> Self {
         // The C library reads the rules of the time zone once, with the first time that it splits.
         let _ = LocalTime::now();
         let socket = UnixDatagram::unbound().ok().filter(|socket| socket.set_nonblocking(true).is_ok());
-        let mut log = Self { path: path.to_owned(), tag, socket, connected: false };
+        let mut log = Self { path: path.to_owned(), tag, facility, socket, connected: false };
         log.connect();
         log
     }
@@ -89,7 +98,7 @@ impl Syslog {
             self.connect();
         }
         let Some(socket) = self.socket.as_ref().filter(|_| self.connected) else { return };
-        let line = line(severity, LocalTime::now(), self.tag, std::process::id(), text);
+        let line = line(self.facility, severity, LocalTime::now(), self.tag, std::process::id(), text);
         let Err(error) = socket.send(line.as_bytes()) else { return };
         if error.kind() == std::io::ErrorKind::WouldBlock {
             return;
@@ -102,12 +111,25 @@ impl Syslog {
     }
 }
 
-/// A line as it is sent. Control characters become spaces, so that one line stays one.
-fn line(severity: Severity, time: LocalTime, tag: &str, pid: u32, text: fmt::Arguments<'_>) -> String {
+/// Day and time as RFC 3164 (§4.1.2) has them.
+#[must_use]
+pub fn stamp(time: LocalTime) -> String {
     let LocalTime { month, day, hour, minute, second } = time;
     let month = MONTHS.get(usize::from(month)).copied().unwrap_or("Jan");
-    let priority = USER << 3 | severity as u8;
-    let mut line = format!("<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} {tag}[{pid}]: ");
+    format!("{month} {day:>2} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// A line as it is sent. Control characters become spaces, so that one line stays one.
+fn line(
+    facility: Facility,
+    severity: Severity,
+    time: LocalTime,
+    tag: &str,
+    pid: u32,
+    text: fmt::Arguments<'_>,
+) -> String {
+    let priority = (facility as u8) << 3 | severity as u8;
+    let mut line = format!("<{priority}>{} {tag}[{pid}]: ", stamp(time));
     let start = line.len();
     let _ = line.write_fmt(text);
     if line.get(start..).is_some_and(|text| text.contains(char::is_control)) {
@@ -125,15 +147,16 @@ mod tests {
 
     #[test]
     fn lines_have_the_form_of_the_rfc() {
-        let line = line(Severity::Error, TIME, "aardvark-dns", 42, format_args!("failed: {}", 7));
+        let line =
+            line(Facility::User, Severity::Error, TIME, "aardvark-dns", 42, format_args!("failed: {}", 7));
         assert_eq!(line, "<11>Nov  3 04:05:06 aardvark-dns[42]: failed: 7");
     }
 
     #[test]
     fn one_line_stays_one_and_is_bounded() {
         let text = format!("a\nb\u{7}{}", "ü".repeat(5000));
-        let line = line(Severity::Info, TIME, "t", 1, format_args!("{text}"));
-        assert!(line.starts_with("<14>Nov  3 04:05:06 t[1]: a b ü"));
+        let line = line(Facility::Daemon, Severity::Info, TIME, "t", 1, format_args!("{text}"));
+        assert!(line.starts_with("<30>Nov  3 04:05:06 t[1]: a b ü"));
         assert!((LONGEST - 1..=LONGEST).contains(&line.len()));
     }
 
@@ -141,7 +164,7 @@ mod tests {
     fn a_log_that_is_missing_or_restarted_costs_lines_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = Syslog::at(&path, "t");
+        let mut log = Syslog::at(&path, "t", Facility::User);
         log.write(Severity::Info, format_args!("lost"));
         let mut buffer = [0; 100];
         for round in 0..2 {
@@ -159,7 +182,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let _there = UnixDatagram::bind(&path).unwrap();
-        let mut log = Syslog::at(&path, "t");
+        let mut log = Syslog::at(&path, "t", Facility::User);
         for _ in 0..5000 {
             log.write(Severity::Debug, format_args!("text"));
         }

@@ -7,12 +7,14 @@
 use super::Mode;
 use super::args::{LowArgs, Pair, Stop, Told, Verbosity};
 use super::table::Key;
+use super::usage::VERSION;
 use super::values::refuse;
 use log::LevelFilter;
 use nix::errno::Errno;
 use slipway_host::strerror::strerror;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::Mtu;
+use slipway_runtime::logging::journal::Wishes;
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
@@ -325,6 +327,18 @@ impl Config {
             ports: low.ports,
             guest,
         })
+    }
+
+    /// What is logged, and where.
+    #[must_use]
+    pub fn log(&self) -> Wishes<'_> {
+        Wishes {
+            name: if matches!(self.guest, Guest::Namespace(_)) { "pasta" } else { "passt" },
+            version: VERSION,
+            level: self.level,
+            file: self.log_file.as_ref().map(|file| (file.path.as_path(), file.size)),
+            foreground: self.foreground,
+        }
     }
 
     /// The MTU for the engine: never less than IPv4 permits, and that of Ethernet where the guest keeps its own.

@@ -9,8 +9,9 @@ use crate::flags::table::Flag;
 use crate::flags::usage::line;
 use std::fmt::Write as _;
 
-/// The date of the release whose command line, sockets and texts these personalities have.
-pub const COMPATIBLE: &str = "2026_10_02";
+/// What `--version` says behind the name: the date of the release whose command line, sockets and texts these
+/// personalities have, and our own version.
+pub const VERSION: &str = concat!("2026_10_02.slipway-", env!("CARGO_PKG_VERSION"));
 
 /// What `--print-capabilities` prints: the description of a vhost-user back-end (QEMU's `vhost-user.json`).
 pub const CAPABILITIES: &str = "{\n  \"type\": \"net\"\n}\n";
@@ -80,9 +81,8 @@ const fn default_ports(mode: Mode) -> &'static str {
 /// What `--version` prints.
 #[must_use]
 pub fn version(mode: Mode) -> String {
-    let (name, own) = (mode.name(), env!("CARGO_PKG_VERSION"));
-    let commit = slipway_runtime::COMMIT;
-    format!("{name} {COMPATIBLE}.slipway-{own}\nslipway {own} in the place of {name}, commit {commit}\n")
+    let (name, own, commit) = (mode.name(), env!("CARGO_PKG_VERSION"), slipway_runtime::COMMIT);
+    format!("{name} {VERSION}\nslipway {own} in the place of {name}, commit {commit}\n")
 }
 
 #[cfg(test)]
