@@ -4,7 +4,7 @@
 //!
 //! Each is a promise: no panic, no circle, and what is understood is what was there.
 
-use crate::{netlink, ports, upstream};
+use crate::{netlink, ports, template, upstream};
 
 /// A datagram of route netlink.
 pub fn route_netlink(datagram: &[u8]) {
@@ -14,6 +14,11 @@ pub fn route_netlink(datagram: &[u8]) {
 /// A datagram of sock_diag, or a text of /proc/net.
 pub fn sock_diag(datagram: &[u8]) {
     netlink::fuzz_diag(datagram);
+}
+
+/// What a host has, as messages of route netlink, behind a byte that says what is wished of its copy.
+pub fn route_replay(bytes: &[u8]) {
+    template::fuzz(bytes);
 }
 
 /// A datagram of netfilter's netlink, with entries of the connection tracker.

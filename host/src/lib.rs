@@ -37,6 +37,7 @@ pub mod signals;
 pub mod splice;
 pub mod strerror;
 pub mod sys;
+pub mod template;
 pub mod token;
 mod trim;
 pub mod upstream;

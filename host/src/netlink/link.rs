@@ -146,7 +146,7 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.attributes.extend([LinkAttribute::Controller(bridge), without_statistics()]);
         let doing = "count the ports of a bridge";
-        let found = self.dump_with(doing, &RouteNetlinkMessage::GetLink(message), |entry| {
+        let found = self.dump_with(doing, &RouteNetlinkMessage::GetLink(message).into(), |entry| {
             let (index, link) = glance(entry)?;
             (link.master == Some(bridge) && Some(index) != but && link.leads_to_a_container()).then_some(())
         })?;

@@ -7,6 +7,7 @@
 mod addr;
 mod change;
 mod diag;
+mod dump;
 mod fuzz;
 mod link;
 mod monitor;
@@ -21,12 +22,14 @@ mod way;
 pub use addr::{Address, Lifetimes};
 pub(crate) use diag::fuzz as fuzz_diag;
 pub use diag::{Diag, Listening};
+pub(crate) use dump::{List, Replay};
 pub(crate) use fuzz::fuzz;
 pub use link::{Interface, Passage};
 pub use monitor::{Changes, Monitor};
 pub use neigh::Neighbour;
 pub use new_link::{IpvlanMode, Kind, MacvlanMode, NewLink};
 pub use route::{MAIN_TABLE, NewRoute, Route, RouteKind};
+pub(crate) use socket::messages;
 pub use socket::{Error, Netlink, Request};
 pub use way::Way;
 

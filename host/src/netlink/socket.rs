@@ -27,6 +27,9 @@ const DUMP_ATTEMPTS: usize = 8;
 /// Room for one datagram: the kernel cuts its lists into pieces of 32 KiB at most, single answers are smaller.
 const DATAGRAM_MAX: usize = 64 * 1024;
 
+/// Bytes of netlink's header.
+const HEADER: usize = 16;
+
 /// How many requests go in one system call: their acknowledgements, two or three memory pages each at the worst, must
 /// fit into the socket's receive buffer.
 const RUN_MAX: usize = 32;
@@ -56,20 +59,35 @@ impl Error {
 #[derive(Debug, Clone)]
 pub struct Request {
     doing: String,
-    message: RouteNetlinkMessage,
+    message: Message,
     flags: u16,
 }
 
+/// What is sent behind netlink's header.
+#[derive(Debug, Clone)]
+pub(super) enum Message {
+    /// Made by a codec.
+    Typed(RouteNetlinkMessage),
+    /// Made by hand: the message's number (RTM_*), its fixed part and its attributes.
+    Raw { kind: u16, body: Vec<u8> },
+}
+
+impl From<RouteNetlinkMessage> for Message {
+    fn from(message: RouteNetlinkMessage) -> Self {
+        Self::Typed(message)
+    }
+}
+
 impl Request {
-    pub(super) fn new(doing: impl Into<String>, message: RouteNetlinkMessage, flags: u16) -> Self {
-        Self { doing: doing.into(), message, flags }
+    pub(super) fn new(doing: impl Into<String>, message: impl Into<Message>, flags: u16) -> Self {
+        Self { doing: doing.into(), message: message.into(), flags }
     }
 
     /// As it is sent, with the number 0.
     #[cfg(test)]
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        append(&mut bytes, self.message.clone(), self.flags, 0);
+        append(&mut bytes, &self.message, self.flags, 0);
         bytes
     }
 }
@@ -119,7 +137,7 @@ impl Netlink {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         for request in requests {
-            self.append(&mut bytes, request.message.clone(), NLM_F_ACK | request.flags);
+            self.append(&mut bytes, &request.message, NLM_F_ACK | request.flags);
         }
         let mut results: Vec<Option<io::Result<()>>> = requests.iter().map(|_| None).collect();
         if let Err(error) = self.acknowledged(&bytes, first, &mut results) {
@@ -162,7 +180,7 @@ impl Netlink {
         doing: &str,
         message: RouteNetlinkMessage,
     ) -> Result<RouteNetlinkMessage, Error> {
-        self.send(message, 0).map_err(|error| Error::new(doing, error))?;
+        self.send(&message.into(), 0).map_err(|error| Error::new(doing, error))?;
         loop {
             for answer in self.current().map_err(|error| Error::new(doing, error))? {
                 match answer.payload {
@@ -190,7 +208,7 @@ impl Netlink {
         doing: &str,
         message: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        self.dump_with(doing, message, |entry| match understood(entry)?.payload {
+        self.dump_with(doing, &Message::Typed(message.clone()), |entry| match understood(entry)?.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
             _ => None,
         })
@@ -200,21 +218,37 @@ impl Netlink {
     pub(super) fn dump_with<T>(
         &mut self,
         doing: &str,
-        message: &RouteNetlinkMessage,
+        message: &Message,
         take: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        for _ in 0..DUMP_ATTEMPTS {
-            let collected = self.send(message.clone(), NLM_F_DUMP).and_then(|()| self.collect(&take));
-            if let Some(list) = collected.map_err(|error| Error::new(doing, error))? {
-                return Ok(list);
-            }
-        }
-        Err(Error::new(doing, Errno::EINTR))
+        let (list, whole) =
+            self.dump_into(doing, message, |list: &mut Vec<T>, entry| list.extend(take(entry)))?;
+        if whole { Ok(list) } else { Err(Error::new(doing, Errno::EINTR)) }
     }
 
-    /// The rest of a dump; `None` when it was interrupted by a change.
-    fn collect<T>(&mut self, take: &impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<Vec<T>>> {
-        let mut list = Vec::new();
+    /// The same for whoever does not want a list of everything: each answer is added to what the others made. It begins
+    /// anew when the list was interrupted by a change; `false`: also the last attempt was.
+    pub(super) fn dump_into<T: Default>(
+        &mut self,
+        doing: &str,
+        message: &Message,
+        mut add: impl FnMut(&mut T, &[u8]),
+    ) -> Result<(T, bool), Error> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut made = T::default();
+            let sent = self.send(message, NLM_F_DUMP);
+            let whole = sent.and_then(|()| self.collect(|entry| add(&mut made, entry)));
+            let whole = whole.map_err(|error| Error::new(doing, error))?;
+            if whole || attempts == DUMP_ATTEMPTS {
+                return Ok((made, whole));
+            }
+        }
+    }
+
+    /// The rest of a dump; `false` when it was interrupted by a change.
+    fn collect(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut interrupted = false;
         loop {
             self.fill()?;
@@ -226,7 +260,7 @@ impl Netlink {
                 }
                 interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
                 match header.message_type() {
-                    NLMSG_DONE => return Ok((!interrupted).then_some(list)),
+                    NLMSG_DONE => return Ok(!interrupted),
                     NLMSG_ERROR => {
                         if let Some(NetlinkPayload::Error(error)) = understood(message).map(|it| it.payload)
                             && error.code.is_some()
@@ -234,19 +268,19 @@ impl Netlink {
                             return Err(error.to_io());
                         }
                     }
-                    _ => list.extend(take(message)),
+                    _ => each(message),
                 }
             }
         }
     }
 
-    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn send(&mut self, message: &Message, flags: u16) -> io::Result<()> {
         let mut bytes = Vec::new();
         self.append(&mut bytes, message, flags);
         Ok(self.socket.send(&bytes)?)
     }
 
-    fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
+    fn append(&mut self, bytes: &mut Vec<u8>, message: &Message, flags: u16) {
         self.sequence = self.sequence.wrapping_add(1);
         append(bytes, message, flags, self.sequence);
     }
@@ -284,13 +318,29 @@ impl AsFd for Netlink {
 }
 
 /// Puts a message behind others, at the next multiple of four bytes.
-fn append(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, sequence: u32) {
+fn append(bytes: &mut Vec<u8>, message: &Message, flags: u16, sequence: u32) {
+    let flags = NLM_F_REQUEST | flags;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    match message {
+        Message::Typed(message) => append_typed(bytes, message.clone(), flags, sequence),
+        Message::Raw { kind, body } => {
+            // netlink(7): struct nlmsghdr.
+            let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
+            bytes.extend(length.to_ne_bytes());
+            bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].as_flattened());
+            bytes.extend([sequence.to_ne_bytes(), [0; 4]].as_flattened());
+            bytes.extend(body);
+        }
+    }
+}
+
+fn append_typed(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, sequence: u32) {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
+    header.flags = flags;
     header.sequence_number = sequence;
     let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
     packet.finalize();
-    let start = bytes.len().next_multiple_of(4);
+    let start = bytes.len();
     bytes.resize(start + packet.buffer_len(), 0);
     if let Some(room) = bytes.get_mut(start..) {
         packet.serialize(room);
@@ -314,8 +364,7 @@ pub(super) fn understood(message: &[u8]) -> Option<NetlinkMessage<RouteNetlinkMe
 }
 
 /// Splits a datagram into its messages, headers included. One whose length makes no sense ends it with an error.
-pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<&[u8]>> {
-    const HEADER: usize = 16;
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<&[u8]>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk::<4>()?)).unwrap_or(usize::MAX);

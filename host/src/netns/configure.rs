@@ -1,14 +1,35 @@
-//! Configures the guest's side of the link by netlink, from within its namespace.
+//! Configures the guest's side of the link by netlink, from within its namespace: a link of our own making
+//! ([`Configure`]), or one that looks like the host's ([`crate::template`]).
 //!
 //! Order: loopback up; then MAC (only while the interface is down), MTU, up, addresses, default routes. IPv6 may
 //! be switched off in a kernel or namespace; then it is left out with a log line, for IPv4 alone is still of use.
 
 use crate::netlink::{Error, Interface, Netlink};
+use crate::template::{self, Op};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::errno::Errno;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::Mtu;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How the guest's interface is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setup {
+    /// By what it is given.
+    Configure(Configure),
+    /// By the steps of a plan; without any it stays as it is.
+    Template(Vec<Op>),
+}
+
+impl Setup {
+    /// Sets up the interface `name` in the calling thread's network namespace.
+    pub(super) fn apply(&self, name: &str) -> Result<(), Error> {
+        match self {
+            Self::Configure(wanted) => configure(name, wanted),
+            Self::Template(steps) => template::apply(&mut Netlink::open()?, name, steps),
+        }
+    }
+}
 
 /// What the guest's interface is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +53,7 @@ pub struct Side<N, A> {
     pub gateway: A,
 }
 
-/// Applies `wanted` to the interface `name` in the calling thread's network namespace.
-pub(super) fn apply(name: &str, wanted: &Configure) -> Result<(), Error> {
+fn configure(name: &str, wanted: &Configure) -> Result<(), Error> {
     let mut netlink = Netlink::open()?;
     let lo = netlink.interface("lo")?;
     netlink.set_up(&lo)?;

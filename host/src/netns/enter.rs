@@ -5,7 +5,7 @@
 //! inside of it already, where the kernel answers EINVAL. It is mentioned if the network namespace cannot be joined
 //! either.
 
-use super::configure::{self, Configure};
+use super::configure::Setup;
 use super::spawn::Namespaces;
 use super::{NetnsError, Watch};
 use crate::device::Tap;
@@ -103,12 +103,12 @@ impl Opened {
     }
 }
 
-/// Opens (or attaches to) the TAP `name` in `target`, and configures it if that is wanted. This process stays where it
+/// Opens (or attaches to) the TAP `name` in `target`, and sets it up if that is wanted. This process stays where it
 /// is. Call it before starting threads.
 ///
 /// # Errors
 /// [`NetnsError::Child`] with one line for the user in all ordinary cases.
-pub fn open_tap(target: &Target, name: &str, wanted: Option<&Configure>) -> Result<Opened, NetnsError> {
+pub fn open_tap(target: &Target, name: &str, wanted: Option<&Setup>) -> Result<Opened, NetnsError> {
     open(target, None, name, wanted)
 }
 
@@ -121,7 +121,7 @@ pub fn open_tap_of(
     watch: &Watch,
     target: &Target,
     name: &str,
-    wanted: Option<&Configure>,
+    wanted: Option<&Setup>,
 ) -> Result<Opened, NetnsError> {
     open(target, Some(watch), name, wanted)
 }
@@ -130,7 +130,7 @@ fn open(
     target: &Target,
     watch: Option<&Watch>,
     name: &str,
-    wanted: Option<&Configure>,
+    wanted: Option<&Setup>,
 ) -> Result<Opened, NetnsError> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|error| NetnsError::system("make a socket pair", error))?;
@@ -153,11 +153,11 @@ fn open(
     }
 }
 
-/// Opens and configures the TAP in the calling thread's network namespace.
-pub(super) fn open_here(name: &str, wanted: Option<&Configure>) -> Result<Tap, String> {
+/// Opens and sets up the TAP in the calling thread's network namespace.
+pub(super) fn open_here(name: &str, wanted: Option<&Setup>) -> Result<Tap, String> {
     let tap = Tap::open(name).map_err(|error| error.to_string())?;
     if let Some(wanted) = wanted {
-        configure::apply(tap.name(), wanted).map_err(|error| error.to_string())?;
+        wanted.apply(tap.name()).map_err(|error| error.to_string())?;
     }
     Ok(tap)
 }

@@ -22,7 +22,7 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use configure::{Configure, Side};
+pub use configure::{Configure, Setup, Side};
 pub use enter::{Opened, Target, open_tap, open_tap_of};
 pub use spawn::{Command, Identity, Namespaces, Outcome, Running, StartError, spawn, spawn_in_namespaces};
 pub use watch::Watch;

@@ -29,7 +29,7 @@
 //! Limits: `/sys` still shows the host's interfaces (it belongs to whoever mounted it), and services that are asked
 //! through a socket in the file system (nscd, systemd-resolved) answer for the host.
 
-use super::configure::{Configure, allow_low_ports, allow_ping};
+use super::configure::{Setup, allow_low_ports, allow_ping};
 use super::cover::Cover;
 use super::diagnose::{Settings, Step};
 use super::enter::{Answer, Opened, open_here, receive, report_failure, report_tap};
@@ -131,18 +131,14 @@ pub struct Namespaces {
     pub net: OwnedFd,
 }
 
-/// Makes the namespaces, and in them the TAP `interface`, which is given what `configure` says. The command waits for
+/// Makes the namespaces, and in them the TAP `interface`, which is set up as `setup` says. The command waits for
 /// [`Running::start`]. Call it before starting threads.
 ///
 /// # Errors
 /// One line for the user.
-pub fn spawn(
-    command: &Command,
-    interface: &str,
-    configure: &Configure,
-) -> Result<(Opened, Running), NetnsError> {
+pub fn spawn(command: &Command, interface: &str, setup: &Setup) -> Result<(Opened, Running), NetnsError> {
     let make = |gate: BorrowedFd<'_>, made: Result<(), String>| {
-        report_tap(gate, made.and_then(|()| open_here(interface, Some(configure))))
+        report_tap(gate, made.and_then(|()| open_here(interface, Some(setup))))
     };
     match begin(command, make)? {
         (Answer::Tap(opened), running) => Ok((opened, running)),

@@ -17,7 +17,7 @@ use log::LevelFilter;
 use network::Network;
 use slipway_host::device::Link;
 use slipway_host::netlink::Netlink;
-use slipway_host::netns::{Configure, Side};
+use slipway_host::netns::{Configure, Setup, Side};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::strerror::words;
 use slipway_runtime::logging::tell;
@@ -84,7 +84,7 @@ fn network(args: &NetworkArgs) -> Result<Network, network::Error> {
 }
 
 /// What the interface in the namespace is given.
-fn configuration(network: &Network) -> Configure {
+fn configuration(network: &Network) -> Setup {
     let v4 = network.v4.map(|v4| Side {
         address: ipnet::Ipv4Net::new(v4.guest, v4.network.prefix_len()).unwrap_or(v4.network),
         gateway: v4.gateway,
@@ -96,7 +96,7 @@ fn configuration(network: &Network) -> Configure {
             .unwrap_or(v6.network),
         gateway: v6.gateway,
     });
-    Configure { mtu: network.mtu, mac: None, v4, v6 }
+    Setup::Configure(Configure { mtu: network.mtu, mac: None, v4, v6 })
 }
 
 /// Puts the engine to work on `link`: ports published, API socket open.

@@ -239,7 +239,7 @@ fn link(config: &Config) -> Result<(Link, Option<seqpacket::Listener>), Failure>
 }
 
 /// What `-c` does in the namespace. IPv6 is left to router advertisements.
-fn configuration(config: &Config) -> Result<Option<netns::Configure>, Failure> {
+fn configuration(config: &Config) -> Result<Option<netns::Setup>, Failure> {
     let Some(configure) = config.configure else { return Ok(None) };
     if config.link_mtu < config.mtu.bytes() {
         // What the kernel says to an MTU that IPv4 does not permit.
@@ -247,12 +247,12 @@ fn configuration(config: &Config) -> Result<Option<netns::Configure>, Failure> {
     }
     let v4 = config.v4;
     let address = Ipv4Net::new(v4.guest, v4.network.prefix_len()).unwrap_or(v4.network);
-    Ok(Some(netns::Configure {
+    Ok(Some(netns::Setup::Configure(netns::Configure {
         mtu: config.mtu,
         mac: configure.mac,
         v4: Some(netns::Side { address, gateway: v4.gateway }),
         v6: None,
-    }))
+    })))
 }
 
 fn child(error: NetnsError) -> Failure {

@@ -21,6 +21,7 @@
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
 //! | [`dns_zone`] | zones with regular expressions, and questions about them |
 //! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
+//! | [`route_replay`] | dumps of a host that the guest is to look like |
 //! | [`control_messages`], [`proc_text`] | what it tells beside datagrams, errors among it; its texts |
 //! | [`firewall_state`], [`dbus_answer`] | a state file of the firewall; what the system bus sends |
 //! | [`dhcp_client`], [`dhcpv6_reply`] | what DHCP servers tell the proxy that holds leases for containers, and time |
@@ -54,7 +55,7 @@ pub use tcp::tcp_actions;
 pub use texts::{
     control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv, netavark_options,
     netfilter, nft_rule, plugin_request, port_rule, proc_text, resolv_conf, rootlessport, route_netlink,
-    router_advert, slirp_json, uplink_order, uplink_request,
+    route_replay, router_advert, slirp_json, uplink_order, uplink_request,
 };
 
 /// A fuzz target.
@@ -67,7 +68,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 34] = [
+pub const TARGETS: [Target; 35] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_messages", body: control_messages },
@@ -96,6 +97,7 @@ pub const TARGETS: [Target; 34] = [
     Target { name: "resolv_conf", body: resolv_conf },
     Target { name: "rootlessport", body: rootlessport },
     Target { name: "route_netlink", body: route_netlink },
+    Target { name: "route_replay", body: route_replay },
     Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "tcp_actions", body: tcp_actions },

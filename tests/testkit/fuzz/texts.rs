@@ -135,6 +135,11 @@ pub fn route_netlink(data: &[u8]) {
     slipway_host::fuzz::route_netlink(data);
 }
 
+/// What a host is said to have, of which the guest is a copy.
+pub fn route_replay(data: &[u8]) {
+    slipway_host::fuzz::route_replay(data);
+}
+
 /// A datagram of netfilter's netlink, or an entry of the connection tracker.
 pub fn netfilter(data: &[u8]) {
     slipway_host::fuzz::netfilter(data);

@@ -24,6 +24,11 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// The fixed part of a message, before its attributes: a multiple of four bytes.
+    pub(crate) fn head(&mut self, head: &[u8]) {
+        self.extend(head);
+    }
+
     /// A value as it is.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |list| list.extend(value));
@@ -62,7 +67,7 @@ impl Attributes {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub(super) fn overflown(&self) -> bool {
+    pub(crate) fn overflown(&self) -> bool {
         self.overflown
     }
 

@@ -2,9 +2,10 @@
 
 use super::super::testing::{has_tun, in_new_mounts, unprivileged, unprivileged_with_tun, with_tun};
 use super::*;
-use crate::netlink::Netlink;
-use crate::netns::Side;
+use crate::netlink::{Kind, Netlink, NewLink, Request};
+use crate::netns::{Configure, Side};
 use crate::sys::tun::{self, Flags};
+use crate::template::{self, Device, Snapshot, Template, Wishes};
 use nix::sched::unshare;
 use nix::unistd::{getegid, geteuid, pipe2, read};
 use slipway_netstack::addr::MacAddr;
@@ -81,13 +82,13 @@ impl Drop for Inhabitant {
     }
 }
 
-fn wanted() -> Configure {
-    Configure {
+fn wanted() -> Setup {
+    Setup::Configure(Configure {
         mtu: Mtu::ETHERNET,
         mac: Some(MacAddr([0x02, 0, 0, 0, 0, 9])),
         v4: Some(Side { address: "10.0.2.100/24".parse().unwrap(), gateway: "10.0.2.2".parse().unwrap() }),
         v6: Some(Side { address: "fd00::100/64".parse().unwrap(), gateway: "fd00::2".parse().unwrap() }),
-    }
+    })
 }
 
 /// The line that the child ended with.
@@ -118,6 +119,29 @@ fn a_tap_comes_out_configured() {
         let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap();
         assert!(routes.lines().any(|route| route.starts_with("tap0\t00000000\t0202000A")), "{routes}");
     });
+}
+
+#[test]
+fn a_tap_comes_out_as_its_template_says() {
+    let Some(there) = Inhabitant::in_net("a_tap_comes_out_as_its_template_says") else { return };
+    let template = Template::choose(&Snapshot::default(), &Wishes::default()).unwrap();
+    let device = Device { mtu: Some(Mtu::ETHERNET), mac: Some(MacAddr([0x02, 0, 0, 0, 0, 9])) };
+    let setup = Setup::Template(template::plan(&template, device));
+    let opened = open_tap(&Target::pid(there.pid), template.ifname(), Some(&setup)).unwrap();
+    assert_eq!(opened.tap.name(), "tap0");
+    there.within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let tap = netlink.interface("tap0").unwrap();
+        assert!(netlink.interface("lo").unwrap().up && tap.up && tap.mtu == 1500 && tap.mac == device.mac);
+        assert_eq!(netlink.first_address("tap0", false).unwrap().to_string(), "169.254.2.1");
+        let kind = Kind::Bridge { vlan_filtering: false };
+        let taken = NewLink { name: "eth0", mtu: None, mac: None, master: None, netns: None, kind };
+        netlink.run_one(&Request::create(&taken)).unwrap();
+    });
+    let told = line(open_tap(&Target::pid(there.pid), "eth0", Some(&setup)));
+    let expected = "cannot attach to the TAP \"eth0\": Invalid argument (the name has 1 to 15 bytes, and must not be that \
+                    of another kind of interface)";
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Commands in namespaces of their own, as root and as nobody.
 
+use super::super::Configure;
 use super::super::testing::{NOBODY, ended, unprivileged};
 use super::*;
 use crate::sys::proc::wait_for;
@@ -23,7 +24,7 @@ fn command(words: &[&str]) -> Command {
 }
 
 fn start(command: &Command) -> Result<(Opened, Running), NetnsError> {
-    spawn(command, "tap3", &Configure { mtu: Mtu::ETHERNET, mac: None, v4: None, v6: None })
+    spawn(command, "tap3", &Setup::Configure(Configure { mtu: Mtu::ETHERNET, mac: None, v4: None, v6: None }))
 }
 
 /// Namespaces for `words`, unless the machine cannot.

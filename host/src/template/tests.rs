@@ -1,0 +1,6 @@
+//! What follows from dumps that are written here, and the same against the kernel.
+
+mod choice;
+mod copies;
+mod dump;
+mod kernel;
