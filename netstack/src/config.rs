@@ -8,8 +8,8 @@ use crate::addr::MacAddr;
 use crate::device::Capabilities;
 use crate::ethernet::neighbour::OnLink;
 use crate::ip::plan::Plan;
-use crate::upstream::Source;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::upstream::{DeviceId, Source};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 /// The largest IP packet on the guest's link, in bytes, headers included.
@@ -87,23 +87,42 @@ impl Config {
     }
 }
 
-/// Source addresses of the sockets that are opened for the guest.
+/// Where the sockets speak from that are opened for the guest. What is left out is the kernel's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outbound {
-    /// For IPv4.
+    /// The address, for IPv4.
     pub v4: Option<Ipv4Addr>,
     /// For IPv6.
     pub v6: Option<Ipv6Addr>,
+    /// The interface that all of IPv4 uses, whatever the host's routes say.
+    pub device4: Option<DeviceId>,
+    /// The same for IPv6.
+    pub device6: Option<DeviceId>,
+    /// Where addresses lie that mean something on one link only, unless an interface is given for all.
+    pub zone: Option<DeviceId>,
+    /// Whether datagrams should leave from the port that they have in the guest, and echo requests with its identifier.
+    pub same_ports: bool,
+    /// Whether datagrams may go to everybody on one of the host's networks.
+    pub broadcast: bool,
 }
 
 impl Outbound {
     /// Where sockets speak from that talk to `remote`.
     #[must_use]
     pub fn toward(&self, remote: IpAddr) -> Source {
-        match remote {
-            IpAddr::V4(_) => self.v4.map(IpAddr::V4).into(),
-            IpAddr::V6(_) => self.v6.map(IpAddr::V6).into(),
-        }
+        let (address, device) = match remote {
+            IpAddr::V4(_) => (self.v4.map(IpAddr::V4), self.device4),
+            IpAddr::V6(_) => (self.v6.map(IpAddr::V6), self.device6),
+        };
+        Source { address, device, zone: self.zone, ..Source::default() }
+    }
+
+    /// Where the socket speaks from that carries what `guest` sends to whomever: datagrams from a port, or echo
+    /// requests with an identifier.
+    #[must_use]
+    pub fn of(&self, guest: SocketAddr) -> Source {
+        let port = if self.same_ports { guest.port() } else { 0 };
+        Source { port, broadcast: self.broadcast, ..self.toward(guest.ip()) }
     }
 }
 
@@ -152,12 +171,18 @@ pub struct UdpConfig {
     pub timeout: Duration,
     /// A flow that saw traffic both ways ends after this much silence.
     pub stream_timeout: Duration,
+    /// Whether only those whom a guest endpoint has sent to get an answer to it. If not, everybody does.
+    pub contacted_only: bool,
 }
 
 impl Default for UdpConfig {
     fn default() -> Self {
         // conntrack's defaults: nf_conntrack_udp_timeout and nf_conntrack_udp_timeout_stream.
-        Self { timeout: Duration::from_secs(30), stream_timeout: Duration::from_secs(120) }
+        Self {
+            timeout: Duration::from_secs(30),
+            stream_timeout: Duration::from_secs(120),
+            contacted_only: false,
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::ethernet::unresolved::Unresolved;
 use crate::flow::FlowId;
 use crate::frame::{Tally, Tx, TxBuffer};
 use crate::ip::fragment::Reassembler;
+use crate::ip::guests::Guests;
 use crate::ip::icmp_error::IcmpErrors;
 use crate::ip::path_mtu::PathMtus;
 use crate::schedule::{DRAIN, LOOK_COST, List, Schedule, Share};
@@ -43,7 +44,7 @@ use crate::upstream::{Event, Forwarded, Upstream};
 use crate::within::Within;
 use crate::within::dns::{self, Queries};
 use core::hash::Hasher;
-use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
 
@@ -70,8 +71,8 @@ pub struct Engine {
     pub(crate) paths: PathMtus,
     pub(crate) outbox: VecDeque<(Offload, Vec<u8>)>,
     pub(crate) buffer: TxBuffer,
-    /// The global IPv6 address that the guest was last seen to use, where the plan has none for it.
-    pub(crate) guest_v6: Option<Ipv6Addr>,
+    /// The addresses that the guest was seen to use.
+    pub(crate) guests: Guests,
     /// UDP and echo flows, by how long they have been silent.
     pub(crate) silence: Silence,
     /// Connections from the guest, by where they lead.
@@ -153,7 +154,7 @@ impl Engine {
             next_ident: first_ident(&config.keys),
             crowded: false,
             thinned: 0,
-            guest_v6: None,
+            guests: Guests::default(),
             config,
         };
         engine.seek_station();
@@ -309,10 +310,12 @@ impl Engine {
         from: SocketAddr,
         guest: SocketAddr,
     ) -> Result<FlowId, DropReason> {
-        let peer = SocketAddr::new(self.config.plan.inbound(from.ip()), from.port());
-        if peer.is_ipv4() != guest.is_ipv4() {
+        let plan = &self.config.plan;
+        if from.is_ipv4() != guest.is_ipv4() {
             return Err(DropReason::FamilyOff);
         }
+        let seen = plan.inbound(from.ip(), guest.ip()).filter(|_| plan.carries.tcp);
+        let peer = SocketAddr::new(seen.ok_or(DropReason::Forbidden)?, from.port());
         let mut key = Key { kind: Kind::Tcp, guest, peer };
         // Two clients can look the same to the guest (127.0.0.1 and 127.0.0.2 from the same port): the second gets
         // another port.
@@ -384,12 +387,17 @@ impl Engine {
         self.queries.pop()
     }
 
-    /// Where a rule without guest address leads: the configured address, or for IPv6 the one that the guest was last
-    /// seen to use.
+    /// Where a rule without guest address leads: the configured address, or the one that the guest was seen to use,
+    /// as the plan has it.
     #[must_use]
     pub fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
-        let learnt = if ipv6 { self.guest_v6.map(IpAddr::V6) } else { None };
-        self.config.plan.guest(ipv6).or(learnt)
+        self.guests.address(&self.config.plan, ipv6)
+    }
+
+    /// The same for a client at `from`: one that the guest sees at a link-local address gets to the guest's own.
+    #[must_use]
+    pub fn guest_address_toward(&self, from: IpAddr) -> Option<IpAddr> {
+        self.guests.address_toward(&self.config.plan, from)
     }
 
     /// What the engine was told at its birth.

@@ -8,6 +8,7 @@ mod icmp;
 mod idle;
 mod latency;
 mod neighbours;
+mod pasta;
 mod plan;
 mod ports;
 mod rewriting;

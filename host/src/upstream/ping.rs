@@ -27,6 +27,8 @@ pub(super) struct PingSocket {
     fd: OwnedFd,
     ipv6: bool,
     fragmentation: Fragmentation,
+    /// Where addresses are that mean something on one link only ([`source::scoped`]).
+    zone: u32,
 }
 
 /// Messages that are no echo replies, and errors about earlier requests, that one call passes over.
@@ -50,7 +52,7 @@ impl PingSocket {
             let _ = sockopt::set(fd.as_fd(), opt, 1);
         }
         source::bind(fd.as_fd(), like, from).map_err(errno)?;
-        Ok(Self { fd, ipv6, fragmentation: Fragmentation::Anybody })
+        Ok(Self { fd, ipv6, fragmentation: Fragmentation::Anybody, zone: source::zone(from) })
     }
 
     /// What an epoll event means.
@@ -66,7 +68,7 @@ impl PingSocket {
         let header = [request, 0, 0, 0, 0, 0, high, low];
         self.fragmentation.adapt(self.fd.as_fd(), self.ipv6, meta, HEADER + data.len());
         let control = outgoing_control(to, meta);
-        let to = SocketAddr::new(to, 0);
+        let to = source::scoped(SocketAddr::new(to, 0), self.zone);
         let name = Name::from(to);
         let parts = [IoSlice::new(&header), IoSlice::new(data)];
         forgive(to, twice(|| mmsg::send_one(self.as_fd(), &name, &control, &parts)))

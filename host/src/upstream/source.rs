@@ -5,6 +5,10 @@
 //! link-local address can be bound only on a known link. An interface that is gone is an error, for whoever asked for
 //! one did not mean any other.
 //!
+//! **Zone.** Without an interface for everything, there may be one for addresses that mean something on one link only:
+//! link-local ones, and groups of IPv6 of that reach. It goes into the address that a socket is bound to, connects or
+//! sends to, and concerns no other address.
+//!
 //! **Port.** A wish. Another socket of the host's may have it (EADDRINUSE), or it may be for root alone (EACCES; EPERM
 //! where a security module says so): then the kernel chooses.
 
@@ -13,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, bind as bind_to};
 use slipway_netstack::addr::any_endpoint;
 use slipway_netstack::upstream::Source;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// Has a new socket, of the family of `like`, speak from there.
@@ -29,11 +33,35 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, like: IpAddr, from: Source) -> Result<(),
         return Ok(());
     }
     let address = from.address.unwrap_or_else(|| any_endpoint(like).ip());
-    let at = |port| bind_to(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)));
+    let zone = zone(from);
+    let at = |port| {
+        let address = scoped(SocketAddr::new(address, port), zone);
+        bind_to(fd.as_raw_fd(), &SockaddrStorage::from(address))
+    };
     match at(from.port) {
         Err(Errno::EADDRINUSE | Errno::EACCES | Errno::EPERM) if from.port != 0 => at(0),
         bound => bound,
     }
+}
+
+/// The number of the interface on whose link addresses are that need one; 0: not needed, or not known.
+pub(super) fn zone(from: Source) -> u32 {
+    if from.device.is_some() { 0 } else { from.zone.map_or(0, |zone| zone.0.get()) }
+}
+
+/// `address` on the link of `zone`, if it is one that needs that.
+pub(super) fn scoped(address: SocketAddr, zone: u32) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if zone != 0 && is_of_one_link(*v6.ip()) => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, zone).into()
+        }
+        _ => address,
+    }
+}
+
+/// RFC 4007 §6: link-local addresses, and groups whose scope is a link (RFC 4291 §2.7).
+const fn is_of_one_link(ip: Ipv6Addr) -> bool {
+    ip.is_unicast_link_local() || matches!(ip.octets(), [0xff, scope, ..] if scope & 0xf == 2)
 }
 
 #[cfg(test)]

@@ -125,6 +125,7 @@ impl TcpSocket {
         if class != 0 {
             set_class(fd.as_fd(), class);
         }
+        let to = source::scoped(to, source::zone(from));
         match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
             Ok(()) | Err(Code::EINPROGRESS | Code::EINTR) => {}
             Err(Code::EADDRNOTAVAIL) => return Err(no_port_or_address(to, from)),

@@ -41,6 +41,8 @@ pub(crate) struct UdpSocket {
     fragmentation: Fragmentation,
     /// A dual-stack socket: IPv4 addresses are written in the mapped form.
     dual: bool,
+    /// Where addresses are that mean something on one link only ([`source::scoped`]).
+    zone: u32,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl UdpSocket {
         let fd = socket(family, SockType::Datagram, flags, SockProtocol::Udp).map_err(errno)?;
         prepare(fd.as_fd(), like.is_ipv6()).map_err(errno)?;
         source::bind(fd.as_fd(), like, from).map_err(errno)?;
-        Ok(Self::own(fd))
+        Ok(Self { zone: source::zone(from), ..Self::own(fd) })
     }
 
     /// One that was opened elsewhere, and prepared ([`prepare`]).
@@ -75,7 +77,7 @@ impl UdpSocket {
 
     fn new(fd: Descriptor, dual: bool) -> Self {
         let fragmentation = Fragmentation::Anybody;
-        Self { fd, hint: Hint::default(), splits: u16::MAX, fragmentation, dual }
+        Self { fd, hint: Hint::default(), splits: u16::MAX, fragmentation, dual, zone: 0 }
     }
 
     /// A socket shared with a listener, for answers from the address `at`.
@@ -107,7 +109,7 @@ impl UdpSocket {
         refuse_disguised(to.ip())?;
         let name = match to {
             SocketAddr::V4(v4) if self.dual => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())).into(),
-            _ => Name::from(to),
+            _ => Name::from(source::scoped(to, self.zone)),
         };
         let mut control = outgoing_control(to.ip(), meta);
         match &self.fd {

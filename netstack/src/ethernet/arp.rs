@@ -54,8 +54,10 @@ pub struct Station {
 pub struct Heard {
     /// For the neighbour cache.
     pub learnt: Option<Station>,
-    /// A frame to send.
-    pub answer: Option<Vec<u8>>,
+    /// An address that the sender is about to use: it probes for a conflict (RFC 5227 §2.1.1).
+    pub claimed: Option<Ipv4Addr>,
+    /// Somebody asks for that address, which we answer for: send the frame, unless the guest has it.
+    pub answer: Option<(Ipv4Addr, Vec<u8>)>,
 }
 
 impl Arp {
@@ -96,11 +98,15 @@ pub fn on_message(
     let arp = Arp::parse(payload)?;
     let (Arp::Request { sender, .. } | Arp::Reply { sender, .. }) = arp;
     let teaches = may_teach(our_mac, v4, sender) && (v4.is_on_link(sender.ip) || wanted(sender.ip));
-    let mut heard = Heard { learnt: teaches.then_some(sender), answer: None };
+    let mut heard = Heard { learnt: teaches.then_some(sender), ..Heard::default() };
     if let Arp::Request { sender, target } = arp {
+        let (defended, probe) = (v4.defends(target), sender.ip.is_unspecified());
+        let usable = is_host(target) && !defended && v4.alone;
+        heard.claimed = (probe && usable && sender.mac.is_unicast()).then_some(target);
         // A sender that asks for what it claims to be announces itself (RFC 5227 §3); that needs no answer.
-        if v4.answers_for(target) && target != sender.ip && sender.mac.is_unicast() {
-            heard.answer = Some(reply(our_mac, target, sender));
+        let answered = defended || !probe && v4.answers_for(target);
+        if answered && target != sender.ip && sender.mac.is_unicast() {
+            heard.answer = Some((target, reply(our_mac, target, sender)));
         }
     }
     if heard == Heard::default() { Err(DropReason::Unsolicited) } else { Ok(heard) }
@@ -108,8 +114,14 @@ pub fn on_message(
 
 fn may_teach(our_mac: MacAddr, v4: &Family<Ipv4Addr>, sender: Station) -> bool {
     let Station { mac, ip } = sender;
-    let is_host = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() && !ip.is_loopback();
-    mac.is_unicast() && mac != our_mac && is_host && ip != v4.network.broadcast() && !v4.answers_for(ip)
+    // The only one on the link may have our MAC address for its own.
+    let other = v4.alone || mac != our_mac;
+    mac.is_unicast() && other && is_host(ip) && ip != v4.network.broadcast() && !v4.defends(ip)
+}
+
+/// Whether one host can have `ip`.
+const fn is_host(ip: Ipv4Addr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() && !ip.is_loopback()
 }
 
 /// The frame that tells `to` that `ip` is at `our_mac`.
@@ -167,7 +179,7 @@ mod tests {
         for target in [[10, 0, 2, 2], [10, 0, 2, 3]] {
             let heard = ask(GUEST, target).unwrap();
             assert_eq!(heard.learnt, Some(GUEST));
-            let answer = heard.answer.unwrap();
+            let (_, answer) = heard.answer.unwrap();
             let frame = EthernetFrame::new_checked(&answer[..]).unwrap();
             assert_eq!(frame.ethertype(), EthernetProtocol::Arp);
             assert_eq!((frame.dst_addr().0, frame.src_addr().0), (GUEST.mac.0, OURS.0));
@@ -207,7 +219,7 @@ mod tests {
 
     #[test]
     fn gratuitous_arp_teaches_but_not_about_us() {
-        assert_eq!(ask(GUEST, GUEST.ip.octets()).unwrap(), Heard { learnt: Some(GUEST), answer: None });
+        assert_eq!(ask(GUEST, GUEST.ip.octets()).unwrap(), Heard { learnt: Some(GUEST), ..Heard::default() });
         let thief = Station { ip: Ipv4Addr::new(10, 0, 2, 2), ..GUEST };
         assert_eq!(ask(thief, [10, 0, 2, 2]), Err(DropReason::Unsolicited));
         let announced = reply(GUEST.mac, GUEST.ip, Station { mac: MacAddr::BROADCAST, ip: GUEST.ip });

@@ -43,7 +43,12 @@ impl Engine {
                 if let Some(station) = heard.learnt {
                     self.learn(now, station.ip.into(), station.mac);
                 }
-                if let Some(answer) = heard.answer {
+                for ip in heard.learnt.map(|station| station.ip).into_iter().chain(heard.claimed) {
+                    self.guests.claims(&self.config.plan, ip.into());
+                }
+                if let Some((_, answer)) =
+                    heard.answer.filter(|(ip, _)| !self.guests.has_claimed((*ip).into()))
+                {
                     self.post(answer);
                 }
                 Ok(())

@@ -103,7 +103,8 @@ impl Engine {
                 arp::request(mac, v4.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED), ip)
             }
             (IpAddr::V6(ip), _, Some(v6)) => {
-                ndp::neighbour_solicit(mac, v6.gateway.unwrap_or_else(|| mac.link_local()), ip)
+                let own = v6.gateway.or_else(|| plan.link_local()).unwrap_or_else(|| mac.link_local());
+                ndp::neighbour_solicit(mac, own, ip)
             }
             _ => return,
         };

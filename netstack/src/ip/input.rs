@@ -18,7 +18,6 @@ use crate::ip::{extension, group, ndp};
 use crate::transport::echo;
 use crate::upstream::{DatagramError, Upstream};
 use core::net::{IpAddr, Ipv6Addr};
-use ipnet::Ipv6Net;
 
 const PROTO_IGMP: u8 = 2;
 const NO_NEXT_HEADER: u8 = 59;
@@ -110,33 +109,15 @@ impl Engine {
         if src.is_ipv4() && self.neighbours.confirm(now, src, mac) {
             return mac;
         }
-        let on_link = match src {
-            IpAddr::V4(_) => self.config.plan.is_on_link(src),
-            IpAddr::V6(ip) => self.notice_v6(ip) || ip.is_unicast_link_local(),
-        };
+        self.guests.uses(&self.config.plan, src);
+        if self.neighbours.takes_all() {
+            return mac;
+        }
+        let on_link = self.config.plan.is_on_link(src);
         // Neighbour discovery teaches by rules of its own, and answers whoever asks.
         let discovery =
             packet.protocol == PROTO_ICMPV6 && packet.payload.first().is_some_and(|&kind| ndp::is_ndp(kind));
         if on_link && !discovery && !self.config.plan.is_ours(src) { self.seen(now, src, mac) } else { mac }
-    }
-
-    /// Learns the guest's own IPv6 address from one that it uses, or is about to. Returns whether `ip` is in our
-    /// network.
-    ///
-    /// A guest that only serves is silent but for neighbour discovery, and without duplicate address detection it
-    /// speaks from its link-local address alone. With an interface identifier made from the MAC address (RFC 4291
-    /// §2.5.1) both end alike, so until it says better that end is believed.
-    fn notice_v6(&mut self, ip: Ipv6Addr) -> bool {
-        let Some(v6) = &self.config.plan.v6 else { return false };
-        let global = v6.is_on_link(ip);
-        if v6.guests.is_empty() {
-            if global {
-                self.guest_v6 = Some(ip);
-            } else if ip.is_unicast_link_local() && self.config.plan.advertise && self.guest_v6.is_none() {
-                self.guest_v6 = Some(with_interface_of(v6.network, ip));
-            }
-        }
-        global
     }
 
     fn on_packet<U: Upstream>(
@@ -213,17 +194,21 @@ impl Engine {
 
     fn on_ndp(&mut self, now: Instant, mac: MacAddr, message: ndp::Message<'_>) -> Result<(), DropReason> {
         let v6 = self.config.plan.v6.as_ref().ok_or(DropReason::FamilyOff)?;
+        if !self.config.plan.carries.ndp {
+            return Err(DropReason::Unsolicited);
+        }
         let wanted = |ip: Ipv6Addr| self.neighbours.is_wanted(ip.into());
         let heard = ndp::on_message(self.config.mac, v6, mac, message, wanted)?;
         if let Some((ip, mac)) = heard.learnt {
             self.learn(now, ip.into(), mac);
         }
-        if let Some(ip) = heard.claimed {
-            self.notice_v6(ip);
+        for ip in heard.learnt.map(|(ip, _)| ip).into_iter().chain(heard.claimed) {
+            self.guests.claims(&self.config.plan, ip.into());
         }
         match heard.answer {
             Answer::Nothing => {}
-            Answer::Frame(frame) => self.post(frame),
+            Answer::Neighbour { target, .. } if self.guests.has_claimed(target.into()) => {}
+            Answer::Neighbour { frame, .. } => self.post(frame),
             Answer::Router { from, mac } => self.advertise(now, from, mac),
         }
         Ok(())
@@ -232,13 +217,7 @@ impl Engine {
     /// Tells the guest by ICMP why `packet`, which it sent, went no further. The complaint comes from the address of
     /// ours that was asked, or from the gateway, the first router on the way.
     pub(crate) fn icmp_error(&mut self, now: Instant, mac: MacAddr, packet: &[u8], problem: Problem) {
-        let ends = match packet.first().map(|b| b >> 4) {
-            Some(4) => {
-                bytes::ipv4(packet, 12).zip(bytes::ipv4(packet, 16)).map(|(a, b)| (a.into(), b.into()))
-            }
-            _ => bytes::ipv6(packet, 8).zip(bytes::ipv6(packet, 24)).map(|(a, b)| (a.into(), b.into())),
-        };
-        if let Some(from) = ends.and_then(|(src, dst)| self.config.plan.speaker(src, dst)) {
+        if let Some(from) = ends(packet).and_then(|(src, dst)| self.config.plan.speaker(src, dst)) {
             self.icmp_from(now, mac, from, packet, problem);
         }
     }
@@ -246,7 +225,8 @@ impl Engine {
     /// Passes a report from the host's error queue on to the guest.
     pub(crate) fn icmp_report(&mut self, now: Instant, mac: MacAddr, packet: &[u8], report: &DatagramError) {
         let Some(problem) = Problem::from_report(report) else { return };
-        match report.reporter.map(|ip| self.config.plan.inbound(ip)) {
+        let seen = |ip| ends(packet).and_then(|(guest, _)| self.config.plan.inbound(ip, guest));
+        match report.reporter.and_then(seen) {
             Some(from) => self.icmp_from(now, mac, from, packet, problem),
             None => self.icmp_error(now, mac, packet, problem),
         }
@@ -264,17 +244,19 @@ impl Engine {
     }
 }
 
+/// Source and destination of a packet.
+fn ends(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match packet.first().map(|b| b >> 4) {
+        Some(4) => bytes::ipv4(packet, 12).zip(bytes::ipv4(packet, 16)).map(|(a, b)| (a.into(), b.into())),
+        _ => bytes::ipv6(packet, 8).zip(bytes::ipv6(packet, 24)).map(|(a, b)| (a.into(), b.into())),
+    }
+}
+
 /// Whether hop-by-hop options follow the fragment header of a first fragment. RFC 8200 §4: named by any header but the
 /// fixed one they are as good as unknown. Put together, the packet would look as if they stood where they belong.
 fn has_late_options(packet: &Packet<'_>) -> bool {
     let first = || extension::upper(packet.whole)?.fragment.map(|fragment| fragment.offset == 0);
     packet.src.is_ipv6() && packet.protocol == extension::HOP_BY_HOP && first() == Some(true)
-}
-
-/// The address in `network` that ends as `ip` does.
-fn with_interface_of(network: Ipv6Net, ip: Ipv6Addr) -> Ipv6Addr {
-    let host = ip.to_bits() & network.hostmask().to_bits();
-    Ipv6Addr::from_bits(network.network().to_bits() | host)
 }
 
 /// Whether an ICMP message's checksum is right; ICMPv6 has a pseudo-header (RFC 4443 §2.3).

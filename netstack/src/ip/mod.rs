@@ -8,6 +8,7 @@ mod complaint;
 pub mod extension;
 pub mod fragment;
 pub mod group;
+pub(crate) mod guests;
 pub mod icmp_error;
 mod input;
 pub mod ndp;

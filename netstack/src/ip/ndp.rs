@@ -164,8 +164,13 @@ pub enum Answer {
     /// Nothing.
     #[default]
     Nothing,
-    /// Send this frame.
-    Frame(Vec<u8>),
+    /// Somebody asks for `target`, which we answer for: send `frame`, unless the guest has it.
+    Neighbour {
+        /// What is asked for.
+        target: Ipv6Addr,
+        /// The answer.
+        frame: Vec<u8>,
+    },
     /// The guest looks for a router: hand it to [`crate::within::ra::Advertiser::on_solicit`].
     Router {
         /// Who asks; unspecified if it has no address yet.
@@ -191,7 +196,9 @@ pub fn on_message(
     let may_teach = |ip: Ipv6Addr, mac: MacAddr| {
         let usable = !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback();
         let near = v6.is_on_link(ip) || ip.is_unicast_link_local() || wanted(ip);
-        (usable && near && mac.is_unicast() && mac != our_mac && !v6.answers_for(ip)).then_some((ip, mac))
+        // The only one on the link may have our MAC address for its own.
+        let other = v6.alone || mac != our_mac;
+        (usable && near && mac.is_unicast() && other && !v6.defends(ip)).then_some((ip, mac))
     };
     match Ndp::parse(message)? {
         Ndp::RouterSolicit { from, mac } => {
@@ -200,9 +207,11 @@ pub fn on_message(
         }
         Ndp::NeighbourSolicit { from, target, mac } => {
             heard.learnt = mac.and_then(|mac| may_teach(from, mac));
-            heard.claimed = (from.is_unspecified() && !v6.answers_for(target)).then_some(target);
-            if v6.answers_for(target) && from != target {
-                heard.answer = Answer::Frame(neighbour_advert(our_mac, target, from, frame_from));
+            let (defended, probe) = (v6.defends(target), from.is_unspecified());
+            heard.claimed = (probe && !defended).then_some(target);
+            if (defended || !probe && v6.answers_for(target)) && from != target {
+                let frame = neighbour_advert(our_mac, target, from, frame_from);
+                heard.answer = Answer::Neighbour { target, frame };
             }
         }
         // RFC 4861 §7.2.5 keeps a known address when the override flag is clear; there is no harm in following a guest
@@ -327,7 +336,7 @@ mod tests {
         for ours in [ip("fd00::2"), ip("fd00::3"), OURS.link_local()] {
             let heard = hear(&neighbour_solicit(GUEST, guest, ours)).unwrap();
             assert_eq!(heard.learnt, Some((guest, GUEST)));
-            let Answer::Frame(frame) = heard.answer else { panic!("no answer for {ours}") };
+            let Answer::Neighbour { frame, .. } = heard.answer else { panic!("no answer for {ours}") };
             assert_eq!(&frame[..12], [GUEST.0, OURS.0].concat());
             let (src, dst, flags, target) = read_advert(&frame);
             assert_eq!((src, dst, target), (ours, guest, ours));
@@ -352,7 +361,7 @@ mod tests {
         assert_eq!((free.claimed, free.answer), (Some(ip("fd00::1234")), Answer::Nothing));
         let taken = hear(&probe(ip("fd00::2"))).unwrap();
         assert_eq!(taken.claimed, None);
-        let Answer::Frame(frame) = taken.answer else { panic!("no answer") };
+        let Answer::Neighbour { frame, .. } = taken.answer else { panic!("no answer") };
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
         let (_, dst, flags, _) = read_advert(&frame);
         assert_eq!(dst, ALL_NODES);

@@ -97,7 +97,11 @@ impl Engine {
             Body::Udp(udp) => {
                 let peer = match &udp.role {
                     Role::Inbound { .. } => key.peer,
-                    Role::Any => SocketAddr::new(self.config.plan.inbound(report.to.ip()), report.to.port()),
+                    Role::Any { .. } => {
+                        let to = report.to;
+                        let Some(seen) = self.config.plan.inbound(to.ip(), guest.ip()) else { return };
+                        SocketAddr::new(seen, to.port())
+                    }
                 };
                 let env = quoted_envelope(guest, peer);
                 (udp.mac, peer, udp::header(&env, 0))

@@ -67,6 +67,9 @@ impl Engine {
         if packet.src.is_unspecified() {
             return Err(DropReason::Martian);
         }
+        if !self.config.plan.carries.icmp {
+            return Err(DropReason::Forbidden);
+        }
         // RFC 4443 §4.2: a group that we are in is answered for by an address of ours. (RFC 1122 §3.2.2.6 leaves it
         // open for IPv4.)
         if self.config.plan.is_ours(packet.dst) || self.config.plan.is_our_group(packet.dst) {
@@ -135,7 +138,7 @@ impl Engine {
         }
         let echo = Echo { mac, last: now, readable: false, has_error: false, sequence: 0 };
         let id = self.insert(key, Body::Echo(echo))?;
-        if let Err(errno) = up.ping_open(id, to, self.config.outbound.toward(to)) {
+        if let Err(errno) = up.ping_open(id, to, self.config.outbound.of(key.guest)) {
             self.forget(id);
             return Err(if errno == Errno::Prohibited {
                 DropReason::Forbidden

@@ -98,7 +98,7 @@ impl Engine {
             return Err(DropReason::Martian);
         }
         let to = match self.lead(now, mac, packet, key.peer)? {
-            Lead::Upstream(to) => Some(to),
+            Lead::Upstream(to) | Lead::Members(to) => Some(to),
             Lead::Dns => None,
             Lead::Closed => {
                 self.reject(mac, &key, seg);

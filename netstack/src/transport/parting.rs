@@ -17,6 +17,7 @@ use crate::engine::{Body, Engine, Entry};
 use crate::ethernet::destination;
 use crate::flow::FlowId;
 use crate::ip::fragment::Reassembler;
+use crate::ip::guests::Guests;
 use crate::ip::plan::Route;
 use crate::transport::tcp::{Ctx, Parted};
 use crate::upstream::Upstream;
@@ -65,7 +66,7 @@ impl Engine {
         self.queries = Queries::default();
         self.reassembler = Reassembler::default();
         self.outbox.clear();
-        self.guest_v6 = None;
+        self.guests = Guests::default();
         self.seek_station();
     }
 

@@ -10,7 +10,7 @@
 //! within begin anew if it is their family that has changed, and routers' advertisements say so at once.
 
 use crate::clock::Instant;
-use crate::engine::{Body, Engine};
+use crate::engine::{Body, Engine, Entry};
 use crate::flow::FlowId;
 use crate::ip::plan::Plan;
 use crate::transport::table::{Key, Kind};
@@ -47,7 +47,17 @@ impl Engine {
             }
         }
         let old = core::mem::replace(&mut self.config.plan, plan);
+        self.forget_leads();
         self.settle_in(&old);
+    }
+
+    /// What the guest's datagrams meant may be something else by now.
+    fn forget_leads(&mut self) {
+        for id in self.flows.iter().map(|(id, ..)| id).collect::<Vec<_>>() {
+            if let Some((_, Entry { body: Body::Udp(udp), .. })) = self.flows.get_mut(id) {
+                udp.forget_lead();
+            }
+        }
     }
 
     /// What the stages know of the addresses is made to fit the plan, which has just replaced `old`.
@@ -55,7 +65,7 @@ impl Engine {
         let plan = &self.config.plan;
         self.neighbours.retain(|ip| (plan.is_on_link(ip) || !old.is_on_link(ip)) && !answers_for(plan, ip));
         self.icmp_errors.readdress(plan);
-        self.guest_v6 = self.guest_v6.filter(|&ip| plan.is_on_link(ip.into()));
+        self.guests.readdress(plan);
         self.within.readdress(&self.config, old);
         self.seek_station();
     }
@@ -82,7 +92,8 @@ fn survives(old: &Plan, new: &Plan, key: &Key, begun: Begun) -> bool {
         Begun::ByGuest => old.outbound(peer) == new.outbound(peer),
         // A client that would look different to the guest today, or for whom somebody else could be taken.
         Begun::ByHost => {
-            new.inbound(peer.ip()) == peer.ip() && new.is_ours(peer.ip()) == old.is_ours(peer.ip())
+            new.inbound(peer.ip(), guest) == Some(peer.ip())
+                && new.is_ours(peer.ip()) == old.is_ours(peer.ip())
         }
     }
 }

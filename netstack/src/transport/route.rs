@@ -6,6 +6,7 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
+use crate::headers::PROTO_UDP;
 use crate::ip::Packet;
 use crate::ip::plan::Route;
 use crate::ip::problem::Problem;
@@ -16,6 +17,8 @@ use core::net::SocketAddr;
 pub(crate) enum Lead {
     /// To this endpoint on the host's side.
     Upstream(SocketAddr),
+    /// To everybody who listens there.
+    Members(SocketAddr),
     /// To the host's nameservers.
     Dns,
     /// To a port of ours that nobody serves: each transport has a way of its own to say so.
@@ -35,15 +38,22 @@ impl Engine {
         packet: &Packet<'_>,
         dst: SocketAddr,
     ) -> Result<Lead, DropReason> {
-        match self.config.plan.outbound(dst) {
+        let plan = &self.config.plan;
+        if !plan.carries.protocol(packet.protocol) {
+            return Err(DropReason::Forbidden);
+        }
+        match plan.outbound(dst) {
             Route::Upstream(ip) => Ok(Lead::Upstream(SocketAddr::new(ip, dst.port()))),
+            Route::Members(ip) if packet.protocol == PROTO_UDP => {
+                Ok(Lead::Members(SocketAddr::new(ip, dst.port())))
+            }
             Route::Dns => Ok(Lead::Dns),
             Route::Closed => Ok(Lead::Closed),
             Route::Forbidden => {
                 self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
                 Err(DropReason::Forbidden)
             }
-            Route::Group => Err(DropReason::Multicast),
+            Route::Members(_) | Route::Group => Err(DropReason::Multicast),
             Route::Nobody => Err(DropReason::NoSuchHost),
         }
     }

@@ -175,6 +175,9 @@ pub struct Source {
     /// The interface that everything leaves and arrives by, whatever the host's routes say. Link-local addresses are
     /// those on its link, and groups (multicast) are those there.
     pub device: Option<DeviceId>,
+    /// The interface whose link has those addresses and groups, if `device` is left out. Everything else goes by the
+    /// host's routes.
+    pub zone: Option<DeviceId>,
     /// Whether datagrams may go to everybody on one of the host's networks (broadcast).
     pub broadcast: bool,
 }

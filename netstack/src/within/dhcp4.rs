@@ -31,6 +31,8 @@ pub const SERVER_PORT: u16 = 67;
 pub const CLIENT_PORT: u16 = 68;
 /// How long an address that was offered waits for the client's choice.
 pub const OFFER_HOLD: Duration = Duration::from_secs(60);
+/// Nameservers that are told of: a client uses three at most.
+const MAX_SERVERS: usize = 16;
 /// How long an address that a client found in use is not offered.
 pub const DECLINE_HOLD: Duration = Duration::from_secs(600);
 
@@ -310,8 +312,10 @@ impl Server {
         let gateway = self.gateway.octets();
         reply.option(option::NETMASK, &self.v4.network.netmask().octets());
         reply.option(option::ROUTER, &gateway);
-        if let Some(dns) = self.v4.dns {
-            reply.option(option::DNS, &dns.octets());
+        let servers = self.v4.dns.get(..MAX_SERVERS).unwrap_or(&self.v4.dns);
+        if !servers.is_empty() {
+            let all: Vec<u8> = servers.iter().flat_map(Ipv4Addr::octets).collect();
+            reply.option(option::DNS, &all);
         }
         reply.option(option::MTU, &self.mtu.to_be_bytes());
         reply.option(option::BROADCAST, &self.v4.network.broadcast().octets());

@@ -30,7 +30,8 @@ const DUID: RangeInclusive<usize> = 3..=130;
 /// Identity associations, and addresses in one, that are looked at.
 const MAX_IAS: usize = 16;
 const MAX_ADDRESSES: usize = 8;
-/// Bytes of search domains.
+/// Nameservers, and bytes of search domains.
+const MAX_SERVERS: usize = 16;
 const MAX_SEARCH: usize = 512;
 const FOREVER: [u8; 4] = [0xff; 4];
 
@@ -204,8 +205,10 @@ impl Server {
     }
 
     fn put_information(&self, reply: &mut Vec<u8>) {
-        if let Some(dns) = self.v6.dns {
-            put_option(reply, option::DNS, &dns.octets());
+        let servers = self.v6.dns.get(..MAX_SERVERS).unwrap_or(&self.v6.dns);
+        if !servers.is_empty() {
+            let all: Vec<u8> = servers.iter().flat_map(Ipv6Addr::octets).collect();
+            put_option(reply, option::DNS, &all);
         }
         if !self.search.is_empty() {
             put_option(reply, option::SEARCH, &self.search);

@@ -35,6 +35,8 @@ pub const MIN_DELAY: Duration = Duration::from_secs(3);
 
 /// Lifetimes that never end (RFC 4861 §4.6.2).
 const FOREVER: u32 = u32::MAX;
+/// Nameservers, for the same reason.
+const MAX_SERVERS: usize = 16;
 /// Bytes of search domains, so that the whole fits the minimum MTU with room to spare.
 const MAX_SEARCH: usize = 768;
 
@@ -101,7 +103,7 @@ impl Advertiser {
 pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<Vec<u8>> {
     let v6 = config.plan.v6.as_ref().filter(|_| config.plan.advertise)?;
     let search = names::encode(&config.dns_search, MAX_SEARCH);
-    let informs = v6.dns.is_some() || !search.is_empty();
+    let informs = !v6.dns.is_empty() || !search.is_empty();
     let managed = config.plan.dhcp6 && !v6.guests.is_empty();
     let flags = u8::from(managed) << 7 | u8::from(config.plan.dhcp6 && (informs || managed)) << 6;
     let [l0, l1] = LIFETIME.to_be_bytes();
@@ -114,20 +116,27 @@ pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<V
         message.extend_from_slice(&config.mtu.bytes().to_be_bytes());
     }
     prefix_option(&mut message, v6);
-    if let Some(dns) = v6.dns {
+    let servers = v6.dns.get(..MAX_SERVERS).unwrap_or(&v6.dns);
+    if let Ok(count) = u8::try_from(servers.len())
+        && count > 0
+    {
         // RFC 8106 §5.1.
-        message.extend_from_slice(&[25, 3, 0, 0]);
+        message.extend_from_slice(&[25, 1 + 2 * count, 0, 0]);
         message.extend_from_slice(&u32::from(LIFETIME).to_be_bytes());
-        message.extend_from_slice(&dns.octets());
+        servers.iter().for_each(|dns| message.extend_from_slice(&dns.octets()));
     }
     search_option(&mut message, &search);
-    Some(icmpv6_frame(config.mac, to_mac, config.mac.link_local(), to, &message))
+    let from = config.plan.link_local().unwrap_or_else(|| config.mac.link_local());
+    Some(icmpv6_frame(config.mac, to_mac, from, to, &message))
 }
 
 /// RFC 4861 §4.6.2.
 fn prefix_option(message: &mut Vec<u8>, v6: &Family<Ipv6Addr>) {
     const ON_LINK: u8 = 0x80;
     const AUTONOMOUS: u8 = 0x40;
+    if v6.network.addr().is_unicast_link_local() {
+        return;
+    }
     let len = v6.network.prefix_len();
     // RFC 4862 §5.5.3 (d): interface identifiers have 64 bits, other prefixes would be ignored with a warning.
     let flags = if len == 64 { ON_LINK | AUTONOMOUS } else { ON_LINK };

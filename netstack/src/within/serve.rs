@@ -106,7 +106,7 @@ impl Engine {
     ) -> Result<bool, DropReason> {
         let Some(server) = &self.within.dhcp6 else { return Ok(false) };
         let to_group = dst == dhcp6::ALL_SERVERS;
-        let link_local = self.config.mac.link_local();
+        let link_local = self.config.plan.link_local().unwrap_or_else(|| self.config.mac.link_local());
         if !to_group && dst != link_local && !self.config.plan.is_ours(dst.into()) {
             return Ok(false);
         }

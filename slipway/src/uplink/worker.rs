@@ -311,6 +311,6 @@ mod tests {
         let quiet = Network { dns: false, ..network("n", "10.89.0.0/24", "10.89.0.1", true) };
         let config = config(&quiet);
         assert_eq!(config.plan.outbound((world, 80).into()), Route::Forbidden, "internal");
-        assert!(config.plan.v4.unwrap().dns.is_none());
+        assert!(config.plan.v4.unwrap().dns.is_empty());
     }
 }

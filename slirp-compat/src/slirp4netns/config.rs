@@ -113,6 +113,7 @@ impl Config {
         let outbound = Outbound {
             v4: low.outbound_addr.as_deref().map(|text| outbound_v4(text, world)).transpose()?,
             v6: low.outbound_addr6.as_deref().map(|text| outbound_v6(text, world)).transpose()?,
+            ..Outbound::default()
         };
         let mac = low.mac_address.as_deref().map(mac_address).transpose()?;
         let v4 = ipv4(network, !low.disable_dns);

@@ -16,7 +16,7 @@ use ipnet::Ipv4Net;
 use slipway_netstack::device::vnet::{Checksum, GsoKind, HEADER_LEN};
 use slipway_netstack::device::{Capabilities, Gso, Offload, segment};
 use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
-use slipway_netstack::ip::plan::{Case, Family, Leads, Plan, Prefix, Route, View};
+use slipway_netstack::ip::plan::{Case, Family, Leads, Learn, Plan, Prefix, Route, View};
 
 /// What a card does that can do everything.
 const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
@@ -229,13 +229,14 @@ fn by_hand(v4: &Ipv4Config, (host_loopback, internal): (bool, bool), dst: Ipv4Ad
 fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32], rows: &[Row]) -> Plan {
     let addr = |bits: &u32| Ipv4Addr::from(*bits);
     let prefix = |(bits, len): (u32, u8)| Prefix::new(Ipv4Addr::from(bits), len % 33);
-    let leads = |row: &Row| match row.leads % 7 {
+    let leads = |row: &Row| match row.leads % 8 {
         0 => Leads::There,
         1 => Leads::To(addr(&row.to)),
         2 => Leads::Dns,
         3 => Leads::Closed,
         4 => Leads::Forbidden,
         5 => Leads::Group,
+        6 => Leads::Members,
         _ => Leads::Nobody,
     };
     let (views, cases): (Vec<&Row>, Vec<&Row>) = rows.iter().take(16).partition(|row| row.view);
@@ -243,14 +244,23 @@ fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32],
         network: Ipv4Net::new(network.0.into(), network.1 % 33).expect("a prefix"),
         guests: guests.iter().take(8).map(addr).collect(),
         gateway: gateway.map(Ipv4Addr::from),
-        dns: None,
+        learn: Learn::Pinned,
+        alone: false,
+        dns: Vec::new(),
         ours: ours.iter().take(4).map(addr).collect(),
         link: views.iter().map(|row| prefix(row.at)).collect(),
         cases: cases
             .iter()
             .map(|row| Case { to: prefix(row.at), port: row.port, leads: leads(row) })
             .collect(),
-        inbound: views.iter().map(|row| View { from: prefix(row.at), seen: addr(&row.to) }).collect(),
+        inbound: views
+            .iter()
+            .map(|row| View {
+                from: prefix(row.at),
+                toward: prefix((row.to, 0)),
+                seen: row.port.is_none().then(|| addr(&row.to)),
+            })
+            .collect(),
     };
     Plan { v4: Some(family), ..plan(|_| {}) }
 }

@@ -130,6 +130,36 @@ fn link_local_addresses_are_those_on_the_devices_link() {
 }
 
 #[test]
+fn a_zone_is_for_addresses_of_one_link_and_for_no_others() {
+    let name = "a_zone_is_for_addresses_of_one_link_and_for_no_others";
+    if !has_ipv6(name) {
+        return;
+    }
+    with_tun(name, || {
+        let mut host = Host::new();
+        let [first, second] = host.devices;
+        let mut counts = |from: Source, to: &str, wanted: &dyn Fn(&[u8]) -> bool| {
+            host.send(from, to, Meta::default()).unwrap();
+            (host.frames(0, wanted).len(), host.frames(1, wanted).len())
+        };
+        let within = |zone| Source { zone: Some(zone), ..Source::default() };
+        assert_eq!(counts(within(second), "[fe80::1234]:7", &|frame| asks(frame, &[0x12, 0x34])), (0, 1));
+        assert_eq!(counts(within(first), "[fe80::1235]:7", &|frame| asks(frame, &[0x12, 0x35])), (1, 0));
+        assert_eq!(counts(within(second), "[ff02::fb]:7", &is_ours), (0, 1));
+        // The host's routes lead all others through the first.
+        assert_eq!(counts(within(second), "203.0.113.9:7", &|frame| asks(frame, &[192, 0, 2, 254])), (1, 0));
+        let both = Source { device: Some(first), ..within(second) };
+        assert_eq!(counts(both, "[fe80::1236]:7", &|frame| asks(frame, &[0x12, 0x36])), (1, 0));
+
+        let bound = Source { address: "fe80::2".parse().ok(), ..within(second) };
+        host.sockets.close(FLOW);
+        host.sockets.tcp_connect(FLOW, "[fe80::1237]:80".parse().unwrap(), bound, 0).unwrap();
+        let asked = |frame: &[u8]| asks(frame, &[0x12, 0x37]);
+        assert_eq!((host.frames(0, asked).len(), host.frames(1, asked).len()), (0, 1));
+    });
+}
+
+#[test]
 fn groups_are_those_on_the_devices_link_and_as_many_hops_away_as_the_guest_says() {
     let name = "groups_are_those_on_the_devices_link_and_as_many_hops_away_as_the_guest_says";
     with_tun(name, || {

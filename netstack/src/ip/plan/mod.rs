@@ -4,7 +4,7 @@
 //! the network is nobody's business; others lend the guest the host's own address, or have no gateway at all. So there
 //! are no branches here for any of them, only tables that are gone through from the top, where the first row that fits
 //! decides: [`Case`] says where a destination leads, [`View`] how the guest sees a peer. A constructor for each
-//! personality stands in a file of its own ([`slirp`]) and is tested row by row.
+//! personality stands in a file of its own ([`slirp`], [`pasta`]) and is tested row by row.
 //!
 //! The engine has one plan at a time and can be given another while it runs ([`crate::Engine::readdress`]). Tables are
 //! short (ten rows), and asked for a packet that begins a flow, and for datagrams; a segment of a connection never gets
@@ -12,16 +12,21 @@
 //!
 //! Invariant: what no row names leads to nobody. A plan that forgets something is closed, not open.
 
+pub mod pasta;
 mod prefix;
 pub mod slirp;
 
 pub use prefix::{Address, Prefix};
 
+use crate::headers::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 /// Where DNS servers listen (RFC 1035 §4.2).
 pub const DNS_PORT: u16 = 53;
+
+/// The IPv4 dummy address (RFC 7600, and IANA's registry of special addresses), for errors of whoever has no other.
+const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// Where a destination address of the guest leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +39,10 @@ pub enum Route {
     Closed,
     /// To where this guest must not go.
     Forbidden,
-    /// To a multicast group, or to all stations.
+    /// To all members of this group, or all stations of the network whose broadcast address it is, out there:
+    /// datagrams alone can go there.
+    Members(IpAddr),
+    /// To a multicast group, or to all stations, and nobody carries that.
     Group,
     /// To nobody.
     Nobody,
@@ -53,6 +61,8 @@ pub enum Leads<A> {
     Closed,
     /// Nowhere: it is forbidden, and the guest is told.
     Forbidden,
+    /// To everybody out there who has that address: datagrams alone can.
+    Members,
     /// To a group, which nobody carries.
     Group,
     /// Nowhere, and nobody says so.
@@ -89,8 +99,56 @@ impl<A: Address> Case<A> {
 pub struct View<A: Address> {
     /// Peers that have such an address on the host's side
     pub from: Prefix<A>,
-    /// look to the guest as if they had this one.
-    pub seen: A,
+    /// look to guests that have such an address
+    pub toward: Prefix<A>,
+    /// as if they had this one. `None`: there is none for them, and nothing of theirs gets in.
+    pub seen: Option<A>,
+}
+
+/// How it is found out where the guest is, for connections that say no more than that they are for the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Learn {
+    /// The first of its addresses is known to be right: nothing that comes along changes that.
+    #[default]
+    Pinned,
+    /// By what it says of itself in ARP, neighbour discovery and DHCP. What its packets come from counts only until it
+    /// has said something: packets of others may pass it on their way. Until then it is at the first of its addresses.
+    Claims,
+    /// By the source of its last packet, if no address of it is known.
+    Traffic,
+}
+
+/// What is carried between the link and the host at all. The default is everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches")]
+pub struct Carries {
+    /// TCP.
+    pub tcp: bool,
+    /// UDP; the servers within are another matter.
+    pub udp: bool,
+    /// Echo.
+    pub icmp: bool,
+    /// Neighbour discovery.
+    pub ndp: bool,
+}
+
+impl Carries {
+    /// Whether flows of this IP protocol are carried.
+    #[must_use]
+    pub const fn protocol(&self, protocol: u8) -> bool {
+        match protocol {
+            PROTO_TCP => self.tcp,
+            PROTO_UDP => self.udp,
+            PROTO_ICMP | PROTO_ICMPV6 => self.icmp,
+            _ => true,
+        }
+    }
+}
+
+impl Default for Carries {
+    fn default() -> Self {
+        Self { tcp: true, udp: true, icmp: true, ndp: true }
+    }
 }
 
 /// One family on the guest's link.
@@ -101,10 +159,14 @@ pub struct Family<A: Address> {
     /// The guest's addresses; forwarded connections go to the first when a rule names none. None: IPv4 rules always
     /// name one, and of IPv6 it is the last global one that the guest was seen to use.
     pub guests: Vec<A>,
+    /// Whether the guest may turn out to be elsewhere.
+    pub learn: Learn,
+    /// Whether the guest is the only one on the link, and so may have any address but ours.
+    pub alone: bool,
     /// Our address, the guest's default router. None: the guest sends everything onto the link.
     pub gateway: Option<A>,
-    /// The name server that the guest is told of.
-    pub dns: Option<A>,
+    /// The name servers that the guest is told of.
+    pub dns: Vec<A>,
     /// Addresses at which we answer pings and speak for ourselves.
     pub ours: Vec<A>,
     /// Addresses for which we answer ARP and neighbour solicitations, but for those of the guest.
@@ -122,10 +184,17 @@ impl<A: Address> Family<A> {
         self.link.iter().any(|prefix| prefix.contains(addr)) && !self.guests.contains(&addr)
     }
 
+    /// Whether we answer also when somebody wants to have `addr` and asks whether it is taken: not because the whole
+    /// link is ours, but because of the address.
+    #[must_use]
+    pub fn defends(&self, addr: A) -> bool {
+        self.link.contains(&Prefix::host(addr)) && !self.guests.contains(&addr)
+    }
+
     /// Whether a guest on the link may have `addr`.
     #[must_use]
     pub fn is_on_link(&self, addr: A) -> bool {
-        A::net_contains(&self.network, addr) || self.guests.contains(&addr)
+        self.alone || A::net_contains(&self.network, addr) || self.guests.contains(&addr)
     }
 
     fn outbound(&self, to: A, port: u16) -> Route {
@@ -136,13 +205,15 @@ impl<A: Address> Family<A> {
             Some(Leads::Dns) => Route::Dns,
             Some(Leads::Closed) => Route::Closed,
             Some(Leads::Forbidden) => Route::Forbidden,
+            Some(Leads::Members) => Route::Members(to.into()),
             Some(Leads::Group) => Route::Group,
             Some(Leads::Nobody) | None => Route::Nobody,
         }
     }
 
-    fn inbound(&self, from: A) -> A {
-        self.inbound.iter().find(|view| view.from.contains(from)).map_or(from, |view| view.seen)
+    fn inbound(&self, from: A, guest: A) -> Option<A> {
+        let fits = |view: &&View<A>| view.from.contains(from) && view.toward.contains(guest);
+        self.inbound.iter().find(fits).map_or(Some(from), |view| view.seen)
     }
 }
 
@@ -170,6 +241,8 @@ pub struct Plan {
     pub advertise: bool,
     /// Whether to answer DHCPv6 (stateless information, and the guest's first address).
     pub dhcp6: bool,
+    /// What goes through.
+    pub carries: Carries,
 }
 
 impl Plan {
@@ -192,12 +265,18 @@ impl Plan {
         }
     }
 
-    /// How the guest sees a peer that has `addr` on the host's side.
+    /// How a guest that has the address `guest` sees a peer that has `from` on the host's side. `None`: not at all, nor
+    /// across families.
     #[must_use]
-    pub fn inbound(&self, addr: IpAddr) -> IpAddr {
-        match addr {
-            IpAddr::V4(a) => self.v4.as_ref().map_or(a, |v4| v4.inbound(a)).into(),
-            IpAddr::V6(a) => self.v6.as_ref().map_or(a, |v6| v6.inbound(a)).into(),
+    pub fn inbound(&self, from: IpAddr, guest: IpAddr) -> Option<IpAddr> {
+        match (from, guest) {
+            (IpAddr::V4(from), IpAddr::V4(guest)) => {
+                self.v4.as_ref().map_or(Some(from), |v4| v4.inbound(from, guest)).map(IpAddr::V4)
+            }
+            (IpAddr::V6(from), IpAddr::V6(guest)) => {
+                self.v6.as_ref().map_or(Some(from), |v6| v6.inbound(from, guest)).map(IpAddr::V6)
+            }
+            _ => None,
         }
     }
 
@@ -232,19 +311,24 @@ impl Plan {
     /// The address of ours that speaks to `src` about what that sent to `dst`.
     ///
     /// RFC 4443 §2.2: the address that was asked, if it is ours; else one that a host would choose, which for a
-    /// link-local receiver is the link-local one (RFC 6724 §5, rule 2), and otherwise the router's on this link.
+    /// link-local receiver is the link-local one (RFC 6724 §5, rule 2), and otherwise the router's on this link. On an
+    /// IPv4 link without a router it is the dummy address (RFC 7600), from which nothing but errors ever comes.
     #[must_use]
     pub fn speaker(&self, src: IpAddr, dst: IpAddr) -> Option<IpAddr> {
         if self.is_ours(dst) {
             return Some(dst);
         }
         match src {
-            IpAddr::V4(_) => self.v4.as_ref()?.gateway.map(IpAddr::V4),
-            IpAddr::V6(src) if src.is_unicast_link_local() => {
-                self.v6.as_ref()?.ours.iter().find(|own| own.is_unicast_link_local()).map(|&own| own.into())
-            }
-            IpAddr::V6(_) => self.v6.as_ref()?.gateway.map(IpAddr::V6),
+            IpAddr::V4(_) => Some(self.v4.as_ref()?.gateway.unwrap_or(DUMMY).into()),
+            IpAddr::V6(src) if src.is_unicast_link_local() => self.link_local().map(IpAddr::V6),
+            IpAddr::V6(_) => self.v6.as_ref()?.gateway.or_else(|| self.link_local()).map(IpAddr::V6),
         }
+    }
+
+    /// The link-local address of ours, from which the servers within speak.
+    #[must_use]
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.v6.as_ref()?.ours.iter().copied().find(Ipv6Addr::is_unicast_link_local)
     }
 
     /// Whether `addr` is a group that a router is in on its link (RFC 4291 §2.8): all nodes, all routers, and those

@@ -1,4 +1,4 @@
-//! A run of addresses as a mask has it, ready to be compared: two operations for an address.
+//! Addresses as a mask has them, mostly a run of them, ready to be compared: two operations for an address.
 
 use core::fmt::Debug;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -69,6 +69,12 @@ impl<A: Address> Prefix<A> {
     pub fn new(addr: A, len: u8) -> Self {
         let mask = A::mask(len);
         Self { bits: addr.bits() & mask, mask }
+    }
+
+    /// Those that are like `addr` wherever `mask` has ones.
+    #[must_use]
+    pub fn masked(addr: A, mask: A) -> Self {
+        Self { bits: addr.bits() & mask.bits(), mask: mask.bits() }
     }
 
     /// `addr` alone.

@@ -7,7 +7,7 @@
 //! internal: then the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no row lets a guest reach
 //! the host's loopback but the gateway's.
 
-use super::{Address, Case, DNS_PORT, DhcpPool, Family, Leads, Plan, Prefix, View};
+use super::{Address, Carries, Case, DNS_PORT, DhcpPool, Family, Leads, Learn, Plan, Prefix, View};
 use crate::addr::MacAddr;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -100,6 +100,7 @@ impl Plan {
             dhcp: of.v4.and_then(|v4| v4.dhcp),
             advertise: of.v6.is_some_and(|v6| v6.advertise),
             dhcp6: of.v6.is_some_and(|v6| v6.dhcp),
+            carries: Carries::default(),
         }
     }
 }
@@ -127,8 +128,10 @@ fn ipv4(of: &Slirp, v4: &Ipv4Config) -> Family<Ipv4Addr> {
     Family {
         network,
         guests: if guest.is_unspecified() { Vec::new() } else { vec![guest] },
+        learn: Learn::Pinned,
+        alone: false,
         gateway: Some(gateway),
-        dns,
+        dns: dns.into_iter().collect(),
         ours: own(gateway, dns, None),
         link: own(gateway, dns, silent).into_iter().map(Prefix::host).collect(),
         cases,
@@ -163,8 +166,10 @@ fn ipv6(of: &Slirp, v6: &Ipv6Config, link_local: Ipv6Addr) -> Family<Ipv6Addr> {
     Family {
         network,
         guests: guest.into_iter().collect(),
+        learn: Learn::Traffic,
+        alone: false,
         gateway: Some(gateway),
-        dns,
+        dns: dns.into_iter().collect(),
         link: ours.iter().copied().map(Prefix::host).collect(),
         ours,
         cases,
@@ -181,7 +186,7 @@ impl Slirp {
     /// Whoever is `near` seems to be the gateway, and `all` do from the inside of an internal network.
     fn views<A: Address>(&self, gateway: A, near: &[Prefix<A>], all: Prefix<A>) -> Vec<View<A>> {
         let near = if self.internal { &[all] } else { near };
-        near.iter().map(|&from| View { from, seen: gateway }).collect()
+        near.iter().map(|&from| View { from, toward: Prefix::new(gateway, 0), seen: Some(gateway) }).collect()
     }
 }
 

@@ -91,8 +91,9 @@ fn peers_look_as_the_contract_says() {
         ("fd00::9", "fd00::2", "fd00::2"),
         ("2001:db8::9", "2001:db8::9", "fd00::2"),
     ] {
-        let found = [&usual, &internal].map(|plan| plan.inbound(ip(from)));
-        assert_eq!(found, [ip(seen), ip(inside)], "{from}");
+        let guest = ip(if ip(from).is_ipv4() { "10.0.2.100" } else { "fd00::64" });
+        let found = [&usual, &internal].map(|plan| plan.inbound(ip(from), guest));
+        assert_eq!(found, [Some(ip(seen)), Some(ip(inside))], "{from}");
     }
 }
 
@@ -136,8 +137,10 @@ fn a_plan_holds_several_guest_addresses_and_no_gateway() {
         v4: Some(Family {
             network: "192.0.2.0/24".parse().unwrap(),
             guests: guests.clone(),
+            learn: Learn::Pinned,
+            alone: false,
             gateway: None,
-            dns: None,
+            dns: Vec::new(),
             ours: Vec::new(),
             link: vec![all],
             cases: vec![Case::all(all, Leads::There)],
@@ -150,8 +153,8 @@ fn a_plan_holds_several_guest_addresses_and_no_gateway() {
     assert!(v4.answers_for([192, 0, 2, 9].into()) && v4.answers_for([8, 8, 8, 8].into()));
     assert!(guests.iter().all(|&guest| v4.is_on_link(guest) && !v4.answers_for(guest)));
     assert_eq!(plan.guest(false), Some(ip("192.0.2.7")));
-    assert_eq!(plan.speaker(ip("192.0.2.7"), ip("8.8.8.8")), None, "nobody of ours could complain");
-    assert_eq!(plan.inbound(ip("192.0.2.7")), ip("192.0.2.7"));
+    assert_eq!(plan.speaker(ip("192.0.2.7"), ip("8.8.8.8")), Some(ip("192.0.0.8")), "RFC 7600");
+    assert_eq!(plan.inbound(ip("192.0.2.7"), ip("192.0.2.7")), Some(ip("192.0.2.7")));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::headers::ip_header_len;
 use crate::ip::fragment::take_ident;
 use crate::ip::path_mtu::Limits;
 use crate::transport::silence::List;
+use crate::transport::udp::filter::Filter;
 use crate::upstream::{Client, Errno, Meta, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use smoltcp::wire::UdpPacket;
@@ -35,7 +36,12 @@ pub(crate) const MAX_PAYLOAD: usize = 65_507;
 #[derive(Debug)]
 pub(crate) enum Role {
     /// Of a guest endpoint with anybody.
-    Any,
+    Any {
+        /// Of these, whose datagrams get in.
+        filter: Filter,
+        /// Where the guest's last datagram was going, as it said and as it is: most follow one another.
+        lead: Option<(SocketAddr, SocketAddr)>,
+    },
     /// Of a guest endpoint with a client of a forwarded port.
     Inbound {
         /// Who began it, and where.
@@ -64,6 +70,42 @@ impl Udp {
     /// Among which it is, if it has a socket of its own, as those with anybody have.
     pub(crate) const fn list(&self) -> List {
         if self.both_ways { List::Answered } else { List::Unanswered }
+    }
+
+    /// The guest sends something to `peer`, which is `to` on the host's side; if it is a group, to all of them.
+    pub(crate) fn leads(&mut self, peer: SocketAddr, to: SocketAddr, to_all: bool) {
+        let Role::Any { filter, lead } = &mut self.role else { return };
+        if *lead == Some((peer, to)) {
+            return;
+        }
+        *lead = Some((peer, to));
+        if to_all {
+            filter.open();
+        }
+        filter.contact(to);
+    }
+
+    /// Where the way to `peer` leads, if it was gone last.
+    pub(crate) fn lead_to(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        match &self.role {
+            Role::Any { lead: Some((known, to)), .. } if *known == peer => Some(*to),
+            _ => None,
+        }
+    }
+
+    /// Addresses mean something else from now on.
+    pub(crate) const fn forget_lead(&mut self) {
+        if let Role::Any { lead, .. } = &mut self.role {
+            *lead = None;
+        }
+    }
+
+    /// Whether what `peer`, an address on the host's side, sends is for the guest.
+    pub(crate) fn admits(&self, peer: SocketAddr) -> bool {
+        match &self.role {
+            Role::Any { filter, .. } => filter.admits(peer),
+            Role::Inbound { .. } => true,
+        }
     }
 
     /// When the flow ends if nothing more is carried.

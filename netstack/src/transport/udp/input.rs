@@ -13,6 +13,7 @@ use crate::transport::datagrams::meta;
 use crate::transport::route::Lead;
 use crate::transport::silence::List;
 use crate::transport::table::{Key, Kind};
+use crate::transport::udp::filter::Filter;
 use crate::transport::udp::{Datagram, Failure, Role, Udp};
 use crate::upstream::{DatagramError, Meta, Upstream};
 use crate::within::dns::Asker;
@@ -53,19 +54,29 @@ impl Engine {
         if let Some(id) = self.flows.find(&Key { kind: Kind::UdpPair, guest, peer }) {
             return self.udp_of_pair(now, id, mac, &datagram, segment, meta, up);
         }
-        let to = match self.lead(now, mac, packet, peer)? {
-            Lead::Upstream(to) => to,
-            Lead::Dns => return self.ask_dns(Asker { guest, at: peer, mac }, &datagram, segment),
-            Lead::Closed => {
-                self.icmp_error(now, mac, packet.whole, Problem::PortUnreachable);
-                return Err(DropReason::NoSuchHost);
-            }
+        let key = Key { kind: Kind::UdpAny, guest, peer: any_endpoint(guest.ip()) };
+        let found = self.flows.find(&key);
+        let (to, to_all) = match found.and_then(|id| self.known_lead(id, peer)) {
+            Some(to) => (to, false),
+            None => match self.lead(now, mac, packet, peer)? {
+                Lead::Upstream(to) => (to, false),
+                Lead::Members(to) => (to, true),
+                Lead::Dns => return self.ask_dns(Asker { guest, at: peer, mac }, &datagram, segment),
+                Lead::Closed => {
+                    self.icmp_error(now, mac, packet.whole, Problem::PortUnreachable);
+                    return Err(DropReason::NoSuchHost);
+                }
+            },
         };
-        let id = self.udp_flow(now, guest, mac, up)?;
+        let id = match found {
+            Some(id) => id,
+            None => self.udp_flow(now, key, mac, up)?,
+        };
         if let Some((_, entry)) = self.flows.get_mut(id)
             && let Body::Udp(udp) = &mut entry.body
         {
             (udp.last, udp.mac) = (now, mac);
+            udp.leads(peer, to, to_all);
             self.silence.heard(id, udp.list());
         }
         self.counters.udp_out += 1;
@@ -74,23 +85,29 @@ impl Engine {
         Ok(())
     }
 
-    /// The flow of a guest endpoint with anybody, made if there is none.
+    /// Where datagrams of the flow to `peer` lead, if its last one did not go elsewhere.
+    fn known_lead(&mut self, id: FlowId, peer: SocketAddr) -> Option<SocketAddr> {
+        match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
+            Some(Body::Udp(udp)) => udp.lead_to(peer),
+            _ => None,
+        }
+    }
+
+    /// A new flow of a guest endpoint with anybody.
     fn udp_flow<U: Upstream>(
         &mut self,
         now: Instant,
-        guest: SocketAddr,
+        key: Key,
         mac: MacAddr,
         up: &mut U,
     ) -> Result<FlowId, DropReason> {
-        let key = Key { kind: Kind::UdpAny, guest, peer: any_endpoint(guest.ip()) };
-        if let Some(id) = self.flows.find(&key) {
-            return Ok(id);
-        }
         if self.silence.of_udp() >= self.config.ports.udp() {
             self.end_longest(now, &[List::Unanswered, List::Answered], up);
         }
-        let id = self.insert(key, Body::Udp(Box::new(Udp::new(Role::Any, mac, now))))?;
-        if up.udp_open(id, guest.ip(), self.config.outbound.toward(guest.ip())).is_err() {
+        let role = Role::Any { filter: Filter::new(self.config.udp.contacted_only), lead: None };
+        let id = self.insert(key, Body::Udp(Box::new(Udp::new(role, mac, now))))?;
+        let from = self.config.outbound.of(key.guest);
+        if up.udp_open(id, key.guest.ip(), from).is_err() {
             self.forget(id);
             return Err(DropReason::Upstream);
         }
@@ -123,7 +140,7 @@ impl Engine {
                 let failure = self.udp_batch.add(target, datagram.payload, segment, up);
                 self.udp_failed(now, failure);
             }
-            Role::Any => {}
+            Role::Any { .. } => {}
         }
         Ok(())
     }

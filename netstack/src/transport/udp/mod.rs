@@ -1,6 +1,8 @@
-//! UDP through the engine: `flow` is one conversation and what is gathered for it, `input` carries the guest's
+//! UDP through the engine: `flow` is one conversation and what is gathered for it, `filter` says whom it is open to,
+//! `input` carries the guest's
 //! datagrams to sockets, `output` what sockets, forwarded ports and the resolver have for the guest.
 
+mod filter;
 mod flow;
 mod input;
 mod output;

@@ -47,10 +47,12 @@ impl Engine {
     ) -> Result<Inbound, DropReason> {
         let &Forwarded { client, guest, payload, segment, meta } = datagrams;
         let from = client.address;
-        let peer = SocketAddr::new(self.config.plan.inbound(from.ip()), from.port());
-        if peer.is_ipv4() != guest.is_ipv4() {
+        let plan = &self.config.plan;
+        if from.is_ipv4() != guest.is_ipv4() {
             return Err(DropReason::FamilyOff);
         }
+        let seen = plan.inbound(from.ip(), guest.ip()).filter(|_| plan.carries.udp);
+        let peer = SocketAddr::new(seen.ok_or(DropReason::Forbidden)?, from.port());
         if payload.len() > MAX_PAYLOAD {
             return Err(DropReason::TooBig);
         }
@@ -142,7 +144,13 @@ impl Engine {
     fn deliver_udp<D: Device>(&mut self, now: Instant, id: FlowId, received: &Received, dev: &mut D) {
         let Some((key, Entry { body: Body::Udp(udp), .. })) = self.flows.get_mut(id) else { return };
         let (guest, mut src) = (key.guest, received.from);
-        src.set_ip(self.config.plan.inbound(src.ip()));
+        if !udp.admits(src) {
+            return self.counters.drop(DropReason::Unsolicited);
+        }
+        let Some(seen) = self.config.plan.inbound(src.ip(), guest.ip()) else {
+            return self.counters.drop(DropReason::FamilyOff);
+        };
+        src.set_ip(seen);
         udp.last = now;
         udp.both_ways = true;
         self.silence.heard(id, udp.list());
@@ -156,9 +164,6 @@ impl Engine {
         };
         let at = udp.expiry(&self.config.udp);
         self.timers.set(id, Some(at));
-        if src.is_ipv4() != guest.is_ipv4() {
-            return self.counters.drop(DropReason::FamilyOff);
-        }
         self.send_train(&Train { len: received.len, segment: received.segment, env }, dev);
     }
 
