@@ -192,7 +192,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         ]),
         "nft_rule" => slipway_netavark::fuzz::nft_rule_seeds(),
         // As a kernel told them once; they are not written anew.
-        "route_netlink" | "route_replay" | "netfilter" => Vec::new(),
+        "route_netlink" | "route_replay" | "netfilter" | "sock_diag" => Vec::new(),
         "control_messages" => {
             // The sender; then 24 bytes for each message: length, level, kind, and an int.
             let from4 = [&[2, 0, 0, 53, 192, 0, 2, 1][..], &[0; 20]].concat();

@@ -8,8 +8,8 @@
 //! to the guest would be one more service of the host's, be opened in the guest, and lead back. So ports that we listen
 //! on are taken out, whatever address they are on.
 //!
-//! **UDP follows TCP.** A port that is listened on over TCP is opened over UDP as well, for programs that open their UDP
-//! socket only when they are spoken to over TCP (iperf3).
+//! **UDP follows TCP.** A port that is listened on over TCP is opened over UDP as well, for programs that open their
+//! UDP socket only when they are spoken to over TCP (iperf3).
 
 use crate::rule::Proto;
 use slipway_host::netlink::Listening;

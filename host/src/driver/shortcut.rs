@@ -2,9 +2,9 @@
 //! has its sockets ([`crate::inside`]).
 //!
 //! A socket of the namespace is taken from those that lie ready. While none does, the client waits for the bell. When
-//! none can be had (the host is out of descriptors, the thread is gone), or the way there does not exist yet, the client
-//! of a host's port goes by the guest's link, as without a shortcut: that is slower, and no error. A client inside the
-//! namespace has no other way; it waits as long as the want is one of descriptors.
+//! none can be had (the host is out of descriptors, the thread is gone), or the way there does not exist yet, the
+//! client of a host's port goes by the guest's link, as without a shortcut: that is slower, and no error. A client
+//! inside the namespace has no other way; it waits as long as the want is one of descriptors.
 
 use super::Driver;
 use crate::clock;

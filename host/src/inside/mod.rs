@@ -8,9 +8,9 @@
 //! ```
 //! A socket belongs to the network namespace of the *thread* that makes it, and to the process by its number: so one
 //! thread that has gone inside makes sockets, and the event loop uses them like any other. Everything but making them
-//! (bind, connect, accept, a dump of sock_diag) is done by the event loop itself. A process of its own would do as well,
-//! but container engines move *the* process of the PID file out of somebody's systemd unit, and a second one would die
-//! with that unit.
+//! (connect, accept, a dump of sock_diag) is done by the event loop itself. A process of its own would do as
+//! well, but container engines move *the* process of the PID file out of somebody's systemd unit, and a second one
+//! would die with that unit.
 //!
 //! Invariants.
 //! - The data path never waits for the thread. It takes what is ready ([`Inside::take`]); what is missing comes later,
@@ -128,8 +128,8 @@ impl Inside {
     /// Has `work` done inside, and waits for what it says; [`PATIENCE`] at most.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`]: the thread hangs in this order or an earlier one, which it may still carry out; what
-    /// that makes is dropped. [`io::ErrorKind::BrokenPipe`]: it is gone.
+    /// [`io::ErrorKind::TimedOut`]: the thread hangs in this order or an earlier one, which it may still carry out;
+    /// what that makes is dropped. [`io::ErrorKind::BrokenPipe`]: it is gone.
     pub fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         if self.late.get().is_some_and(|late| self.done.load(Ordering::Acquire) < late) {
             return Err(io::ErrorKind::TimedOut.into());

@@ -1,9 +1,9 @@
 //! Sockets of the guest's namespace that are ready before anybody asks for one.
 //!
 //! A new connection across the border wants a socket at once, and the thread inside is a switch of tasks away. So some
-//! lie ready, of each kind that was ever asked for: an idle network has none. The first order is for a few, each further
-//! one for twice as many up to [`MOST`]; it is given when half of that is left, so that the thread works while the rest
-//! is used up.
+//! lie ready, of each kind that was ever asked for: an idle network has none. The first order is for a few, each
+//! further one for twice as many up to [`MOST`]; it is given when half of that is left, so that the thread works while
+//! the rest is used up.
 
 use crate::upstream;
 use nix::errno::Errno;

@@ -1,9 +1,9 @@
 //! Which ports a network namespace listens on: by sock_diag, or by what /proc/net says.
 //!
 //! A [`Diag`] looks into the namespace of the thread that opened it, whoever uses it. Both ways are tried when it is
-//! opened, before a sandbox takes them away: a socket of NETLINK_SOCK_DIAG, whose lists come in as many datagrams as they
-//! need; or, where that is refused or the kernel was built without it, descriptors of four files of /proc/net, which tell
-//! anew each time they are read from the start.
+//! opened, before a sandbox takes them away: a socket of NETLINK_SOCK_DIAG, whose lists come in as many datagrams as
+//! they need; or, where that is refused or the kernel was built without it, descriptors of four files of /proc/net,
+//! which tell anew each time they are read from the start.
 //!
 //! Ports count, not addresses: a listener on one address of the namespace is one. Sources: sock_diag(7), Linux
 //! `include/uapi/linux/inet_diag.h`, proc_net(5).

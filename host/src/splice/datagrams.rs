@@ -4,8 +4,8 @@
 //!   client ──▶ listener, which its owner reads ──▶ socket, connected ──▶ server
 //!   client ◀── listener, as the address asked ◀─── socket, connected ◀── server
 //! ```
-//! The socket has the client's port for its own where that is free, and is connected, so it hears nobody but the server.
-//! Trains stay trains, both ways ([`crate::upstream::batch`]).
+//! The socket has the client's port for its own where that is free, and is connected, so it hears nobody but the
+//! server. Trains stay trains, both ways ([`crate::upstream::batch`]).
 //!
 //! **Limits.** A conversation ends after a silence, short if nobody has answered yet, as conntrack has it. There are
 //! [`MOST`] at a time; one more takes the place of the one that has been silent longest, whose next datagram begins a

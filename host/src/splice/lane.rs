@@ -12,8 +12,8 @@
 //! delivered: then the kernel's buffers fill up, and the sender waits as it would for the receiver itself.
 //!
 //! **Edges.** Both sockets are watched edge-triggered. An [`End`] remembers what was announced and not used up yet: it
-//! is readable until a read has found nothing (or less than it asked for), writable until a write has. So a lane that can
-//! do nothing asks the kernel nothing, and whatever changes that raises an event.
+//! is readable until a read has found nothing (or less than it asked for), writable until a write has. So a lane that
+//! can do nothing asks the kernel nothing, and whatever changes that raises an event.
 
 use super::pipes::{Pipe, Pipes};
 use crate::sys::sockopt;
@@ -26,8 +26,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes of a direction that are copied before there can be a pipe.
 pub(super) const BORDER: usize = 64 << 10;
-/// A read of so many bytes is one of a stream.
-const LARGE: usize = 32 << 10;
+/// A read of so many bytes is one of a stream. That there is nothing just now does not end one.
+const LARGE: usize = WITHOUT_PIPE;
 /// Bytes copied at a time where a pipe would be in its place: what a slow receiver leaves of them lies in memory.
 const WITHOUT_PIPE: usize = 16 << 10;
 /// Bytes of one lane before others have their turn.
@@ -303,7 +303,6 @@ impl Lane {
             }
             // An MPTCP socket of an old kernel, say.
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => self.copies = true,
-            Err(Errno::EAGAIN) => self.bulk = false,
             _ => {}
         }
         pipes.put_back(pipe);
@@ -324,7 +323,7 @@ impl Lane {
         buffer.resize(BORDER, 0);
         let count = from.receive(buffer.get_mut(..most).surely())?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
-        self.bulk = count >= LARGE.min(most);
+        self.bulk = count >= LARGE;
         // What goes wrong here is found again by `deliver`.
         let sent = to.send(bytes).unwrap_or(0);
         self.carried = self.carried.saturating_add(u64::try_from(sent).surely_or(u64::MAX));

@@ -4,9 +4,9 @@
 //!   client ── its socket ══ lane ══ our socket in the other namespace ── server
 //! ```
 //! Who comes from the host's own loopback to a forwarded port, or from the namespace's to one that leads to the host,
-//! needs neither the guest's link nor a TCP of ours: both ends are sockets of this kernel. Bytes of a connection go from
-//! one to the other, copied while they are few and by splice(2) when they are many ([`lane`]); datagrams go in trains
-//! ([`datagrams`]).
+//! needs neither the guest's link nor a TCP of ours: both ends are sockets of this kernel. Bytes of a connection go
+//! from one to the other, copied while they are few and by splice(2) when they are many ([`lane`]); datagrams go in
+//! trains ([`datagrams`]).
 //!
 //! What crosses: bytes, half-close, reset (also the refusal of a connection, after the fact: the client was accepted
 //! before the server was asked), back-pressure, datagrams and their bounds. What does not: urgent data, which becomes

@@ -1,12 +1,12 @@
 //! Pipes through which bytes go from socket to socket without being copied (splice(2)).
 //!
-//! A pipe is needed only while bytes lie in it: it is taken for one transfer, and put back when it is empty. So there are
-//! as many as receivers that are slow just now, however many connections there are.
+//! A pipe is needed only while bytes lie in it: it is taken for one transfer, and put back when it is empty. So there
+//! are as many as receivers that are slow just now, however many connections there are.
 //!
 //! **Limits.** An unprivileged pipe holds `fs.pipe-max-size` at most, and a user whose pipes hold more than
 //! `fs.pipe-user-pages-soft` gets small ones and may not enlarge them (EPERM): so the size that is asked for falls. A
-//! pipe smaller than a copy's buffer is worth nothing, and so are descriptors that are short: then there is no pipe, the
-//! caller copies, and nobody asks again for a while. Source: pipe(7), fcntl(2) F_SETPIPE_SZ.
+//! pipe smaller than a copy's buffer is worth nothing, and so are descriptors that are short: then there is no pipe,
+//! the caller copies, and nobody asks again for a while. Source: pipe(7), fcntl(2) F_SETPIPE_SZ.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};

@@ -22,6 +22,7 @@
 //! | [`dns_zone`] | zones with regular expressions, and questions about them |
 //! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
 //! | [`route_replay`] | dumps of a host that the guest is to look like |
+//! | [`sock_diag`] | the same: who listens |
 //! | [`control_messages`], [`proc_text`] | what it tells beside datagrams, errors among it; its texts |
 //! | [`firewall_state`], [`dbus_answer`] | a state file of the firewall; what the system bus sends |
 //! | [`dhcp_client`], [`dhcpv6_reply`] | what DHCP servers tell the proxy that holds leases for containers, and time |
@@ -55,7 +56,7 @@ pub use tcp::tcp_actions;
 pub use texts::{
     control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv, netavark_options,
     netfilter, nft_rule, plugin_request, port_rule, proc_text, resolv_conf, rootlessport, route_netlink,
-    route_replay, router_advert, slirp_json, uplink_order, uplink_request,
+    route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request,
 };
 
 /// A fuzz target.
@@ -68,7 +69,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 35] = [
+pub const TARGETS: [Target; 36] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_messages", body: control_messages },
@@ -100,6 +101,7 @@ pub const TARGETS: [Target; 35] = [
     Target { name: "route_replay", body: route_replay },
     Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
+    Target { name: "sock_diag", body: sock_diag },
     Target { name: "tcp_actions", body: tcp_actions },
     Target { name: "uplink_order", body: uplink_order },
     Target { name: "uplink_request", body: uplink_request },

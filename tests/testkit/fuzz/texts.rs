@@ -140,6 +140,11 @@ pub fn route_replay(data: &[u8]) {
     slipway_host::fuzz::route_replay(data);
 }
 
+/// A datagram of sock_diag, or a text of /proc/net.
+pub fn sock_diag(data: &[u8]) {
+    slipway_host::fuzz::sock_diag(data);
+}
+
 /// A datagram of netfilter's netlink, or an entry of the connection tracker.
 pub fn netfilter(data: &[u8]) {
     slipway_host::fuzz::netfilter(data);
