@@ -108,6 +108,12 @@ pub(crate) enum Replay {
     Route,
     /// The same, unless there is any to that destination with that priority.
     OnlyRoute,
+    /// Takes an address away.
+    NoAddress,
+    /// Takes a route away.
+    NoRoute,
+    /// Changes an interface.
+    Link,
 }
 
 impl Request {
@@ -117,6 +123,9 @@ impl Request {
             Replay::Address => (libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE),
             Replay::Route => (libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND),
             Replay::OnlyRoute => (libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL),
+            Replay::NoAddress => (libc::RTM_DELADDR, 0),
+            Replay::NoRoute => (libc::RTM_DELROUTE, 0),
+            Replay::Link => (libc::RTM_SETLINK, 0),
         };
         Self::new(doing, Message::Raw { kind, body }, flags)
     }

@@ -8,9 +8,11 @@
 use super::copy::Change;
 use super::plan::{Device, Op};
 use super::record::Family;
+use crate::netlink::netfilter::Attributes;
 use crate::netlink::{Error, Interface, Netlink, Replay, Request};
 use ipnet::IpNet;
 use nix::errno::Errno;
+use nix::libc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -80,7 +82,10 @@ impl Run<'_> {
             Op::UpWithoutArp => self.netlink.run_one(&Request::set_up_without_arp(index)),
             Op::SettleLinkLocal => self.settle_link_local(),
             Op::Arp => self.netlink.run_one(&Request::set_arp(index)),
-            Op::Address(address) => self.address(address),
+            Op::Address(address) | Op::Deprecate(address) => self.address(address),
+            Op::RemoveRoute(route) => self.remove(route, Replay::NoRoute),
+            Op::RemoveAddress(address) => self.remove(address, Replay::NoAddress),
+            Op::PromoteSecondaries => self.promote_secondaries(),
             Op::Route(route) => self.routes(vec![route]),
             Op::Settled => self.settled(),
         }
@@ -139,6 +144,33 @@ impl Run<'_> {
             }
             result => result,
         }
+    }
+
+    /// What is not there need not go.
+    fn remove(&mut self, change: &Change, replay: Replay) -> Result<(), Error> {
+        match self.netlink.run_one(&request(change, replay, self.tap.index)) {
+            Err(error) if matches!(error.errno(), Some(Errno::ESRCH | Errno::EADDRNOTAVAIL)) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The kernel's setting `promote_secondaries` of the interface.
+    fn promote_secondaries(&mut self) -> Result<(), Error> {
+        /// IFLA_INET_CONF, whose attributes are numbered as the settings are (IPV4_DEVCONF_PROMOTE_SECONDARIES).
+        const INET_CONF: u16 = 1;
+        const PROMOTE_SECONDARIES: u16 = 20;
+        let mut body = Attributes::default();
+        // struct ifinfomsg.
+        let mut head = [0; 16];
+        head[4..8].copy_from_slice(&self.tap.index.to_ne_bytes());
+        body.head(&head);
+        body.nested(libc::IFLA_AF_SPEC, |families| {
+            families.nested(u16::from(Family::V4.number()), |v4| {
+                v4.nested(INET_CONF, |settings| settings.bytes(PROMOTE_SECONDARIES, &1_u32.to_ne_bytes()));
+            });
+        });
+        let doing = format!("keep the other addresses of {}", self.tap.name);
+        self.netlink.run_one(&Request::raw(doing, Replay::Link, body.as_bytes().to_vec()))
     }
 
     fn skips(&self, change: &Change) -> bool {
@@ -204,7 +236,10 @@ impl Run<'_> {
 }
 
 fn request(change: &Change, replay: Replay, index: u32) -> Request {
-    let doing = format!("add {change}");
+    let doing = match replay {
+        Replay::NoAddress | Replay::NoRoute => format!("take away {change}"),
+        _ => format!("add {change}"),
+    };
     Request::raw(doing, replay, change.body(index))
 }
 

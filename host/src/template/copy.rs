@@ -48,7 +48,7 @@ const ROUTE_STRIPPED: [(u16, &str); 12] = [
 ];
 
 /// An address or a route to be added, in the kernel's bytes but for the number of the interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
     body: Vec<u8>,
     /// Where the interface's number goes.
@@ -58,7 +58,7 @@ pub struct Change {
     what: What,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Address,
     Route,
@@ -155,9 +155,41 @@ impl Change {
         (!body.overflown()).then_some(copy)
     }
 
+    /// The same address, of which nothing new is to begin: its preferred lifetime is over.
+    pub(super) fn deprecated(&self) -> Self {
+        // struct ifa_cacheinfo: preferred, valid (for ever), and two times that are only in answers.
+        let times = [0, u32::MAX, 0, 0].map(u32::to_ne_bytes);
+        self.with(libc::IFA_CACHEINFO, times.as_flattened())
+    }
+
+    /// The same route with the address that packets come from.
+    pub(super) fn with_source(&self, source: IpAddr) -> Self {
+        self.with(libc::RTA_PREFSRC, &octets(source))
+    }
+
+    /// The same with one more attribute.
+    fn with(&self, kind: u16, value: &[u8]) -> Self {
+        let mut list = Attributes::default();
+        list.bytes(kind, value);
+        let mut changed = self.clone();
+        changed.body.extend(list.as_bytes());
+        changed
+    }
+
+    /// Where a route leads; `None`: everywhere.
+    pub(super) fn destination(&self) -> Option<IpNet> {
+        let to = self.find(libc::RTA_DST).and_then(ip)?;
+        IpNet::new(to, *self.body.get(1)?).ok()
+    }
+
     /// Whether it is a route that the kernel makes by itself for an address that is given.
     pub(super) fn is_the_kernels(&self) -> bool {
-        self.what == What::Route && self.body.get(5) == Some(&libc::RTPROT_KERNEL)
+        let is_made = self.what == What::Route && self.body.get(5) == Some(&libc::RTPROT_KERNEL);
+        is_made && self.find(libc::RTA_PREFSRC).is_none()
+    }
+
+    fn find(&self, wanted: u16) -> Option<&[u8]> {
+        attributes(self.list()).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
 
     /// Whether it was the host's; else the command line has asked for it, or the guest cannot do without.
@@ -195,7 +227,7 @@ impl Change {
 /// As ip(8) would say it.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let find = |wanted| attributes(self.list()).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let find = |wanted| self.find(wanted);
         let prefix = self.body.get(1).copied().unwrap_or_default();
         if self.what == What::Address {
             let address = find(libc::IFA_LOCAL).or_else(|| find(libc::IFA_ADDRESS)).and_then(ip);

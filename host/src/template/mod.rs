@@ -22,6 +22,8 @@
 //! interface, less what [`copy`] strips. A default route alone where the command line has a gateway. A copy that the
 //! guest's kernel refuses is left out, with one warning for all; what was asked for is an error.
 //!
+//! **When the host changes**, [`Following`] says which steps lead from what the guest has to what the host has now.
+//!
 //! **Bounds**: [`snapshot`] bounds what is kept of the host, [`choose`] what a template takes (routes may name
 //! objects of hundreds of next hops, which each of them then has written out). Sources: rtnetlink(7), Linux
 //! `net/ipv4/fib_semantics.c`, `net/ipv6/route.c`, `net/ipv6/addrconf.c`.
@@ -29,6 +31,7 @@
 mod apply;
 mod choose;
 mod copy;
+mod follow;
 mod fuzz;
 mod plan;
 mod record;
@@ -39,6 +42,7 @@ mod tests;
 
 pub use apply::apply;
 pub use copy::Change;
+pub use follow::{Following, Gather};
 pub(crate) use fuzz::fuzz;
 pub use plan::{Device, Op, plan};
 pub use record::{Family, Link};

@@ -36,6 +36,14 @@ pub enum Op {
     Address(Change),
     /// Adds a route.
     Route(Change),
+    /// Has nothing new begin from an address.
+    Deprecate(Change),
+    /// Takes a route away.
+    RemoveRoute(Change),
+    /// From now on, with an address of IPv4 the others of its network do not go.
+    PromoteSecondaries,
+    /// Takes an address away.
+    RemoveAddress(Change),
     /// Waits, for a bounded time, until no address is tentative.
     Settled,
 }

@@ -3,4 +3,5 @@
 mod choice;
 mod copies;
 mod dump;
+mod follow;
 mod kernel;

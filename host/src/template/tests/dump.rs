@@ -211,6 +211,19 @@ pub(super) fn words(steps: &[Op]) -> Vec<String> {
     changes.map(in_words).collect()
 }
 
+/// Steps of a change, each with what it does.
+pub(super) fn deeds(steps: &[Op]) -> Vec<String> {
+    let deed = |step: &Op| match step {
+        Op::Address(change) | Op::Route(change) => format!("add {}", in_words(change)),
+        Op::Deprecate(change) => format!("deprecate {}", in_words(change)),
+        Op::RemoveAddress(change) | Op::RemoveRoute(change) => format!("remove {}", in_words(change)),
+        Op::PromoteSecondaries => "promote".to_owned(),
+        Op::Settled => "settled".to_owned(),
+        other => format!("{other:?}"),
+    };
+    steps.iter().map(deed).collect()
+}
+
 fn in_words(change: &Change) -> String {
     let body = change.body(7);
     let mut text = change.to_string();
@@ -237,6 +250,7 @@ fn in_words(change: &Change) -> String {
         match kind {
             libc::RTA_OIF => write!(text, " dev{}", word(value)).unwrap(),
             libc::RTA_MULTIPATH => text.push_str(&hops(value)),
+            libc::RTA_PREFSRC => write!(text, " src {}", ip(value)).unwrap(),
             rta::VIA => write!(text, " via {}", ip(&value[2..])).unwrap(),
             libc::RTA_DST | libc::RTA_TABLE | libc::RTA_GATEWAY | libc::RTA_PRIORITY => {}
             _ => write!(text, " +{kind}").unwrap(),

@@ -4,15 +4,18 @@
 use crate::device::Tap;
 use crate::netlink::Netlink;
 use crate::netns::testing::with_tun;
-use crate::template::{Device, Op, Snapshot, Template, Wish, Wishes, apply, plan};
-use nix::sched::{CloneFlags, unshare};
+use crate::template::{Device, Following, Op, Snapshot, Template, Wish, Wishes, apply, plan};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
 use serde_json::{Map, Value, json};
 use slipway_netstack::addr::MacAddr;
+use slipway_netstack::clock::Instant;
 use slipway_netstack::config::Mtu;
+use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const MAC: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 9]);
 
@@ -394,6 +397,92 @@ fn a_namespace_without_ipv6_has_ipv4_alone() {
         apply(&mut Netlink::open().unwrap(), "eth0", &plan(&template, device())).unwrap();
         assert_eq!(addresses("eth0").len(), 1);
         assert_eq!(json_of("-4 route show default").len(), 1);
+    });
+}
+
+/// Source of packets to somewhere.
+fn source(family: &str, to: &str) -> Value {
+    json_of(&format!("{family} route get {to}")).remove(0)["prefsrc"].clone()
+}
+
+fn all_addresses(name: &str) -> Vec<String> {
+    let interface = json_of(&format!("addr show dev {name}")).remove(0);
+    let list = interface["addr_info"].as_array().unwrap().clone();
+    let kept = list.into_iter().filter(|it| it["scope"] != "link");
+    let told = |it: &Value| if it["deprecated"] == true { "old ".to_owned() } else { String::new() };
+    let mut lines: Vec<String> = kept.map(|it| told(&it) + it["local"].as_str().unwrap()).collect();
+    lines.sort();
+    lines
+}
+
+/// A renewal with another address, then another network; and the old addresses go without taking the new ones along.
+#[test]
+fn the_guest_follows_the_host() {
+    on_a_host("the_guest_follows_the_host", || {
+        host(
+            "link add eth0 type veth peer name world
+             link set world up
+             link set eth0 up
+             addr add 10.0.0.2/24 brd + dev eth0
+             route add default via 10.0.0.1
+             route add 10.9.0.0/16 via 10.0.0.7
+             -6 addr add 2001:db8:1::2/64 dev eth0 nodad
+             -6 route add default via fe80::9 dev eth0
+             ",
+        );
+        let own = || File::open("/proc/thread-self/ns/net").unwrap();
+        let here = own();
+        let mut following = Following::new(template(&Wishes::default()));
+        let _tap = guest(following.template());
+        let there = own();
+        let turn = |following: &mut Following, seconds: u64, lines: &str| {
+            setns(&here, CloneFlags::CLONE_NEWNET).unwrap();
+            host(lines);
+            let (fresh, wanted) = (template(&Wishes::default()), routes("eth0"));
+            let steps = following.turn_to(Instant::ZERO + Duration::from_secs(seconds), fresh);
+            setns(&there, CloneFlags::CLONE_NEWNET).unwrap();
+            apply(&mut Netlink::open().unwrap(), "eth0", &steps).unwrap();
+            // A host without routes has lost its network, which changes nothing here.
+            assert!(wanted.is_empty() || routes("eth0") == wanted, "{wanted:?} {:?}", routes("eth0"));
+        };
+        let retire = |following: &mut Following, seconds: u64| {
+            let steps = following.retire(Instant::ZERO + Duration::from_secs(seconds), |_| false);
+            let wanted = routes("eth0");
+            apply(&mut Netlink::open().unwrap(), "eth0", &steps).unwrap();
+            assert_eq!(routes("eth0"), wanted, "routes stay");
+        };
+        turn(
+            &mut following,
+            1,
+            "addr add 10.0.0.3/24 brd + dev eth0
+             addr del 10.0.0.2/24 dev eth0
+             addr add 10.0.0.3/24 brd + dev eth0
+             route add default via 10.0.0.1
+             route add 10.8.0.0/16 via 10.0.0.7
+             -6 addr add 2001:db8:2::2/64 dev eth0 nodad
+             -6 addr del 2001:db8:1::2/64 dev eth0
+             ",
+        );
+        assert_eq!(all_addresses("eth0"), ["10.0.0.3", "2001:db8:2::2", "old 10.0.0.2", "old 2001:db8:1::2"]);
+        assert_eq!(source("-4", "192.0.2.1"), "10.0.0.3");
+        assert_eq!(source("-4", "10.0.0.77"), "10.0.0.3");
+        assert_eq!(source("-6", "2001:db8:f::1"), "2001:db8:2::2");
+        retire(&mut following, 3602);
+        assert_eq!(all_addresses("eth0"), ["10.0.0.3", "2001:db8:2::2"]);
+        turn(
+            &mut following,
+            4000,
+            "addr del 10.0.0.3/24 dev eth0
+             addr add 10.5.0.3/24 dev eth0
+             route add default via 10.5.0.1 metric 7
+             -6 route del default via fe80::9 dev eth0
+             -6 route add default via fe80::8 dev eth0 metric 9
+             ",
+        );
+        assert_eq!(all_addresses("eth0"), ["10.5.0.3", "2001:db8:2::2", "old 10.0.0.3"]);
+        assert_eq!(source("-4", "192.0.2.1"), "10.5.0.3");
+        turn(&mut following, 4001, "link set eth0 down\n");
+        assert_eq!(all_addresses("eth0"), ["10.5.0.3", "2001:db8:2::2", "old 10.0.0.3"]);
     });
 }
 
