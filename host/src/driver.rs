@@ -168,7 +168,17 @@ impl Driver {
     /// # Errors
     /// The kernel's: out of descriptors or memory.
     pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
-        let mut driver = Self {
+        let mut driver = Self::idle(engine)?;
+        driver.join(link)?;
+        Ok(driver)
+    }
+
+    /// The same before there is a link.
+    ///
+    /// # Errors
+    /// The kernel's: out of descriptors or memory.
+    pub fn idle(engine: Engine) -> io::Result<Self> {
+        Ok(Self {
             links: Links::new(engine.config().mac, engine.config().device)?,
             engine,
             sockets: Sockets::new()?,
@@ -182,9 +192,7 @@ impl Driver {
             changed: true,
             more: false,
             bypass: None,
-        };
-        driver.join(link)?;
-        Ok(driver)
+        })
     }
 
     /// Watches a descriptor of the caller's, level-triggered; [`Driver::turn`] reports it by `token`. Errors and
@@ -391,11 +399,14 @@ impl Driver {
     /// Hands out what the wait found.
     fn dispatch(&mut self, now: Instant, slept: bool) -> Woken {
         let mut woken = Woken::default();
+        // Whatever a link has read beyond the last round's budget, the kernel tells of no more.
+        let mut ahead: Vec<LinkId> = self.links.ahead().collect();
         let mut at = 0;
         while let Some((token, flags)) = self.events.get(at) {
             at += 1;
             match token {
                 Some(Token::Link(number)) => {
+                    ahead.retain(|link| *link != LinkId(number) || flags == EpollFlags::EPOLLOUT);
                     woken.by_guest |= self.on_link(LinkId(number), flags, now, slept);
                 }
                 Some(Token::Flow(flow)) => {
@@ -414,6 +425,9 @@ impl Driver {
                 }
                 None => {}
             }
+        }
+        for link in ahead {
+            woken.by_guest |= self.on_link(link, EpollFlags::EPOLLIN, now, slept);
         }
         woken
     }

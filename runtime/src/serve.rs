@@ -15,7 +15,7 @@ use crate::tuning;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::clock;
-use slipway_host::device::{Link, seqpacket};
+use slipway_host::device::{Link, Listener};
 use slipway_host::driver::{Driver, Interest, Loss, Ready, raise_descriptor_limit};
 use slipway_host::netns::Watch;
 use slipway_host::resolv_conf::{self, Follower};
@@ -88,7 +88,7 @@ pub struct Session {
     exit: Option<ExitFd>,
     target: Option<Watch>,
     /// Where the next guest comes in when this one has hung up.
-    door: Option<seqpacket::Listener>,
+    door: Option<Listener>,
     /// The door is shut until then.
     door_opens: Option<Instant>,
     /// Whoever may interrupt.
@@ -171,6 +171,14 @@ impl Session {
             pid_file: None,
             ready: Vec::new(),
         }
+    }
+
+    /// Serves a guest's link.
+    ///
+    /// # Errors
+    /// The kernel's: out of watches or memory.
+    pub fn join(&mut self, link: Link) -> io::Result<()> {
+        self.driver.join(link).map(drop)
     }
 
     /// The event loop, to look at its engine and link.
@@ -314,12 +322,15 @@ impl Session {
         self.names.set_local(local);
     }
 
-    /// When the guest has hung up, lets in the next one that comes to `door`.
+    /// When the guest has hung up, or there is none yet, lets in the next one that comes to `door`.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn readmit(&mut self, door: seqpacket::Listener) -> io::Result<()> {
+    pub fn readmit(&mut self, door: Listener) -> io::Result<()> {
         door.set_nonblocking()?;
+        if door.turns_away() || self.driver.links().is_empty() {
+            self.driver.watch(door.as_fd(), Interest::READ, DOOR)?;
+        }
         self.door = Some(door);
         Ok(())
     }
@@ -335,7 +346,7 @@ impl Session {
         loop {
             if let Some(Loss { link, reason, lost }) = self.driver.take_loss() {
                 log::debug!("{link:?} has ended: {reason}; not carried: {lost:?}");
-                if let Some(door) = &self.door {
+                if let Some(door) = self.door.as_ref().filter(|door| !door.turns_away()) {
                     self.driver.watch(door.as_fd(), Interest::READ, DOOR)?;
                 }
                 return Ok(End::Link(reason));
@@ -386,13 +397,20 @@ impl Session {
         Ok(None)
     }
 
-    /// A guest is at the door. The door stays, and is watched again when this one has hung up.
+    /// A guest is at the door. The door stays, and is watched again when this one has hung up; unless it is one where
+    /// others are sent away meanwhile.
     fn admit(&mut self, now: Instant) -> io::Result<()> {
         let Some(door) = &self.door else { return Ok(()) };
         match door.accept() {
+            Ok(_) if !self.driver.links().is_empty() => {
+                log::info!("a second guest is turned away");
+                Ok(())
+            }
             Ok(guest) => {
-                self.driver.unwatch(door.as_fd());
-                self.driver.join(Link::from(guest)).map(drop)
+                if !door.turns_away() {
+                    self.driver.unwatch(door.as_fd());
+                }
+                self.driver.join(guest).map(drop)
             }
             // One that has gone away again is no reason to stop.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {

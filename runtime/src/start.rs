@@ -23,6 +23,7 @@ use slipway_host::{ports, random, resolv_conf};
 use slipway_netstack::Engine;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::Config;
+use slipway_netstack::device::Capabilities;
 use std::io;
 use std::path::Path;
 
@@ -102,14 +103,27 @@ impl Session {
     /// # Errors
     /// The kernel's: no randomness, no descriptors.
     pub fn open(link: Link, mac: MacAddr, wishes: impl FnOnce(Config) -> Config) -> Result<Self, StartError> {
+        let mut session = Self::open_idle(link.capabilities(), mac, wishes)?;
+        session.join(link).map_err(cannot("watch the guest's link"))?;
+        Ok(session)
+    }
+
+    /// The same before there is a guest: a link that comes later can do `capabilities` at the best.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_idle(
+        capabilities: Capabilities,
+        mac: MacAddr,
+        wishes: impl FnOnce(Config) -> Config,
+    ) -> Result<Self, StartError> {
         let keys = random::keys().map_err(cannot("draw random keys"))?;
         let machine = Config {
             ports: ports::ephemeral(),
             max_flows: max_flows(),
-            ..Config::new(mac, keys, link.capabilities())
+            ..Config::new(mac, keys, capabilities)
         };
-        let driver =
-            Driver::new(Engine::new(wishes(machine)), link).map_err(cannot("set up the event loop"))?;
+        let driver = Driver::idle(Engine::new(wishes(machine))).map_err(cannot("set up the event loop"))?;
         Ok(Self::new(driver))
     }
 

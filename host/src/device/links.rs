@@ -208,6 +208,11 @@ impl Links {
         Ok(read)
     }
 
+    /// Those that have frames of which no event tells.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = LinkId> {
+        self.members.iter().filter(|member| member.link.is_ahead()).map(|member| member.id)
+    }
+
     /// The kernel says that one has room again.
     pub(crate) fn has_room(&mut self, id: LinkId) {
         if let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) {
@@ -275,8 +280,8 @@ impl Device for Links {
     }
 
     fn flush(&mut self) {
-        for member in self.members.iter_mut().filter(|member| !member.rest.is_empty()) {
-            let refused = member.give_rest().is_err();
+        for member in &mut self.members {
+            let refused = member.give_rest().and_then(|()| member.link.send_rest()).is_err();
             member.full |= refused;
         }
     }

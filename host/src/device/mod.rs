@@ -1,7 +1,7 @@
 //! Stage 1 on the host's side: real guest links.
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
-//! socket of type SOCK_SEQPACKET ([`seqpacket`]). [`pcap`] is a decorator that writes down what passes. [`links`] are
+//! socket of type SOCK_SEQPACKET ([`seqpacket`]), a stream socket of a virtual machine ([`stream`]). [`pcap`] is a decorator that writes down what passes. [`links`] are
 //! those of one event loop.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
@@ -10,13 +10,17 @@
 //! case: nothing tells of its end, so the frame is lost as on any link.
 
 pub mod links;
+pub mod listener;
 pub mod pcap;
 pub mod seqpacket;
+pub mod stream;
 pub mod tap;
 
 pub use links::{LinkId, Links};
+pub use listener::Listener;
 pub use pcap::Capture;
 pub use seqpacket::Seqpacket;
+pub use stream::Stream;
 pub use tap::Tap;
 
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
@@ -62,6 +66,8 @@ pub enum Link {
     Tap(Tap),
     /// A connected SOCK_SEQPACKET socket.
     Seqpacket(Seqpacket),
+    /// A connected stream socket.
+    Stream(Stream),
     /// One of the others, written down.
     Captured(Box<Capture<Self>>),
 }
@@ -81,6 +87,7 @@ impl Link {
         match self {
             Self::Tap(tap) => tap.as_fd(),
             Self::Seqpacket(socket) => socket.as_fd(),
+            Self::Stream(stream) => stream.as_fd(),
             Self::Captured(capture) => capture.inner().fd(),
         }
     }
@@ -94,7 +101,30 @@ impl Link {
         match self {
             Self::Tap(tap) => tap.read_frame(into),
             Self::Seqpacket(socket) => socket.read_frame(into),
+            Self::Stream(stream) => stream.read_frame(into),
             Self::Captured(capture) => capture.read_frame(into),
+        }
+    }
+
+    /// Whether a frame was read that nobody has asked for yet, and of which no event will tell.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        match self {
+            Self::Tap(_) | Self::Seqpacket(_) => false,
+            Self::Stream(stream) => stream.is_ahead(),
+            Self::Captured(capture) => capture.inner().is_ahead(),
+        }
+    }
+
+    /// Sends what was taken and not sent yet.
+    ///
+    /// # Errors
+    /// [`Full`]: some of it waits for room.
+    pub fn send_rest(&mut self) -> Result<(), Full> {
+        match self {
+            Self::Tap(_) | Self::Seqpacket(_) => Ok(()),
+            Self::Stream(stream) => stream.flush(),
+            Self::Captured(capture) => capture.inner_mut().send_rest(),
         }
     }
 
@@ -103,7 +133,7 @@ impl Link {
     pub fn capabilities(&self) -> Capabilities {
         match self {
             Self::Tap(tap) => tap.capabilities(),
-            Self::Seqpacket(_) => Capabilities::default(),
+            Self::Seqpacket(_) | Self::Stream(_) => Capabilities::default(),
             Self::Captured(capture) => capture.inner().capabilities(),
         }
     }
@@ -115,6 +145,7 @@ impl Link {
         match self {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
+            Self::Stream(stream) => stream.lost(),
             Self::Captured(capture) => capture.into_inner().close(),
         }
     }
@@ -125,6 +156,7 @@ impl Link {
         match self {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
+            Self::Stream(stream) => stream.lost(),
             Self::Captured(capture) => capture.inner().lost(),
         }
     }
@@ -135,6 +167,7 @@ impl Device for Link {
         match self {
             Self::Tap(tap) => tap.transmit(offload, frame),
             Self::Seqpacket(socket) => socket.transmit(offload, frame),
+            Self::Stream(stream) => stream.transmit(offload, frame),
             Self::Captured(capture) => capture.transmit(offload, frame),
         }
     }
@@ -143,6 +176,12 @@ impl Device for Link {
 impl From<Tap> for Link {
     fn from(tap: Tap) -> Self {
         Self::Tap(tap)
+    }
+}
+
+impl From<Stream> for Link {
+    fn from(stream: Stream) -> Self {
+        Self::Stream(stream)
     }
 }
 

@@ -58,6 +58,11 @@ impl<L> Capture<L> {
         &self.inner
     }
 
+    /// The decorated link, to work with past the file.
+    pub const fn inner_mut(&mut self) -> &mut L {
+        &mut self.inner
+    }
+
     /// The link itself, no longer written down.
     pub fn into_inner(self) -> L {
         self.inner

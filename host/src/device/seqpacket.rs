@@ -5,63 +5,10 @@
 
 use super::Lost;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
-};
+use nix::sys::socket::{MsgFlags, recv, send};
 use slipway_netstack::device::{Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-
-/// A socket that waits for a guest.
-#[derive(Debug)]
-pub struct Listener {
-    /// `std` calls it a stream listener; accept(2) does not care.
-    inner: UnixListener,
-}
-
-impl Listener {
-    /// Listens at `path`; whatever is there is removed first.
-    ///
-    /// # Errors
-    /// ENAMETOOLONG from 108 bytes on; otherwise those of unlink(2) and bind(2).
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        let address = UnixAddr::new(path)?;
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-        bind(fd.as_raw_fd(), &address)?;
-        listen(&fd, Backlog::new(1)?)?;
-        Ok(Self { inner: UnixListener::from(fd) })
-    }
-
-    /// From now on [`Listener::accept`] does not wait, for an event loop that watches the listener.
-    ///
-    /// # Errors
-    /// Those of fcntl(2).
-    pub fn set_nonblocking(&self) -> io::Result<()> {
-        self.inner.set_nonblocking(true)
-    }
-
-    /// Waits for a guest. One at a time is the caller's business: another one may be accepted when that has hung up.
-    ///
-    /// # Errors
-    /// Those of accept(2).
-    pub fn accept(&self) -> io::Result<Seqpacket> {
-        let (socket, _) = self.inner.accept()?;
-        socket.set_nonblocking(true)?;
-        Ok(Seqpacket::from_owned_fd(socket.into()))
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
-    }
-}
 
 /// The connection to the guest, non-blocking.
 #[derive(Debug)]
@@ -132,8 +79,10 @@ impl AsFd for Seqpacket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Listener;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use nix::sys::socket::{connect, socketpair};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket, socketpair};
+    use std::path::Path;
 
     fn client(path: &Path) -> OwnedFd {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -146,7 +95,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bess");
         std::fs::write(&path, "left over").unwrap();
-        let listener = Listener::bind(&path).unwrap();
+        let listener = Listener::packets(&path).unwrap();
         let guest = client(&path);
         let mut link = listener.accept().unwrap();
         let mut buffer = vec![0; super::super::MAX_FRAME];
@@ -162,7 +111,7 @@ mod tests {
         }
         drop(guest);
         // A child that another test's thread forked just now has a copy of the descriptor, and hangs up when it ends.
-        let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(link.fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
         let end = link.read_frame(&mut buffer).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
@@ -184,11 +133,11 @@ mod tests {
     fn a_path_that_is_too_long_or_a_directory_is_refused() {
         let long = "x".repeat(108);
         assert_eq!(
-            Listener::bind(Path::new(&long)).unwrap_err().raw_os_error(),
+            Listener::packets(Path::new(&long)).unwrap_err().raw_os_error(),
             Some(Errno::ENAMETOOLONG as i32)
         );
         let dir = tempfile::tempdir().unwrap();
-        assert!(Listener::bind(dir.path()).is_err());
+        assert!(Listener::packets(dir.path()).is_err());
         assert!(dir.path().is_dir());
     }
 }

@@ -34,7 +34,7 @@ fn out_of_descriptors_the_door_rests() {
     let path = dir.path().join("door");
     let (link, guest) = link();
     let mut session = Session::new(Driver::new(Engine::new(config()), link).unwrap());
-    session.readmit(seqpacket::Listener::bind(&path).unwrap()).unwrap();
+    session.readmit(Listener::packets(&path).unwrap()).unwrap();
     drop(guest);
     assert!(matches!(session.run().unwrap(), End::Link(_)));
     let next = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();

@@ -17,7 +17,7 @@ use log::LevelFilter;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, Pid, access};
-use slipway_host::device::{Link, Tap, seqpacket};
+use slipway_host::device::{Link, Listener, Tap};
 use slipway_host::netlink::Netlink;
 use slipway_host::netns::{self, NetnsError};
 use slipway_host::sandbox::seccomp::{DENIED, Profile};
@@ -211,7 +211,7 @@ fn session(config: &Config, link: Link) -> Result<Session, StartError> {
 }
 
 /// The guest's link, and where the next guest comes in when this one has hung up.
-fn link(config: &Config) -> Result<(Link, Option<seqpacket::Listener>), Failure> {
+fn link(config: &Config) -> Result<(Link, Option<Listener>), Failure> {
     match &config.target {
         Target::Netns { netns, userns, tap } => {
             let target = match netns {
@@ -231,9 +231,9 @@ fn link(config: &Config) -> Result<(Link, Option<seqpacket::Listener>), Failure>
         }
         Target::Bess(path) => {
             let fail = |error| Failure::Parent(format!("{}: {}", path.display(), words(&error)));
-            let listener = seqpacket::Listener::bind(path).map_err(fail)?;
+            let listener = Listener::packets(path).map_err(fail)?;
             complain(&format!("Waiting for connection to {}", path.display()));
-            Ok((listener.accept().map_err(fail)?.into(), Some(listener)))
+            Ok((listener.accept().map_err(fail)?, Some(listener)))
         }
     }
 }
