@@ -250,8 +250,20 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("cluster", b"-cr3\0--conf\0--\0-6".to_vec()),
             ("bad", b"--nope\0-z\0--mtu".to_vec()),
         ]),
+        "pasta_argv" => named(vec![
+            ("podman", words(0, "--config-net -t 127.0.0.1/8080-8080:80-80 -T none --quiet --netns /run/n --map-guest-addr 169.254.1.2")),
+            ("rootlesskit", words(0, "--stderr --ns-ifname=tap0 --mtu=65520 --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2 4711")),
+            ("command", words(0x44, "-fq -a::ffff:1.2.3.4/120 --splice-only --runas=a:b -- ls -l")),
+            ("qemu", words(1, "--vhost-user --search a.b --tcp-ports 2222:22,80 --pid /p --fd 3")),
+            ("libvirt", words(1, "--one-off --socket /s --mac-addr 52:54:00:12:34:56 --log-file /l --log-size 0x10000 -S none")),
+        ]),
         _ => (0..8u64).map(|n| (format!("random-{n}"), random(n))).collect(),
     }
+}
+
+/// A byte of settings, and the words of a line, with zero bytes between them.
+fn words(settings: u8, line: &str) -> Vec<u8> {
+    [&[settings][..], line.replace(' ', "\0").as_bytes()].concat()
 }
 
 /// A byte of settings and a query: name, type, and an OPT if it has a length.

@@ -18,7 +18,7 @@
 //! | [`uplink_order`] | what the uplink's supervisor and its workers tell each other |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
-//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`] | texts |
+//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`], [`pasta_argv`] | texts |
 //! | [`dns_zone`] | zones with regular expressions, and questions about them |
 //! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
 //! | [`route_replay`] | dumps of a host that the guest is to look like |
@@ -55,8 +55,8 @@ pub use ground::{address_plan, frame_finish};
 pub use tcp::tcp_actions;
 pub use texts::{
     control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv, netavark_options,
-    netfilter, nft_rule, plugin_request, port_rule, proc_text, resolv_conf, rootlessport, route_netlink,
-    route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request,
+    netfilter, nft_rule, pasta_argv, plugin_request, port_rule, proc_text, resolv_conf, rootlessport,
+    route_netlink, route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request,
 };
 
 /// A fuzz target.
@@ -69,7 +69,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 36] = [
+pub const TARGETS: [Target; 37] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_messages", body: control_messages },
@@ -91,6 +91,7 @@ pub const TARGETS: [Target; 36] = [
     Target { name: "netavark_options", body: netavark_options },
     Target { name: "netfilter", body: netfilter },
     Target { name: "nft_rule", body: nft_rule },
+    Target { name: "pasta_argv", body: pasta_argv },
     Target { name: "plugin_request", body: plugin_request },
     Target { name: "port_rule", body: port_rule },
     Target { name: "proc_text", body: proc_text },

@@ -97,6 +97,11 @@ pub fn getopt_argv(data: &[u8]) {
     }
 }
 
+/// A byte that says which name and what the machine has, and words of a command line: made a start of `pasta` or `passt`.
+pub fn pasta_argv(data: &[u8]) {
+    slirp_compat::fuzz::start_of_pasta(data);
+}
+
 /// A machine on which everything is there, or nothing.
 struct Nowhere(Result<(), Errno>);
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::pasta::{args, read};
+use crate::fuzz::coherent;
+use crate::pasta::read;
 use proptest::prelude::*;
 
 /// A world with the interface eth0, the users nobody and max, and the group net; both families and no special rights
@@ -493,15 +494,4 @@ proptest! {
             coherent(&config);
         }
     }
-}
-
-/// What holds for every configuration.
-fn coherent(config: &Config) {
-    assert!(config.families.contains(&true));
-    assert!(config.prefix.is_some() || config.address.v4.is_none());
-    assert!(config.prefix.is_none_or(|bits| (1..=32).contains(&bits)));
-    assert!(config.mtu.is_none_or(|bytes| (1..=args::MTU_MAX).contains(&bytes)));
-    assert!(!config.handlers.advertisements || config.handlers.ndp);
-    assert!(config.fd.is_none() || config.one_off);
-    assert!(!config.splice.only || config.splice.to_loopback);
 }
