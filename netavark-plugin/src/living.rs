@@ -60,6 +60,8 @@ pub(crate) struct Others {
     pub(crate) living: Living,
     /// Whether there is a record of what each has.
     pub(crate) recorded: bool,
+    /// Whether the records say that no other network has the bridge.
+    pub(crate) only_network: bool,
 }
 
 #[cfg(test)]

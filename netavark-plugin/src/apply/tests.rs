@@ -18,7 +18,7 @@ fn bridge() -> NetworkOptions {
 }
 
 fn plan(options: &NetworkOptions, places: &mut Places) -> Vec<Op> {
-    driver(options).unwrap().plan(places).unwrap()
+    driver(options).unwrap().plan(places, &no_firewall()).unwrap()
 }
 
 #[test]

@@ -146,18 +146,15 @@ impl Files {
     /// would answer with dead addresses.
     pub(super) fn add(&self, line: &Line<'_>, living: &Living) -> Result<()> {
         let plain = self.path(line.network)?;
-        let path = if line.internal {
-            let internal = with_suffix(&plain);
-            // A network that became internal takes its containers along.
-            match fs::rename(&plain, &internal) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("rename {}", plain.display()));
-                }
-                _ => internal,
+        let internal = with_suffix(&plain);
+        let (path, other) = if line.internal { (internal, plain) } else { (plain, internal) };
+        // A network that became internal, or is so no longer, takes its containers along.
+        match fs::rename(&other, &path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("rename {}", other.display()));
             }
-        } else {
-            plain
-        };
+            _ => {}
+        }
         let old = read(&path)?.unwrap_or_default();
         let (others, _) = without(&old, line.container_id);
         let others = without_the_dead(&others, line, living);

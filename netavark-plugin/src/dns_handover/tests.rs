@@ -151,8 +151,12 @@ fn an_internal_network_has_another_name() {
     lab.handover.commit(&[internal]).unwrap();
     assert_eq!(lab.files(), ["net%int"]);
     assert_eq!(lab.text("net%int").unwrap().lines().count(), 3);
-    lab.handover.remove("c1", ["net"]).unwrap();
-    lab.handover.remove("c2", ["net"]).unwrap();
+    lab.handover.commit(&[entry("net", "c3", "10.0.0.4")]).unwrap();
+    assert_eq!(lab.files(), ["net"]);
+    assert_eq!(lab.text("net").unwrap().lines().count(), 4);
+    for id in ["c1", "c2", "c3"] {
+        lab.handover.remove(id, ["net"]).unwrap();
+    }
     assert!(lab.files().is_empty());
 }
 

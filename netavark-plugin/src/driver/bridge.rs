@@ -21,9 +21,9 @@ use crate::namespaces::Places;
 use crate::plan::Op;
 use crate::plan::bridge::{Bridge as Plan, Found, Leaving};
 use crate::spec::validate::Isolation;
-use crate::spec::{Compat, Ipam, IpamKind, validate};
+use crate::spec::{Compat, Ipam, IpamKind, Network, validate};
 use nix::errno::Errno;
-use slipway_host::netlink::{Interface, MAIN_TABLE};
+use slipway_host::netlink::{Interface, MAIN_TABLE, Netlink};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -85,9 +85,9 @@ impl<'a> Bridge<'a> {
     ///
     /// # Errors
     /// What is wrong with the request, or could not be looked at.
-    pub fn plan(&mut self, places: &mut Places) -> Result<Vec<Op>> {
+    pub fn plan(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<Op>> {
         let Wanted { plan, .. } = self.wanted()?;
-        let found = look(&plan, places, self.request.rootless)?;
+        let found = look(&plan, places, firewall, self.request.rootless)?;
         Ok(plan.setup(&found))
     }
 
@@ -97,12 +97,12 @@ impl<'a> Bridge<'a> {
     /// What could not be done.
     pub fn setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Outcome> {
         let Wanted { plan, filter } = self.wanted()?;
-        let found = look(&plan, places, self.request.rootless)?;
+        let found = look(&plan, places, firewall, self.request.rootless)?;
         let dns_servers = self.dns_servers(&plan, found.bridge.as_ref(), places)?;
         let mut links = Links { bridge: found.bridge.clone(), ..Links::default() };
         let new_bridge = found.bridge.is_none();
         let undo = apply::setup(&plan.setup(&found), places, &mut links)?;
-        let others = others(links.bridge.as_ref(), links.port.as_ref(), places, firewall);
+        let others = self.others(links.bridge.as_ref(), links.port.as_ref(), places, firewall);
         self.done = Some(Done { undo, new_bridge, dns_servers, links, others });
         match self.finish(&plan, filter, places, firewall) {
             Ok(outcome) => Ok(outcome),
@@ -132,7 +132,7 @@ impl<'a> Bridge<'a> {
         if plan.ipam.kind == IpamKind::Dhcp {
             outcome.status = lease::obtain(&self.request, plan.name, inside, places)?;
         }
-        if self.has_rules(plan) {
+        if self.has_rules(plan, firewall) {
             let ports = port_rules(&self.request, &plan.ipam, dns_servers);
             firewall.setup(&network_rules(&self.request, plan.name, filter), &ports, &done.others)?;
         } else if !dns_servers.is_empty() {
@@ -203,10 +203,11 @@ impl<'a> Bridge<'a> {
     }
 
     /// Whether the firewall has to do with the network at all. An internal one has rules for its DNS server alone, and
-    /// had none in the 1.x contract.
-    fn has_rules(&self, plan: &Plan<'_>) -> bool {
-        let served = self.request.network.dns_enabled && self.request.rules == Compat::Two;
-        plan.managed && (!plan.internal || served)
+    /// had none in the 1.x contract; but its definition may have been another when rules were made.
+    fn has_rules(&self, plan: &Plan<'_>, firewall: &Firewall) -> bool {
+        let Network { id, dns_enabled, .. } = self.request.network;
+        let served = *dns_enabled && self.request.rules == Compat::Two;
+        plan.managed && (!plan.internal || served || firewall.knows(id))
     }
 
     /// Undoes a setup that succeeded.
@@ -220,7 +221,7 @@ impl<'a> Bridge<'a> {
         if plan.ipam.kind == IpamKind::Dhcp {
             errors.note(lease::release(&self.request, plan.name, places));
         }
-        if self.has_rules(&plan) {
+        if self.has_rules(&plan, firewall) {
             let network = network_rules(&self.request, plan.name, filter);
             let ports = port_rules(&self.request, &plan.ipam, &done.dns_servers);
             let leaving = firewall::Leaving { complete: done.new_bridge, connected: true };
@@ -258,8 +259,7 @@ impl<'a> Bridge<'a> {
         if places.container.is_some() {
             apply::teardown(&plan.forget_routes(), places, &mut links, &mut errors);
         }
-        // The definition may have been another when the rules were made.
-        if self.has_rules(&plan) || (plan.managed && firewall.knows(&self.request.network.id)) {
+        if self.has_rules(&plan, firewall) {
             let dns_servers: Vec<_> = if self.request.network.dns_enabled {
                 plan.ipam.gateways.iter().map(|net| net.addr()).collect()
             } else {
@@ -280,8 +280,9 @@ impl<'a> Bridge<'a> {
         plan: &Plan<'_>,
         filter: Filter,
         places: &mut Places,
+        firewall: &Firewall,
     ) -> Result<Option<(NetworkRules, PortRules)>> {
-        if !self.has_rules(plan) {
+        if !self.has_rules(plan, firewall) {
             return Ok(None);
         }
         let dns_servers = self.dns_servers(plan, None, places)?;
@@ -317,23 +318,25 @@ impl<'a> Bridge<'a> {
         leaving.complete = plan.managed && others == 0 && bridge.kind.as_deref() == Some("bridge");
         leaving
     }
-}
 
-/// Who is on the bridge besides the container that was just connected. When that cannot be told, everybody may be.
-fn others(
-    bridge: Option<&Interface>,
-    own: Option<&Interface>,
-    places: &mut Places,
-    firewall: &Firewall,
-) -> Others {
-    let Some(bridge) = bridge else { return Others::default() };
-    let own = own.map(|port| port.index);
-    let counted = places.host.netlink.count_containers(bridge.index, own);
-    let count = counted.unwrap_or_else(|error| {
-        log::warn!("{error}");
-        usize::MAX
-    });
-    Others { count, recorded: firewall.keeps_records(), ..Others::default() }
+    /// Who is on the bridge besides the container that was just connected. When that cannot be told, everybody may be.
+    fn others(
+        &self,
+        bridge: Option<&Interface>,
+        own: Option<&Interface>,
+        places: &mut Places,
+        firewall: &Firewall,
+    ) -> Others {
+        let Some(bridge) = bridge else { return Others::default() };
+        let own = own.map(|port| port.index);
+        let counted = places.host.netlink.count_containers(bridge.index, own);
+        let count = counted.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            usize::MAX
+        });
+        let only_network = firewall.knows_no_other(&self.request.network.id, &bridge.name);
+        Others { count, recorded: firewall.keeps_records(), only_network, ..Others::default() }
+    }
 }
 
 /// Whether two interfaces are the ends of one pair. Numbers alone say little, for each namespace counts for itself:
@@ -409,12 +412,39 @@ fn lenient<'a>(request: &Request<'a>) -> Result<Wanted<'a>> {
     Ok(Wanted { plan, filter: Filter { isolation: Isolation::Never, outbound4: None, outbound6: None } })
 }
 
+/// The vrf that a bridge is to be in.
+struct Vrf<'a> {
+    name: &'a str,
+    index: u32,
+    table: u32,
+}
+
+impl<'a> Vrf<'a> {
+    fn of(name: &'a str, netlink: &mut Netlink) -> Result<Self> {
+        let vrf = netlink.interface(name).context("get vrf to set up bridge interface")?;
+        let table = vrf.table.ok_or_else(|| Error::msg(format!("vrf {name} is not a vrf interface")))?;
+        Ok(Self { name, index: vrf.index, table })
+    }
+}
+
 /// Looks for the bridge, or for what is needed to make it.
-fn look(plan: &Plan<'_>, places: &mut Places, rootless: bool) -> Result<Found> {
+fn look(plan: &Plan<'_>, places: &mut Places, firewall: &Firewall, rootless: bool) -> Result<Found> {
     let netlink = &mut places.host.netlink;
-    let mut found = Found::default();
+    let vrf = plan.vrf.filter(|_| plan.managed).map(|name| Vrf::of(name, netlink)).transpose()?;
+    let mut found =
+        Found { rules: firewall.has_rules(), vrf: vrf.as_ref().map(|vrf| vrf.index), ..Found::default() };
     match netlink.interface(plan.name) {
         Ok(bridge) if bridge.kind.as_deref() == Some("bridge") => {
+            if let Some(Vrf { name, index, .. }) = vrf
+                && bridge.master != Some(index)
+            {
+                // It would lose its addresses, and who is on it their ways, by being moved.
+                return Err(Error::msg(format!(
+                    "bridge {} is in use and not in vrf {name}: it gets there when all containers of the network have \
+                     gone and it is made anew",
+                    plan.name
+                )));
+            }
             if plan.managed {
                 let addresses = netlink.addresses_of(bridge.index).context("get bridge addresses")?;
                 found.addresses = addresses.into_iter().map(|address| address.net).collect();
@@ -434,12 +464,7 @@ fn look(plan: &Plan<'_>, places: &mut Places, rootless: bool) -> Result<Found> {
         }
         Err(error) => return Err(error).context("get bridge interface"),
     }
-    let mut table = MAIN_TABLE;
-    if let Some(name) = plan.vrf {
-        let vrf = netlink.interface(name).context("get vrf to set up bridge interface")?;
-        table = vrf.table.ok_or_else(|| Error::msg(format!("vrf {name} is not a vrf interface")))?;
-        found.vrf = Some(vrf.index);
-    }
+    let table = vrf.map_or(MAIN_TABLE, |vrf| vrf.table);
     if plan.mtu.is_none() {
         found.mtu = mtu::of_the_way_out(&plan.ipam, table, netlink)?;
     }

@@ -83,9 +83,9 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// What is wrong with the request, or could not be looked at.
-    pub fn plan(&mut self, places: &mut Places) -> Result<Vec<Op>> {
+    pub fn plan(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<Op>> {
         match self {
-            Self::Bridge(bridge) => bridge.plan(places),
+            Self::Bridge(bridge) => bridge.plan(places, firewall),
             Self::Child(child) => child.plan(places),
             Self::Plugin(..) => Ok(Vec::new()),
         }
@@ -118,7 +118,7 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// As [`Self::plan`].
     pub fn describe_setup(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
-        let mut lines: Vec<String> = self.plan(places)?.iter().map(ToString::to_string).collect();
+        let mut lines: Vec<String> = self.plan(places, firewall)?.iter().map(ToString::to_string).collect();
         if let Self::Bridge(bridge) = self {
             lines.extend(bridge.describe_rules(places, firewall)?);
         }

@@ -379,6 +379,18 @@ impl Firewall {
         })
     }
 
+    /// Whether anybody keeps rules at all.
+    pub(crate) const fn has_rules(&self) -> bool {
+        !matches!(self.driver, Driver::None)
+    }
+
+    /// Whether its state files have all networks, and no other one with this bridge.
+    pub(crate) fn knows_no_other(&self, network_id: &str, bridge: &str) -> bool {
+        let networks = self.state.as_ref().and_then(|state| warn(state.networks_of_all()));
+        networks
+            .is_some_and(|all| all.iter().all(|it| it.network_id == network_id || it.bridge_name != bridge))
+    }
+
     /// Whether it has rules of a network, by its state files.
     #[must_use]
     pub fn knows(&self, network_id: &str) -> bool {

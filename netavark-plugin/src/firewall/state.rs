@@ -131,6 +131,15 @@ impl State {
         Ok(list(&self.ports())?.iter().filter_map(|path| understood(path)).collect())
     }
 
+    /// What was saved for all networks.
+    ///
+    /// # Errors
+    /// When the files cannot be listed.
+    pub fn networks_of_all(&self) -> Result<Vec<NetworkRules>> {
+        let _lock = self.lock()?;
+        Ok(list(&self.networks())?.iter().filter_map(|path| understood(path)).collect())
+    }
+
     /// The network with all subnets that it has had since it was saved as new.
     ///
     /// # Errors

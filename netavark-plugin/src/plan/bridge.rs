@@ -63,6 +63,8 @@ pub struct Found {
     pub mtu: Option<u32>,
     /// Whether files in [`SYSCTL_DIR`] are of use.
     pub sysctl_files: bool,
+    /// Whether somebody keeps rules, which publish ports and close the host's loopback to the bridge.
+    pub rules: bool,
 }
 
 impl Found {
@@ -117,7 +119,7 @@ impl Bridge<'_> {
         let new = found.bridge.is_none();
         match &found.bridge {
             None => self.make_bridge(found, &mut plan),
-            Some(bridge) => self.complete_bridge(bridge, &found.addresses, &mut plan),
+            Some(bridge) => self.complete_bridge(bridge, found, &mut plan),
         }
         plan.push(Op::MakePair {
             port: self.port.to_owned(),
@@ -148,7 +150,7 @@ impl Bridge<'_> {
     }
 
     fn make_bridge(&self, found: &Found, plan: &mut Vec<Op>) {
-        let settings = self.settings_of_bridge();
+        let settings = self.settings_of_bridge(found.rules);
         if found.sysctl_files {
             let lines = settings.iter().map(|it| (it.key.path(self.name), it.value)).collect();
             plan.push(Op::SysctlFile { path: sysctl_file(self.name), lines });
@@ -165,7 +167,7 @@ impl Bridge<'_> {
     }
 
     /// The network's definition may have changed since the bridge was made, and somebody may have taken it down.
-    fn complete_bridge(&self, bridge: &Interface, addresses: &[IpNet], plan: &mut Vec<Op>) {
+    fn complete_bridge(&self, bridge: &Interface, found: &Found, plan: &mut Vec<Op>) {
         if self.vlan.is_some() && !bridge.vlan_filtering {
             plan.push(Op::change(On::Bridge, Change::VlanFiltering));
         }
@@ -175,11 +177,10 @@ impl Bridge<'_> {
         // An interface has an IPv6 address once, whatever the length of its prefix.
         let same =
             |one: &IpNet, other: &IpNet| one == other || (one.addr().is_ipv6() && one.addr() == other.addr());
-        let is_missing = |net: &&IpNet| !addresses.iter().any(|there| same(there, net));
+        let is_missing = |net: &&IpNet| !found.addresses.iter().any(|there| same(there, net));
         let missing: Vec<_> = self.ipam.gateways.iter().filter(is_missing).collect();
-        if self.internal || !missing.is_empty() || !bridge.up {
-            plan.extend(self.settings_of_bridge().into_iter().map(Op::from));
-        }
+        let settings = self.settings_of_bridge(found.rules).into_iter();
+        plan.extend(settings.chain(self.settings_of_former_internal()).map(Op::from));
         plan.extend(missing.into_iter().map(|&net| Op::Address { on: On::Bridge, net }));
         if !bridge.up {
             plan.push(Op::change(On::Bridge, Change::Up));
@@ -189,7 +190,7 @@ impl Bridge<'_> {
     /// Without forwarding there is no way out, and with it an internal network has one. The rest is a convenience; only
     /// an internal IPv6 network must also be kept from telling the host of routers, which a bridge that forwards
     /// believes in no case.
-    fn settings_of_bridge(&self) -> Vec<Setting> {
+    fn settings_of_bridge(&self, rules: bool) -> Vec<Setting> {
         let ipv6 = self.ipam.ipv6;
         let mut list = Vec::new();
         if self.internal {
@@ -202,8 +203,11 @@ impl Bridge<'_> {
             if ipv6 {
                 list.push(Setting::needed(Key::Host("net/ipv6/conf/all/forwarding"), "1"));
             }
-            // So that published ports answer at 127.0.0.1 too.
-            list.push(Setting::convenient(Key::v4(On::Bridge, "route_localnet"), "1"));
+            // So that published ports answer at 127.0.0.1 too. Without rules there are none, and nobody would close the
+            // loopback.
+            if rules {
+                list.push(Setting::convenient(Key::v4(On::Bridge, "route_localnet"), "1"));
+            }
         }
         if ipv6 {
             // All addresses are given out here, and no router of the network is to be believed.
@@ -214,6 +218,13 @@ impl Bridge<'_> {
         // A container on two networks answers by either.
         list.push(Setting::convenient(Key::v4(On::Bridge, "rp_filter"), "2"));
         list
+    }
+
+    /// A bridge that was made for an internal network does not forward even when the host does.
+    fn settings_of_former_internal(&self) -> impl Iterator<Item = Setting> {
+        let v4 = (!self.internal).then(|| Key::v4(On::Bridge, "forwarding"));
+        let v6 = (!self.internal && self.ipam.ipv6).then(|| Key::v6(On::Bridge, "forwarding"));
+        v4.into_iter().chain(v6).map(|key| Setting::needed(key, "1"))
     }
 
     fn settings_of_pair(&self, plan: &mut Vec<Op>) {

@@ -39,13 +39,16 @@ fn there(vlan_filtering: bool) -> Found {
     let bridge =
         Interface { name: "podman1".to_owned(), mtu: 9000, vlan_filtering, up: true, ..Interface::default() };
     let addresses = ["10.88.0.1/16", "fd10:88::1/64", "fe80::1/64"].map(|net| net.parse().unwrap()).into();
-    Found { bridge: Some(bridge), addresses, ..Found::default() }
+    Found { bridge: Some(bridge), addresses, rules: true, ..Found::default() }
 }
 
 #[test]
 fn the_first_container_of_a_network() {
-    let found = Found { mtu: Some(1400), sysctl_files: true, ..Found::default() };
+    let found = Found { mtu: Some(1400), sysctl_files: true, rules: true, ..Found::default() };
     assert_snapshot!(text(&bridge().setup(&found)));
+    // Without rules nobody closes the loopback.
+    let without = text(&bridge().setup(&Found { rules: false, ..found }));
+    assert!(!without.contains("route_localnet") && without.contains("ip_forward"), "{without}");
 }
 
 #[test]
@@ -63,6 +66,16 @@ fn a_bridge_that_is_not_what_its_definition_says() {
             .map(str::to_owned)
             .collect()
     };
+    // What it was made as does not say what its definition is now.
+    let settings = |bridge: &Bridge<'_>| {
+        let lines = text(&bridge.setup(&there(false)));
+        lines.lines().filter(|line| line.contains("conf/BRIDGE/forwarding=")).map(str::to_owned).collect()
+    };
+    let as_wished =
+        |value| ["v4", "v6"].map(|ip| format!("host       sysctl net/ip{ip}/conf/BRIDGE/forwarding={value}"));
+    let (open, internal): (Vec<_>, Vec<_>) =
+        (settings(&bridge()), settings(&Bridge { internal: true, ..bridge() }));
+    assert_eq!((&open[..], &internal[..]), (&as_wished(1)[..], &as_wished(0)[..]));
     assert_eq!(
         on_bridge(&there(false)),
         ["host       ip link add veth# master BRIDGE type veth peer eth0 netns CONTAINER mtu 9000"]

@@ -118,6 +118,27 @@ fn a_container_does_not_reach_the_hosts_loopback_by_its_gateway() {
     host.is_clean();
 }
 
+/// Nobody closes the loopback to it, so it is not opened.
+#[test]
+fn without_rules_a_bridge_does_not_open_the_loopback() {
+    let mut host = host!(ours "without_rules_a_bridge_does_not_open_the_loopback");
+    host.environment.push(("NETAVARK_FW", "none".to_owned()));
+    let container = host.container();
+    let request = request("one", &[bridge(&[V4])]);
+    host.setup(&container, &request);
+    greeting(host.machine.within(|| TcpListener::bind("127.0.0.1:9999")).unwrap());
+    let prepared = container.sh(&loopback_by("eth0", "10.88.0.1")).unwrap();
+    assert!(prepared.success(), "{prepared}");
+    let reaches = || container.within(|| greeted("127.0.0.1:9999")).unwrap();
+    assert!(!reaches());
+    // It would be open.
+    let opened = "echo 1 > /proc/sys/net/ipv4/conf/podman0/route_localnet";
+    assert!(host.machine.sh(opened).unwrap().success());
+    assert!(reaches());
+    host.teardown(&container, &request);
+    host.is_clean();
+}
+
 #[test]
 fn a_port_for_the_loopback_is_the_hosts_own() {
     let host = host!(ours "a_port_for_the_loopback_is_the_hosts_own");

@@ -1,7 +1,7 @@
 //! What a setup or a teardown of a bridge network would do, beyond the plan of interfaces, in words. Nothing is
 //! touched.
 
-use super::{Bridge, Wanted, others};
+use super::{Bridge, Wanted};
 use crate::apply::Links;
 use crate::dns_handover::DnsEntry;
 use crate::error::{Errors, Result};
@@ -15,9 +15,11 @@ impl Bridge<'_> {
     /// What is wrong with the request, or could not be looked at.
     pub fn describe_rules(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
         let Wanted { plan, filter } = self.wanted()?;
-        let Some((network, ports)) = self.rules(&plan, filter, places)? else { return Ok(Vec::new()) };
+        let Some((network, ports)) = self.rules(&plan, filter, places, firewall)? else {
+            return Ok(Vec::new());
+        };
         let bridge = places.host.netlink.interface(plan.name).ok();
-        firewall.describe_setup(&network, &ports, &others(bridge.as_ref(), None, places, firewall))
+        firewall.describe_setup(&network, &ports, &self.others(bridge.as_ref(), None, places, firewall))
     }
 
     /// What [`Self::setup`] would have the DNS server told.
@@ -50,7 +52,7 @@ impl Bridge<'_> {
         if places.container.is_some() {
             lines.extend(plan.forget_routes().iter().map(ToString::to_string));
         }
-        if let Some((network, ports)) = self.rules(&plan, filter, places)? {
+        if let Some((network, ports)) = self.rules(&plan, filter, places, firewall)? {
             lines.extend(firewall.describe_teardown(&network, &ports, leaving.complete)?);
         }
         lines.extend(plan.teardown(leaving).iter().map(ToString::to_string));

@@ -21,7 +21,7 @@ pub(in crate::firewall) fn fuzz(data: &[u8]) {
 /// The rules of a network, whatever it says of itself, are ones that read back.
 pub(in crate::firewall) fn fuzz_network(network: &NetworkRules) {
     let mut plan = Plan::new(Ruleset::default());
-    network::add(&mut plan, network);
+    network::add(&mut plan, network, true);
     fuzz_plan(plan);
 }
 
@@ -95,7 +95,7 @@ pub(in crate::firewall) fn seeds() -> Vec<(String, Vec<u8>)> {
         internal: false,
         compat: Compat::Two,
     };
-    network::add(&mut plan, &network);
+    network::add(&mut plan, &network, true);
     // They make sense.
     let _ = ports::add(&mut plan, &ports, false);
     rules(plan).enumerate().map(|(number, rule)| (format!("rule-{number:02}"), listing(&rule))).collect()

@@ -90,7 +90,7 @@ fn add(
     others: &Others,
 ) -> Result<HashSet<IpAddr>> {
     let cleared = rivals::clear(plan, ports, others.count == 0, |address| others.living.has(address));
-    network::add(plan, network);
+    network::add(plan, network, others.only_network);
     ports::add(plan, ports, false)?;
     cleared.put_behind(plan);
     Ok(cleared.dead)
@@ -172,7 +172,7 @@ pub(super) fn restore(socket: &mut Netfilter, saved: &Saved) -> Result<()> {
         return Ok(());
     }
     kernel::change(socket, &wanted, |plan| {
-        saved.networks.iter().for_each(|network| network::add(plan, network));
+        saved.networks.iter().for_each(|network| network::add(plan, network, false));
         saved.ports.iter().try_for_each(|ports| ports::add(plan, ports, true))
     })
 }

@@ -1,7 +1,10 @@
 //! A network's rules: isolation from other bridges, the way out, the DNS server.
 //!
-//! Whether a subnet's rules are there is told by its chain. When two networks have the same subnet (possible with
-//! VLANs), each has a copy of the rules that name the subnet; removing one network removes one copy.
+//! A network that is in use may have got another definition, so what is there is compared with what should be. When
+//! two networks have the same subnet (possible with VLANs), each has a copy of the rules that name the subnet; removing
+//! one network removes one copy. Whose copy is there is told by the subnet's chain, which has the network's ID, and the
+//! jump to it, which goes with a way out. Rules of a bridge that two networks have are added only: nothing says which
+//! of them they are of.
 
 use super::chains::{
     FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, POSTROUTING, close_loopback, confine,
@@ -18,67 +21,97 @@ use std::net::IpAddr;
 /// What [`add`] looks at.
 pub(super) fn look_to_add(network: &NetworkRules, wanted: &mut Wanted) {
     look_at_shared(wanted);
-    for chain in [ISOLATION_1, ISOLATION_2] {
+    for chain in [ISOLATION_1, ISOLATION_2, INPUT] {
         wanted.rules(chain);
     }
     for subnet in network.subnets() {
-        wanted.existence(subnet_chain(&network.network_id, subnet));
+        wanted.rules(subnet_chain(&network.network_id, subnet));
     }
 }
 
-/// Adds what is missing.
-pub(super) fn add(plan: &mut Plan, network: &NetworkRules) {
+/// Adds what is missing, and takes away what the network had by another definition; of what belongs to its bridge only
+/// if no other network has that (`alone`).
+pub(super) fn add(plan: &mut Plan, network: &NetworkRules, alone: bool) {
     make_shared(plan, network.compat);
-    isolate(plan, network);
+    isolate(plan, network, alone);
     end_isolation(plan);
     if !network.internal {
         close_loopback(plan, &network.bridge_name);
         drop_invalid(plan);
     }
     for subnet in network.subnets() {
-        let chain = subnet_chain(&network.network_id, subnet);
-        if !plan.has_chain(&chain) {
-            add_subnet(plan, network, subnet, &chain);
-        }
+        complete_subnet(plan, network, subnet);
     }
 }
 
-fn isolate(plan: &mut Plan, network: &NetworkRules) {
+fn isolate(plan: &mut Plan, network: &NetworkRules, alone: bool) {
     let bridge = network.bridge_name.as_str();
-    let leaves = || vec![out_by(bridge, true), Clause::Drop];
-    let next = match network.isolation {
-        Isolation::Strict => ISOLATION_3,
-        Isolation::Normal => ISOLATION_2,
-        Isolation::Never => {
-            if !plan.has(ISOLATION_3, |rule| rule.names(bridge)) {
-                plan.insert(ISOLATION_3, Rule(leaves()));
-            }
-            return;
-        }
+    let came_in = || Clause::Interface { direction: Direction::In, name: bridge.to_owned(), equal: true };
+    let leaves_to = |next| Rule(vec![came_in(), out_by(bridge, false), jump(next)]);
+    let closed = || Rule(vec![out_by(bridge, true), Clause::Drop]);
+    let wanted = match network.isolation {
+        Isolation::Strict => [Some(leaves_to(ISOLATION_3)), Some(closed()), None],
+        Isolation::Normal => [Some(leaves_to(ISOLATION_2)), Some(closed()), None],
+        Isolation::Never => [None, None, Some(closed())],
     };
-    if !plan.has(ISOLATION_1, |rule| rule.names(bridge)) {
-        let came_in = Clause::Interface { direction: Direction::In, name: bridge.to_owned(), equal: true };
-        plan.append(ISOLATION_1, Rule(vec![came_in, out_by(bridge, false), jump(next)]));
-    }
-    if !plan.has(ISOLATION_2, |rule| rule.names(bridge)) {
-        plan.append(ISOLATION_2, Rule(leaves()));
+    for (chain, wanted) in [ISOLATION_1, ISOLATION_2, ISOLATION_3].into_iter().zip(wanted) {
+        if alone {
+            plan.delete(chain, |rule| rule.names(bridge) && Some(rule) != wanted.as_ref());
+        }
+        let Some(rule) = wanted.filter(|wanted| !plan.has(chain, |rule| rule == wanted)) else { continue };
+        // What ends the third chain stays its end.
+        if chain == ISOLATION_3 {
+            plan.insert(chain, rule);
+        } else {
+            plan.append(chain, rule);
+        }
     }
 }
 
-fn add_subnet(plan: &mut Plan, network: &NetworkRules, subnet: &IpNet, chain: &str) {
-    log::info!(target: crate::firewall::NFT_TARGET, "Creating container chain {chain}");
-    plan.make_chain(chain);
-    if !network.internal {
-        plan.append(chain, Rule(vec![to(subnet), Clause::Accept]));
-        plan.append(chain, Rule(vec![unless_multicast(subnet), translate(network, subnet)]));
+fn complete_subnet(plan: &mut Plan, network: &NetworkRules, subnet: &IpNet) {
+    let chain = &subnet_chain(&network.network_id, subnet);
+    let new = !plan.has_chain(chain);
+    if new {
+        log::info!(target: crate::firewall::NFT_TARGET, "Creating container chain {chain}");
+        plan.make_chain(chain);
     }
+    complete_chain(plan, network, subnet, chain);
     let dns = Clause::Port { first: DNS_PORT, last: DNS_PORT };
-    plan.append(INPUT, Rule(vec![from(subnet), Clause::TcpOrUdp, dns, Clause::Accept]));
-    if !network.internal {
-        let answers = Clause::State(ESTABLISHED | RELATED);
-        plan.append(FORWARD, Rule(vec![to(subnet), answers, Clause::Accept]));
-        plan.append(FORWARD, Rule(vec![from(subnet), Clause::Accept]));
+    let asks = Rule(vec![from(subnet), Clause::TcpOrUdp, dns, Clause::Accept]);
+    if new || !plan.has(INPUT, |rule| *rule == asks) {
+        plan.append(INPUT, asks);
+    }
+    let led_out = plan.has(POSTROUTING, |rule| rule.jumps_to(chain));
+    if network.internal {
+        if led_out {
+            remove_of_subnet(plan, &[FORWARD], subnet, chain);
+            plan.delete(POSTROUTING, |rule| rule.jumps_to(chain));
+        }
+        return;
+    }
+    let answers = Clause::State(ESTABLISHED | RELATED);
+    for rule in [Rule(vec![to(subnet), answers, Clause::Accept]), Rule(vec![from(subnet), Clause::Accept])] {
+        if !led_out || !plan.has(FORWARD, |there| *there == rule) {
+            plan.append(FORWARD, rule);
+        }
+    }
+    if !led_out {
         plan.append(POSTROUTING, Rule(vec![from(subnet), jump(chain)]));
+    }
+}
+
+/// The subnet's own chain. Rules that others have put into it stay.
+fn complete_chain(plan: &mut Plan, network: &NetworkRules, subnet: &IpNet, chain: &str) {
+    let within = Rule(vec![to(subnet), Clause::Accept]);
+    let outward = unless_multicast(subnet);
+    let is_ours = |rule: &Rule| *rule == within || rule.clauses().first() == Some(&outward);
+    let mut wanted = Vec::new();
+    if !network.internal {
+        wanted = vec![within.clone(), Rule(vec![outward.clone(), translate(network, subnet)])];
+    }
+    if !plan.rules(chain).filter(|rule| is_ours(rule)).eq(&wanted) {
+        plan.delete(chain, is_ours);
+        wanted.into_iter().for_each(|rule| plan.append(chain, rule));
     }
 }
 
@@ -106,18 +139,7 @@ pub(super) fn look_to_remove(network: &NetworkRules, wanted: &mut Wanted) {
 pub(super) fn remove(plan: &mut Plan, network: &NetworkRules) {
     for subnet in network.subnets() {
         let chain = subnet_chain(&network.network_id, subnet);
-        let shared = plan.has(POSTROUTING, |rule| rule.matches_net(subnet) && !rule.jumps_to(&chain));
-        for base in [INPUT, FORWARD] {
-            // One copy of each when another network has the same subnet.
-            let mut removed: Vec<Rule> = Vec::new();
-            plan.delete(base, |rule| {
-                let ours = rule.matches_net(subnet) && !(shared && removed.contains(rule));
-                if ours {
-                    removed.push(rule.clone());
-                }
-                ours
-            });
-        }
+        remove_of_subnet(plan, &[INPUT, FORWARD], subnet, &chain);
         plan.delete(POSTROUTING, |rule| rule.jumps_to(&chain));
         plan.delete_chain(&chain);
     }
@@ -128,6 +150,21 @@ pub(super) fn remove(plan: &mut Plan, network: &NetworkRules) {
     // The isolation names every bridge; those that it does not were taken down by another version.
     if plan.remove_bridges(|plan, bridge| !is_isolated(plan, bridge)) {
         delete_beyond(plan);
+    }
+}
+
+/// Removes the rules that name the subnet from these chains; one copy of each when another network has the same.
+fn remove_of_subnet(plan: &mut Plan, bases: &[&str], subnet: &IpNet, chain: &str) {
+    let shared = plan.has(POSTROUTING, |rule| rule.matches_net(subnet) && !rule.jumps_to(chain));
+    for base in bases {
+        let mut removed: Vec<Rule> = Vec::new();
+        plan.delete(base, |rule| {
+            let ours = rule.matches_net(subnet) && !(shared && removed.contains(rule));
+            if ours {
+                removed.push(rule.clone());
+            }
+            ours
+        });
     }
 }
 

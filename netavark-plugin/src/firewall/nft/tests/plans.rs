@@ -85,11 +85,22 @@ impl Table {
 
     /// The same where DNS servers of other networks are known.
     fn set_up_beside(&mut self, network: &NetworkRules, ports: &PortRules, served: &[IpAddr]) -> String {
+        self.set_up_on(network, ports, served, true)
+    }
+
+    /// The same where another network may have the bridge, too.
+    fn set_up_on(
+        &mut self,
+        network: &NetworkRules,
+        ports: &PortRules,
+        served: &[IpAddr],
+        alone: bool,
+    ) -> String {
         let mut wanted = Wanted::default();
         network::look_to_add(network, &mut wanted);
         ports::look_to_add(ports, false, &mut wanted);
         self.change(&wanted, |plan| {
-            network::add(plan, network);
+            network::add(plan, network, alone);
             ports::add(plan, ports, false)?;
             ports::keep_names(plan, ports.dns_port, served);
             Ok(())
@@ -216,6 +227,77 @@ fn internal_networks_reach_the_dns_server_and_nothing_else() {
     insta::assert_snapshot!("internal", strip_shared(&table.set_up(&network, &ports)));
     table.tear_down(&network, &ports, true);
     assert!(table.text("INPUT").is_empty() && table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
+}
+
+/// The rules in all chains, without handles; in those of several networks their order says nothing.
+fn contents(table: &Table) -> BTreeMap<&str, Vec<String>> {
+    table
+        .chains
+        .keys()
+        .map(|chain| {
+            let mut rules = table.text(chain);
+            if !chain.starts_with("nv_") {
+                rules.sort();
+            }
+            (chain.as_str(), rules)
+        })
+        .collect()
+}
+
+#[test]
+fn rules_of_a_network_in_use_follow_its_definition() {
+    let plain = network(&["10.88.0.0/16", "fd10:88::/64"]);
+    let internal = NetworkRules { internal: true, ..plain.clone() };
+    let fixed = NetworkRules { outbound_addr4: "198.51.100.9".parse().ok(), ..plain.clone() };
+    let isolated = NetworkRules { isolation: Isolation::Normal, ..plain.clone() };
+    let strict = NetworkRules { isolation: Isolation::Strict, ..fixed.clone() };
+    let all = [plain, internal, fixed, isolated, strict];
+    let fresh = |network: &NetworkRules| {
+        let mut table = Table::default();
+        table.set_up(network, &ports(network, &[]));
+        table
+    };
+    for before in &all {
+        for after in &all {
+            let mut table = fresh(before);
+            let steps = table.set_up(after, &ports(after, &[]));
+            // The chains beyond the contract stay until the last container goes.
+            let (mut there, as_new) = (contents(&table), fresh(after));
+            there.retain(|chain, _| !after.internal || !["LOOPBACK", "INVALID"].contains(chain));
+            assert_eq!(there, contents(&as_new), "{before:?} {after:?}: {steps}");
+            // What was right stays untouched.
+            assert!(before != after || !steps.contains("rule"), "{steps}");
+            table.tear_down(after, &ports(after, &[]), true);
+            let rules = contents(&table);
+            assert!(!rules.values().flatten().any(|rule| rule.contains("10.88") || rule.contains("podman0")));
+            assert!(rules.keys().all(|chain| !chain.starts_with("nv_")));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_the_networks_alone_stays_when_its_definition_changes() {
+    let one = network(&["10.88.0.0/16"]);
+    let two = NetworkRules { network_id: "ffffffff00".to_owned(), ..one.clone() };
+    let isolated = NetworkRules { isolation: Isolation::Normal, ..one.clone() };
+    let internal = NetworkRules { internal: true, ..two.clone() };
+    let none = ports(&one, &[]);
+    let mut table = Table::default();
+    table.set_up(&isolated, &none);
+    table.set_up_on(&two, &none, &[], false);
+    assert_eq!(table.text("NETAVARK-ISOLATION-1").len(), 1);
+    // Of two with one subnet, one becomes internal.
+    let both = table.text("FORWARD");
+    table.set_up_on(&internal, &none, &[], false);
+    assert_eq!(table.text("FORWARD").len(), both.len() - 2);
+    assert_eq!((table.text("POSTROUTING").len(), table.text("INPUT").len()), (2, 2));
+    // Somebody has put a rule into the subnet's chain.
+    let chain = "nv_2f259bab_10_88_0_0_nm16";
+    let theirs = Rule(vec![crate::firewall::nft::rule::Clause::Accept]);
+    table.chains.get_mut(chain).unwrap().insert(0, (4711, theirs));
+    table.set_up(&NetworkRules { outbound_addr4: "198.51.100.9".parse().ok(), ..one }, &none);
+    let rules = ["accept", "ip daddr 10.88.0.0/16 accept", "ip daddr != 224.0.0.0/4 snat ip to 198.51.100.9"];
+    assert_eq!(table.text(chain), rules);
 }
 
 #[test]
@@ -386,7 +468,7 @@ fn a_restore_adds_nothing_twice() {
     let mut table = Table::default();
     let restore = |table: &mut Table| {
         strip_shared(&table.change(&wanted, |plan| {
-            network::add(plan, &network);
+            network::add(plan, &network, false);
             ports::add(plan, &ports, true)
         }))
     };
