@@ -4,7 +4,7 @@
 use super::link::{glance, interface};
 use super::netfilter::attributes;
 use super::socket::{messages, parse, understood};
-use super::{MAIN_TABLE, addr, monitor, neigh, route, way};
+use super::{MAIN_TABLE, addr, monitor, neigh, next_hop, route, way};
 use netlink_packet_core::NetlinkPayload;
 use nix::libc;
 
@@ -15,6 +15,10 @@ pub(crate) fn fuzz(datagram: &[u8]) {
     monitor::note(datagram, &mut monitor::Changes::default());
     for message in messages(datagram) {
         let Ok(message) = message else { break };
+        if let Some(object) = next_hop::next_hop(message) {
+            let objects = [object];
+            assert!(next_hop::interfaces(&objects, 1).len() <= message.len() / 4, "none is invented");
+        }
         let Some(NetlinkPayload::InnerMessage(told)) = understood(message).map(|it| it.payload) else {
             continue;
         };

@@ -14,6 +14,7 @@ mod monitor;
 mod neigh;
 pub mod netfilter;
 mod new_link;
+mod next_hop;
 mod raw;
 mod route;
 mod socket;

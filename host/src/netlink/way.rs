@@ -3,11 +3,13 @@
 //! That is what the routes say, not a packet's fate: rules that choose tables (ip-rule(8)) are not asked. A route is a
 //! way out when its prefix has at most three bits: a default route, the halves by which a VPN goes before one (0/1 and
 //! 128/1), what is left of halves around a range that has been left out, and all of IPv6 that is given out (2000::/3).
+//! Where a route names a next hop object, that says through which interfaces it leads ([`super::next_hop`]).
 //! Routes that end in the machine itself are none, whatever their metric: those of host scope, and those over the
 //! loopback interface. Of routes to one destination the kernel uses those of the lowest metric, by all their next hops.
 //! Source: rtnetlink(7), Linux `net/ipv4/fib_semantics.c` (`fib_dump_info`), `net/ipv6/route.c` (`rt6_fill_node`).
 
 use super::link::Interface;
+use super::next_hop::{self, NextHop};
 use super::socket::{Error, Netlink};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHopFlags, RouteScope,
@@ -35,8 +37,17 @@ pub(super) struct Hop {
     length: u8,
     destination: Option<IpAddr>,
     priority: u32,
-    interface: u32,
+    through: Through,
     mtu: Option<u32>,
+}
+
+/// Through what a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Through {
+    /// An interface, by its number.
+    Interface(u32),
+    /// A next hop object, by its own.
+    Object(u32),
 }
 
 impl Netlink {
@@ -55,7 +66,8 @@ impl Netlink {
             if preferred.as_ref().is_some_and(|other| same(other) && other.priority < hop.priority) {
                 continue;
             }
-            let interface = match self.interface_at(hop.interface) {
+            let Through::Interface(index) = hop.through else { continue };
+            let interface = match self.interface_at(index) {
                 Ok(interface) if !interface.loopback => interface,
                 Ok(_) => continue,
                 // It has gone meanwhile.
@@ -78,7 +90,21 @@ impl Netlink {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
             list => list?,
         };
-        Ok(list.into_iter().flat_map(|message| hops(message, table)).collect())
+        let mut hops: Vec<Hop> = list.into_iter().flat_map(|message| hops(message, table)).collect();
+        if hops.iter().any(|hop| matches!(hop.through, Through::Object(_))) {
+            let objects = self.next_hops()?;
+            hops = hops.into_iter().flat_map(|hop| hop.without_object(&objects)).collect();
+        }
+        Ok(hops)
+    }
+}
+
+impl Hop {
+    /// One for each interface that the next hop object leads through.
+    fn without_object(self, objects: &[NextHop]) -> Vec<Self> {
+        let Through::Object(id) = self.through else { return vec![self] };
+        let interfaces = next_hop::interfaces(objects, id).into_iter();
+        interfaces.map(|index| Self { through: Through::Interface(index), ..self }).collect()
     }
 }
 
@@ -90,9 +116,9 @@ pub(super) fn hops(message: RouteNetlinkMessage, wanted: u32) -> Vec<Hop> {
         return Vec::new();
     }
     let length = header.destination_prefix_length;
-    let mut route = Hop { length, destination: None, priority: 0, interface: 0, mtu: None };
+    let mut route = Hop { length, destination: None, priority: 0, through: Through::Interface(0), mtu: None };
     let mut table = u32::from(header.table);
-    let mut interfaces = Vec::new();
+    let (mut interfaces, mut object) = (Vec::new(), None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -109,13 +135,19 @@ pub(super) fn hops(message: RouteNetlinkMessage, wanted: u32) -> Vec<Hop> {
                 let alive = list.iter().filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead));
                 interfaces.extend(alive.map(|hop| hop.interface_index));
             }
+            RouteAttribute::NhId(id) => object = Some(Through::Object(*id)),
             _ => {}
         }
     }
     if table != wanted {
         return Vec::new();
     }
-    interfaces.into_iter().map(|interface| Hop { interface, ..route }).collect()
+    // The route's own words, where it has any: without asking, and of a moment with the rest.
+    let through: Vec<_> = match object {
+        Some(object) if interfaces.is_empty() => vec![object],
+        _ => interfaces.into_iter().map(Through::Interface).collect(),
+    };
+    through.into_iter().map(|through| Hop { through, ..route }).collect()
 }
 
 fn leads_out(header: &RouteHeader) -> bool {
@@ -126,6 +158,7 @@ fn leads_out(header: &RouteHeader) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::next_hop::tests::{make, make_group};
     use super::super::{Kind, MAIN_TABLE, NewLink, Request};
     use super::*;
     use crate::netns::testing::in_new_namespace;
@@ -218,6 +251,32 @@ mod tests {
             assert_eq!(seen(&mut netlink, false), [pair("w0", 1300)]);
             add(&mut netlink, ("0.0.0.0", 0), RouteScope::Universe, 2, worse(9000));
             assert_eq!(seen(&mut netlink, false), [pair("w0", 1500)], "the interface takes no more");
+        });
+    }
+
+    #[test]
+    fn next_hops_with_numbers_of_their_own_count() {
+        const NAME: &str = "next_hops_with_numbers_of_their_own_count";
+        in_new_namespace(NAME, || {
+            let mut netlink = Netlink::open().unwrap();
+            let [w0, w1, _] = two(&mut netlink);
+            make(&mut netlink, 7, false, w0);
+            make(&mut netlink, 8, false, w1);
+            make(&mut netlink, 10, true, w1);
+            make_group(&mut netlink, 9, &[7, 8]);
+            let pair = |name: &str, mtu| (name.to_owned(), mtu);
+            let by = |id| vec![RouteAttribute::NhId(id)];
+            add(&mut netlink, ("0.0.0.0", 0), RouteScope::Universe, 5, by(9));
+            add(&mut netlink, ("::", 0), RouteScope::Universe, 5, by(10));
+            // With the hops in the route itself, and without.
+            for mode in ["1", "0"] {
+                std::fs::write("/proc/sys/net/ipv4/nexthop_compat_mode", mode).unwrap();
+                assert_eq!(seen(&mut netlink, false), [pair("w0", 1500), pair("w1", 1400)], "{mode}");
+                assert_eq!(seen(&mut netlink, true), [pair("w1", 1400)], "{mode}");
+            }
+            let narrow = RouteAttribute::Metrics(vec![RouteMetric::Mtu(1300)]);
+            add(&mut netlink, ("0.0.0.0", 0), RouteScope::Universe, 3, [by(7), vec![narrow]].concat());
+            assert_eq!(seen(&mut netlink, false), [pair("w0", 1300)]);
         });
     }
 
