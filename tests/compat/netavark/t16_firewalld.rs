@@ -1,8 +1,8 @@
 //! The driver firewalld, with a real one on a bus of its own: names, ports, the host's loopback, and what a reload
 //! leaves of them.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,14 +29,14 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
 </busconfig>"#;
 
 /// A machine with firewalld, as Debian configures it: what is not let in, stays out.
-struct Guarded {
-    host: Host,
+pub(crate) struct Guarded {
+    pub(crate) host: Host,
     daemon: Running,
     _bus: Running,
 }
 
 impl Guarded {
-    fn fixture(test: &str) -> Option<Self> {
+    pub(crate) fn fixture(test: &str) -> Option<Self> {
         let programs = ["dig", "dbus-daemon", "firewalld", "firewall-cmd"];
         let mut host = Host::fixture(test, &programs)?.with_dns(test)?;
         if !host.is_ours() {
@@ -64,7 +64,7 @@ impl Guarded {
     }
 
     /// What firewall-cmd says, or that it does so.
-    fn tell(&self, words: &str) -> String {
+    pub(crate) fn tell(&self, words: &str) -> String {
         let output = self.host.machine.cmd(["sh", "-c", &format!("firewall-cmd {words}")]).ok(PATIENCE);
         output.unwrap().out().trim().to_owned()
     }
@@ -76,7 +76,7 @@ impl Guarded {
     }
 
     /// Nothing of any container or network is left, of either firewall.
-    fn is_clean(&mut self) {
+    pub(crate) fn is_clean(&mut self) {
         assert_eq!(self.tell("--zone netavark_zone --list-sources"), "");
         for policy in [self.published(), "netavark_host_fwd", "netavark_names"] {
             for what in ["--list-rich-rules", "--list-forward-ports"] {
@@ -350,5 +350,58 @@ fn a_container_reaches_its_own_port_behind_firewalld() {
         used(NAME, &guarded.host, firewalled);
     }
     assert!(guarded.host.machine.sh("ip address flush dev lo").unwrap().success());
+    guarded.is_clean();
+}
+
+/// Which port of the container a client of that port of the host meets, by what it is told there.
+fn led_to(far: &Namespace, port: u16) -> Option<String> {
+    let to = format!("198.51.100.1:{port}").parse().unwrap();
+    let said = far.within(|| {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).map(|_| said)
+    });
+    said.ok()
+}
+
+/// On each of these ports, the container says which it is, and its own name, to whoever connects.
+fn tells(container: &Namespace, name: &'static str, ports: std::ops::Range<u16>) {
+    for port in ports {
+        let listener = container.within(|| TcpListener::bind(("0.0.0.0", port))).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(16) {
+                let _ = stream.and_then(|mut stream| stream.write_all(format!("{name} {port}").as_bytes()));
+            }
+        });
+    }
+}
+
+#[test]
+fn ranges_are_led_port_by_port_behind_firewalld() {
+    let Some(mut guarded) = Guarded::fixture("ranges_are_led_port_by_port_behind_firewalld") else { return };
+    let host = &guarded.host;
+    let far = neighbour(host);
+    let made = |name: &str, address: &str, ports: &[_]| {
+        let join = Join::bridge("podman", "podman0", &["10.88.0.1/16"]).addresses(&[address]);
+        (host.container(), publish(request(name, &[join]), ports))
+    };
+    // The second range begins in the middle of the first, and lies across the ports that it leads to.
+    let one = made("one", "10.88.0.2", &[("", 8080, 8080, "tcp", 5)]);
+    let two = made("two", "10.88.0.3", &[("", 8083, 8081, "tcp", 4)]);
+    tells(&one.0, "one", 8080..8085);
+    tells(&two.0, "two", 8081..8085);
+    host.setup(&one.0, &one.1);
+    host.setup(&two.0, &two.1);
+    let list = || (8080..8088).map(|port| led_to(&far, port).unwrap_or_default()).collect::<Vec<_>>();
+    let both = ["one 8080", "one 8081", "one 8082", "two 8081", "two 8082", "two 8083", "two 8084", ""];
+    assert_eq!(list(), both);
+    guarded.tell("--reload");
+    host.cmd(&["firewall-reload"]).ok(PATIENCE).unwrap();
+    assert_eq!(list(), both, "after a reload");
+    host.teardown(&two.0, &two.1);
+    assert_eq!(list(), ["one 8080", "one 8081", "one 8082", "one 8083", "one 8084", "", "", ""]);
+    host.teardown(&one.0, &one.1);
+    assert!(host.machine.sh("ip link delete far0").unwrap().success());
     guarded.is_clean();
 }

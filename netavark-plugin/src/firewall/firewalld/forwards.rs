@@ -3,6 +3,9 @@
 //! A port on all addresses is a `forward_ports` entry of the policy towards the host, and a rich rule for 127.0.0.1 in
 //! the policy away from the host, because the host's own packets never come in. A port on one address is a rich rule;
 //! for an address of the loopback, in the policy away from the host alone, for who comes from elsewhere forges it.
+//!
+//! A range that keeps its numbers is one entry. One that is shifted has an entry for each port: the kernel leaves a
+//! port that lies in the range it is led to as it is, and gives any other one of them by chance.
 
 use super::client::{ForwardPort, PolicySettings};
 use crate::error::{Error, Result};
@@ -53,19 +56,21 @@ impl Forwards {
         match host {
             // The kernel translates no connection to ::1.
             Some(IpAddr::V6(host)) if host.is_loopback() => {}
-            Some(host) if host.is_loopback() => self.local_rules.extend(v4.map(|to| rule(mapping, host, to))),
+            Some(host) if host.is_loopback() => {
+                self.local_rules.extend(v4.into_iter().flat_map(|to| rules(mapping, host, to)));
+            }
             Some(host) if !host.is_unspecified() => {
                 let to = if host.is_ipv4() { v4 } else { v6 };
-                self.rules.extend(to.map(|to| rule(mapping, host, to)));
+                self.rules.extend(to.into_iter().flat_map(|to| rules(mapping, host, to)));
             }
             any => {
                 if any.is_none_or(|host| host.is_ipv4()) {
-                    self.ports.extend(v4.map(|to| forward_port(mapping, to)));
+                    self.ports.extend(v4.into_iter().flat_map(|to| forward_ports(mapping, to)));
                     let local = Ipv4Addr::LOCALHOST.into();
-                    self.local_rules.extend(v4.map(|to| rule(mapping, local, to)));
+                    self.local_rules.extend(v4.into_iter().flat_map(|to| rules(mapping, local, to)));
                 }
                 if any.is_none_or(|host| host.is_ipv6()) {
-                    self.ports.extend(v6.map(|to| forward_port(mapping, to)));
+                    self.ports.extend(v6.into_iter().flat_map(|to| forward_ports(mapping, to)));
                 }
             }
         }
@@ -92,14 +97,15 @@ fn union<T: PartialEq>(there: Option<Vec<T>>, more: Vec<T>) -> Option<Vec<T>> {
     (all.len() > before).then_some(all)
 }
 
-/// A list with one entry taken out, and then with it behind all others; the key that it is not of is left out.
+/// A list with entries taken out, and then with them behind all others; the key that they are not of is left out.
 pub(super) struct Move {
     pub(super) out: PolicySettings,
     pub(super) behind: PolicySettings,
 }
 
 /// What brings the entries of others for a newcomer's ports behind its own, which are there by now. What is new in a
-/// list, firewalld makes in any order; so they are moved one by one, and keep their order.
+/// list, firewalld makes in any order; so they are moved one after the other as far as they take something from each
+/// other, and keep their order.
 pub(super) fn put_behind(there: PolicySettings, ports: &[ForwardPort], rules: &[String]) -> Vec<Move> {
     let ours: Vec<Reach> = ports
         .iter()
@@ -108,8 +114,12 @@ pub(super) fn put_behind(there: PolicySettings, ports: &[ForwardPort], rules: &[
         .collect();
     let is_rival = |it: Option<Reach>| it.is_some_and(|it| ours.iter().any(|ours| ours.meets(&it)));
     let PolicySettings { forward_ports, rich_rules } = there;
-    let ports = moves(forward_ports, |it| !ports.contains(it) && is_rival(Reach::of_port(it)));
-    let rules = moves(rich_rules, |it| !rules.contains(it) && is_rival(Reach::of_rule(it)));
+    let is_port = |it: &ForwardPort| !ports.contains(it) && is_rival(Reach::of_port(it));
+    let is_rule = |it: &String| !rules.contains(it) && is_rival(Reach::of_rule(it));
+    let (ports, rules) = (
+        moves(forward_ports, Reach::of_port, is_port),
+        moves(rich_rules, |rule| Reach::of_rule(rule), is_rule),
+    );
     let of_ports = |list| PolicySettings { forward_ports: Some(list), rich_rules: None };
     let of_rules = |list| PolicySettings { forward_ports: None, rich_rules: Some(list) };
     let ports = ports.into_iter().map(|(out, behind)| Move { out: of_ports(out), behind: of_ports(behind) });
@@ -117,18 +127,37 @@ pub(super) fn put_behind(there: PolicySettings, ports: &[ForwardPort], rules: &[
     ports.chain(rules).collect()
 }
 
-/// The lists without and with each of those entries behind, one after the other.
-fn moves<T: Clone + PartialEq>(there: Option<Vec<T>>, such: impl Fn(&T) -> bool) -> Vec<(Vec<T>, Vec<T>)> {
+/// The lists without and with those entries behind; at once as many as do not meet.
+fn moves<T: Clone + PartialEq>(
+    there: Option<Vec<T>>,
+    reach: impl Fn(&T) -> Option<Reach>,
+    such: impl Fn(&T) -> bool,
+) -> Vec<(Vec<T>, Vec<T>)> {
     let mut list = there.unwrap_or_default();
     let rivals: Vec<T> = list.iter().filter(|entry| such(entry)).cloned().collect();
+    let mut rest = rivals.as_slice();
     let mut moves = Vec::new();
-    for rival in rivals {
-        list.retain(|entry| *entry != rival);
+    while !rest.is_empty() {
+        let (some, others) = rest.split_at(apart(rest.iter().filter_map(&reach)).clamp(1, rest.len()));
+        list.retain(|entry| !some.contains(entry));
         let out = list.clone();
-        list.push(rival);
+        list.extend_from_slice(some);
         moves.push((out, list.clone()));
+        rest = others;
     }
     moves
+}
+
+/// How many of the first do not meet.
+fn apart(all: impl Iterator<Item = Reach>) -> usize {
+    let mut first: Vec<Reach> = Vec::new();
+    for reach in all {
+        if first.iter().any(|other| other.meets(&reach)) {
+            break;
+        }
+        first.push(reach);
+    }
+    first.len()
 }
 
 /// What an entry takes.
@@ -206,14 +235,12 @@ pub(super) fn without<T>(there: Option<Vec<T>>, gone: impl Fn(&T) -> bool) -> Op
     (all.len() < before).then_some(all)
 }
 
-fn forward_port(mapping: &PortMapping, to: IpAddr) -> ForwardPort {
-    let (port, to_port) = (range(mapping.host_port, mapping), range(mapping.container_port, mapping));
-    (port, mapping.protocol.clone(), to_port, to.to_string())
+fn forward_ports(mapping: &PortMapping, to: IpAddr) -> impl Iterator<Item = ForwardPort> {
+    ranges(mapping).map(move |(port, to_port)| (port, mapping.protocol.clone(), to_port, to.to_string()))
 }
 
-fn rule(mapping: &PortMapping, host: IpAddr, to: IpAddr) -> String {
-    let (port, to_port) = (range(mapping.host_port, mapping), range(mapping.container_port, mapping));
-    rich_rule(host, &port, &mapping.protocol, &to_port, to)
+fn rules(mapping: &PortMapping, host: IpAddr, to: IpAddr) -> impl Iterator<Item = String> {
+    ranges(mapping).map(move |(port, to_port)| rich_rule(host, &port, &mapping.protocol, &to_port, to))
 }
 
 fn dns_rule(server: IpAddr, port: u16) -> String {
@@ -228,12 +255,18 @@ fn rich_rule(host: IpAddr, port: &str, protocol: &str, to_port: &str, to: IpAddr
     )
 }
 
-fn range(first: u16, mapping: &PortMapping) -> String {
-    match mapping.count() - 1 {
-        0 => first.to_string(),
-        // firewalld refuses what goes beyond 65535.
-        more => format!("{first}-{}", u32::from(first) + u32::from(more)),
-    }
+/// The ports of the host and those of the container that they lead to, in pieces that firewalld leads so.
+fn ranges(mapping: &PortMapping) -> impl Iterator<Item = (String, String)> {
+    let PortMapping { host_port, container_port, .. } = *mapping;
+    let (pieces, more) =
+        if host_port == container_port { (1, mapping.count() - 1) } else { (mapping.count(), 0) };
+    (0..pieces).map(move |nth| (range(host_port, nth, more), range(container_port, nth, more)))
+}
+
+/// firewalld refuses what goes beyond 65535.
+fn range(first: u16, nth: u16, more: u16) -> String {
+    let first = u32::from(first) + u32::from(nth);
+    if more == 0 { first.to_string() } else { format!("{first}-{}", first + u32::from(more)) }
 }
 
 #[cfg(test)]
@@ -299,8 +332,21 @@ mod tests {
 
     #[test]
     fn ranges_are_written_as_ranges() {
-        let forwards = Forwards::of(&ports(&[("0.0.0.0", 3)])).unwrap();
-        assert_eq!((forwards.ports[0].0.as_str(), forwards.ports[0].2.as_str()), ("8080-8082", "80-82"));
+        let led = |host_port, container_port, range| {
+            let mut of = ports(&[("0.0.0.0", range), ("198.51.100.7", range)]);
+            for mapping in of.port_mappings.iter_mut().flatten() {
+                (mapping.host_port, mapping.container_port) = (host_port, container_port);
+            }
+            let Forwards { ports, rules, local_rules } = Forwards::of(&of).unwrap();
+            assert_eq!((rules.len(), local_rules.len()), (ports.len(), ports.len()));
+            let text = |(port, _, to_port, _): &ForwardPort| format!("{port} {to_port}");
+            ports.iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(led(8080, 8080, 3), ["8080-8082 8080-8082"]);
+        assert_eq!(led(8080, 80, 1), ["8080 80"]);
+        // Of these the kernel would leave 80 and 81 as they are.
+        assert_eq!(led(80, 79, 3), ["80 79", "81 80", "82 81"]);
+        assert_eq!(led(65535, 80, 2), ["65535 80", "65536 81"]);
     }
 
     #[test]
@@ -336,11 +382,11 @@ mod tests {
         };
         let mut now = there.clone();
         for Move { out, behind } in put_behind(there.clone(), std::slice::from_ref(&ours), &[]) {
-            // Never more than one is missing.
+            // Never are two missing of which one would have the other's packets.
             let length = |it: &PolicySettings| {
                 (it.forward_ports.as_ref().map(Vec::len), it.rich_rules.as_ref().map(Vec::len))
             };
-            assert!([(Some(4), None), (None, Some(2))].contains(&length(&out)), "{out:?}");
+            assert!([(Some(3), None), (None, Some(1))].contains(&length(&out)), "{out:?}");
             now.forward_ports = behind.forward_ports.or(now.forward_ports);
             now.rich_rules = behind.rich_rules.or(now.rich_rules);
         }

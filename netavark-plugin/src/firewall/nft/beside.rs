@@ -9,7 +9,7 @@
 //!
 //! As with the driver nftables, a server that listens on port 53 has its rule only while a published port covers that.
 
-use super::chains;
+use super::chains::{self, out_by};
 use super::kernel;
 use super::plan::{Base, Plan, Wanted};
 use super::ports::{keeps_names, move_dns, moves_dns, moves_dns_within};
@@ -68,10 +68,13 @@ pub(super) fn look_to_turn_back() -> Wanted {
 pub(super) fn turn_back(plan: &mut Plan, network: &NetworkRules) {
     for subnet in network.subnets().iter().filter(|subnet| subnet.addr().is_ipv6()) {
         plan.make_base_chain(&HAIRPIN);
-        if !plan.has(HAIRPIN.name, |rule| rule.matches_net(subnet)) {
-            let at = |end| Clause::Address { end, net: subnet.trunc(), equal: true };
-            let back = vec![at(End::Source), at(End::Destination), Clause::Rewritten, Clause::Masquerade];
-            plan.append(HAIRPIN.name, Rule(back));
+        let at = |end| Clause::Address { end, net: subnet.trunc(), equal: true };
+        // Networks may have a subnet in common; a bridge is somebody's as long as there is anybody on it.
+        let by = out_by(&network.bridge_name, true);
+        let back =
+            Rule(vec![by, at(End::Source), at(End::Destination), Clause::Rewritten, Clause::Masquerade]);
+        if !plan.has(HAIRPIN.name, |rule| *rule == back) {
+            plan.append(HAIRPIN.name, back);
         }
     }
 }
@@ -140,7 +143,7 @@ pub(super) fn remove(
             ports.dns_server_ips.iter().any(|server| moves_dns(rule, *server))
                 || network.subnets().iter().any(|subnet| moves_dns_within(rule, subnet))
         });
-        plan.delete(HAIRPIN.name, |rule| network.subnets().iter().any(|subnet| rule.matches_net(subnet)));
+        plan.delete(HAIRPIN.name, |rule| rule.names(&network.bridge_name));
         if plan.remove_bridges(|_, bridge| bridge == network.bridge_name) {
             chains::delete_beyond(plan);
         }

@@ -224,6 +224,11 @@ pub(super) fn end_isolation(plan: &mut Plan) {
     }
 }
 
+/// What leaves by a bridge, or by anything else.
+pub(super) fn out_by(bridge: &str, equal: bool) -> Clause {
+    Clause::Interface { direction: Direction::Out, name: bridge.to_owned(), equal }
+}
+
 pub(super) fn jump(chain: &str) -> Clause {
     Clause::Jump(chain.to_owned())
 }

@@ -8,7 +8,7 @@
 
 use super::chains::{
     FORWARD, INPUT, ISOLATION_1, ISOLATION_2, ISOLATION_3, POSTROUTING, close_loopback, confine,
-    delete_beyond, drop_invalid, end_isolation, jump, look_at_beyond, look_at_shared, make_shared,
+    delete_beyond, drop_invalid, end_isolation, jump, look_at_beyond, look_at_shared, make_shared, out_by,
     subnet_chain,
 };
 use super::plan::{Plan, Wanted};
@@ -186,8 +186,4 @@ fn unless_multicast(subnet: &IpNet) -> Clause {
         IpNet::V6(_) => IpNet::new([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8),
     };
     Clause::Address { end: End::Destination, net: net.unwrap_or_default(), equal: false }
-}
-
-fn out_by(bridge: &str, equal: bool) -> Clause {
-    Clause::Interface { direction: Direction::Out, name: bridge.to_owned(), equal }
 }

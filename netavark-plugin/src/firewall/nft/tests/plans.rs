@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::firewall::nft::decode::Listed;
 use crate::firewall::nft::plan::{Look, Plan, Ruleset, Step, Wanted};
 use crate::firewall::nft::rule::Rule;
-use crate::firewall::nft::{beside, network, ports};
+use crate::firewall::nft::{network, ports};
 use crate::firewall::{NetworkRules, PortRules};
 use crate::spec::Compat;
 use crate::spec::validate::Isolation;
@@ -14,8 +14,8 @@ use std::net::IpAddr;
 
 /// A table in memory: chains with handles and rules.
 #[derive(Default)]
-struct Table {
-    chains: BTreeMap<String, Vec<(u64, Rule)>>,
+pub(super) struct Table {
+    pub(super) chains: BTreeMap<String, Vec<(u64, Rule)>>,
     bridges: Option<BTreeSet<String>>,
     last_handle: u64,
 }
@@ -71,7 +71,7 @@ impl Table {
     }
 
     /// Plans, applies, and gives the plan as text. The looking and the planning must agree on the chains.
-    fn change(&mut self, wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> String {
+    pub(super) fn change(&mut self, wanted: &Wanted, plan: impl Fn(&mut Plan) -> Result<()>) -> String {
         let mut changes = Plan::new(self.read(wanted));
         plan(&mut changes).unwrap();
         let steps = changes.into_steps();
@@ -122,7 +122,7 @@ impl Table {
         })
     }
 
-    fn text(&self, chain: &str) -> Vec<String> {
+    pub(super) fn text(&self, chain: &str) -> Vec<String> {
         self.chains[chain].iter().map(|(_, rule)| rule.to_string()).collect()
     }
 }
@@ -534,47 +534,4 @@ fn published_ports_that_cover_53_leave_dns_servers_their_questions() {
             assert!(table.text("NETAVARK-HOSTPORT-DNAT").is_empty());
         }
     }
-}
-
-#[test]
-fn beside_firewalld_questions_are_led_while_they_have_to_be() {
-    let network = network(&["10.88.0.0/16"]);
-    let ports = ports(&network, &[]);
-    let servers: Vec<IpAddr> = vec!["10.88.0.1".parse().unwrap(), "10.89.0.1".parse().unwrap()];
-    let mut wanted = Wanted::default();
-    wanted.rules("NAMES");
-    let names = |port, covered| beside::Names { servers: &servers, port, covered };
-    let rule = |server: &str, port: u16| {
-        format!("ip daddr {server} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}:{port}")
-    };
-    let mut table = Table::default();
-    let add = |table: &mut Table, port, covered| {
-        table.change(&wanted, |plan| {
-            beside::add(plan, names(port, covered));
-            Ok(())
-        })
-    };
-    let take = |table: &mut Table, complete, covered| {
-        table.change(&beside::look_to_remove(complete), |plan| {
-            beside::remove(plan, &network, &ports, complete, covered);
-            Ok(())
-        })
-    };
-    for _ in 0..2 {
-        add(&mut table, 53, true);
-        assert_eq!(table.text("NAMES"), [rule("10.88.0.1", 53), rule("10.89.0.1", 53)]);
-    }
-    // Others' stay, as long as somebody covers the port.
-    take(&mut table, false, true);
-    assert_eq!(table.text("NAMES").len(), 2);
-    take(&mut table, true, true);
-    assert_eq!(table.text("NAMES"), [rule("10.89.0.1", 53)]);
-    take(&mut table, false, false);
-    assert!(!table.chains.contains_key("NAMES"));
-    // Those of servers at another port as long as their network is there.
-    add(&mut table, 1053, false);
-    take(&mut table, false, false);
-    assert_eq!(table.text("NAMES"), [rule("10.88.0.1", 1053), rule("10.89.0.1", 1053)]);
-    take(&mut table, true, false);
-    assert_eq!(table.text("NAMES"), [rule("10.89.0.1", 1053)]);
 }
