@@ -108,10 +108,13 @@ impl<'a> Bridge<'a> {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 // The firewall has undone its own part.
-                if let Some(mut done) = self.done.take()
-                    && let Err(error) = done.undo.run(places)
-                {
-                    log::error!("failed to cleanup after setup failed: {error}");
+                if let Some(mut done) = self.done.take() {
+                    if done.new_bridge {
+                        firewall.disclose(plan.name, plan.is_closed());
+                    }
+                    if let Err(error) = done.undo.run(places) {
+                        log::error!("failed to cleanup after setup failed: {error}");
+                    }
                 }
                 Err(error)
             }
@@ -131,6 +134,11 @@ impl<'a> Bridge<'a> {
         let mut outcome = Outcome { status: status(inside, &plan.ipam.addresses), dns: None };
         if plan.ipam.kind == IpamKind::Dhcp {
             outcome.status = lease::obtain(&self.request, plan.name, inside, places)?;
+        }
+        if plan.is_closed() {
+            firewall.enclose(plan.name);
+        } else if plan.managed {
+            firewall.disclose(plan.name, false);
         }
         if self.has_rules(plan, firewall) {
             let ports = port_rules(&self.request, &plan.ipam, dns_servers);
@@ -227,6 +235,9 @@ impl<'a> Bridge<'a> {
             let leaving = firewall::Leaving { complete: done.new_bridge, connected: true };
             errors.note(firewall.teardown(&network, &ports, leaving));
         }
+        if done.new_bridge {
+            firewall.disclose(plan.name, plan.is_closed());
+        }
         errors.note(done.undo.run(places));
         errors.finish()
     }
@@ -269,6 +280,9 @@ impl<'a> Bridge<'a> {
             let ports = port_rules(&self.request, &plan.ipam, &dns_servers);
             let leaving = firewall::Leaving { complete: leaving.complete, connected: leaving.port };
             errors.note(firewall.teardown(&network, &ports, leaving));
+        }
+        if leaving.complete || (plan.managed && leaving.orphaned) {
+            firewall.disclose(plan.name, plan.is_closed());
         }
         apply::teardown(&plan.teardown(leaving), places, &mut links, &mut errors);
         errors.finish()

@@ -379,6 +379,35 @@ impl Firewall {
         })
     }
 
+    /// Closes the bridge of an internal network. The bridge itself does not forward, and that is needed; where the
+    /// kernel has no rules, it is all that there is.
+    pub(crate) fn enclose(&self, bridge: &str) {
+        if !self.has_rules() {
+            return;
+        }
+        if let Some(state) = &self.state {
+            warn(state.note_internal(self.driver.name(), bridge));
+        }
+        warn(self.with_socket(|socket| nft::close(socket, &[bridge.to_owned()])));
+    }
+
+    /// Opens a bridge that is an internal network's no longer, if it is known as one or was one by its definition.
+    pub(crate) fn disclose(&self, bridge: &str, was_internal: bool) {
+        let known = |state: &State| warn(state.forget_internal(bridge)).unwrap_or(true);
+        let known = self.state.as_ref().is_none_or(known);
+        if self.has_rules() && (known || was_internal) {
+            warn(self.with_socket(|socket| nft::open(socket, bridge)));
+        }
+    }
+
+    /// The steps of [`Self::enclose`] or [`Self::disclose`], one line each. Nothing is touched.
+    ///
+    /// # Errors
+    /// When the rules cannot be read.
+    pub(crate) fn describe_enclosure(&self, bridge: &str, internal: bool) -> Result<Vec<String>> {
+        if self.has_rules() { nft::describe_internal(bridge, internal) } else { Ok(Vec::new()) }
+    }
+
     /// Whether anybody keeps rules at all.
     pub(crate) const fn has_rules(&self) -> bool {
         !matches!(self.driver, Driver::None)
@@ -481,6 +510,9 @@ pub fn reload(config: &Path) -> Result<bool> {
     };
     let driver = Driver::named(Some(&saved.driver))?;
     driver.restore(&saved)?;
+    if !(saved.internal.is_empty() || matches!(driver, Driver::None)) {
+        nft::close(&mut open()?, &saved.internal)?;
+    }
     restore_names(&driver, &saved, config)?;
     Ok(true)
 }

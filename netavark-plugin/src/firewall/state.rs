@@ -5,6 +5,7 @@
 //!                   firewall-reload.lock      locked while any of these is read or changed
 //!                   networks/<network>        rules of a network, written when it is new or has changed
 //!                   ports/<network>_<container>
+//!                   internal/<bridge>         empty: the bridge is an internal network's
 //! ```
 //! They are written before the rules are made and removed before the rules are, so a restore that comes in between can
 //! only make rules that are wanted. The subnets that a network had when older containers were connected stay in its
@@ -33,6 +34,8 @@ pub struct Saved {
     pub driver: String,
     /// The rules of all networks.
     pub networks: Vec<NetworkRules>,
+    /// The bridges of internal networks.
+    pub internal: Vec<String>,
     /// The published ports of all containers, the newest first: of one port that several have, it is the first one's.
     pub ports: Vec<PortRules>,
     #[expect(dead_code, reason = "held, not used")]
@@ -56,11 +59,7 @@ impl State {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("create firewall config dir {directory:?}"))?;
         }
-        let path = self.directory.join("firewall-driver");
-        if !fs::read(&path).is_ok_and(|old| old == driver.as_bytes()) {
-            self.write(&path, driver.as_bytes())
-                .with_context(|| format!("create firewall-driver file {path:?}"))?;
-        }
+        self.save_driver(driver)?;
         let path = self.network_file(ports);
         let new = !path.exists();
         let known = read::<NetworkRules>(&path).ok();
@@ -73,6 +72,45 @@ impl State {
         let text = serde_json::to_vec(ports)?;
         self.write(&path, &text).with_context(|| format!("create port config {path:?}"))?;
         Ok(new)
+    }
+
+    /// Notes that a bridge is an internal network's.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn note_internal(&self, driver: &str, bridge: &str) -> Result<()> {
+        let _lock = self.lock()?;
+        let directory = self.internal();
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("create firewall config dir {directory:?}"))?;
+        self.save_driver(driver)?;
+        let path = directory.join(bridge);
+        if path.exists() {
+            return Ok(());
+        }
+        self.write(&path, &[]).with_context(|| format!("create internal config {path:?}"))
+    }
+
+    /// Notes that it is so no longer. Whether it was.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget_internal(&self, bridge: &str) -> Result<bool> {
+        let path = self.internal().join(bridge);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        remove(&path).with_context(|| format!("remove internal config {path:?}"))?;
+        Ok(true)
+    }
+
+    fn save_driver(&self, driver: &str) -> Result<()> {
+        let path = self.directory.join("firewall-driver");
+        if fs::read(&path).is_ok_and(|old| old == driver.as_bytes()) {
+            return Ok(());
+        }
+        self.write(&path, driver.as_bytes()).with_context(|| format!("create firewall-driver file {path:?}"))
     }
 
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
@@ -170,11 +208,13 @@ impl State {
             Err(error) => return Err(error).with_context(|| format!("read firewall-driver {path:?}")),
         };
         let networks = read_all(&list(&self.networks())?)?;
+        let name = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        let internal = list(&self.internal())?.into_iter().filter_map(name).collect();
         let mut ports = list(&self.ports())?;
         // Written at setup, and never again.
         ports.sort_by_cached_key(|path| Reverse(fs::metadata(path).and_then(|it| it.modified()).ok()));
         let ports = read_all(&ports)?;
-        Ok(Some(Saved { driver, networks, ports, lock }))
+        Ok(Some(Saved { driver, networks, internal, ports, lock }))
     }
 
     fn lock(&self) -> Result<Lock> {
@@ -188,6 +228,10 @@ impl State {
 
     fn networks(&self) -> PathBuf {
         self.directory.join("networks")
+    }
+
+    fn internal(&self) -> PathBuf {
+        self.directory.join("internal")
     }
 
     fn ports(&self) -> PathBuf {

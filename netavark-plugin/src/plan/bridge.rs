@@ -149,6 +149,12 @@ impl Bridge<'_> {
         plan
     }
 
+    /// Whether nothing may be routed to or from the bridge. One with VLANs may have networks that are not internal,
+    /// too.
+    pub fn is_closed(&self) -> bool {
+        self.managed && self.internal && self.vlan.is_none()
+    }
+
     fn make_bridge(&self, found: &Found, plan: &mut Vec<Op>) {
         let settings = self.settings_of_bridge(found.rules);
         if found.sysctl_files {

@@ -120,10 +120,10 @@ impl Host {
     pub(crate) fn is_clean_by(&self, rules: &str) {
         let links = self.ip("link show");
         assert_eq!(links.as_array().unwrap().len(), 1, "only lo: {links:#}");
-        for trace in ["nv_", "10.88.", "10.89.", "fd10:", "dport", "podman"] {
+        for trace in ["nv_", "10.88.", "10.89.", "fd10:", "dport", "podman", "netavark_internal"] {
             assert!(!rules.contains(trace), "{trace}: {rules}");
         }
-        for dir in ["firewall/networks", "firewall/ports"] {
+        for dir in ["firewall/networks", "firewall/ports", "firewall/internal"] {
             let left = std::fs::read_dir(self.config.join(dir)).map_or(0, Iterator::count);
             assert_eq!(left, 0, "{dir}");
         }

@@ -1,4 +1,4 @@
-//! What bridges do to others: nobody but the host reaches its loopback by them.
+//! What bridges do to others: nobody but the host reaches its loopback by them, and internal ones lead nowhere.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -192,6 +192,47 @@ fn a_port_for_the_loopback_of_ipv6_is_nobody_elses() {
     assert!(reaches());
     host.teardown(&client, &second);
     host.teardown(&server, &published);
+    host.is_clean();
+}
+
+/// Its containers can make themselves routes, and the host may forward for everybody.
+#[test]
+fn an_internal_network_is_closed_where_the_host_forwards() {
+    let host = host!(ours "an_internal_network_is_closed_where_the_host_forwards");
+    let far = neighbour(&host);
+    let (one, two) = (host.container(), host.container());
+    let join = || bridge(&[V4, V6]).with("internal", true);
+    let requests =
+        [request("one", &[join()]), request("two", &[join().addresses(&["10.88.0.3", "fd10:88::3"])])];
+    host.setup(&one, &requests[0]);
+    host.setup(&two, &requests[1]);
+    let opened = "ip address add fd51::1/64 dev far0 nodad && cd /proc/sys/net && \
+                  echo 0 > ipv4/ip_forward && echo 1 > ipv4/ip_forward && echo 1 > ipv6/conf/all/forwarding";
+    assert!(host.machine.sh(opened).unwrap().success());
+    let theirs = "ip address add fd51::2/64 dev far1 nodad && ip -6 route add default via fd51::1";
+    assert!(far.sh(theirs).unwrap().success());
+    let routes = "ip route add default via 10.88.0.1 && ip -6 route add default via fd10:88::1";
+    assert!(one.sh(routes).unwrap().success());
+    let answers = |place: &Namespace, to: &str| {
+        place.sh(&format!("ping -c1 -W2 {to} || ping -c1 -W2 {to}")).unwrap().success()
+    };
+    let pairs = [(&one, "198.51.100.2"), (&one, "fd51::2"), (&far, "10.88.0.2"), (&far, "fd10:88::2")];
+    let ways = || pairs.map(|(place, to)| answers(place, to));
+    assert_eq!(ways(), [false; 4], "{}", host.rules());
+    // What stays on the bridge does not pass by there, and the host is no part of it.
+    let _ = host.machine.sh("cd /proc/sys/net/bridge && echo 1 | tee bridge-nf-call-ip{,6}tables");
+    for to in ["10.88.0.3", "fd10:88::3", "10.88.0.1", "fd10:88::1"] {
+        assert!(answers(&one, to), "{to}: {}", host.rules());
+    }
+    // It is this table that keeps it closed, and it comes back with the other rules.
+    assert!(host.machine.sh("nft delete table inet netavark_internal").unwrap().success());
+    assert_eq!(ways(), [true; 4]);
+    host.cmd(&["firewall-reload"]).ok(LIMIT).unwrap();
+    assert_eq!(ways(), [false; 4], "{}", host.rules());
+    host.teardown(&two, &requests[1]);
+    assert!(host.rules().contains("netavark_internal"));
+    host.teardown(&one, &requests[0]);
+    assert!(host.machine.sh("ip link delete far0").unwrap().success());
     host.is_clean();
 }
 

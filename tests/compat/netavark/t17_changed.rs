@@ -31,6 +31,7 @@ fn a_network_in_use_may_get_and_lose_its_way_out() {
         assert!(container.sh(&route).unwrap().success());
         let out = container.sh("ping -c1 -W1 198.51.100.2").unwrap();
         assert_eq!(out.success(), !internal, "{out}\n{}", host.rules());
+        assert_eq!(host.rules().contains("netavark_internal"), internal, "{}", host.rules());
         let mut files: Vec<_> = std::fs::read_dir(host.config.join("aardvark-dns")).unwrap().collect();
         files.retain(|file| file.as_ref().unwrap().file_name() != "aardvark.pid");
         let file = if internal { "podman%int" } else { "podman" };

@@ -15,11 +15,16 @@ impl Bridge<'_> {
     /// What is wrong with the request, or could not be looked at.
     pub fn describe_rules(&mut self, places: &mut Places, firewall: &Firewall) -> Result<Vec<String>> {
         let Wanted { plan, filter } = self.wanted()?;
-        let Some((network, ports)) = self.rules(&plan, filter, places, firewall)? else {
-            return Ok(Vec::new());
-        };
-        let bridge = places.host.netlink.interface(plan.name).ok();
-        firewall.describe_setup(&network, &ports, &self.others(bridge.as_ref(), None, places, firewall))
+        let mut lines = Vec::new();
+        if plan.managed {
+            lines = firewall.describe_enclosure(plan.name, plan.is_closed())?;
+        }
+        if let Some((network, ports)) = self.rules(&plan, filter, places, firewall)? {
+            let bridge = places.host.netlink.interface(plan.name).ok();
+            let others = self.others(bridge.as_ref(), None, places, firewall);
+            lines.extend(firewall.describe_setup(&network, &ports, &others)?);
+        }
+        Ok(lines)
     }
 
     /// What [`Self::setup`] would have the DNS server told.
@@ -54,6 +59,9 @@ impl Bridge<'_> {
         }
         if let Some((network, ports)) = self.rules(&plan, filter, places, firewall)? {
             lines.extend(firewall.describe_teardown(&network, &ports, leaving.complete)?);
+        }
+        if leaving.complete {
+            lines.extend(firewall.describe_enclosure(plan.name, false)?);
         }
         lines.extend(plan.teardown(leaving).iter().map(ToString::to_string));
         Ok(lines)

@@ -30,6 +30,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// The table.
 pub(super) const TABLE: &str = "netavark";
+/// That of [`super::internal`].
+pub(super) const INTERNAL_TABLE: &str = "netavark_internal";
 
 pub(super) const INPUT: &str = "INPUT";
 pub(super) const FORWARD: &str = "FORWARD";

@@ -39,6 +39,16 @@ pub(super) fn change(
     change_further(socket, wanted, |_| Wanted::default(), plan)
 }
 
+/// The same in another table than that of all networks.
+pub(super) fn change_in(
+    table: &'static str,
+    socket: &mut Netfilter,
+    wanted: &Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<()> {
+    change_table(table, socket, wanted, |_| Wanted::default(), plan)
+}
+
 /// The same, where what was read says what else (`further`) is to be read before the changes are planned.
 pub(super) fn change_further(
     socket: &mut Netfilter,
@@ -46,12 +56,22 @@ pub(super) fn change_further(
     further: impl Fn(&Plan) -> Wanted,
     plan: impl Fn(&mut Plan) -> Result<()>,
 ) -> Result<()> {
+    change_table(TABLE, socket, wanted, further, plan)
+}
+
+fn change_table(
+    table: &'static str,
+    socket: &mut Netfilter,
+    wanted: &Wanted,
+    further: impl Fn(&Plan) -> Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<()> {
     for _ in 0..ATTEMPTS {
         let generation = generation(socket).map_err(unreadable)?;
-        let mut changes = look(socket, wanted, &further).map_err(unreadable)?;
+        let mut changes = look(table, socket, wanted, &further).map_err(unreadable)?;
         plan(&mut changes)?;
         let steps = changes.into_steps();
-        match commit(socket, generation, &steps) {
+        match commit(table, socket, generation, &steps) {
             Err(Refused { errno: Errno::ERESTART, .. }) => {}
             result => return result.map_err(|refused| refusal(&steps, refused)),
         }
@@ -59,13 +79,18 @@ pub(super) fn change_further(
     Err(Error::msg("nftables error: somebody else keeps changing the ruleset; try again"))
 }
 
-fn look(socket: &mut Netfilter, wanted: &Wanted, further: impl Fn(&Plan) -> Wanted) -> Result<Plan, Errno> {
+fn look(
+    table: &str,
+    socket: &mut Netfilter,
+    wanted: &Wanted,
+    further: impl Fn(&Plan) -> Wanted,
+) -> Result<Plan, Errno> {
     let mut ruleset = Ruleset::default();
-    read(socket, wanted, &mut ruleset)?;
+    read(table, socket, wanted, &mut ruleset)?;
     let seen = Plan::new(ruleset);
     let further = further(&seen);
     let mut ruleset = seen.into_ruleset();
-    read(socket, &further.without(wanted), &mut ruleset)?;
+    read(table, socket, &further.without(wanted), &mut ruleset)?;
     Ok(Plan::new(ruleset))
 }
 
@@ -75,8 +100,26 @@ pub(super) fn preview(
     further: impl Fn(&Plan) -> Wanted,
     plan: impl Fn(&mut Plan) -> Result<()>,
 ) -> Result<Vec<Step>> {
+    preview_table(TABLE, wanted, further, plan)
+}
+
+/// Those that [`change_in`] would take.
+pub(super) fn preview_in(
+    table: &str,
+    wanted: &Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<Vec<Step>> {
+    preview_table(table, wanted, |_| Wanted::default(), plan)
+}
+
+fn preview_table(
+    table: &str,
+    wanted: &Wanted,
+    further: impl Fn(&Plan) -> Wanted,
+    plan: impl Fn(&mut Plan) -> Result<()>,
+) -> Result<Vec<Step>> {
     let mut socket = Netfilter::open().map_err(|error| Error::msg(format!("nftables error: {error}")))?;
-    let mut changes = look(&mut socket, wanted, further).map_err(unreadable)?;
+    let mut changes = look(table, &mut socket, wanted, further).map_err(unreadable)?;
     plan(&mut changes)?;
     Ok(changes.into_steps())
 }
@@ -120,15 +163,15 @@ fn generation(socket: &mut Netfilter) -> Result<u32, Errno> {
     number.flatten().ok_or(Errno::EPROTO)
 }
 
-fn read(socket: &mut Netfilter, wanted: &Wanted, ruleset: &mut Ruleset) -> Result<(), Errno> {
+fn read(table: &str, socket: &mut Netfilter, wanted: &Wanted, ruleset: &mut Ruleset) -> Result<(), Errno> {
     if wanted.wants_bridges()
-        && let Some(names) = read_bridges(socket)?
+        && let Some(names) = read_bridges(table, socket)?
     {
         ruleset.set_bridges(names);
     }
     for (chain, look) in wanted.chains() {
         let mut name = Attributes::default();
-        name.text(object::CHAIN_TABLE, TABLE);
+        name.text(object::CHAIN_TABLE, table);
         name.text(object::CHAIN_NAME, chain);
         if socket.get(request(message::GET_CHAIN), &name, |_| ())?.is_none() {
             continue;
@@ -136,7 +179,7 @@ fn read(socket: &mut Netfilter, wanted: &Wanted, ruleset: &mut Ruleset) -> Resul
         let mut rules = Vec::new();
         if look == Look::Rules {
             let mut name = Attributes::default();
-            name.text(object::RULE_TABLE, TABLE);
+            name.text(object::RULE_TABLE, table);
             name.text(object::RULE_CHAIN, chain);
             socket.list(request(message::GET_RULE), &name, |event| match event {
                 ListEvent::Restart => rules.clear(),
@@ -152,9 +195,9 @@ fn read(socket: &mut Netfilter, wanted: &Wanted, ruleset: &mut Ruleset) -> Resul
 }
 
 /// The names in the set of our bridges; `None` when there is no such set.
-fn read_bridges(socket: &mut Netfilter) -> Result<Option<Vec<String>>, Errno> {
+fn read_bridges(table: &str, socket: &mut Netfilter) -> Result<Option<Vec<String>>, Errno> {
     let mut name = Attributes::default();
-    name.text(set::ELEMENTS_TABLE, TABLE);
+    name.text(set::ELEMENTS_TABLE, table);
     name.text(set::ELEMENTS_SET, BRIDGES);
     let mut names = Vec::new();
     let listed = socket.list(request(message::GET_ELEMENTS), &name, |event| match event {
@@ -168,8 +211,13 @@ fn read_bridges(socket: &mut Netfilter) -> Result<Option<Vec<String>>, Errno> {
     }
 }
 
-fn commit(socket: &mut Netfilter, generation: u32, steps: &[Step]) -> Result<(), Refused> {
-    let mut writer = Writer { batch: Batch::new(SUBSYSTEM, Some(generation)), sets: 0 };
+fn commit(
+    table: &'static str,
+    socket: &mut Netfilter,
+    generation: u32,
+    steps: &[Step],
+) -> Result<(), Refused> {
+    let mut writer = Writer { table, batch: Batch::new(SUBSYSTEM, Some(generation)), sets: 0 };
     for step in steps {
         writer.step(step);
     }
@@ -190,6 +238,7 @@ fn message_count(step: &Step) -> usize {
 
 /// A transaction being written.
 struct Writer {
+    table: &'static str,
     batch: Batch,
     /// How many sets it has so far: the last one's number.
     sets: u32,
@@ -197,40 +246,45 @@ struct Writer {
 
 impl Writer {
     fn step(&mut self, step: &Step) {
+        let table = self.table;
         match step {
             Step::Table => self.message(message::NEW_TABLE, CREATE, |list| {
-                list.text(object::TABLE_NAME, TABLE);
+                list.text(object::TABLE_NAME, table);
                 list.number(object::TABLE_FLAGS, 0);
             }),
+            Step::DeleteTable => {
+                self.message(message::DELETE_TABLE, 0, |list| list.text(object::TABLE_NAME, table));
+            }
             Step::BaseChain(base) => self.base_chain(base),
             Step::Chain(chain) => self.message(message::NEW_CHAIN, CREATE, |list| {
-                list.text(object::CHAIN_TABLE, TABLE);
+                list.text(object::CHAIN_TABLE, table);
                 list.text(object::CHAIN_NAME, chain);
             }),
             Step::Append(chain, rule) => self.rule(chain, rule, APPEND),
             Step::Insert(chain, rule) => self.rule(chain, rule, CREATE),
             Step::Delete { chain, handle, .. } => self.message(message::DELETE_RULE, 0, |list| {
-                list.text(object::RULE_TABLE, TABLE);
+                list.text(object::RULE_TABLE, table);
                 list.text(object::RULE_CHAIN, chain);
                 list.long(object::RULE_HANDLE, *handle);
             }),
-            Step::BridgeSet => self.message(message::NEW_SET, CREATE, |list| bridge_set(TABLE, list)),
+            Step::BridgeSet => self.message(message::NEW_SET, CREATE, |list| bridge_set(table, list)),
             Step::AddBridge(name) => {
-                self.message(message::NEW_ELEMENTS, CREATE, |list| bridge_element(TABLE, name, list));
+                self.message(message::NEW_ELEMENTS, CREATE, |list| bridge_element(table, name, list));
             }
             Step::RemoveBridge(name) => {
-                self.message(message::DELETE_ELEMENTS, 0, |list| bridge_element(TABLE, name, list));
+                self.message(message::DELETE_ELEMENTS, 0, |list| bridge_element(table, name, list));
             }
             Step::DeleteChain(chain) => self.message(message::DELETE_CHAIN, 0, |list| {
-                list.text(object::CHAIN_TABLE, TABLE);
+                list.text(object::CHAIN_TABLE, table);
                 list.text(object::CHAIN_NAME, chain);
             }),
         }
     }
 
     fn base_chain(&mut self, base: &Base) {
+        let table = self.table;
         self.message(message::NEW_CHAIN, CREATE, |list| {
-            list.text(object::CHAIN_TABLE, TABLE);
+            list.text(object::CHAIN_TABLE, table);
             list.text(object::CHAIN_NAME, base.name);
             list.text(object::CHAIN_TYPE, base.kind);
             list.number(object::CHAIN_POLICY, 1);
@@ -242,15 +296,16 @@ impl Writer {
     }
 
     fn rule(&mut self, chain: &str, rule: &Rule, flags: u16) {
+        let table = self.table;
         if let Some(set) = rule.set() {
             self.sets += 1;
             let id = self.sets;
-            self.message(message::NEW_SET, CREATE, |list| set.encode(TABLE, id, list));
-            set.encode_entries(TABLE, id, |write| self.message(message::NEW_ELEMENTS, CREATE, write));
+            self.message(message::NEW_SET, CREATE, |list| set.encode(table, id, list));
+            set.encode_entries(table, id, |write| self.message(message::NEW_ELEMENTS, CREATE, write));
         }
         let set = self.sets;
         self.message(message::NEW_RULE, flags, |list| {
-            list.text(object::RULE_TABLE, TABLE);
+            list.text(object::RULE_TABLE, table);
             list.text(object::RULE_CHAIN, chain);
             rule.encode(list, set);
         });

@@ -7,7 +7,8 @@
 //!        ▼                     ▼                               │
 //!   network.rs, ports.rs ─▶ Plan (plan.rs), steps ─▶ encode.rs ─▶ one transaction (kernel.rs)
 //! ```
-//! Before ports are added, [`rivals`] makes room for them among the rules of others.
+//! Before ports are added, [`rivals`] makes room for them among the rules of others. [`internal`] closes internal
+//! networks, in a table of its own.
 //!
 //! No `nft` program is started. Everything between reading and the transaction is pure: [`rule`] is the model of a
 //! rule, and what is added or removed is decided by comparing models. `nft list table inet netavark` prints what the
@@ -18,6 +19,7 @@ mod chains;
 mod decode;
 mod encode;
 mod fuzz;
+mod internal;
 mod kernel;
 mod network;
 mod plan;
@@ -34,6 +36,7 @@ use crate::error::Result;
 use crate::living::Others;
 pub(super) use beside::{Names, lead_names, stand_beside, tidy};
 pub(super) use fuzz::{fuzz, fuzz_network, fuzz_ports, seeds};
+pub(super) use internal::{close, described as describe_internal, open};
 use plan::{Plan, Wanted};
 use slipway_host::netlink::netfilter::Netfilter;
 use std::cell::RefCell;

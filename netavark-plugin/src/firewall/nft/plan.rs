@@ -117,6 +117,8 @@ pub(super) enum Step {
     Delete { chain: String, handle: u64, rule: Rule },
     /// Remove a chain with its rules.
     DeleteChain(String),
+    /// Remove the table with all that is in it.
+    DeleteTable,
     /// Make the set of our bridges.
     BridgeSet,
     /// Put a bridge into it.
@@ -141,6 +143,7 @@ impl fmt::Display for Step {
                 write!(f, "delete rule {chain} handle {handle} # {rule}")
             }
             Self::DeleteChain(chain) => write!(f, "delete chain {chain}"),
+            Self::DeleteTable => f.write_str("delete table"),
             Self::BridgeSet => write!(f, "add set {BRIDGES} {{ type ifname; }}"),
             Self::AddBridge(name) => write!(f, "add element {BRIDGES} {{ \"{name}\" }}"),
             Self::RemoveBridge(name) => write!(f, "delete element {BRIDGES} {{ \"{name}\" }}"),
@@ -288,5 +291,11 @@ impl Plan {
         if self.ruleset.chains.remove(chain).is_some() {
             self.steps.push(Step::DeleteChain(chain.to_owned()));
         }
+    }
+
+    /// Removes the table, with all that is in it.
+    pub(super) fn delete_table(&mut self) {
+        self.ruleset = Ruleset::default();
+        self.steps.push(Step::DeleteTable);
     }
 }

@@ -2,5 +2,6 @@
 
 mod beside;
 mod fixtures;
+mod internal;
 mod kernel;
 mod plans;

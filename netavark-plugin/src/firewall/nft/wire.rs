@@ -13,6 +13,7 @@ pub(super) mod family {
 /// NFT_MSG_*.
 pub(super) mod message {
     pub(in super::super) const NEW_TABLE: u8 = 0;
+    pub(in super::super) const DELETE_TABLE: u8 = 2;
     pub(in super::super) const NEW_CHAIN: u8 = 3;
     pub(in super::super) const GET_CHAIN: u8 = 4;
     pub(in super::super) const DELETE_CHAIN: u8 = 5;

@@ -45,6 +45,7 @@ impl Table {
             let handle = self.last_handle;
             match step {
                 Step::Table => {}
+                Step::DeleteTable => *self = Self { last_handle: handle, ..Self::default() },
                 Step::BaseChain(base) => drop(self.chains.entry(base.name.to_owned()).or_default()),
                 Step::Chain(chain) => drop(self.chains.entry(chain.clone()).or_default()),
                 Step::Append(chain, rule) => {
