@@ -27,6 +27,7 @@ mod t14_own_port;
 mod t15_killed_containers;
 mod t16_firewalld;
 mod t17_changed;
+mod t18_beyond;
 
 /// Gets a host or leaves the test as skipped; the second form is for what only ours does.
 macro_rules! host {

@@ -1,9 +1,10 @@
 //! The machine that the program under test sets up, and what the kernel's tools say about it afterwards.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use slipway_lab::{Cmd, LIMIT, Machine, Namespace, Output, built, machine, skip};
+use slipway_lab::{Cmd, LIMIT, Machine, Namespace, Output, built, machine, skip, tree};
 
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -35,6 +36,14 @@ impl Host {
             Err(reason) => return skip(test, &reason),
         }
         Some(self)
+    }
+
+    /// Other netavarks to compare with: the one that `SLIPWAY_NETAVARK_PEER` names, those of Podmans' trees, the
+    /// machine's own.
+    pub(crate) fn peers(&self) -> Vec<PathBuf> {
+        let named = std::env::var_os("SLIPWAY_NETAVARK_PEER").map(PathBuf::from);
+        let of_trees = ["podman-6", "podman-5"].into_iter().filter_map(|name| of_tree(&self.machine, name));
+        named.into_iter().chain(of_trees).chain(["/usr/lib/podman/netavark".into()]).collect()
     }
 
     pub(crate) fn is_ours(&self) -> bool {
@@ -134,6 +143,23 @@ impl Host {
         let left: Vec<_> = std::fs::read_dir(names).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+/// A program that starts a tree's netavark with the tree's libraries, for those of the machine may be too old for it.
+fn of_tree(machine: &Machine, name: &str) -> Option<PathBuf> {
+    let root = tree(name).ok()?;
+    let (program, libraries) = (root.join("usr/lib/podman/netavark"), root.join("usr/lib/x86_64-linux-gnu"));
+    let script = machine.dir().join(format!("netavark-of-{name}"));
+    let quoted = |path: &Path| format!("'{}'", path.display());
+    let text = format!(
+        "#!/bin/sh\nexec {} --library-path {} {} \"$@\"\n",
+        quoted(&libraries.join("ld-linux-x86-64.so.2")),
+        quoted(&libraries),
+        quoted(&program)
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program.exists().then_some(script)
 }
 
 impl Drop for Host {

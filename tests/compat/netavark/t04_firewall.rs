@@ -3,7 +3,7 @@
 use slipway_lab::{LIMIT, Output};
 
 use crate::host;
-use crate::place::{Host, line};
+use crate::place::line;
 use crate::request::{Join, id, publish, request, request6};
 
 const V4: &str = "10.88.0.1/16";
@@ -207,69 +207,4 @@ fn foreign_rules_are_left_alone() {
     host.setup(&container, &request);
     host.teardown(&container, &request);
     assert!(host.machine.sh("nft list chain inet mine c").unwrap().out().contains("tcp dport 22 accept"));
-}
-
-/// The other netavark, where there is one that speaks nftables, and the `NETAVARK_COMPAT` that writes its rules.
-fn other(host: &Host) -> Option<(std::path::PathBuf, &'static str)> {
-    let path = std::env::var_os("SLIPWAY_NETAVARK_PEER").unwrap_or_else(|| "/usr/lib/podman/netavark".into());
-    let path = std::path::PathBuf::from(path);
-    let words = [path.to_string_lossy().into_owned(), "version".to_owned()];
-    let said = host.machine.cmd(words).run(LIMIT).map(|output| output.out()).unwrap_or_default();
-    let rules = if said.contains("\"version\": \"1.") { "1" } else { "2" };
-    said.contains("nftables").then_some((path, rules))
-}
-
-/// A listing of ours without what docs/differences.md says that it has beyond the other's, and so the other leaves.
-fn as_the_other_lists(rules: &str) -> String {
-    const BEYOND: [&str; 3] = ["set bridges {", "chain LOOPBACK {", "chain INVALID {"];
-    const CONFINED: [&str; 2] = ["iifname @bridges ct state invalid", "ct status dnat meta mark"];
-    let mut rules = rules.to_owned();
-    for rule in CONFINED {
-        let everybodys = rule.replace("iifname @bridges ", "").replace("ct status dnat ", "");
-        rules = rules.replace(rule, &everybodys);
-    }
-    for block in BEYOND {
-        let Some(start) = rules.find(&format!("\t{block}\n")) else { continue };
-        let end = rules[start..].find("\n\t}\n").map(|at| start + at + "\n\t}\n".len()).unwrap();
-        // With the empty line behind it, or the one before the last.
-        let end = end + usize::from(rules[end..].starts_with('\n'));
-        rules.replace_range(start..end, "");
-    }
-    rules
-}
-
-#[test]
-fn each_takes_down_what_the_other_set_up() {
-    let host = host!(ours "each_takes_down_what_the_other_set_up");
-    let Some((other, rules)) = other(&host) else {
-        println!("SKIP each_takes_down_what_the_other_set_up: no other netavark with nftables is installed");
-        return;
-    };
-    let ports = [("", 8080, 80, "tcp", 1), ("127.0.0.1", 9000, 90, "udp", 3)];
-    let joins = [Join::bridge("podman", "podman0", &[V4, V6]).option("isolate", "true")];
-    let request = publish(request("one", &joins), &ports);
-    let theirs = |command: &str, container: &slipway_lab::Namespace| {
-        let output =
-            host.cmd_of(&other, &[command, &container.path()]).input(line(&request)).run(LIMIT).unwrap();
-        assert!(output.success(), "{output}");
-    };
-    let container = host.container();
-    theirs("setup", &container);
-    let by_them = host.rules();
-    host.teardown(&container, &request);
-    host.is_clean();
-    // The newer rules, and those of its own age.
-    let container = host.container();
-    host.setup(&container, &request);
-    theirs("teardown", &container);
-    host.is_clean_by(&as_the_other_lists(&host.rules()));
-    assert!(host.machine.sh("nft flush ruleset").unwrap().success());
-    let container = host.container();
-    let like_them = host.cmd(&["setup", &container.path()]).env("NETAVARK_COMPAT", rules);
-    like_them.input(line(&request)).ok(LIMIT).unwrap();
-    let by_us = host.rules();
-    theirs("teardown", &container);
-    host.is_clean_by(&as_the_other_lists(&host.rules()));
-    // The listings are the same but for that and what 1.x got wrong: the multicast prefix of IPv6.
-    assert_eq!(as_the_other_lists(&by_us), by_them.replace("ip6 daddr != ::/8", "ip6 daddr != ff00::/8"));
 }
