@@ -14,10 +14,22 @@ pub fn ephemeral() -> PortConfig {
     parse(&read("ip_local_port_range"), &read("ip_local_reserved_ports")).unwrap_or_default()
 }
 
+/// The first and the last ephemeral port of this network namespace, reserved ones among them; those of IANA
+/// (RFC 6335 §6) if /proc does not tell.
+#[must_use]
+pub fn ephemeral_range() -> (u16, u16) {
+    let range = read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    bounds(&range).filter(|(first, last)| first <= last).unwrap_or((49_152, u16::MAX))
+}
+
+fn bounds(range: &str) -> Option<(u16, u16)> {
+    let mut words = range.split_whitespace().map(|word| word.parse::<u16>().ok());
+    Some((words.next()??, words.next()??))
+}
+
 /// What both files say; `None` if the first says nothing.
 fn parse(range: &str, reserved: &str) -> Option<PortConfig> {
-    let mut words = range.split_whitespace().map(|word| word.parse::<u16>().ok());
-    let (first, last) = (words.next()??, words.next()??);
+    let (first, last) = bounds(range)?;
     // The list may have a thousand entries, in any order, one upon the other: each is looked at once.
     let mut taken: Vec<_> = reserved.split(',').filter_map(run).collect();
     taken.sort_unstable();
@@ -71,5 +83,7 @@ mod tests {
     #[test]
     fn this_namespace_has_some() {
         assert!(ephemeral().ephemeral > 0);
+        let (first, last) = ephemeral_range();
+        assert!(usize::from(ephemeral().ephemeral) <= usize::from(last - first) + 1);
     }
 }

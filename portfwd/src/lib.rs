@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`rule`] | one rule, and the `--publish` grammar of container tools |
+//! | [`rule`] | one rule; the `--publish` grammar of container tools, the port options of pasta |
 //! | [`table`] | the rules in force: add, remove, list, ids, counters |
 //! | `listen` | the sockets behind them |
 //! | [`forwarder`] | what all this asks of the event loop |

@@ -1,18 +1,23 @@
 //! One forwarding rule: where the host listens, and where in the guest that leads.
 //!
 //! Every grammar that names forwarded ports ends in this type: `--publish` of the container tools ([`publish`]), the
-//! `add_hostfwd` request of slirp4netns ([`crate::api::slirp`]), and those to come. A [`Rule`] is valid once it
-//! exists: ports do not run past 65535, listening and target addresses are of one family, the target is a unicast
-//! address, a link-local address to listen on comes with its interface (whether the host has one of that name is seen
-//! when the rule is put in force).
+//! port options of pasta and passt ([`passt`]), the `add_hostfwd` request of slirp4netns ([`crate::api::slirp`]). A
+//! [`Rule`] is valid once it exists: ports do not run past 65535, listening and target addresses are of one family, the
+//! target is a unicast address, a link-local address to listen on comes with its interface (whether the host has one of
+//! that name is seen when the rule is put in force).
+//!
+//! A rule stands on one side of the border: on the host's it leads to the guest, on the guest's to the host. What else
+//! a rule may have of its own is its [`Manner`]; a rule of [`Rule::new`] has the plain one.
 
+pub mod passt;
 pub mod publish;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU16;
 pub use publish::ParseError;
-use slipway_host::scope::ZonedAddr;
+use slipway_host::inside::Side;
+use slipway_host::scope::{Zone, ZonedAddr};
 
 /// A transport protocol that can be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,6 +120,24 @@ pub enum InvalidRule {
     Target(IpAddr),
 }
 
+/// How a rule is served, beyond what and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Manner {
+    /// Where its sockets stand: [`Side::Host`] leads to the guest, [`Side::Namespace`] to the host.
+    pub side: Side,
+    /// Its sockets hear what arrives on this interface only (SO_BINDTODEVICE).
+    pub interface: Option<Zone>,
+    /// Ports that cannot be had are done without, as long as one can.
+    pub weak: bool,
+    /// Its ports are open while somebody listens on them across the border.
+    pub scan: bool,
+}
+
+impl Manner {
+    /// On the host, on all interfaces, whole or not at all, all the time.
+    pub const PLAIN: Self = Self { side: Side::Host, interface: None, weak: false, scan: false };
+}
+
 /// A forwarding rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rule {
@@ -122,6 +145,7 @@ pub struct Rule {
     listen: Option<ZonedAddr>,
     ports: Ports,
     target: Option<IpAddr>,
+    manner: Manner,
 }
 
 impl Rule {
@@ -152,7 +176,13 @@ impl Rule {
                 return Err(InvalidRule::Families { listen, target });
             }
         }
-        Ok(Self { proto, listen, ports, target })
+        Ok(Self { proto, listen, ports, target, manner: Manner::PLAIN })
+    }
+
+    /// The same rule, served in another manner.
+    #[must_use]
+    pub const fn served(self, manner: Manner) -> Self {
+        Self { manner, ..self }
     }
 
     /// The protocol.
@@ -177,6 +207,42 @@ impl Rule {
     #[must_use]
     pub const fn target(&self) -> Option<IpAddr> {
         self.target
+    }
+
+    /// How it is served.
+    #[must_use]
+    pub const fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    /// Where its sockets stand.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.manner.side
+    }
+
+    /// The interface that its sockets are bound to.
+    #[must_use]
+    pub const fn interface(&self) -> Option<Zone> {
+        self.manner.interface
+    }
+
+    /// Whether ports that cannot be had are done without.
+    #[must_use]
+    pub const fn weak(&self) -> bool {
+        self.manner.weak
+    }
+
+    /// Whether its ports are open only while somebody listens across.
+    #[must_use]
+    pub const fn scan(&self) -> bool {
+        self.manner.scan
+    }
+
+    /// Whether it listens on every address of both families.
+    #[must_use]
+    pub const fn dual(&self) -> bool {
+        self.listen.is_none() && self.target.is_none()
     }
 }
 
