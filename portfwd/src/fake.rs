@@ -3,6 +3,7 @@
 use crate::forwarder::Forwarder;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slipway_host::driver::Interest;
+use slipway_host::inside::Side;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Client, Forwarded, Meta};
 use std::io;
@@ -33,6 +34,11 @@ pub(crate) struct FakeHost {
     pub(crate) watch_limit: usize,
     pub(crate) watched: usize,
     pub(crate) refuse: bool,
+    /// The guest's side is in reach, and stands where the host's does.
+    pub(crate) inside: bool,
+    pub(crate) shortcut: bool,
+    /// Whose shortcut was taken: the side, the client, where it came to, the port across.
+    pub(crate) spliced: Vec<(Side, SocketAddr, SocketAddr, u16)>,
     pub(crate) connections: Vec<(OwnedFd, SocketAddr, SocketAddr)>,
     pub(crate) datagrams: Vec<Datagrams>,
 }
@@ -49,6 +55,9 @@ impl FakeHost {
             watch_limit: usize::MAX,
             watched: 0,
             refuse: false,
+            inside: false,
+            shortcut: false,
+            spliced: Vec::new(),
             connections: Vec::new(),
             datagrams: Vec::new(),
         }
@@ -126,5 +135,40 @@ impl Forwarder for FakeHost {
 
     fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
         self.datagrams.retain(|datagrams| !Rc::ptr_eq(&datagrams.listener, listener));
+    }
+
+    fn open_listener(
+        &mut self,
+        side: Side,
+        listen: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static,
+    ) -> io::Result<OwnedFd> {
+        if side == Side::Host || self.inside { listen() } else { Err(io::ErrorKind::Unsupported.into()) }
+    }
+
+    fn shortcut(&self, _: Side) -> bool {
+        self.shortcut
+    }
+
+    fn splice_tcp(
+        &mut self,
+        side: Side,
+        _: OwnedFd,
+        client: SocketAddr,
+        local: SocketAddr,
+        port: u16,
+    ) -> Result<(), DropReason> {
+        self.spliced.push((side, client, local, port));
+        Ok(())
+    }
+
+    fn splice_udp(
+        &mut self,
+        side: Side,
+        _: &Rc<OwnedFd>,
+        datagrams: &Forwarded<'_>,
+    ) -> Result<(), DropReason> {
+        let Client { address, at } = datagrams.client;
+        self.spliced.push((side, address, at, datagrams.guest.port()));
+        Ok(())
     }
 }

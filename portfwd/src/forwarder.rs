@@ -4,6 +4,7 @@
 //! Tests put a recording stand-in in its place, so that rules, listeners and the API are tested without an engine.
 
 use slipway_host::driver::{Driver, Interest};
+use slipway_host::inside::Side;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::Forwarded;
 use std::io;
@@ -54,6 +55,59 @@ pub trait Forwarder {
 
     /// The UDP socket `listener` is about to be closed: the flows whose answers leave through it end.
     fn release_udp(&mut self, listener: &Rc<OwnedFd>);
+
+    /// Makes a socket on a side of the border: `listen` is run in that side's network namespace, perhaps by another
+    /// thread.
+    ///
+    /// # Errors
+    /// What `listen` returns; `Unsupported` where that side is out of reach.
+    fn open_listener(
+        &mut self,
+        side: Side,
+        listen: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static,
+    ) -> io::Result<OwnedFd> {
+        match side {
+            Side::Host => listen(),
+            Side::Namespace => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether loopback clients of a listener on this side are led across from socket to socket, without a packet, by
+    /// [`Forwarder::splice_tcp`] and [`Forwarder::splice_udp`].
+    fn shortcut(&self, side: Side) -> bool {
+        let _ = side;
+        false
+    }
+
+    /// Leads the connection of `client`, who came to `local` on `side`, to `port` on the other side.
+    ///
+    /// # Errors
+    /// When there is no room for it. The socket is closed.
+    fn splice_tcp(
+        &mut self,
+        side: Side,
+        socket: OwnedFd,
+        client: SocketAddr,
+        local: SocketAddr,
+        port: u16,
+    ) -> Result<(), DropReason> {
+        let _ = (side, socket, client, local, port);
+        Err(DropReason::Forbidden)
+    }
+
+    /// The same for datagrams, whose `guest` has nothing but a port. Answers leave through `listener`.
+    ///
+    /// # Errors
+    /// When there is no room for them. The datagrams are lost.
+    fn splice_udp(
+        &mut self,
+        side: Side,
+        listener: &Rc<OwnedFd>,
+        datagrams: &Forwarded<'_>,
+    ) -> Result<(), DropReason> {
+        let _ = (side, listener, datagrams);
+        Err(DropReason::Forbidden)
+    }
 }
 
 impl Forwarder for Driver {

@@ -9,11 +9,15 @@
 //! of such a socket appears as `::ffff:a.b.c.d` and is turned back into what it is.
 //!
 //! A link-local address is bound on the interface that has its name at this moment. Should another take that name
-//! later, the socket stays with the first, as sockets do whose address goes away: remove the rule and add it again.
+//! later, the socket stays with the first, as sockets do whose address goes away: remove the rule and add it again. So
+//! does a socket that is bound to a device (SO_BINDTODEVICE). Both names are looked up in the network namespace where
+//! the socket is to stand, for a [`Spot`] is opened there.
 
+use crate::forwarder::Forwarder;
 use crate::rule::{Proto, Rule};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage};
-use slipway_host::scope::ZonedAddr;
+use slipway_host::inside::Side;
+use slipway_host::scope::{Zone, ZonedAddr};
 use slipway_host::sys::sockopt::{self, Opt};
 use slipway_host::upstream::{
     self,
@@ -26,7 +30,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 /// The address that the sockets of a rule are bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Bind {
     /// An address of one family.
     One(ZonedAddr),
@@ -70,6 +74,71 @@ impl Bind {
     }
 }
 
+/// Where one socket listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Spot {
+    pub(crate) side: Side,
+    pub(crate) proto: Proto,
+    pub(crate) bind: Bind,
+    pub(crate) interface: Option<Zone>,
+    /// 0: the kernel chooses.
+    pub(crate) port: u16,
+}
+
+impl Spot {
+    /// Opens a socket there, in the network namespace of the caller.
+    fn open(self) -> io::Result<OwnedFd> {
+        match self.open_at(self.bind.address(), self.bind != Bind::Dual) {
+            // The host has no IPv6 at all (ipv6.disable=1).
+            Err(error)
+                if self.bind == Bind::Dual
+                    && error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) =>
+            {
+                self.open_at(V4_ANY.into(), true)
+            }
+            other => other,
+        }
+    }
+
+    fn open_at(self, address: ZonedAddr, v6_only: bool) -> io::Result<OwnedFd> {
+        let endpoint = address.socket_addr(self.port)?;
+        let ipv6 = endpoint.is_ipv6();
+        let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let kind = match self.proto {
+            Proto::Tcp => SockType::Stream,
+            Proto::Udp => SockType::Datagram,
+        };
+        let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+        if ipv6 {
+            sockopt::set(fd.as_fd(), Opt::V6_ONLY, v6_only.into())?;
+        }
+        if let Some(interface) = self.interface {
+            sockopt::bind_to_device(fd.as_fd(), interface.as_str())?;
+        }
+        if self.proto == Proto::Tcp {
+            sockopt::set(fd.as_fd(), Opt::REUSE_ADDRESS, 1)?;
+        }
+        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(endpoint))?;
+        match self.proto {
+            Proto::Tcp => {
+                upstream::prepare_listener(fd.as_fd());
+                socket::listen(&fd, Backlog::MAXALLOWABLE)?;
+            }
+            Proto::Udp => {
+                let families = [(!(ipv6 && v6_only), false), (ipv6, true)];
+                for (_, ipv6) in families.into_iter().filter(|(used, _)| *used) {
+                    batch::prepare(fd.as_fd(), ipv6);
+                    // A socket with an address of its own answers from that anyway.
+                    if endpoint.ip().is_unspecified() {
+                        batch::tell_destination(fd.as_fd(), ipv6);
+                    }
+                }
+            }
+        }
+        Ok(fd)
+    }
+}
+
 /// A socket that clients come to.
 #[derive(Debug)]
 pub(crate) enum Listener {
@@ -79,40 +148,11 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Opens a socket on `port` (0: the kernel chooses) and tells the address that it got.
-    pub(crate) fn open(proto: Proto, bind: Bind, port: u16) -> io::Result<(Self, SocketAddr)> {
-        let endpoint = bind.address().socket_addr(port)?;
-        match Self::open_one(proto, endpoint, bind != Bind::Dual) {
-            // The host has no IPv6 at all (ipv6.disable=1).
-            Err(error)
-                if bind == Bind::Dual
-                    && error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) =>
-            {
-                Self::open_one(proto, SocketAddr::new(V4_ANY, port), true)
-            }
-            other => other,
-        }
-    }
-
-    fn open_one(proto: Proto, endpoint: SocketAddr, v6_only: bool) -> io::Result<(Self, SocketAddr)> {
-        let address = endpoint.ip();
-        let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        let kind = match proto {
-            Proto::Tcp => SockType::Stream,
-            Proto::Udp => SockType::Datagram,
-        };
-        let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-        if address.is_ipv6() {
-            sockopt::set(fd.as_fd(), Opt::V6_ONLY, v6_only.into())?;
-        }
-        if proto == Proto::Tcp {
-            sockopt::set(fd.as_fd(), Opt::REUSE_ADDRESS, 1)?;
-        }
-        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(endpoint))?;
-        match proto {
+    /// Opens a socket and tells the address that it got.
+    pub(crate) fn open(spot: Spot, host: &mut impl Forwarder) -> io::Result<(Self, SocketAddr)> {
+        let fd = host.open_listener(spot.side, move || spot.open())?;
+        match spot.proto {
             Proto::Tcp => {
-                upstream::prepare_listener(fd.as_fd());
-                socket::listen(&fd, Backlog::MAXALLOWABLE)?;
                 let listener = TcpListener::from(fd);
                 let local = listener.local_addr()?;
                 Ok((Self::Tcp(listener), local))
@@ -120,14 +160,6 @@ impl Listener {
             Proto::Udp => {
                 let udp = UdpSocket::from(fd);
                 let local = udp.local_addr()?;
-                let families = [(!(address.is_ipv6() && v6_only), false), (address.is_ipv6(), true)];
-                for (_, ipv6) in families.into_iter().filter(|(used, _)| *used) {
-                    batch::prepare(udp.as_fd(), ipv6);
-                    // A socket with an address of its own answers from that anyway.
-                    if address.is_unspecified() {
-                        batch::tell_destination(udp.as_fd(), ipv6);
-                    }
-                }
                 Ok((Self::Udp(Rc::new(udp.into()), Hint::default()), local))
             }
         }

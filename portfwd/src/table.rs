@@ -2,8 +2,12 @@
 //!
 //! A change touches nothing but its own rule: adding opens new sockets, removing closes listening sockets; other rules
 //! and established flows do not notice. A rule is added whole or not at all: if one port of a range cannot be had,
-//! those already opened are closed again and the caller learns the errno and the endpoint. Whether two rules conflict
-//! is for the kernel to say (EADDRINUSE), which also knows about everybody else's sockets.
+//! those already opened are closed again and the caller learns the errno and the endpoint. A *weak* rule does without
+//! such ports as long as it has one. All rules at once are exchanged by `replace`, where a socket that is wanted before
+//! and after stays open throughout. Ports of rules that *scan* are opened and closed by `follow`.
+//!
+//! Whether two rules conflict is for the kernel to say (EADDRINUSE), which also knows about everybody else's sockets;
+//! unless the table's [`Policy`] has it said before, as pasta does, with limits on how many rules and sockets there are.
 //!
 //! Each socket has a token out of the range that the caller set aside. Ids are never used twice, tokens are; a late
 //! event that meets a token's next tenant finds nothing to accept there and does no harm.
@@ -13,17 +17,19 @@
 //! anything to be done about it: it is not watched until [`Table::next_deadline`].
 
 mod error;
+mod follow;
+mod open;
+mod replace;
 mod turn;
 
 use crate::forwarder::Forwarder;
-use crate::listen::{Bind, Families, Listener};
+use crate::listen::{Listener, Spot};
 use crate::rule::Rule;
 use core::fmt;
 use core::num::{NonZeroU16, NonZeroU64};
 use core::ops::Range;
 use core::time::Duration;
 use slipway_host::driver::Interest;
-use slipway_host::scope::Endpoint;
 use slipway_netstack::clock::Instant;
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +37,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use turn::{Inbox, Turn};
 
-pub use error::AddError;
+pub use error::{AddError, ReplaceError};
 
 /// How long a listener is left alone when the host is out of descriptors or memory.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -79,6 +85,29 @@ struct Slot {
     listener: Listener,
     local: SocketAddr,
     target_port: NonZeroU16,
+    spot: Spot,
+}
+
+/// What a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Rules that conflict, or are too many, are refused before a socket is tried
+    /// ([`crate::rule::passt::RuleSet`]).
+    pub checked: bool,
+    /// At most so many sockets: what is beyond fails with EMFILE.
+    pub sockets: usize,
+}
+
+impl Policy {
+    /// As many as the kernel has.
+    pub const KERNEL: Self = Self { checked: false, sockets: usize::MAX };
+
+    /// As pasta has it: checked, and listeners take half of the descriptors that this process may have, so that those
+    /// who come to them find some.
+    #[must_use]
+    pub const fn passt(descriptors: usize) -> Self {
+        Self { checked: true, sockets: descriptors / 2 }
+    }
 }
 
 /// A rule in force.
@@ -88,12 +117,15 @@ struct Live {
     counters: Counters,
     /// Where its sockets are, in the order of its ports.
     slots: Vec<u32>,
+    /// Ports of a weak rule that are done without.
+    missing: usize,
 }
 
 /// Rules in force.
 #[derive(Debug)]
 pub struct Table {
     tokens: Range<u32>,
+    policy: Policy,
     rules: BTreeMap<RuleId, Live>,
     next: NonZeroU64,
     slots: Vec<Option<Slot>>,
@@ -115,6 +147,8 @@ pub struct Info<'a> {
     pub rule: &'a Rule,
     /// What it has done so far.
     pub counters: Counters,
+    /// Ports of a weak rule that could not be had.
+    pub missing: usize,
     table: &'a Table,
     slots: &'a [u32],
 }
@@ -132,6 +166,7 @@ impl Table {
     pub fn new(tokens: Range<u32>) -> Self {
         Self {
             tokens,
+            policy: Policy::KERNEL,
             rules: BTreeMap::new(),
             next: NonZeroU64::MIN,
             slots: Vec::new(),
@@ -149,37 +184,9 @@ impl Table {
         self.tokens.contains(&token)
     }
 
-    /// Puts `rule` in force.
-    ///
-    /// # Errors
-    /// When it cannot be had whole; nothing has changed then.
-    pub fn add(&mut self, rule: Rule, host: &mut impl Forwarder) -> Result<RuleId, AddError> {
-        let families = Families { v4: host.family_on(false), v6: host.family_on(true) };
-        let Some(bind) = Bind::of(&rule, families) else {
-            return Err(AddError::FamilyOff(rule, families.v4));
-        };
-        let in_use = self.slots.len() - self.free.len();
-        if self.tokens.len() - in_use < usize::from(rule.ports().count().get()) {
-            return Err(AddError::Full(rule, in_use));
-        }
-        let id = RuleId(self.next);
-        let opened = open_all(id, &rule, bind)?;
-        let mut slots = Vec::with_capacity(opened.len());
-        for slot in opened {
-            let (proto, endpoint) =
-                (rule.proto(), Endpoint { address: bind.address(), port: slot.local.port() });
-            match self.watch(slot, host) {
-                Ok(place) => slots.push(place),
-                Err(error) => {
-                    self.close(&slots, host);
-                    return Err(AddError::Listen { proto, endpoint, error });
-                }
-            }
-        }
-        // 2^64 ids: at a thousand a second, half a billion years.
-        self.next = self.next.saturating_add(1);
-        self.rules.insert(id, Live { rule, counters: Counters::default(), slots });
-        Ok(id)
+    /// What it holds from now on; rules in force stay.
+    pub const fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Takes a rule out of force and returns it; `None` if there is none of that id. Its sockets close. Connections
@@ -257,7 +264,19 @@ impl Table {
     }
 
     fn info<'a>(&'a self, id: RuleId, live: &'a Live) -> Info<'a> {
-        Info { id, rule: &live.rule, counters: live.counters, table: self, slots: &live.slots }
+        Info {
+            id,
+            rule: &live.rule,
+            counters: live.counters,
+            missing: live.missing,
+            table: self,
+            slots: &live.slots,
+        }
+    }
+
+    /// How many sockets there are.
+    fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     fn slot(&self, place: u32) -> Option<&Slot> {
@@ -306,20 +325,6 @@ impl Table {
             self.resume_at.get_or_insert(now + BACKOFF);
         }
     }
-}
-
-/// Opens the sockets of a rule, all or none.
-fn open_all(id: RuleId, rule: &Rule, bind: Bind) -> Result<Vec<Slot>, AddError> {
-    rule.ports()
-        .pairs()
-        .map(|(port, target_port)| match Listener::open(rule.proto(), bind, port) {
-            Ok((listener, local)) => Ok(Slot { id, listener, local, target_port }),
-            Err(error) => {
-                let endpoint = Endpoint { address: bind.address(), port };
-                Err(AddError::Listen { proto: rule.proto(), endpoint, error })
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! Why a rule could not be put in force, in one line that says what to do.
 
+use super::open::Failed;
+use crate::listen::Spot;
+use crate::rule::passt::{Draft, Reason, Refusal};
 use crate::rule::{Proto, Rule};
+use core::fmt;
 use nix::errno::Errno;
+use slipway_host::inside::Side;
 use slipway_host::scope::Endpoint;
 use slipway_host::strerror::words;
 use std::io;
@@ -25,15 +30,85 @@ pub enum AddError {
     /// More listening sockets than there are tokens.
     #[error("cannot forward {0}: {1} listening sockets are open, which is the limit")]
     Full(Rule, usize),
+    /// The table's policy forbids it.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
 }
 
 impl AddError {
-    /// The errno behind it, if there is one.
+    pub(super) fn of((spot, error): Failed) -> Self {
+        let Spot { proto, bind, port, .. } = spot;
+        Self::Listen { proto, endpoint: Endpoint { address: bind.address(), port }, error }
+    }
+
+    /// The errno behind it, or the one that the kernel would have had for it.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::Listen { error, .. } => error.raw_os_error(),
             Self::FamilyOff(..) | Self::Full(..) => None,
+            Self::Refused(refusal) => Some(match refusal.reason {
+                Reason::Conflict(_) => Errno::EADDRINUSE as i32,
+                Reason::TooManyRules | Reason::TooManySockets => Errno::ENOSPC as i32,
+                _ => Errno::EINVAL as i32,
+            }),
+        }
+    }
+
+    /// As pasta says that it cannot put `rule` in force.
+    #[must_use]
+    pub fn in_passts_words(&self, rule: &Rule) -> String {
+        let Self::Listen { endpoint, error, .. } = self else { return self.to_string() };
+        let Draft { listen, interface, .. } = Draft::from(rule);
+        let place = match rule.side() {
+            Side::Host => "HOST",
+            Side::Namespace => "SPLICE",
+        };
+        let proto = rule.proto().name().to_ascii_uppercase();
+        let address = listen.map_or_else(|| "*".to_owned(), |address| address.to_string());
+        let interface = interface.map(|name| format!("%{name}")).unwrap_or_default();
+        format!(
+            "Listen failed for {place} {proto} port {address}{interface}/{}: {}",
+            endpoint.port,
+            words(error)
+        )
+    }
+}
+
+/// Why other rules could not take the place of those in force, which are in force still.
+#[derive(Debug)]
+pub struct ReplaceError {
+    /// The rule that cannot be had.
+    pub rule: Rule,
+    /// Why not.
+    pub error: AddError,
+    /// Sockets that had to be closed to try, and that could not be opened again.
+    pub lost: usize,
+}
+
+impl ReplaceError {
+    /// In pasta's words.
+    #[must_use]
+    pub fn in_passts_words(&self) -> String {
+        format!("{}{}", self.error.in_passts_words(&self.rule), Lost(self.lost))
+    }
+}
+
+impl fmt::Display for ReplaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.error, Lost(self.lost))
+    }
+}
+
+impl std::error::Error for ReplaceError {}
+
+struct Lost(usize);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            lost => write!(f, "; {lost} ports that had to be closed to try could not be opened again"),
         }
     }
 }

@@ -3,6 +3,7 @@ use super::*;
 use crate::fake::FakeHost;
 use crate::rule::Proto;
 use nix::errno::Errno;
+use slipway_host::scope::Endpoint;
 use slipway_netstack::upstream::Client;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -415,3 +416,5 @@ fn errors_say_what_to_do() {
     );
     assert!(text(Errno::EPERM, "fe80::1%eth9:80").contains("the interface's number"));
 }
+
+mod pasta;

@@ -1,14 +1,21 @@
-//! One round of one socket: its clients are taken, a bounded number at a time, and led to the guest.
+//! One round of one socket: its clients are taken, a bounded number at a time, and led across the border.
+//!
+//! Three ways lead there. To a target that the rule names, through the guest's link always. To nobody in particular,
+//! from the host: a client of the host's own loopback takes the shortcut from socket to socket if there is one, all
+//! others the link. From the guest's namespace: loopback clients take the shortcut, others are refused, for nothing but
+//! loopback traffic was to cross.
 
 use super::Counters;
 use crate::forwarder::Forwarder;
 use crate::listen::{self, Accepted};
 use crate::rule::Rule;
 use core::num::NonZeroU16;
+use slipway_host::inside::Side;
 use slipway_host::upstream::batch::{Hint, Receiver};
+use slipway_netstack::addr::canonical;
 use slipway_netstack::upstream::{Client, Forwarded, Received};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
@@ -35,11 +42,37 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Where `client` is to be led; `None` if the guest has no known address of its family.
     fn guest(&self, client: SocketAddr, host: &impl Forwarder) -> Option<SocketAddr> {
+        if self.rule.side() == Side::Namespace {
+            return None;
+        }
         let address: IpAddr = match self.rule.target() {
             Some(target) => Some(target).filter(|target| target.is_ipv6() == client.is_ipv6()),
             None => host.guest_address(client.is_ipv6()),
         }?;
         Some(SocketAddr::new(address, self.port.get()))
+    }
+
+    /// Whether `client` goes from socket to socket, if it has come to an address that may.
+    fn may_take_shortcut(&self, client: SocketAddr, host: &impl Forwarder) -> bool {
+        client.ip().is_loopback() && self.rule.target().is_none() && host.shortcut(self.rule.side())
+    }
+
+    /// Out of the namespace leads only what stays on a loopback.
+    fn may_cross(&self, local: SocketAddr) -> bool {
+        self.rule.side() == Side::Host || local.ip().is_loopback()
+    }
+
+    /// The way from socket to socket, and the address that `client` has come to.
+    fn shortcut(
+        &self,
+        stream: &std::net::TcpStream,
+        client: SocketAddr,
+        host: &impl Forwarder,
+    ) -> Option<SocketAddr> {
+        if !self.may_take_shortcut(client, host) {
+            return None;
+        }
+        stream.local_addr().ok().map(canonical).filter(|local| self.may_cross(*local))
     }
 
     /// Accepts who is waiting; the error is the reason for a pause.
@@ -55,6 +88,11 @@ impl Turn<'_> {
                 Accepted::Nobody => return None,
                 Accepted::Exhausted(error) => return Some(error),
             };
+            if let Some(local) = self.shortcut(&stream, client, host) {
+                let taken = host.splice_tcp(self.rule.side(), stream.into(), client, local, self.port.get());
+                self.count(taken.is_ok(), 1);
+                continue;
+            }
             let Some(guest) = self.guest(client, host) else {
                 listen::reset(stream);
                 self.count(false, 1);
@@ -80,10 +118,16 @@ impl Turn<'_> {
             let mut at = at.unwrap_or(self.local);
             at.set_port(self.local.port());
             let client = Client { address: from, at };
-            let taken = self.guest(from, host).is_some_and(|guest| {
+            let taken = if self.may_take_shortcut(from, host) && self.may_cross(at) {
+                let guest = SocketAddr::new(unspecified(from.is_ipv6()), self.port.get());
                 let datagrams = Forwarded { client, guest, payload, segment, meta };
-                host.accept_udp(socket, &datagrams).is_ok()
-            });
+                host.splice_udp(self.rule.side(), socket, &datagrams).is_ok()
+            } else {
+                self.guest(from, host).is_some_and(|guest| {
+                    let datagrams = Forwarded { client, guest, payload, segment, meta };
+                    host.accept_udp(socket, &datagrams).is_ok()
+                })
+            };
             let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
             self.count(taken, u64::try_from(datagrams).unwrap_or(u64::MAX));
         });
@@ -96,4 +140,8 @@ impl Turn<'_> {
             self.counters.refused += how_many;
         }
     }
+}
+
+fn unspecified(ipv6: bool) -> IpAddr {
+    if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
