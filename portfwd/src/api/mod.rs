@@ -1,3 +1,6 @@
-//! The interfaces through which other programs change the table while slipway runs.
+//! Programs change the table: each API in its folder.
 
+pub mod control;
+pub mod pesto;
 pub mod slirp;
+pub mod socket;
