@@ -8,6 +8,7 @@
 //! flags/           getopt_long and the option tables of the drop-in names; usage texts
 //! slirp4netns/     args -> config -> run
 //! pasta/           table -> args -> config, of pasta and passt
+//! pesto/           args -> change, and the conversation with a running pasta
 //! fuzz.rs          what must hold for any command line
 //! rootlessport.rs  the port helper of Podman, for containers that the uplink knows
 //! ```
@@ -17,5 +18,6 @@
 pub mod flags;
 pub mod fuzz;
 pub mod pasta;
+pub mod pesto;
 pub mod rootlessport;
 pub mod slirp4netns;
