@@ -166,6 +166,39 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("zone", b"[fe80::1%eth0.7]:8080:[fd00::5]:80/udp".to_vec()),
             ("zone-missing", b"[fe80::1]:8080:80".to_vec()),
         ]),
+        // A byte of settings, then the text.
+        "port_spec" => named(vec![
+            ("podman", b"\x00::1/8080-8081:80-81".to_vec()),
+            ("excepted", b"\x01*%lo/53,80-90:180-190,~85-87".to_vec()),
+            ("all", b"\x000.0.0.0/~25,all:10.0.0.1".to_vec()),
+            ("auto", b"\x02auto,~80".to_vec()),
+            ("loopback", b"\x825,6:7".to_vec()),
+            ("target", b"\x00[::]/8080:[fd00::2]/80".to_vec()),
+            ("one-family", b"\x0880".to_vec()),
+            ("lengths", b"\x0080-82:90-91".to_vec()),
+        ]),
+        "control_json" => named(vec![
+            ("add", br#"{"execute":"add","arguments":{"rules":[{"option":"T","spec":"80,82-84:92-94,~83"},{"side":"host","proto":"udp","listen":"::1","interface":"lo","ports":[5000,5002],"to":6000,"target":"fd00::2","best_effort":true,"auto":true}]}}"#.to_vec()),
+            ("replace", br#"{"execute":"replace","arguments":{"rules":[{"ports":8080,"to":80},{"listen":"127.0.0.1","ports":[1,9],"target":"10.0.0.2"}]}}"#.to_vec()),
+            ("remove", br#"{"execute":"remove","arguments":{"ids":[1,2,18446744073709551615]}}"#.to_vec()),
+            ("list", br#"{"execute":"list","arguments":{"after":7}}"#.to_vec()),
+            ("unknown-key", br#"{"execute":"add","arguments":{"rules":[{"listn":"127.0.0.1","ports":80}]}}"#.to_vec()),
+        ]),
+        // 0: of a server, otherwise of a client in portions so large.
+        "pesto_wire" => {
+            let rule = |flags: u8| [&[0; 48][..], &[0, 80, 0, 82, 0, 90, 6, flags]].concat();
+            let greeting = b"basil:s\0\0\0\0\x02\0\0\0\x80\0\0\0\x10";
+            let head = |place: u8, count: u8| [&[place][..], b"HOST", &[0; 124], &[0, 0, 0, 63, 0, 0, 0, count]].concat();
+            named(vec![
+                ("server", [&[0][..], greeting, &head(1, 2), &rule(1), &rule(7), &head(3, 0), &[0]].concat()),
+                ("server-many", [&[0][..], greeting, &head(1, 255), &rule(1).repeat(3)].concat()),
+                ("server-huge", [&[0][..], greeting, &[1], &[65; 8], &[0; 124], &[255; 4]].concat()),
+                ("client", [&[7, 1, 0, 0, 0, 2][..], &rule(1), &rule(6), &[3, 0, 0, 0, 0, 0]].concat()),
+                ("client-huge", [&[1, 1][..], &[255; 4], &rule(1)].concat()),
+                ("client-twice", vec![9, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]),
+                ("client-cut", [&[255, 1, 0, 0, 0, 1][..], &rule(1)[..40]].concat()),
+            ])
+        }
         "aardvark_config" => named(vec![
             ("network", b"10.89.0.1,fd00::1 192.0.2.53\nabc 10.89.0.2 fd00::2 web,alias 192.0.2.1\ndef 10.89.0.3  db\n".to_vec()),
             ("cut", b"10.89.0.1\nabc 10.89.0.2 fd00::2 we".to_vec()),

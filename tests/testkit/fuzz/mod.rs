@@ -16,9 +16,10 @@
 //! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
 //! | [`uplink_request`], [`rootlessport`] | what a network plugin or a port helper asks of the uplink; what Podman tells the latter |
 //! | [`uplink_order`] | what the uplink's supervisor and its workers tell each other |
+//! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
-//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`getopt_argv`], [`pasta_argv`] | texts |
+//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`port_spec`], [`getopt_argv`], [`pasta_argv`] | texts |
 //! | [`dns_zone`] | zones with regular expressions, and questions about them |
 //! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
 //! | [`route_replay`] | dumps of a host that the guest is to look like |
@@ -54,9 +55,10 @@ pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream, dns_zon
 pub use ground::{address_plan, frame_finish};
 pub use tcp::tcp_actions;
 pub use texts::{
-    control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv, netavark_options,
-    netfilter, nft_rule, pasta_argv, plugin_request, port_rule, proc_text, resolv_conf, rootlessport,
-    route_netlink, route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request,
+    control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv,
+    netavark_options, netfilter, nft_rule, pasta_argv, pesto_wire, plugin_request, port_rule, port_spec,
+    proc_text, resolv_conf, rootlessport, route_netlink, route_replay, router_advert, slirp_json, sock_diag,
+    uplink_order, uplink_request,
 };
 
 /// A fuzz target.
@@ -69,9 +71,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 37] = [
+pub const TARGETS: [Target; 39] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
+    Target { name: "control_json", body: control_json },
     Target { name: "control_messages", body: control_messages },
     Target { name: "dbus_answer", body: dbus_answer },
     Target { name: "dhcp4", body: dhcp4 },
@@ -91,9 +94,10 @@ pub const TARGETS: [Target; 37] = [
     Target { name: "netavark_options", body: netavark_options },
     Target { name: "netfilter", body: netfilter },
     Target { name: "nft_rule", body: nft_rule },
-    Target { name: "pasta_argv", body: pasta_argv },
+    Target { name: "pesto_wire", body: pesto_wire },
     Target { name: "plugin_request", body: plugin_request },
     Target { name: "port_rule", body: port_rule },
+    Target { name: "port_spec", body: port_spec },
     Target { name: "proc_text", body: proc_text },
     Target { name: "reassembly", body: reassembly },
     Target { name: "resolv_conf", body: resolv_conf },

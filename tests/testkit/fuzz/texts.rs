@@ -40,6 +40,77 @@ pub fn port_rule(data: &[u8]) {
     }
 }
 
+/// A port option of pasta or pesto: which, what the guest has, and the SPEC. Each of its rules is one again when it is
+/// looked at anew, and what was added can be deleted.
+pub fn port_spec(data: &[u8]) {
+    use slipway_portfwd::rule::passt::{
+        Capabilities, Context, Draft, Forwards, MAX_RULES, Verb, parse, side_of,
+    };
+    let [settings, text @ ..] = data else { return };
+    let Ok(text) = core::str::from_utf8(text) else { return };
+    let bit = |bit: u8| settings & (1 << bit) == 0;
+    let option = ['t', 'u', 'T', 'U'][usize::from(settings & 3)];
+    let can = Capabilities {
+        ipv4: bit(2),
+        ipv6: bit(3),
+        tcp: bit(4),
+        udp: bit(5),
+        scan: bit(6),
+        interface: bit(7),
+    };
+    let context = Context { can, ephemeral: (32_768, 60_999) };
+    let spec = match parse(option, text, &context) {
+        Ok(spec) => spec,
+        Err(error) => return assert!(!error.to_string().is_empty(), "{text:?}"),
+    };
+    assert!(spec.rules.len() <= MAX_RULES && (spec.rules.is_empty() || !spec.none), "{text:?}");
+    for rule in &spec.rules {
+        assert_eq!(Draft::from(rule).check(side_of(option), can).as_ref(), Ok(rule), "{text:?}");
+        assert!(!rule.ports().pairs().any(|(port, _)| port == 0), "{text:?}");
+    }
+    let mut forwards = Forwards::default();
+    if forwards.apply(Verb::Add, option, text, &context).is_ok() && !spec.none {
+        forwards.apply(Verb::Delete, option, text, &context).unwrap();
+        assert_eq!(forwards, Forwards::default(), "{text:?}");
+    }
+}
+
+/// A packet to the control socket. Each rule that is understood is printed so that it is understood again.
+pub fn control_json(data: &[u8]) {
+    use slipway_portfwd::api::control::dry_run;
+    use slipway_portfwd::rule::passt::{Capabilities, Context};
+    let context = Context { can: Capabilities::ALL, ephemeral: (32_768, 60_999) };
+    assert!(!dry_run(data, &context).is_empty(), "every request has a reply");
+}
+
+/// The first byte: 0, what a server of pesto says; otherwise what a client says, in portions of that size. Neither takes
+/// more memory than the bytes themselves, whatever they announce.
+pub fn pesto_wire(data: &[u8]) {
+    use slipway_portfwd::api::pesto::{client, wire};
+    let Some((&portion, bytes)) = data.split_first() else { return };
+    if portion == 0 {
+        let tables = client::dry_run(bytes).unwrap_or_default();
+        let rules: usize = tables.iter().map(|table| table.rules.len()).sum();
+        assert!(rules * wire::RULE_LEN + tables.len() * wire::HEAD_LEN <= bytes.len());
+        return;
+    }
+    let mut update = wire::Update::default();
+    let mut portions = bytes.chunks(portion.into());
+    let complete = portions.any(|some| update.feed(some).unwrap_or(true));
+    let rules: usize = update.tables().iter().map(|(_, rules)| rules.len()).sum();
+    assert!(rules * wire::RULE_LEN + update.tables().len() * 5 <= bytes.len());
+    if complete {
+        let mut again = Vec::new();
+        for (side, rules) in update.tables() {
+            wire::new_table(wire::place(*side), rules, &mut again);
+        }
+        again.push(0);
+        let mut same = wire::Update::default();
+        assert_eq!(same.feed(&again), Ok(true));
+        assert_eq!(same.tables(), update.tables());
+    }
+}
+
 /// The host's resolver configuration. Whatever it says, its nameservers can be asked.
 pub fn resolv_conf(data: &[u8]) {
     use slipway_host::resolv_conf::text::{MAX_NAMESERVERS, MAX_SEARCH, ResolvConf};
