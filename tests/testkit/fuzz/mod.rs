@@ -71,7 +71,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 39] = [
+pub const TARGETS: [Target; 40] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -94,6 +94,7 @@ pub const TARGETS: [Target; 39] = [
     Target { name: "netavark_options", body: netavark_options },
     Target { name: "netfilter", body: netfilter },
     Target { name: "nft_rule", body: nft_rule },
+    Target { name: "pasta_argv", body: pasta_argv },
     Target { name: "pesto_wire", body: pesto_wire },
     Target { name: "plugin_request", body: plugin_request },
     Target { name: "port_rule", body: port_rule },
