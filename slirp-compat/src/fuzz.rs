@@ -86,6 +86,14 @@ impl World for Machine {
     fn is_root_of_the_machine(&self) -> bool {
         self.0 & 64 == 0
     }
+
+    fn binds_to_interfaces(&self) -> bool {
+        self.0 & 128 == 0
+    }
+
+    fn ephemeral(&self) -> (u16, u16) {
+        (32_768, 60_999)
+    }
 }
 
 /// What holds for every configuration.
@@ -100,6 +108,7 @@ pub(crate) fn coherent(config: &Config) {
         ("one connection", config.fd.is_none() || config.one_off),
         ("the shortcut", !config.splice.only || config.splice.to_loopback && config.splice.inbound),
         ("a machine's loopback", !config.splice.inbound || matches!(config.guest, Guest::Namespace(_))),
+        ("rules of a machine", config.abilities.scan || config.forwards.namespace.rules().is_empty()),
         ("a log file's room", config.log_file.as_ref().is_none_or(|file| file.size >= args::LOG_SIZE_MIN)),
     ];
     for (law, holds) in laws {

@@ -4,8 +4,11 @@
 //! decide what there is. What the host's network looks like (the template interface, its addresses and routes) is not
 //! looked at yet: where an option says nothing, the [`Config`] says so, and whoever starts fills the gap.
 
+pub use super::guest::{Configure, Guest, Machine, Namespace, Place, Repair, Userns};
+
 use super::Mode;
-use super::args::{LowArgs, Pair, Stop, Told, Verbosity};
+use super::args::{LowArgs, Pair, Stop, Switches, Told, Verbosity};
+use super::guest::{is_command, machine, namespace};
 use super::table::Key;
 use super::usage::VERSION;
 use super::values::refuse;
@@ -14,12 +17,13 @@ use nix::errno::Errno;
 use slipway_host::strerror::strerror;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::Mtu;
+use slipway_portfwd::rule::Proto;
+use slipway_portfwd::rule::passt::{Capabilities, Context, Forwards, Verb, proto_of};
 use slipway_runtime::logging::journal::Wishes;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Our MAC address, unless `-M` says otherwise.
@@ -50,6 +54,12 @@ pub trait World {
 
     /// Whether we are root, and not only of a user namespace.
     fn is_root_of_the_machine(&self) -> bool;
+
+    /// Whether sockets of ours may be bound to an interface (SO_BINDTODEVICE).
+    fn binds_to_interfaces(&self) -> bool;
+
+    /// The first and the last port that the kernel gives away.
+    fn ephemeral(&self) -> (u16, u16);
 }
 
 /// A user and a group, by number.
@@ -58,103 +68,6 @@ pub trait World {
 pub struct Ids {
     pub user: u32,
     pub group: u32,
-}
-
-/// Who the guest's namespace belongs to, or what there is to start in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A namespace of its own, for this command; without words the user's shell.
-    Command(Vec<OsString>),
-    /// That of this process.
-    Pid(u32),
-    /// The one that is bound to this path.
-    Path(PathBuf),
-}
-
-impl Place {
-    /// The file that stands for the network namespace; none if it has yet to be made.
-    #[must_use]
-    pub fn netns(&self) -> Option<PathBuf> {
-        match self {
-            Self::Command(_) => None,
-            Self::Pid(pid) => Some(format!("/proc/{pid}/ns/net").into()),
-            Self::Path(path) => Some(path.clone()),
-        }
-    }
-}
-
-/// The user namespace from which the network namespace is made or entered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Userns {
-    /// A new one.
-    New,
-    /// The one in which we are.
-    Ours,
-    /// This one.
-    Join(PathBuf),
-}
-
-/// What `--config-net` does beyond what follows from the addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Configure {
-    /// Whether all addresses of the template interface are copied of IPv4, and of IPv6.
-    pub copy_addresses: [bool; 2],
-    /// Whether all its routes are.
-    pub copy_routes: [bool; 2],
-}
-
-/// A guest in a network namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Namespace {
-    /// Where.
-    pub place: Place,
-    /// From which user namespace.
-    pub userns: Userns,
-    /// Whether a command has a PID namespace of its own.
-    pub pidns: bool,
-    /// Whether we end when the path of the namespace is gone.
-    pub quit: bool,
-    /// The interface's name, if not that of the template interface.
-    pub tap: Option<String>,
-    /// Its MAC address, if not the kernel's choice.
-    pub tap_mac: Option<MacAddr>,
-    /// Whether and how it is configured.
-    pub configure: Option<Configure>,
-}
-
-/// Where the helper for migrations would be spoken to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Repair {
-    /// At the path of the socket, and `.repair`.
-    Beside,
-    /// Nowhere.
-    Nowhere,
-    /// Here.
-    At(PathBuf),
-}
-
-/// A virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
-    /// Whether its memory is shared with us.
-    pub vhost_user: bool,
-    /// Where it connects, if not at the first free default path (or by [`Config::fd`]).
-    pub socket: Option<PathBuf>,
-    /// `--repair-path`.
-    pub repair: Repair,
-    /// `--migrate-exit`: accepted, without effect.
-    pub migrate_exit: bool,
-    /// `--migrate-no-linger`: accepted, without effect.
-    pub migrate_no_linger: bool,
-}
-
-/// Where the guest is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Guest {
-    /// `pasta`.
-    Namespace(Namespace),
-    /// `passt`.
-    Machine(Machine),
 }
 
 /// What is carried and answered.
@@ -262,8 +175,10 @@ pub struct Config {
     pub freebind: bool,
     /// How loopback connections cross.
     pub splice: Splice,
-    /// `-t`, `-u`, `-T`, `-U`, with their letters, in order.
-    pub ports: Vec<(char, String)>,
+    /// What `-t`, `-u`, `-T` and `-U` say, and what holds without them.
+    pub forwards: Forwards,
+    /// What these rules may ask for, and later ones.
+    pub abilities: Capabilities,
 }
 
 impl Config {
@@ -277,6 +192,8 @@ impl Config {
         let run_as = run_as(low.runas.as_deref(), notices, world)?;
         let families = families(low.only, world)?;
         let prefix = prefix(&low);
+        let abilities = abilities(mode, low.switches, families, world);
+        let forwards = forwards(&low.ports, abilities, notices, world)?;
         let guest = match mode {
             Mode::Pasta => Guest::Namespace(namespace(&low)?),
             Mode::Passt { vhost_user } => Guest::Machine(machine(&low, vhost_user)?),
@@ -324,7 +241,8 @@ impl Config {
                 to_loopback: only || low.switches.has(Key::HostLoToNsLo),
                 only,
             },
-            ports: low.ports,
+            forwards,
+            abilities,
             guest,
         })
     }
@@ -444,13 +362,48 @@ fn warn_of_mtu(mtu: u16, families: [bool; 2], notices: &mut Vec<String>) {
     }
 }
 
+/// What rules may ask for.
+fn abilities(mode: Mode, switches: Switches, [ipv4, ipv6]: [bool; 2], world: &dyn World) -> Capabilities {
+    Capabilities {
+        ipv4,
+        ipv6,
+        tcp: !switches.has(Key::NoTcp),
+        udp: !switches.has(Key::NoUdp),
+        // Of a machine nobody knows who listens there.
+        scan: mode == Mode::Pasta,
+        interface: world.binds_to_interfaces(),
+    }
+}
+
+/// The rules that were typed, in order, and for each option that was not given whatever is listened on across; of a
+/// machine that is nothing, nor of a protocol that there is not.
+fn forwards(
+    typed: &[(char, String)],
+    can: Capabilities,
+    notices: &mut Vec<String>,
+    world: &dyn World,
+) -> Result<Forwards, Stop> {
+    let context = Context { can, ephemeral: world.ephemeral() };
+    let mut forwards = Forwards::default();
+    let spoken_of = |letter| typed.iter().any(|(given, _)| *given == letter);
+    let on = |letter| if proto_of(letter) == Proto::Tcp { can.tcp } else { can.udp };
+    let silent =
+        ['t', 'u', 'T', 'U'].into_iter().filter(|letter| can.scan && on(*letter) && !spoken_of(*letter));
+    let typed = typed.iter().map(|(letter, spec)| (*letter, spec.as_str()));
+    for (letter, spec) in typed.chain(silent.map(|letter| (letter, "auto"))) {
+        let warning = forwards.apply(Verb::Add, letter, spec, &context);
+        notices.extend(warning.map_err(|error| Stop::Value(error.to_string()))?);
+    }
+    Ok(forwards)
+}
+
 /// `passt` tells unless it is forbidden, `pasta` if it is asked to.
 fn told<T>(list: Told<T>, wish: Option<bool>, mode: Mode, only: bool) -> Told<T> {
     let tell = !only && wish.unwrap_or(mode != Mode::Pasta);
     if tell { list } else { Told::Nothing }
 }
 
-fn handlers(switches: super::args::Switches, configured: bool, only: bool) -> Handlers {
+fn handlers(switches: Switches, configured: bool, only: bool) -> Handlers {
     let on = |key| !only && !switches.has(key);
     let icmp = on(Key::NoIcmp);
     let ndp = icmp && on(Key::NoNdp);
@@ -464,82 +417,6 @@ fn handlers(switches: super::args::Switches, configured: bool, only: bool) -> Ha
         // What is configured already needs no second opinion.
         advertisements: ndp && !configured && on(Key::NoRa),
     }
-}
-
-const fn is_command(guest: &Guest) -> bool {
-    matches!(guest, Guest::Namespace(Namespace { place: Place::Command(_), .. }))
-}
-
-fn namespace(low: &LowArgs) -> Result<Namespace, Stop> {
-    let place = place(low)?;
-    let pidns = !low.switches.has(Key::NoPidns);
-    if !pidns && !matches!(place, Place::Command(_)) {
-        return refuse("--no-pidns is incompatible with PID or --netns".to_owned());
-    }
-    // With a process goes its user namespace, whatever --netns-only says; with a path none; a command gets one of its
-    // own.
-    let userns = match (&low.userns, &place) {
-        (Some(path), _) => Userns::Join(path.clone()),
-        (None, Place::Pid(pid)) => Userns::Join(format!("/proc/{pid}/ns/user").into()),
-        (None, Place::Command(_)) if !low.netns_only => Userns::New,
-        _ => Userns::Ours,
-    };
-    let copy = |key, pair: Pair| {
-        let all = !low.switches.has(key);
-        [all && pair.v4.is_none(), all && pair.v6.is_none()]
-    };
-    let configure = Configure {
-        copy_addresses: copy(Key::NoCopyAddrs, low.address),
-        copy_routes: copy(Key::NoCopyRoutes, low.gateway),
-    };
-    Ok(Namespace {
-        place,
-        userns,
-        pidns,
-        quit: !low.switches.has(Key::NoNetnsQuit),
-        tap: low.tap.clone(),
-        tap_mac: low.tap_mac,
-        configure: low.switches.has(Key::ConfigNet).then_some(configure),
-    })
-}
-
-/// A lone number is a process, anything else a command.
-fn place(low: &LowArgs) -> Result<Place, Stop> {
-    if let Some(netns) = &low.netns {
-        if !low.positionals.is_empty() {
-            return refuse("Both --netns and PID or command given".to_owned());
-        }
-        let named = !netns.as_os_str().as_bytes().contains(&b'/');
-        return Ok(Place::Path(if named { Path::new("/run/netns").join(netns) } else { netns.clone() }));
-    }
-    let [word] = low.positionals.as_slice() else { return Ok(Place::Command(low.positionals.clone())) };
-    let digits = match word.as_bytes() {
-        [b'-' | b'+', digits @ ..] | digits => digits,
-    };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Ok(Place::Command(vec![word.clone()]));
-    }
-    let pid =
-        word.to_str().and_then(|word| word.parse::<u32>().ok()).filter(|pid| i32::try_from(*pid).is_ok());
-    pid.map_or_else(|| refuse(format!("Invalid PID {}", word.to_string_lossy())), |pid| Ok(Place::Pid(pid)))
-}
-
-fn machine(low: &LowArgs, vhost_user: bool) -> Result<Machine, Stop> {
-    if let Some(word) = low.positionals.first() {
-        return refuse(format!("Extra non-option argument: {}", word.to_string_lossy()));
-    }
-    let repair = match &low.repair {
-        None => Repair::Beside,
-        Some(path) if path.as_os_str().is_empty() => Repair::Nowhere,
-        Some(path) => Repair::At(path.clone()),
-    };
-    Ok(Machine {
-        vhost_user,
-        socket: low.socket.clone(),
-        repair,
-        migrate_exit: low.switches.has(Key::MigrateExit),
-        migrate_no_linger: low.switches.has(Key::MigrateNoLinger),
-    })
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@
 //!
 //! - [`table`]: the options;
 //! - [`args`]: the words of the command line into [`args::LowArgs`], from left to right; [`values`] reads each;
-//! - [`config`]: those into a [`config::Config`] of valid types, with every check and its exact message; [`world`] is
-//!   what it asks;
+//! - [`config`]: those into a [`config::Config`] of valid types, with every check and its exact message; [`guest`] is
+//!   where the guest is, [`world`] what is asked;
 //! - [`usage`]: the texts of `--help`, `--version` and `--print-capabilities`.
 
 pub mod args;
 pub mod config;
+mod guest;
 pub mod table;
 pub mod usage;
 mod values;

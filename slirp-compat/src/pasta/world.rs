@@ -4,6 +4,8 @@ use super::config::{Ids, World};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::unistd::{Group, User};
+use slipway_host::ports::ephemeral_range;
+use slipway_host::scope::Zone;
 use slipway_host::user;
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -38,5 +40,13 @@ impl World for System {
 
     fn is_root_of_the_machine(&self) -> bool {
         user::is_root_of_the_machine()
+    }
+
+    fn binds_to_interfaces(&self) -> bool {
+        Zone::new("lo").is_some_and(|lo| lo.index().is_ok())
+    }
+
+    fn ephemeral(&self) -> (u16, u16) {
+        ephemeral_range()
     }
 }

@@ -2,15 +2,19 @@ use super::*;
 use crate::fuzz::coherent;
 use crate::pasta::read;
 use proptest::prelude::*;
+use slipway_portfwd::rule::passt::Draft;
+use std::ffi::OsString;
+use std::path::Path;
 
-/// A world with the interface eth0, the users nobody and max, and the group net; both families and no special rights
-/// unless said otherwise.
+/// A world with the interface eth0, the users nobody and max, and the group net; both families, a kernel that binds to
+/// interfaces and no special rights unless said otherwise.
 struct Fake {
     families: [bool; 2],
     root: bool,
+    binds: bool,
 }
 
-const PLAIN: Fake = Fake { families: [true, true], root: false };
+const PLAIN: Fake = Fake { families: [true, true], root: false, binds: true };
 
 impl World for Fake {
     fn interface(&self, name: &OsStr) -> Result<(), Errno> {
@@ -35,6 +39,14 @@ impl World for Fake {
 
     fn is_root_of_the_machine(&self) -> bool {
         self.root
+    }
+
+    fn binds_to_interfaces(&self) -> bool {
+        self.binds
+    }
+
+    fn ephemeral(&self) -> (u16, u16) {
+        (32_768, 60_999)
     }
 }
 
@@ -69,8 +81,9 @@ fn pair(v4: Option<&str>, v6: Option<&str>) -> Pair {
     Pair { v4: v4.map(|text| text.parse().unwrap()), v6: v6.map(|text| text.parse().unwrap()) }
 }
 
-fn ports(list: &[(char, &str)]) -> Vec<(char, String)> {
-    list.iter().map(|(letter, spec)| (*letter, (*spec).to_owned())).collect()
+/// The rules of both sides, as pesto shows them.
+fn rules(config: &Config) -> Vec<String> {
+    config.forwards.all().map(|rule| Draft::from(&rule).to_string().trim_end().to_owned()).collect()
 }
 
 #[test]
@@ -283,6 +296,58 @@ fn what_is_set_is_not_copied() {
     assert_eq!(configure(&["--no-copy-addrs"]), ([false, false], [true, true]));
 }
 
+/// What stock pasta of 2026-10-02 says.
+#[test]
+fn rules_that_cannot_be_are_refused_in_the_words_that_are_known() {
+    let conflict = "Forwarding configuration conflict: TCP [*]:80  =>  80  versus TCP [*]:80  =>  80 \n\
+                    Unable to add rule TCP [*]:80  =>  80 ";
+    let cases: &[(&[&str], &str)] = &[
+        (&["-t", "80", "-t", "none"], "-t none conflicts with previous options"),
+        (&["-u", "auto", "-u", "none"], "-u none conflicts with previous options"),
+        (&["-T", "80", "--tcp-ns", "none"], "-T none conflicts with previous options"),
+        (&["-U", "80", "-U", "none"], "-U none conflicts with previous options"),
+        (&["-t", "xx"], "Invalid port specifier 'xx'"),
+        (&["-t", ""], "Invalid port specifier ''"),
+        (&["-t", "65536"], "Invalid port specifier '65536'"),
+        (&["-T", "1.2.3.4/80"], "Listening address not allowed for -T 1.2.3.4/80"),
+        (&["-t", "80", "-t", "80"], conflict),
+        (
+            &["-4", "-t", "::1/80"],
+            "IPv6 forward, but IPv6 not enabled\nUnable to add rule TCP [::1]:80  =>  80 ",
+        ),
+        (
+            &["-t", "80", "--no-tcp"],
+            "Can't add TCP forwarding rule, TCP not enabled\nUnable to add rule TCP [*]:80  =>  80 ",
+        ),
+        // Looked at before what follows the options.
+        (&["--netns", "foo", "-t", "xx", "123"], "Invalid port specifier 'xx'"),
+    ];
+    for (line, words) in cases {
+        assert_eq!(refusal("pasta", line), *words, "{line:?}");
+    }
+    assert_eq!(refusal("passt", &["-t", "auto"]), "'auto' port forwarding is only allowed for pasta");
+    let old = Fake { binds: false, ..PLAIN };
+    let refused =
+        Stop::Value("Device binding for '-t %eth0/80' unsupported (requires kernel 5.7+)".to_owned());
+    assert_eq!(run_in(&old, "pasta", &["-t", "%eth0/80"]).1, Err(refused));
+}
+
+#[test]
+fn what_is_not_spoken_of_is_open_while_somebody_listens() {
+    let scanned = |config: &Config| {
+        let sides = [&config.forwards.host, &config.forwards.namespace];
+        sides.map(|side| (side.has(Proto::Tcp), side.has(Proto::Udp)))
+    };
+    let none = |line: &[&str]| scanned(&good("pasta", line));
+    assert_eq!(none(&[]), [(true, true), (true, true)]);
+    assert_eq!(none(&["-t", "none", "-U", "none"]), [(false, true), (true, false)]);
+    assert_eq!(none(&["-t", "none", "-t", "80"]), [(true, true), (true, true)]);
+    assert_eq!(none(&["--no-tcp"]), [(false, true), (false, true)], "no default that cannot be");
+    assert_eq!(scanned(&good("passt", &[])), [(false, false), (false, false)]);
+    let config = good("pasta", &["-t", "8080:80"]);
+    assert_eq!(rules(&config)[0], "TCP [*]:8080  =>  80");
+}
+
 /// The arguments of Podman 5: `pasta.go` puts the user's first, then fills up.
 #[test]
 fn podman_5_is_understood() {
@@ -315,8 +380,7 @@ fn podman_5_is_understood() {
     assert_eq!(config.level, LevelFilter::Warn);
     assert_eq!(config.dns_forward, pair(Some("169.254.1.1"), None));
     assert_eq!(config.map_guest, pair(Some("169.254.1.2"), None));
-    let typed = [('t', "8080-8080:80-80"), ('u', "::1/53-53:53-53"), ('T', "none"), ('U', "none")];
-    assert_eq!(config.ports, ports(&typed));
+    assert_eq!(rules(&config), ["TCP [*]:8080  =>  80", "UDP [::1]:53  =>  53"]);
 }
 
 /// Podman 6: the namespace of all bridge networks, with a file for the process id, pesto's socket, and an address of
@@ -387,8 +451,12 @@ fn rootlesskit_is_understood() {
     let config = config.unwrap();
     assert_eq!((config.address, config.prefix), (pair(Some("10.0.2.100"), None), Some(24)));
     assert_eq!(config.gateway, pair(Some("10.0.2.2"), None));
-    assert_eq!((config.families, config.ports), ([true, false], ports(&[('t', "auto"), ('u', "auto")])));
-    assert!(config.splice.to_loopback);
+    assert!(config.splice.to_loopback && config.families == [true, false]);
+    // What it does not speak of is open, too.
+    let shown = rules(&config);
+    assert_eq!(shown.len(), 8, "{shown:?}");
+    assert_eq!(shown[0], "TCP [0.0.0.0]:1-32767  =>  1-32767  (best effort) (auto-scan)");
+    assert_eq!(shown[7], "UDP [0.0.0.0]%lo:61000-65535  =>  61000-65535  (best effort) (auto-scan)");
 
     let detached = ["--userns=/proc/4711/ns/user", "--netns=/run/user/1000/netns"];
     let config = run_in(&PLAIN, "pasta", &[&common[..], &detached].concat()).1.unwrap();
@@ -447,6 +515,9 @@ fn machines_of_qemu_libvirt_and_muvm_are_understood() {
     assert!(socket.ends_with("1-vm-net0.socket") && config.one_off);
     assert_eq!((config.mac.to_string(), config.prefix), ("52:54:00:12:34:56".to_owned(), Some(24)));
     assert_eq!(config.log_file, Some(LogFile { path: "/tmp/passt.log".into(), size: LOG_SIZE }));
+    let shown = rules(&config);
+    assert_eq!(shown[0], "TCP [127.0.0.1]%eth0:2022  =>  22");
+    assert!(shown.contains(&"UDP [*]:61000-65535  =>  61000-65535  (best effort)".to_owned()), "{shown:?}");
 
     let libvirt_12 = [
         "--pid",
@@ -475,7 +546,7 @@ fn machines_of_qemu_libvirt_and_muvm_are_understood() {
         &["-q", "-f", "--fd", "12", "-t", "127.0.0.1/3334-3334:3334-3334", "-u", "53-53:53-53"],
     );
     assert!(muvm.foreground && muvm.level == LevelFilter::Warn && muvm.fd == Some(12));
-    assert_eq!(muvm.ports.len(), 2);
+    assert_eq!(rules(&muvm), ["TCP [127.0.0.1]:3334  =>  3334", "UDP [*]:53  =>  53"]);
 }
 
 proptest! {
