@@ -34,6 +34,7 @@
 //! - Several links ([`crate::device::links`]) share a round's budget. What is known of one guest's rhythm is of no use
 //!   then: waits neither look nor let datagrams gather.
 
+mod network;
 mod shortcut;
 
 use crate::busy_poll::{BusyPoll, Woken};

@@ -13,6 +13,7 @@
 //! start.rs      how a session begins
 //! serve.rs      a link being served; serve/ending.rs: its end
 //! names/        the resolver behind the DNS address
+//! network.rs    the host's network, which the guest looks like
 //! background.rs the process that was started ends, and another one stays
 //! fds.rs        descriptors that a caller passes by number
 //! logging.rs    lines on stderr, a bounded number of them; logging/journal.rs: of a program in the background
@@ -27,6 +28,7 @@ pub mod background;
 pub mod fds;
 pub mod logging;
 pub mod names;
+pub mod network;
 pub mod pid_file;
 pub mod report;
 pub mod serve;

@@ -10,6 +10,7 @@ mod ending;
 
 use crate::fds::ExitFd;
 use crate::names::{self, Local, Names};
+use crate::network::{Follower as NetworkFollower, HostNetwork};
 use crate::pid_file::PidFile;
 use crate::tuning;
 use nix::errno::Errno;
@@ -21,6 +22,7 @@ use slipway_host::netns::Watch;
 use slipway_host::resolv_conf::{self, Follower};
 use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::{Caught, Signals};
+use slipway_host::template::Following;
 use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::{BindError, Notice, Server};
 use slipway_portfwd::{AddError, Rule, RuleId, Table};
@@ -39,6 +41,7 @@ const RESOLV_CONF: u32 = 2;
 const TARGET: u32 = 3;
 const DOOR: u32 = 4;
 const CONTROL: u32 = 5;
+const NETWORK: u32 = 6;
 const API: u32 = 0x100;
 const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
 const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
@@ -94,6 +97,7 @@ pub struct Session {
     /// Whoever may interrupt.
     control: Option<OwnedFd>,
     pid_file: Option<PidFile>,
+    network: Option<NetworkFollower>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -169,6 +173,7 @@ impl Session {
             door_opens: None,
             control: None,
             pid_file: None,
+            network: None,
             ready: Vec::new(),
         }
     }
@@ -257,6 +262,23 @@ impl Session {
         }
         let poll_at = conf.needs_polling().then(|| clock::now() + RESOLV_CONF_POLL);
         self.host_servers = Some(HostServers { conf, poll_at });
+        Ok(())
+    }
+
+    /// Keeps the guest like the host. `readdress` tells the driver when the guest has other addresses or gateways
+    /// ([`Driver::readdress`]); if `is_configured`, the guest's interface is changed by the thread inside, which the
+    /// driver must have.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn follow_host_network(
+        &mut self,
+        network: HostNetwork,
+        is_configured: bool,
+        readdress: impl FnMut(&Following, &mut Driver) + 'static,
+    ) -> io::Result<()> {
+        self.driver.watch(network.fd(), Interest::READ, NETWORK)?;
+        self.network = Some(NetworkFollower::new(network, is_configured, readdress));
         Ok(())
     }
 
@@ -385,6 +407,11 @@ impl Session {
                 }
             }
             DOOR => self.admit(now)?,
+            NETWORK => {
+                if let Some(follower) = &mut self.network {
+                    follower.network().on_ready(now);
+                }
+            }
             CONTROL => return Ok(Some(End::Asked)),
             token if self.names.owns(token) => self.names.on_ready(token, now, &mut self.driver),
             token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
@@ -427,7 +454,8 @@ impl Session {
     fn next_deadline(&self) -> Option<Instant> {
         let api = self.api.as_ref().and_then(|api| api.server.next_deadline());
         let host = self.host_servers.as_ref().and_then(|host| host.poll_at);
-        [self.table.next_deadline(), api, host, self.names.next_deadline(), self.door_opens]
+        let network = self.network.as_ref().and_then(NetworkFollower::next_deadline);
+        [self.table.next_deadline(), api, host, network, self.names.next_deadline(), self.door_opens]
             .into_iter()
             .flatten()
             .min()
@@ -445,6 +473,9 @@ impl Session {
             api.server.on_deadline(now, &mut self.table, &mut self.driver);
         }
         self.names.on_deadline(now, &mut self.driver);
+        if let Some(follower) = &mut self.network {
+            follower.on_deadline(now, &mut self.driver);
+        }
         if let Some(host) = self.host_servers.as_mut().filter(|host| host.poll_at.is_some_and(|at| at <= now))
         {
             host.poll_at = Some(now + RESOLV_CONF_POLL);

@@ -81,18 +81,22 @@ impl Following {
         &self.template
     }
 
+    /// What an engine must know of it: the guest's addresses, old ones too, and gateways.
+    #[must_use]
+    pub fn visible(&self) -> (Vec<IpNet>, Vec<Option<IpAddr>>) {
+        let current = self.template.sides().flat_map(|side| side.addresses.iter().copied());
+        (current.chain(self.old()).collect(), self.template.sides().map(|side| side.gateway).collect())
+    }
+
     /// Addresses that the guest has besides those of the template, and uses for what it began with them.
-    pub fn old(&self) -> impl Iterator<Item = IpAddr> {
-        [&self.v4, &self.v6].into_iter().flat_map(|state| &state.old).map(|old| old.net.addr())
+    pub fn old(&self) -> impl Iterator<Item = IpNet> {
+        [&self.v4, &self.v6].into_iter().flat_map(|state| &state.old).map(|old| old.net)
     }
 
     /// The steps to what the host is like now. Without any nothing has changed that matters.
     pub fn turn_to(&mut self, now: Instant, fresh: Template) -> Vec<Op> {
         let mut steps = turn(&mut self.v4, now, &mut self.template.v4, fresh.v4);
         steps.extend(turn(&mut self.v6, now, &mut self.template.v6, fresh.v6));
-        if !steps.is_empty() {
-            steps.push(Op::Settled);
-        }
         steps
     }
 

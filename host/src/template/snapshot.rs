@@ -7,6 +7,8 @@
 
 use super::record::{Address, Link, Nexthops, Route};
 use crate::netlink::{Error, List, Netlink, messages};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Bytes of addresses, of routes of a family, and of next hops that are kept: a hundred thousand routes.
 pub(super) const MEMORY: usize = 16 << 20;
@@ -99,6 +101,12 @@ impl Snapshot {
 
     pub(super) fn link_at(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
+    }
+
+    /// All addresses that the host has.
+    #[must_use]
+    pub fn all_addresses(&self) -> BTreeSet<IpAddr> {
+        self.addresses().map(|address| address.address).collect()
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = Address<'_>> {

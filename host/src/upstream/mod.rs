@@ -193,6 +193,17 @@ impl Sockets {
         self.sharing.range((fd, first)..=(fd, last)).map(|(_, flow)| *flow).collect()
     }
 
+    /// The flows whose sockets have one of these addresses at the host's end.
+    #[must_use]
+    pub fn speaking_from(&self, addresses: &BTreeSet<IpAddr>) -> Vec<FlowId> {
+        let speaks = |place: &Place| {
+            let local = place.socket.as_ref().and_then(Socket::as_fd).and_then(source::of);
+            local.is_some_and(|local| addresses.contains(&local))
+        };
+        let places = (0..).zip(&self.places).filter(|(_, place)| speaks(place));
+        places.map(|(index, place)| FlowId::new(index, place.generation)).collect()
+    }
+
     /// The next connection to the DNS address that nobody has taken yet.
     pub fn take_stream(&mut self) -> Option<(FlowId, Stream)> {
         self.fresh.pop_front()

@@ -14,11 +14,18 @@
 
 use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno;
-use nix::sys::socket::{SockaddrStorage, bind as bind_to};
+use nix::sys::socket::{SockaddrStorage, bind as bind_to, getsockname};
 use slipway_netstack::addr::any_endpoint;
 use slipway_netstack::upstream::Source;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// The address that a socket has at its own end; `None` while it has none.
+pub(crate) fn of(fd: BorrowedFd<'_>) -> Option<IpAddr> {
+    let name = getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok()?;
+    let v4 = name.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| name.as_sockaddr_in6().map(|v6| v6.ip().to_canonical())).filter(|ip| !ip.is_unspecified())
+}
 
 /// Has a new socket, of the family of `like`, speak from there.
 pub(crate) fn bind(fd: BorrowedFd<'_>, like: IpAddr, from: Source) -> Result<(), Errno> {

@@ -66,6 +66,23 @@ fn the_local_address_can_be_chosen() {
 }
 
 #[test]
+fn flows_are_found_by_the_address_that_they_speak_from() {
+    let mut world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let from = IpAddr::from(Ipv4Addr::new(127, 0, 0, 9));
+    world.sockets.tcp_connect(FLOW, listener.local_addr().unwrap(), Some(from).into(), 0).unwrap();
+    let other = FlowId::new(5, 3);
+    world.sockets.tcp_connect(other, listener.local_addr().unwrap(), Source::default(), 0).unwrap();
+    // One that waits for datagrams at any address has none of its own.
+    world.sockets.udp_open(FlowId::new(6, 1), Ipv4Addr::LOCALHOST.into(), Source::default()).unwrap();
+    let speaking = |addresses: &[IpAddr]| world.sockets.speaking_from(&addresses.iter().copied().collect());
+    assert_eq!(speaking(&[from]), [FLOW]);
+    assert_eq!(speaking(&[Ipv4Addr::LOCALHOST.into()]), [other]);
+    assert_eq!(speaking(&[Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()]), []);
+    assert_eq!(speaking(&[]), []);
+}
+
+#[test]
 fn a_refusal_is_told_and_an_ipv4_address_in_disguise_is_refused_here() {
     let mut world = World::new();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -70,6 +70,21 @@ impl Engine {
         self.seek_station();
     }
 
+    /// The host's end of a flow is of no use any more: a connection is reset on both sides, any other flow ends.
+    pub fn break_off<U: Upstream>(&mut self, now: Instant, flow: FlowId, up: &mut U) {
+        match self.flows.get_mut(flow).map(|(_, entry)| &entry.body) {
+            Some(Body::Tcp(_)) => self.reset(now, flow, up),
+            Some(_) => self.finish(flow, up),
+            None => {}
+        }
+    }
+
+    /// Whether any flow has this address at the guest's end.
+    #[must_use]
+    pub fn has_flow_of(&self, guest: IpAddr) -> bool {
+        self.flows.iter().any(|(_, key, _)| key.guest.ip() == guest)
+    }
+
     /// Whether there is a connection whose guest has not closed.
     #[must_use]
     pub fn has_open_connections(&self) -> bool {

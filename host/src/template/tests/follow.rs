@@ -53,7 +53,6 @@ fn what_is_new_is_added_and_what_went_is_taken_away() {
             "add the address 10.3.0.2/24 dev7 scope 0 flags 0",
             "add the route to 10.6.0.0/16 via 10.0.0.5 dev7",
             "remove the route to 10.5.0.0/16 via 10.0.0.5 dev7",
-            "settled",
         ]
     );
     let template = following.template();
@@ -77,15 +76,14 @@ fn an_old_address_stays_and_nothing_new_begins_from_it() {
             "deprecate the address 10.0.0.2/24 dev7 scope 0 flags 0 6",
             "remove the default route via 10.0.0.1 dev7",
             "remove the route to 10.0.0.0/24 scope 253 dev7",
-            "settled",
         ]
     );
-    let old: Vec<String> = following.old().map(|ip| ip.to_string()).collect();
+    let old: Vec<String> = following.old().map(|net| net.addr().to_string()).collect();
     assert_eq!(old, ["10.0.0.2"]);
     // It comes back: renewed, and no longer old.
     let back = turn(&mut following, 2, &with_link("10.0.0.2/24"));
     assert_eq!(back[0], "add the address 10.0.0.2/24 dev7 scope 0 flags 0");
-    assert_eq!(following.old().map(|ip| ip.to_string()).collect::<Vec<_>>(), ["10.0.0.9"]);
+    assert_eq!(following.old().map(|net| net.addr().to_string()).collect::<Vec<_>>(), ["10.0.0.9"]);
 }
 
 #[test]
@@ -99,7 +97,6 @@ fn ipv6_knows_by_itself_which_addresses_are_old() {
         [
             "add the address 2001:db8:2::2/64 dev7 scope 0 flags 2",
             "deprecate the address 2001:db8:1::2/64 dev7 scope 0 flags 2 6",
-            "settled",
         ]
     );
 }
@@ -118,7 +115,6 @@ fn a_network_that_is_lost_changes_nothing_and_local_mode_gives_way() {
             "add the default route via 10.0.0.1 dev7 src 10.0.0.2",
             "deprecate the address 169.254.2.1/16 dev7 scope 0 flags 0 6",
             "remove the default route via 169.254.2.2 dev7",
-            "settled",
         ]
     );
     assert_eq!(local.template().v4.as_ref().unwrap().gateway, Some("10.0.0.1".parse().unwrap()));
@@ -138,7 +134,7 @@ fn the_default_route_moves_to_another_interface() {
     let steps = turn(&mut following, 1, &dump("eth1", "10.1.0.1"));
     assert_eq!(steps[0], "add the address 10.1.0.2/24 dev7 scope 0 flags 0");
     assert_eq!(steps[1], "add the default route via 10.1.0.1 dev7 src 10.1.0.2");
-    assert_eq!(steps.len(), 5);
+    assert_eq!(steps.len(), 4);
 }
 
 #[test]
@@ -181,7 +177,7 @@ fn a_host_that_never_rests_fills_no_memory() {
         turn(&mut following, u64::from(number), &host(&format!("10.0.{number}.2/16"), "10.0.0.1"));
         assert!(following.old().count() <= 64);
     }
-    assert_eq!(following.old().next().unwrap().to_string(), "10.0.135.2", "the oldest went");
+    assert_eq!(following.old().next().unwrap().addr().to_string(), "10.0.135.2", "the oldest went");
 }
 
 #[test]

@@ -48,6 +48,19 @@ fn what_led_to_a_destination_is_given_back_there_whatever_the_plan_says_by_then(
 }
 
 #[test]
+fn a_connection_that_is_broken_off_is_reset_on_both_sides() {
+    let mut lab = Lab::open();
+    assert!(lab.engine.has_flow_of(lab.guest.ip()));
+    lab.engine.break_off(lab.now, lab.id, &mut lab.host);
+    let frames = lab.step();
+    assert!(frames.iter().any(|frame| frame.flags & RST != 0));
+    assert_eq!(ends(&lab), (0, 1, 0));
+    assert!(!lab.engine.has_flow_of(lab.guest.ip()));
+    lab.engine.break_off(lab.now, lab.id, &mut lab.host);
+    assert_eq!(ends(&lab), (0, 1, 0), "it is gone already");
+}
+
+#[test]
 fn what_the_guest_has_not_closed_is_reset() {
     for room in [usize::MAX, 4] {
         let mut lab = Lab::open();
