@@ -19,7 +19,8 @@ use std::path::PathBuf;
     name = "slipway",
     version = concat!(env!("CARGO_PKG_VERSION")),
     about = "Networks for containers and virtual machines, without root",
-    after_help = "Called by the name of a program that it replaces (slirp4netns), it behaves as that program.",
+    after_help = "Called by the name of a program that it replaces (slirp4netns, pesto), it behaves as that \
+                  program.",
     max_term_width = 100
 )]
 pub struct Cli {
@@ -47,6 +48,13 @@ pub enum Command {
     /// Behave as slirp4netns
     #[command(disable_help_flag = true)]
     Slirp4netns {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Behave as pesto
+    #[command(disable_help_flag = true)]
+    Pesto {
         /// Its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
@@ -345,11 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn slirp4netns_gets_its_words_unread() {
-        let words = ["slirp4netns", "--help", "-c", "--mtu=1", "x"];
-        match parse(&words).unwrap().command {
-            Command::Slirp4netns { args } => assert_eq!(args, words[1..]),
-            other => panic!("{other:?}"),
+    fn drop_in_names_get_their_words_unread() {
+        for name in ["slirp4netns", "pesto"] {
+            let words = [name, "--help", "-c", "--mtu=1", "x"];
+            let (Command::Slirp4netns { args } | Command::Pesto { args }) = parse(&words).unwrap().command
+            else {
+                panic!("{name}");
+            };
+            assert_eq!(args, words[1..]);
         }
     }
 }

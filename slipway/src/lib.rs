@@ -19,28 +19,106 @@ pub mod commands;
 pub mod docs;
 pub mod uplink;
 
-use slirp_compat::{rootlessport, slirp4netns};
+use slirp_compat::{pesto, rootlessport, slirp4netns};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Slirp4netns,
+    Pesto,
+    RootlessPort,
+    Worker,
+    Pages,
+    Slipway,
+}
+
+impl Role {
+    /// The role of a program of this name: exact names before parts of one.
+    fn of(name: &str) -> Self {
+        match name {
+            "slirp4netns" => Self::Slirp4netns,
+            "pesto" => Self::Pesto,
+            rootlessport::NAME => Self::RootlessPort,
+            uplink::worker::NAME => Self::Worker,
+            slipway_manual::PROGRAM => Self::Pages,
+            _ if name.contains("pesto") => Self::Pesto,
+            _ => Self::Slipway,
+        }
+    }
+
+    /// The role of a sub-command of this name, if that gets its words unread.
+    fn below(word: &str) -> Option<Self> {
+        match word {
+            "slirp4netns" => Some(Self::Slirp4netns),
+            "pesto" => Some(Self::Pesto),
+            _ => None,
+        }
+    }
+
+    /// Plays it, unless it is that of `slipway` itself.
+    fn play(self, program: &str, args: &[OsString]) -> Option<ExitCode> {
+        match self {
+            Self::Slirp4netns => Some(slirp4netns::run::main(program, args)),
+            Self::Pesto => Some(pesto::main(program, args)),
+            Self::RootlessPort => Some(rootlessport::main()),
+            Self::Worker => Some(uplink::worker::main(args)),
+            Self::Pages => Some(docs::manual().main(args)),
+            Self::Slipway => None,
+        }
+    }
+}
 
 /// Plays the part that `argv[0]` asks for, and returns the exit code.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
     let program = argv.first().map_or_else(|| OsStr::new("slipway"), OsString::as_os_str);
     let args = argv.get(1..).unwrap_or_default();
-    match Path::new(program).file_name().and_then(OsStr::to_str) {
-        Some("slirp4netns") => return slirp4netns::run::main(&program.to_string_lossy(), args),
-        Some(rootlessport::NAME) => return rootlessport::main(),
-        Some(uplink::worker::NAME) => return uplink::worker::main(args),
-        Some(slipway_manual::PROGRAM) => return docs::manual().main(args),
-        _ => {}
+    let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let program = program.to_string_lossy();
+    if let Some(code) = Role::of(name).play(&program, args) {
+        return code;
     }
     // Not left to clap, which would have an opinion about its words.
     if let Some((first, rest)) = args.split_first()
-        && first == "slirp4netns"
+        && let Some(word) = first.to_str()
+        && let Some(code) = Role::below(word).and_then(|role| role.play(&format!("{program} {word}"), rest))
     {
-        return slirp4netns::run::main(&format!("{} slirp4netns", program.to_string_lossy()), rest);
+        return code;
     }
     commands::main(argv)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_the_role() {
+        let roles = [
+            ("slirp4netns", Role::Slirp4netns),
+            ("pesto", Role::Pesto),
+            ("pesto.new", Role::Pesto),
+            ("rootlessport", Role::RootlessPort),
+            (uplink::worker::NAME, Role::Worker),
+            (slipway_manual::PROGRAM, Role::Pages),
+            ("slipway", Role::Slipway),
+            ("", Role::Slipway),
+        ];
+        for (name, role) in roles {
+            assert_eq!(Role::of(name), role, "{name}");
+        }
+    }
+
+    #[test]
+    fn sub_commands_are_the_names_that_engines_start() {
+        let clap: Vec<_> = cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        for word in ["slirp4netns", "pesto"] {
+            assert_eq!(Role::below(word), Some(Role::of(word)));
+            assert!(clap.iter().any(|name| name == word), "{word} is in the help text");
+        }
+        assert_eq!(Role::below("run"), None);
+    }
 }

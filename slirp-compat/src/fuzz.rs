@@ -46,8 +46,8 @@ pub fn command_line(input: &[u8]) {
     }
 }
 
-/// Any bytes as the command line of `pasta` or `passt`, which the first one decides, as it decides what the machine has;
-/// words end at NUL. What is accepted is coherent.
+/// Any bytes as the command line of `pasta` or `passt`: the first one decides which, and what the machine has; words
+/// end at NUL. What is accepted is coherent.
 ///
 /// # Panics
 /// When an invariant is broken: that is the finding.

@@ -14,7 +14,8 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("SLIPWAY_AARDVARK_BINARY", "aardvark-dns"),
 ];
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
+    "man1/pesto.1",
     "man1/slipway-attach.1",
     "man1/slipway-net.1",
     "man1/slipway-run.1",
@@ -146,7 +147,7 @@ fn shells_accept_their_completions() {
     ];
     for (shell, dir) in shells {
         let scripts = files(&share, dir);
-        assert_eq!(scripts.len(), 5, "{scripts:?}");
+        assert_eq!(scripts.len(), 6, "{scripts:?}");
         for script in scripts {
             let Some((good, _, complaints)) = fed(test, shell, &["-n", &script.to_string_lossy()], "") else {
                 break;
@@ -178,6 +179,8 @@ fn bash_offers_what_fits() {
     let offered = |line: &str| offered_by_bash(&share, line);
     assert_eq!(offered("slipway a"), ["attach"]);
     assert_eq!(offered("slipway n"), ["net"]);
+    assert_eq!(offered("slipway pesto --de"), ["--delete", "--debug"]);
+    assert_eq!(offered("pesto -C S"), ["SPLICE"]);
     assert_eq!(offered("slipway slirp4netns --mt"), ["--mtu"]);
     assert!(offered("slipway run --pu").contains(&"--publish".to_owned()));
     assert!(offered("slipway attach --pid").contains(&"--pid-file".to_owned()));

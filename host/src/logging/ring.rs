@@ -35,8 +35,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Makes the file at `path`, or empties the one that is there, and writes the line `header`. It may be `limit` bytes
-    /// long.
+    /// Makes the file at `path`, or empties the one that is there, and writes the line `header`. It may get `limit`
+    /// bytes long.
     ///
     /// # Errors
     /// Those of open(2) and write(2).

@@ -36,8 +36,8 @@ pub struct Wishes<'a> {
     pub foreground: bool,
 }
 
-/// Has lines of the `log` facade written as wished. To be called in the process that stays, before the sandbox; only the
-/// first call of a process counts.
+/// Has lines of the `log` facade written as wished. To be called in the process that stays, before the sandbox; only
+/// the first call of a process counts.
 ///
 /// # Errors
 /// The file cannot be written: one line that says why.

@@ -1,6 +1,7 @@
 //! Man pages and completions of `slipway` and of the names it answers to.
 
 pub mod pages;
+mod pasta;
 
 use slipway_manual::Manual;
 use slipway_manual::complete::{Below, Completion, Then};
@@ -11,7 +12,7 @@ use slirp_compat::flags::table::{Complete, Table};
 #[must_use]
 pub fn manual() -> Manual {
     let page = pages::slipway();
-    let all = [pages::run(), pages::attach(), pages::uplink(), pages::slirp4netns()];
+    let all = [pages::run(), pages::attach(), pages::uplink(), pages::slirp4netns(), pasta::pesto()];
     // The drop-in names are sub-commands too.
     let own = all.iter().map(|page| {
         let then = if page.word() == "run" { Then::Command } else { Then::Files };
@@ -21,9 +22,10 @@ pub fn manual() -> Manual {
     let version = version.map(|sub| Below { sub, then: Then::Files });
     let slipway =
         Completion { below: own.chain(elsewhere()).chain(version).collect(), ..Completion::of_page(&page) };
-    let slirp4netns = all.iter().filter(|page| page.name == "slirp4netns").map(Completion::of_page);
+    // Their names are programs, too: links to this one.
+    let roles = all.iter().filter(|page| page.name == page.command).map(Completion::of_page);
     Manual {
-        completions: slirp4netns.chain([slipway]).collect(),
+        completions: roles.chain([slipway]).collect(),
         pages: [page].into_iter().chain(all.iter().cloned()).collect(),
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn slipway() -> Page {
             "attach [OPTION]... PID|PATH".into(),
             "uplink [OPTION]...".into(),
             "net [OPTION]... up|down|show [ARG]...".into(),
-            "slirp4netns [ARG]...".into(),
+            "slirp4netns|pesto [ARG]...".into(),
             "version".into(),
         ],
         description: &[
@@ -46,6 +46,7 @@ pub(super) fn slipway() -> Page {
                 "slipway slirp4netns",
                 "is what the program does when it is called slirp4netns; see slirp4netns(1).",
             ),
+            Term("slipway pesto", "is what it does when it is called pesto; see pesto(1)."),
             Term("slipway version", "shows the version."),
         ],
         options: options_of_command(&{
@@ -69,6 +70,7 @@ pub(super) fn slipway() -> Page {
             "slipway-uplink(1)",
             "slipway-net(1)",
             "slirp4netns(1)",
+            "pesto(1)",
             "network_namespaces(7)",
             "user_namespaces(7)",
         ],

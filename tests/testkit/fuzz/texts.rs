@@ -168,7 +168,8 @@ pub fn getopt_argv(data: &[u8]) {
     }
 }
 
-/// A byte that says which name and what the machine has, and words of a command line: made a start of `pasta` or `passt`.
+/// A byte that says which name and what the machine has, and words of a command line: made a start of `pasta` or
+/// `passt`.
 pub fn pasta_argv(data: &[u8]) {
     slirp_compat::fuzz::start_of_pasta(data);
 }
