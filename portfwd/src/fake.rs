@@ -172,3 +172,15 @@ impl Forwarder for FakeHost {
         Ok(())
     }
 }
+
+/// An address of this process's own on the loopback: other runs of the same tests have others.
+pub(crate) fn own_address(last: u8) -> String {
+    let pid = std::process::id();
+    format!("127.{}.{}.{last}", 1 + pid % 250, pid / 250 % 256)
+}
+
+/// A port from which to look for free ones, below the ephemeral ports: the tests of this process differ in `test`, and
+/// others look elsewhere.
+pub(crate) fn own_port(test: u32) -> u16 {
+    u16::try_from(20_000 + (std::process::id() * 7 + test * 1009) % 11_000).unwrap()
+}

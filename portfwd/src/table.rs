@@ -7,7 +7,8 @@
 //! and after stays open throughout. Ports of rules that *scan* are opened and closed by `follow`.
 //!
 //! Whether two rules conflict is for the kernel to say (EADDRINUSE), which also knows about everybody else's sockets;
-//! unless the table's [`Policy`] has it said before, as pasta does, with limits on how many rules and sockets there are.
+//! unless the table's [`Policy`] has it said before, as pasta does, with limits on how many rules and sockets there
+//! are.
 //!
 //! Each socket has a token out of the range that the caller set aside. Ids are never used twice, tokens are; a late
 //! event that meets a token's next tenant finds nothing to accept there and does no harm.

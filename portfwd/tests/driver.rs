@@ -176,7 +176,8 @@ fn serve(world: &mut World, server: &mut pesto::Server, children: Vec<Child>) ->
             break;
         }
     }
-    outputs.into_iter().map(|output| output.expect("all have ended")).collect()
+    assert!(outputs.iter().all(Option::is_some), "all have ended");
+    outputs.into_iter().flatten().collect()
 }
 
 fn text(output: &Output) -> String {

@@ -14,9 +14,9 @@
 //! without. `auto` says of the whole SPEC that its ports are open while somebody listens across.
 //!
 //! A SPEC becomes [`Draft`]s, one for each run of ports, each of which becomes a [`Rule`] or is refused in the words of
-//! the original, which callers read. [`RuleSet`] is what a table of such rules may hold. Our own narrowing: an interface
-//! is called what [`Zone`] takes for a name, and a link-local address to listen on comes with its interface, without
-//! which no socket could be bound.
+//! the original, which callers read. [`RuleSet`] is what a table of such rules may hold. Our own narrowing: an
+//! interface is called what [`Zone`] takes for a name, and a link-local address to listen on comes with its
+//! interface, without which no socket could be bound.
 
 mod draft;
 mod set;

@@ -5,8 +5,8 @@
 //! waits on, and nobody else can take its port. A rule that is in force before and after keeps its id and its counters.
 //!
 //! One kind of change cannot be made in that order: a port whose address or interface changes (`0.0.0.0` to
-//! `127.0.0.1`) is refused by the kernel as long as our own old socket is there. Such ports come last: the old socket is
-//! closed, the new one opened, and should that fail, the old one is opened again.
+//! `127.0.0.1`) is refused by the kernel as long as our own old socket is there. Such ports come last: the old socket
+//! is closed, the new one opened, and should that fail, the old one is opened again.
 
 use super::open::{Failed, say_missing, spot_of};
 use super::{AddError, Counters, Live, ReplaceError, RuleId, Table};

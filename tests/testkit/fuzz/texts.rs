@@ -83,8 +83,8 @@ pub fn control_json(data: &[u8]) {
     assert!(!dry_run(data, &context).is_empty(), "every request has a reply");
 }
 
-/// The first byte: 0, what a server of pesto says; otherwise what a client says, in portions of that size. Neither takes
-/// more memory than the bytes themselves, whatever they announce.
+/// The first byte: 0, what a server of pesto says; otherwise what a client says, in portions of that size. Neither
+/// takes more memory than the bytes themselves, whatever they announce.
 pub fn pesto_wire(data: &[u8]) {
     use slipway_portfwd::api::pesto::{client, wire};
     let Some((&portion, bytes)) = data.split_first() else { return };

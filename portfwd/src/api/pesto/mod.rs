@@ -6,8 +6,8 @@
 //! | [`server`] | our end: one client's turn at a time |
 //! | [`client`] | the other end: what is in force, and a change to it |
 //!
-//! The original has no answer to a change. Ours is a *status* behind which the connection ends; a client of the original
-//! has gone by then.
+//! The original has no answer to a change. Ours is a *status* behind which the connection ends; a client of the
+//! original has gone by then.
 
 pub mod client;
 pub mod server;

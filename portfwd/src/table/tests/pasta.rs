@@ -1,6 +1,7 @@
 //! What rules in the manner of pasta have beyond others: limits, weakness, scanning, the shortcut, replacement.
 
 use super::*;
+use crate::fake::{own_address, own_port};
 use crate::rule::passt::{Capabilities, Context, parse};
 use slipway_host::inside::Side;
 
@@ -33,18 +34,20 @@ fn connects(address: &str, port: u16) -> bool {
 
 #[test]
 fn a_weak_rule_does_without_what_it_cannot_have() {
+    let own = own_address(21);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(99);
-    let first = three("127.0.0.21", 31_000);
-    let occupied = TcpListener::bind(("127.0.0.21", first + 1)).unwrap();
-    let weak = one('t', &format!("127.0.0.21/~1-{},~{}-65535", first - 1, first + 3));
+    let first = three(at, own_port(1));
+    let occupied = TcpListener::bind((at, first + 1)).unwrap();
+    let weak = one('t', &format!("{at}/~1-{},~{}-65535", first - 1, first + 3));
     let id = table.add(weak, &mut host).unwrap();
     assert_eq!(table.get(id).unwrap().missing, 1);
     assert_eq!(table.get(id).unwrap().endpoints().count(), 2);
-    assert!(connects("127.0.0.21", first) && connects("127.0.0.21", first + 2));
+    assert!(connects(at, first) && connects(at, first + 2));
     table.remove(id, &mut host).unwrap();
-    let alone = one('t', &format!("127.0.0.21/~1-{first},~{}-65535", first + 2));
+    let alone = one('t', &format!("{at}/~1-{first},~{}-65535", first + 2));
     let error = table.add(alone, &mut host).unwrap_err();
-    let port = format!("127.0.0.21/{}", first + 1);
+    let port = format!("{at}/{}", first + 1);
     let text = format!("Listen failed for HOST TCP port {port}: Address already in use");
     assert_eq!(error.in_passts_words(&alone), text);
     drop(occupied);
@@ -53,13 +56,15 @@ fn a_weak_rule_does_without_what_it_cannot_have() {
 
 #[test]
 fn listeners_take_no_more_than_their_share() {
+    let own = own_address(22);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(2);
-    let first = three("127.0.0.22", 31_500);
-    let strict = one('t', &format!("127.0.0.22/{first}-{}", first + 2));
+    let first = three(at, own_port(2));
+    let strict = one('t', &format!("{at}/{first}-{}", first + 2));
     let error = table.add(strict, &mut host).unwrap_err();
-    let text = format!("Listen failed for HOST TCP port 127.0.0.22/{}: Too many open files", first + 2);
+    let text = format!("Listen failed for HOST TCP port {at}/{}: Too many open files", first + 2);
     assert_eq!((error.in_passts_words(&strict), table.in_use()), (text, 0));
-    let weak = one('t', &format!("127.0.0.22/~1-{}", first - 1));
+    let weak = one('t', &format!("{at}/~1-{}", first - 1));
     let id = table.add(weak, &mut host).unwrap();
     assert_eq!(table.get(id).unwrap().endpoints().count(), 2);
     assert!(table.get(id).unwrap().missing > 1000);
@@ -68,6 +73,8 @@ fn listeners_take_no_more_than_their_share() {
 
 #[test]
 fn eight_thousand_ports_are_opened_for_real() {
+    let own = own_address(23);
+    let at = own.as_str();
     const COUNT: u16 = 8000;
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().1;
     if limit < 17_000 {
@@ -79,8 +86,7 @@ fn eight_thousand_ports_are_opened_for_real() {
     table.tokens = 0..100_000;
     // The ephemeral ports are taken out of such a rule: without them in the way it has all of these.
     let context = Context { ephemeral: (1, 1), ..ALL };
-    let all =
-        parse('u', &format!("127.0.0.23/~1-40000,~{}-65535", 40_001 + COUNT), &context).unwrap().rules[0];
+    let all = parse('u', &format!("{at}/~1-40000,~{}-65535", 40_001 + COUNT), &context).unwrap().rules[0];
     let id = table.add(all, &mut host).unwrap();
     let info = table.get(id).unwrap();
     assert_eq!(info.endpoints().count() + info.missing, usize::from(COUNT));
@@ -96,9 +102,11 @@ fn eight_thousand_ports_are_opened_for_real() {
 
 #[test]
 fn conflicts_and_limits_are_told_before_a_socket_is_tried() {
+    let own = own_address(24);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(99);
-    let port = three("127.0.0.24", 32_000);
-    table.add(one('t', &format!("127.0.0.24/{port}")), &mut host).unwrap();
+    let port = three(at, own_port(3));
+    table.add(one('t', &format!("{at}/{port}")), &mut host).unwrap();
     let again = one('t', &format!("0.0.0.0/{port}"));
     let error = table.add(again, &mut host).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
@@ -110,7 +118,7 @@ fn conflicts_and_limits_are_told_before_a_socket_is_tried() {
 #[test]
 fn an_interface_narrows_a_socket() {
     let (mut table, mut host) = pasta(99);
-    let port = three("127.0.0.1", 32_500);
+    let port = three("127.0.0.1", own_port(4));
     let id = table.add(one('t', &format!("%lo/{port}")), &mut host).unwrap();
     assert!(connects("127.0.0.1", port));
     table.remove(id, &mut host).unwrap();
@@ -126,11 +134,13 @@ fn an_interface_narrows_a_socket() {
 
 #[test]
 fn ports_that_scan_are_open_while_somebody_listens_across() {
+    let own = own_address(25);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(99);
-    let first = three("127.0.0.25", 33_000);
-    let rule = one('t', &format!("127.0.0.25/{first}-{}:90-92,auto", first + 2));
+    let first = three(at, own_port(5));
+    let rule = one('t', &format!("{at}/{first}-{}:90-92,auto", first + 2));
     let id = table.add(rule, &mut host).unwrap();
-    assert!(table.scans() && !connects("127.0.0.25", first));
+    assert!(table.scans() && !connects(at, first));
     let mut follow = |table: &mut Table, ports: &[u16]| {
         table.follow(Side::Host, Proto::Tcp, |port| ports.contains(&port), &mut host)
     };
@@ -143,7 +153,7 @@ fn ports_that_scan_are_open_while_somebody_listens_across() {
     assert_eq!(table.listening(Side::Host, Proto::Tcp).collect::<Vec<_>>(), [first + 1, first + 2]);
     assert_eq!(table.listening(Side::Namespace, Proto::Tcp).count(), 0);
     // Somebody else takes one first, and gives it back.
-    let occupied = TcpListener::bind(("127.0.0.25", first)).unwrap();
+    let occupied = TcpListener::bind((at, first)).unwrap();
     assert!(follow(&mut table, &[90, 92]));
     assert_eq!(open(&table), [(2, 92)]);
     drop(occupied);
@@ -159,7 +169,7 @@ fn ports_that_scan_are_open_while_somebody_listens_across() {
 fn loopback_clients_take_the_shortcut() {
     let (mut table, mut host) = pasta(99);
     host.shortcut = true;
-    let first = three("127.0.0.1", 33_500);
+    let first = three("127.0.0.1", own_port(6));
     let plain = table.add(one('t', &format!("{first}:80")), &mut host).unwrap();
     let targeted = table.add(one('t', &format!("127.0.0.1/{}:10.0.2.100/80", first + 1)), &mut host).unwrap();
     let udp = table.add(one('u', &format!("127.0.0.1/{first}:53")), &mut host).unwrap();
@@ -189,7 +199,7 @@ fn loopback_clients_take_the_shortcut() {
 #[test]
 fn out_of_the_namespace_leads_nothing_but_the_shortcut() {
     let (mut table, mut host) = pasta(99);
-    let port = three("127.0.0.1", 34_000);
+    let port = three("127.0.0.1", own_port(7));
     let id = table.add(one('T', &format!("{port}:80")), &mut host).unwrap();
     let mut refused = TcpStream::connect(("127.0.0.1", port)).unwrap();
     round(&mut table, &mut host);
@@ -205,14 +215,16 @@ fn out_of_the_namespace_leads_nothing_but_the_shortcut() {
 
 #[test]
 fn what_stays_is_never_closed() {
+    let own = own_address(26);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(99);
-    let first = three("127.0.0.26", 34_500);
-    let range = one('t', &format!("127.0.0.26/{first}-{}:80-82", first + 2));
-    let udp = one('u', &format!("127.0.0.26/{first}"));
+    let first = three(at, own_port(8));
+    let range = one('t', &format!("{at}/{first}-{}:80-82", first + 2));
+    let udp = one('u', &format!("{at}/{first}"));
     let ids = table.replace(&[range, udp], &mut host).unwrap();
     // In the queue, not accepted yet.
-    let _waiting = TcpStream::connect(("127.0.0.26", first)).unwrap();
-    let _gone = TcpStream::connect(("127.0.0.26", first + 1)).unwrap();
+    let _waiting = TcpStream::connect((at, first)).unwrap();
+    let _gone = TcpStream::connect((at, first + 1)).unwrap();
     let socket = |table: &Table, at: u16| {
         let slot = table
             .slots
@@ -222,12 +234,12 @@ fn what_stays_is_never_closed() {
         std::os::fd::AsRawFd::as_raw_fd(&slot.unwrap().listener.as_fd())
     };
     let before = [socket(&table, first), socket(&table, first + 2)];
-    let split = spec('t', &format!("127.0.0.26/{first}:90,{}:92", first + 2));
+    let split = spec('t', &format!("{at}/{first}:90,{}:92", first + 2));
     let new = table.replace(&[split[1], udp, split[0]], &mut host).unwrap();
     assert_eq!([socket(&table, first), socket(&table, first + 2)], before);
     assert_eq!(new[1], ids[1], "the same rule has the same id");
     assert!(!ids.contains(&new[0]) && !ids.contains(&new[2]));
-    assert!(!connects("127.0.0.26", first + 1));
+    assert!(!connects(at, first + 1));
     round(&mut table, &mut host);
     assert_eq!(host.connections[0].2.to_string(), "10.0.2.100:90", "by the rule of now");
     assert_eq!(table.get(new[2]).unwrap().counters.accepted, 1);
@@ -238,54 +250,62 @@ fn what_stays_is_never_closed() {
 
 #[test]
 fn a_replacement_is_whole_or_nothing() {
+    let own = own_address(27);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(99);
-    let first = three("127.0.0.27", 35_000);
-    let old = one('t', &format!("127.0.0.27/{first}"));
+    let first = three(at, own_port(9));
+    let old = one('t', &format!("{at}/{first}"));
     let id = table.replace(&[old], &mut host).unwrap()[0];
-    let _occupied = TcpListener::bind(("127.0.0.27", first + 2)).unwrap();
-    let wish = spec('t', &format!("127.0.0.27/{},{}", first + 1, first + 2));
+    let _occupied = TcpListener::bind((at, first + 2)).unwrap();
+    let wish = spec('t', &format!("{at}/{},{}", first + 1, first + 2));
     let error = table.replace(&wish, &mut host).unwrap_err();
-    let text = format!("Listen failed for HOST TCP port 127.0.0.27/{}: Address already in use", first + 2);
+    let text = format!("Listen failed for HOST TCP port {at}/{}: Address already in use", first + 2);
     assert_eq!((error.in_passts_words(), error.lost), (text, 0));
     assert_eq!(table.list().map(|info| info.id).collect::<Vec<_>>(), [id]);
-    assert!(connects("127.0.0.27", first) && !connects("127.0.0.27", first + 1));
+    assert!(connects(at, first) && !connects(at, first + 1));
     assert_eq!((table.in_use(), host.watched), (1, 1));
 }
 
 #[test]
 fn an_address_that_changes_on_its_port_comes_last_and_is_taken_back() {
+    let own = own_address(28);
+    let at = own.as_str();
+    let others = own_address(29);
+    let other = others.as_str();
     let (mut table, mut host) = pasta(99);
-    let first = three("127.0.0.28", 35_500);
-    let (wide, narrow) = (one('t', &format!("0.0.0.0/{first}")), one('t', &format!("127.0.0.28/{first}")));
+    let first = three("0.0.0.0", own_port(10));
+    let (wide, narrow) = (one('t', &format!("0.0.0.0/{first}")), one('t', &format!("{at}/{first}")));
     let id = table.replace(&[wide], &mut host).unwrap()[0];
     table.replace(&[narrow], &mut host).unwrap();
-    assert!(connects("127.0.0.28", first) && !connects("127.0.0.29", first));
+    assert!(connects(at, first) && !connects(other, first));
     let again = table.replace(&[wide], &mut host).unwrap()[0];
-    assert!(again > id && connects("127.0.0.29", first));
+    assert!(again > id && connects(other, first));
     // Now with another that fails only after the old socket was closed.
-    let wish = [narrow, one('t', &format!("127.0.0.28%nosuch/{}", first + 1))];
+    let wish = [narrow, one('t', &format!("{at}%nosuch/{}", first + 1))];
     let error = table.replace(&wish, &mut host).unwrap_err();
     assert_eq!(error.lost, 0);
     let nosuch = one('t', &format!("%nosuch/{first}"));
     assert!(table.replace(&[nosuch], &mut host).is_err());
-    assert!(connects("127.0.0.29", first), "{error}");
+    assert!(connects(other, first), "{error}");
     assert_eq!(table.list().map(|info| info.id).collect::<Vec<_>>(), [again]);
-    let other = spec('t', &format!("127.0.0.28/{first},{}", first + 1));
-    let _occupied = TcpListener::bind(("127.0.0.28", first + 1)).unwrap();
-    assert!(table.replace(&other, &mut host).is_err());
-    assert!(connects("127.0.0.29", first));
+    let both = spec('t', &format!("{at}/{first},{}", first + 1));
+    let _occupied = TcpListener::bind((at, first + 1)).unwrap();
+    assert!(table.replace(&both, &mut host).is_err());
+    assert!(connects(other, first));
     assert_eq!(table.get(again).unwrap().endpoints().count(), 1);
 }
 
 #[test]
 fn scanning_rules_keep_their_open_ports_through_a_replacement() {
+    let own = own_address(30);
+    let at = own.as_str();
     let (mut table, mut host) = pasta(99);
-    let first = three("127.0.0.30", 36_000);
-    let scan = one('t', &format!("127.0.0.30/{first}-{},auto", first + 2));
+    let first = three(at, own_port(11));
+    let scan = one('t', &format!("{at}/{first}-{},auto", first + 2));
     table.replace(&[scan], &mut host).unwrap();
     table.follow(Side::Host, Proto::Tcp, |port| port == first, &mut host);
-    let _waiting = TcpStream::connect(("127.0.0.30", first)).unwrap();
-    let wider = one('t', &format!("127.0.0.30/{}-{},auto", first - 1, first + 2));
+    let _waiting = TcpStream::connect((at, first)).unwrap();
+    let wider = one('t', &format!("{at}/{}-{},auto", first - 1, first + 2));
     let id = table.replace(&[wider], &mut host).unwrap()[0];
     round(&mut table, &mut host);
     assert_eq!(table.get(id).unwrap().counters.accepted, 1);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fake::FakeHost;
+use crate::fake::{FakeHost, own_address, own_port};
 use crate::rule::passt::Capabilities;
 use crate::table::Policy;
 use nix::sys::socket::{AddressFamily, SockFlag, UnixAddr, connect, socket};
@@ -79,8 +79,9 @@ fn free(address: &str, from: u16, count: u16) -> u16 {
 #[test]
 fn rules_are_added_listed_and_removed_by_many_clients() {
     let mut world = World::new();
-    let at = "127.0.0.41";
-    let first = free(at, 40_000, 3);
+    let own = own_address(41);
+    let at = own.as_str();
+    let first = free(at, own_port(0), 3);
     let (one, two) = (world.connect(), world.connect());
     let range = json!({ "option": "t", "spec": format!("{at}/{first},{}:80", first + 2) });
     let reply = world.ask(&one, &add(&[range, json!({ "listen": at, "ports": first + 1 })]));
@@ -104,8 +105,9 @@ fn rules_are_added_listed_and_removed_by_many_clients() {
 #[test]
 fn a_batch_is_whole_or_nothing() {
     let mut world = World::new();
-    let at = "127.0.0.42";
-    let first = free(at, 41_000, 3);
+    let own = own_address(42);
+    let at = own.as_str();
+    let first = free(at, own_port(1), 3);
     let client = world.connect();
     let port = |port: u16| json!({ "listen": at, "ports": port });
     world.ask(&client, &add(&[port(first)]));
@@ -127,8 +129,9 @@ fn a_batch_is_whole_or_nothing() {
 #[test]
 fn a_hundred_rules_come_and_go_one_by_one_and_no_other_notices() {
     let mut world = World::new();
-    let at = "127.0.0.43";
-    let first = free(at, 42_000, 101);
+    let own = own_address(43);
+    let at = own.as_str();
+    let first = free(at, own_port(2), 101);
     let client = world.connect();
     let rule = |port: u16| add(&[json!({ "listen": at, "ports": port })]);
     world.ask(&client, &rule(first));

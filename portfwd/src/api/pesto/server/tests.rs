@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::pesto::Client;
 use crate::api::pesto::client::ClientError;
-use crate::fake::FakeHost;
+use crate::fake::{FakeHost, own_address, own_port};
 use crate::rule::passt::{Context, Forwards, RuleSet};
 use crate::table::Policy;
 use std::io::Write;
@@ -101,9 +101,10 @@ fn drafts(set: &RuleSet) -> Vec<Draft> {
     set.rules().iter().map(Draft::from).collect()
 }
 
-/// A port of 127.0.0.9 that is free now; each caller asks for another range.
-fn free_port(from: u16) -> u16 {
-    (from..from + 500).find(|port| TcpListener::bind(("127.0.0.9", *port)).is_ok()).unwrap()
+/// A port of the address of these tests that is free now; each caller asks for another.
+fn free_port(test: u32) -> u16 {
+    let from = own_port(test);
+    (from..from + 500).find(|port| TcpListener::bind((own_address(9), *port)).is_ok()).unwrap()
 }
 
 /// Sends these tables to the server at `path`.
@@ -113,11 +114,12 @@ fn replace(path: &Path, tables: &[(u8, Vec<Draft>)]) -> Option<Status> {
 
 #[test]
 fn a_client_reads_the_tables_and_replaces_them() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
-    let (one, two) = (free_port(21_000), free_port(21_500));
-    world.add(&format!("127.0.0.9/{one}"));
-    let new =
-        drafts(&rules(&[('t', &format!("127.0.0.9/{two}:80")), ('u', &format!("127.0.0.9/{two}"))]).host);
+    let (one, two) = (free_port(1), free_port(2));
+    world.add(&format!("{at}/{one}"));
+    let new = drafts(&rules(&[('t', &format!("{at}/{two}:80")), ('u', &format!("{at}/{two}"))]).host);
     let across = drafts(&rules(&[('T', "1-65535,auto")]).namespace);
     let status = world.while_others(|path| {
         let client = Client::connect(path, PATIENCE).unwrap();
@@ -130,14 +132,12 @@ fn a_client_reads_the_tables_and_replaces_them() {
     assert_eq!(
         world.shown(),
         [
-            format!("TCP [127.0.0.9]:{two}  =>  80"),
-            format!("UDP [127.0.0.9]:{two}  =>  {two}"),
+            format!("TCP [{at}]:{two}  =>  80"),
+            format!("UDP [{at}]:{two}  =>  {two}"),
             "TCP [*]%lo:1-65535  =>  1-65535  (auto-scan)".to_owned()
         ]
     );
-    assert!(
-        TcpStream::connect(("127.0.0.9", one)).is_err() && TcpStream::connect(("127.0.0.9", two)).is_ok()
-    );
+    assert!(TcpStream::connect((at, one)).is_err() && TcpStream::connect((at, two)).is_ok());
     // A table that is not named is empty afterwards.
     let status = world.while_others(|path| replace(path, &[]));
     assert_eq!((status.unwrap().done, world.shown().len()), (true, 0));
@@ -146,9 +146,11 @@ fn a_client_reads_the_tables_and_replaces_them() {
 
 #[test]
 fn who_only_reads_changes_nothing() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
-    let port = free_port(22_000);
-    world.add(&format!("127.0.0.9/{port}"));
+    let port = free_port(3);
+    world.add(&format!("{at}/{port}"));
     world.while_others(|path| drop(Client::connect(path, PATIENCE).unwrap()));
     world.round(1000);
     assert_eq!(world.shown().len(), 1);
@@ -157,14 +159,16 @@ fn who_only_reads_changes_nothing() {
 
 #[test]
 fn two_that_change_something_at_once_lose_neither_change() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
-    let ports = [free_port(22_500), free_port(23_000), free_port(23_500)];
+    let ports = [free_port(4), free_port(5), free_port(6)];
     let add = |path: &Path, port: u16| {
         let client = Client::connect(path, PATIENCE).unwrap();
         let mut all = client.tables()[0].rules.clone();
         // Time for others to read the same.
         thread::sleep(Duration::from_millis(100));
-        all.extend(drafts(&rules(&[('t', &format!("127.0.0.9/{port}"))]).host));
+        all.extend(drafts(&rules(&[('t', &format!("{at}/{port}"))]).host));
         assert!(client.replace(&[(1, all)]).unwrap().unwrap().done);
     };
     world.while_others(|path| {
@@ -175,23 +179,25 @@ fn two_that_change_something_at_once_lose_neither_change() {
 
 #[test]
 fn a_change_that_cannot_be_had_changes_nothing_and_says_why() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
-    let (ours, theirs) = (free_port(24_000), free_port(24_500));
-    let _occupied = TcpListener::bind(("127.0.0.9", theirs)).unwrap();
-    world.add(&format!("127.0.0.9/{ours}"));
+    let (ours, theirs) = (free_port(7), free_port(8));
+    let _occupied = TcpListener::bind((at, theirs)).unwrap();
+    world.add(&format!("{at}/{ours}"));
     let wish = |spec: String| vec![(1, drafts(&rules(&[('t', &spec)]).host))];
-    let text = world.while_others(|path| replace(path, &wish(format!("127.0.0.9/{theirs}")))).unwrap();
-    let port = format!("127.0.0.9/{theirs}");
+    let text = world.while_others(|path| replace(path, &wish(format!("{at}/{theirs}")))).unwrap();
+    let port = format!("{at}/{theirs}");
     let expected = format!(
         "Listen failed for HOST TCP port {port}: Address already in use\nCouldn't listen on requested ports"
     );
     assert_eq!(text, Status { done: false, text: expected });
     // Twice the same: no command line says that, but bytes do.
-    let mut twice = wish(format!("127.0.0.9/{ours}"));
+    let mut twice = wish(format!("{at}/{ours}"));
     let again = twice[0].1[0];
     twice[0].1.push(again);
     let text = world.while_others(|path| replace(path, &twice)).unwrap().text;
-    assert!(text.starts_with("Forwarding configuration conflict: TCP [127.0.0.9]:"), "{text}");
+    assert!(text.starts_with(&format!("Forwarding configuration conflict: TCP [{at}]:")), "{text}");
     let mut zero = wish("5".to_owned());
     zero[0].1[0].first = 0;
     let text = world.while_others(|path| replace(path, &zero)).unwrap().text;
@@ -202,15 +208,17 @@ fn a_change_that_cannot_be_had_changes_nothing_and_says_why() {
     zero[0].1[0] = Draft { first: 9, last: 8, ..zero[0].1[0] };
     let text = world.while_others(|path| replace(path, &zero)).unwrap().text;
     assert!(text.starts_with("Forwarding rule has an impossible range of ports"), "{text}");
-    assert_eq!(world.shown(), [format!("TCP [127.0.0.9]:{ours}  =>  {ours}")]);
-    assert!(TcpStream::connect(("127.0.0.9", ours)).is_ok());
+    assert_eq!(world.shown(), [format!("TCP [{at}]:{ours}  =>  {ours}")]);
+    assert!(TcpStream::connect((at, ours)).is_ok());
 }
 
 #[test]
 fn bytes_that_make_no_sense_end_the_turn_and_change_nothing() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
-    let port = free_port(25_000);
-    world.add(&format!("127.0.0.9/{port}"));
+    let port = free_port(9);
+    world.add(&format!("{at}/{port}"));
     for bytes in [&[1, 255, 255, 255, 255][..], &[2], &[1, 0, 0, 0, 0, 1], &[9], &[1, 0, 0, 0, 1, 7]] {
         let mut client = world.connect();
         world.round(1000);
@@ -266,24 +274,28 @@ fn who_is_silent_or_dawdles_loses_the_turn() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_waited_for() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
-    let port = free_port(25_500);
-    world.add(&format!("127.0.0.9/{port}"));
+    let port = free_port(10);
+    world.add(&format!("{at}/{port}"));
     let client = world.connect();
     world.round(1000);
     drop(client);
     world.round(1000);
     assert!(world.server.turn.is_none());
-    let port = TcpStream::connect(("127.0.0.9", port)).unwrap();
+    let port = TcpStream::connect((at, port)).unwrap();
     world.round(1000);
     assert_eq!(world.host.connections[0].1, port.local_addr().unwrap());
 }
 
 #[test]
 fn a_table_of_255_rules_is_told_and_taken() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
     let spec: Vec<_> = (0..255).map(|n| (26_000 + 2 * n).to_string()).collect();
-    let all = rules(&[('t', &format!("127.0.0.9/{},auto", spec.join(",")))]);
+    let all = rules(&[('t', &format!("{at}/{},auto", spec.join(",")))]);
     let sent = drafts(&all.host);
     let status = world.while_others(|path| replace(path, &[(1, sent)]));
     assert!(status.unwrap().done);
@@ -293,16 +305,18 @@ fn a_table_of_255_rules_is_told_and_taken() {
 
 #[test]
 fn a_weak_rule_takes_half_of_the_descriptors_and_says_how_many_are_missing() {
+    let own = own_address(9);
+    let at = own.as_str();
     let mut world = World::new();
     let wish = |spec: &str| vec![(1, drafts(&rules(&[('t', spec)]).host))];
-    let status = world.while_others(|path| replace(path, &wish("127.0.0.9/~1-65000"))).unwrap();
+    let status = world.while_others(|path| replace(path, &wish(&format!("{at}/~1-65000")))).unwrap();
     assert!(status.done);
     let line =
-        "435 ports could not be listened on: TCP [127.0.0.9]:65001-65535  =>  65001-65535  (best effort)";
+        format!("435 ports could not be listened on: TCP [{at}]:65001-65535  =>  65001-65535  (best effort)");
     assert_eq!(status.text, line);
-    let status = world.while_others(|path| replace(path, &wish("127.0.0.9/20001-20101"))).unwrap();
-    let line = "Listen failed for HOST TCP port 127.0.0.9/20101: Too many open files\n";
-    assert!(!status.done && status.text.starts_with(line), "{}", status.text);
+    let status = world.while_others(|path| replace(path, &wish(&format!("{at}/20001-20101")))).unwrap();
+    let line = format!("Listen failed for HOST TCP port {at}/20101: Too many open files\n");
+    assert!(!status.done && status.text.starts_with(&line), "{}", status.text);
 }
 
 #[test]
