@@ -16,8 +16,13 @@ const UPLOAD: usize = 256 << 10;
 const LARGE: usize = 6 << 20;
 /// The published port, as `/proc/net/tcp` has a listener on it.
 const LISTENS: &str = ":1F90 0*:0000 0A";
-/// Far less than a drain without a reader takes, far more than anything that is done at once.
+/// Less than the two seconds that a drain without a reader takes, far more than anything that is done at once.
 const SOON: Duration = Duration::from_millis(1500);
+
+/// Whether it is done in less than that, which a busy machine must only manage once of three times.
+fn is_soon(mut attempt: impl FnMut() -> Duration) -> bool {
+    (0..3).any(|_| attempt() < SOON)
+}
 
 /// A receiver that waits, on a host whose sockets have little room.
 fn slow_sink(lab: &Lab) -> Running {
@@ -50,7 +55,7 @@ fn upload(lab: &Lab, container: &Container, bytes: usize) {
 /// Waits until the port is free, while `process` is still there.
 fn port_is_free_while(lab: &Lab, process: &mut Running) {
     let listens = || lab.host(["grep", "-qs", LISTENS, "/proc/net/tcp", "/proc/net/tcp6"]);
-    process.until(SOON, |_| !listens().run(LIMIT).unwrap().success()).unwrap();
+    process.until(LIMIT, |_| !listens().run(LIMIT).unwrap().success()).unwrap();
 }
 
 fn signal(process: &Running, signal: Signal) {
@@ -95,13 +100,16 @@ fn a_command_that_nobody_reads_ends_with_a_reset() {
 #[test]
 fn a_second_signal_ends_the_waiting() {
     let (lab, _) = lab!(ours "a_second_signal_ends_the_waiting", []);
-    let (mut run, mut sink) = run_to_the_end(&lab);
-    let start = now();
-    signal(&run, Signal::SIGTERM);
-    let ended = run.finish(LIMIT).unwrap().expect("it ends");
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-    assert_eq!(ended.code(), 0, "the command's own status: {ended}");
-    assert!(told(&mut sink).ends_with(" reset"));
+    assert!(is_soon(|| {
+        let (mut run, mut sink) = run_to_the_end(&lab);
+        let start = now();
+        signal(&run, Signal::SIGTERM);
+        let ended = run.finish(LIMIT).unwrap().expect("it ends");
+        let took = start.elapsed();
+        assert_eq!(ended.code(), 0, "the command's own status: {ended}");
+        assert!(told(&mut sink).ends_with(" reset"));
+        took
+    }));
 }
 
 #[test]
@@ -124,14 +132,17 @@ fn a_closed_exit_fd_frees_the_ports_and_delivers() {
 fn a_signal_ends_slirp4netns_at_once_and_a_part_is_not_taken_for_the_whole() {
     let (lab, _) =
         lab!(ours "a_signal_ends_slirp4netns_at_once_and_a_part_is_not_taken_for_the_whole", ["ss"]);
-    let (container, mut sink) = (lab.container().unwrap(), slow_sink(&lab));
-    let mut slirp = lab.slirp(&container, &["-c"]).unwrap();
-    upload(&lab, &container, UPLOAD);
-    let start = now();
-    slirp.process.signal(Signal::SIGTERM);
-    slirp.process.finish(LIMIT).unwrap().expect("it ends");
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-    assert!(told(&mut sink).ends_with(" reset"));
+    assert!(is_soon(|| {
+        let (container, mut sink) = (lab.container().unwrap(), slow_sink(&lab));
+        let mut slirp = lab.slirp(&container, &["-c"]).unwrap();
+        upload(&lab, &container, UPLOAD);
+        let start = now();
+        slirp.process.signal(Signal::SIGTERM);
+        slirp.process.finish(LIMIT).unwrap().expect("it ends");
+        let took = start.elapsed();
+        assert!(told(&mut sink).ends_with(" reset"));
+        took
+    }));
 }
 
 #[test]

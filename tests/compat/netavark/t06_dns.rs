@@ -205,7 +205,7 @@ fn a_dead_server_is_started_again() {
 /// What a server says to a question for that name, over UDP or TCP: an address, or nothing.
 pub(crate) fn asked(place: &slipway_lab::Namespace, server: &str, name: &str, tcp: bool) -> String {
     let over = if tcp { "+tcp" } else { "+notcp" };
-    let line = format!("dig +short +tries=1 +time=1 {over} @{server} {name} A 2>&1 | grep -v '^;' || true");
+    let line = format!("dig +short +tries=1 +time=2 {over} @{server} {name} A 2>&1 | grep -v '^;' || true");
     place.sh(&line).unwrap().out().trim().to_owned()
 }
 
