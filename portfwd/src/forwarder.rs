@@ -147,4 +147,40 @@ impl Forwarder for Driver {
     fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
         Self::release_udp(self, listener);
     }
+
+    fn open_listener(
+        &mut self,
+        side: Side,
+        listen: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static,
+    ) -> io::Result<OwnedFd> {
+        match (side, self.inside()) {
+            (Side::Host, _) => listen(),
+            (Side::Namespace, Some(inside)) => inside.ask(listen)?,
+            (Side::Namespace, None) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn shortcut(&self, side: Side) -> bool {
+        self.has_shortcut(side)
+    }
+
+    fn splice_tcp(
+        &mut self,
+        side: Side,
+        socket: OwnedFd,
+        client: SocketAddr,
+        local: SocketAddr,
+        port: u16,
+    ) -> Result<(), DropReason> {
+        Self::splice_tcp(self, side, socket, client, local, port)
+    }
+
+    fn splice_udp(
+        &mut self,
+        side: Side,
+        listener: &Rc<OwnedFd>,
+        datagrams: &Forwarded<'_>,
+    ) -> Result<(), DropReason> {
+        Self::splice_udp(self, side, listener, datagrams)
+    }
 }

@@ -31,6 +31,7 @@ pub mod names;
 pub mod network;
 pub mod pid_file;
 pub mod report;
+mod scan;
 pub mod serve;
 pub mod start;
 pub mod tuning;

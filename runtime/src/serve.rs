@@ -12,6 +12,7 @@ use crate::fds::ExitFd;
 use crate::names::{self, Local, Names};
 use crate::network::{Follower as NetworkFollower, HostNetwork};
 use crate::pid_file::PidFile;
+use crate::scan::Scanner;
 use crate::tuning;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -98,6 +99,8 @@ pub struct Session {
     control: Option<OwnedFd>,
     pid_file: Option<PidFile>,
     network: Option<NetworkFollower>,
+    /// Whoever looks which ports are listened on, for rules that scan.
+    scanner: Option<Scanner>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -174,6 +177,7 @@ impl Session {
             control: None,
             pid_file: None,
             network: None,
+            scanner: None,
             ready: Vec::new(),
         }
     }
@@ -319,6 +323,17 @@ impl Session {
         Ok(())
     }
 
+    /// Has ports of rules that scan follow those who listen across the border; it begins with a look at once. For a
+    /// driver that has a thread inside, before the sandbox.
+    ///
+    /// # Errors
+    /// Nobody tells who listens: neither sock_diag nor /proc/net.
+    pub fn follow_listeners(&mut self) -> io::Result<()> {
+        let scanner = self.scanner.insert(Scanner::open(&self.driver)?);
+        scanner.look(clock::now(), &mut self.table, &mut self.driver);
+        Ok(())
+    }
+
     /// Removes this file at the end, among the first things.
     pub fn hold(&mut self, pid_file: PidFile) {
         self.pid_file = Some(pid_file);
@@ -455,7 +470,9 @@ impl Session {
         let api = self.api.as_ref().and_then(|api| api.server.next_deadline());
         let host = self.host_servers.as_ref().and_then(|host| host.poll_at);
         let network = self.network.as_ref().and_then(NetworkFollower::next_deadline);
-        [self.table.next_deadline(), api, host, network, self.names.next_deadline(), self.door_opens]
+        let scan = self.scanner.as_ref().and_then(|scanner| scanner.next_deadline(&self.table));
+        let names = self.names.next_deadline();
+        [self.table.next_deadline(), api, host, network, names, self.door_opens, scan]
             .into_iter()
             .flatten()
             .min()
@@ -469,6 +486,9 @@ impl Session {
             }
         }
         self.table.on_deadline(now, &mut self.driver);
+        if let Some(scanner) = &mut self.scanner {
+            scanner.look(now, &mut self.table, &mut self.driver);
+        }
         if let Some(api) = &mut self.api {
             api.server.on_deadline(now, &mut self.table, &mut self.driver);
         }
