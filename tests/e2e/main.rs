@@ -4,7 +4,8 @@
 //! slirp4netns role directly, so the original can stand in for ours to prove the tests; `ending` is how it ends,
 //! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
 //! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
-//! aardvark-dns roles; `run` and `attach` are our own commands; `pages` has the programs write their man pages.
+//! aardvark-dns roles; `pesto` puts ours and the original's before one another; `run` and `attach` are our own
+//! commands; `pages` has the programs write their man pages.
 
 mod attach;
 mod bridges;
@@ -17,6 +18,7 @@ mod memory;
 mod names;
 mod pages;
 mod path;
+mod pesto;
 mod plugin;
 mod podman;
 mod ports;
