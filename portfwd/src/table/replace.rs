@@ -8,7 +8,7 @@
 //! `127.0.0.1`) is refused by the kernel as long as our own old socket is there. Such ports come last: the old socket
 //! is closed, the new one opened, and should that fail, the old one is opened again.
 
-use super::open::{Failed, say_missing, spot_of};
+use super::open::{Failed, is_exhausted, say_missing, spot_of};
 use super::{AddError, Counters, Live, ReplaceError, RuleId, Table};
 use crate::forwarder::Forwarder;
 use crate::listen::Spot;
@@ -163,30 +163,54 @@ impl Table {
     ) -> Result<Vec<Wanted>, Box<ReplaceError>> {
         let mut waiting = Vec::new();
         for (at, spot, target) in wanted {
+            let Some((id, rule)) = change.next.get(at).map(|next| (next.id, next.rule)) else { continue };
             let key = (spot.side, spot.proto, spot.port);
             if make_way && let Some(places) = change.doomed.remove(&key) {
-                change.passing -= places.len();
-                for place in places {
-                    if let Some(slot) = self.slot(place) {
-                        change.closed.push((place, slot.id, slot.spot, slot.target_port));
-                    }
-                    self.close(&[place], host);
-                }
+                self.close_early(change, &places, host);
             }
-            let Some(next) = change.next.get_mut(at) else { continue };
-            match self.open_beside(change.passing, next.id, spot, target, host) {
+            let mut tried = self.open_beside(change.passing, id, spot, target, host);
+            if make_way
+                && change.passing > 0
+                && tried.as_ref().is_err_and(|failed| self.is_short(change, failed))
+            {
+                let places: Vec<u32> = change.doomed.drain().flat_map(|(_, places)| places).collect();
+                self.close_early(change, &places, host);
+                tried = self.open_beside(0, id, spot, target, host);
+            }
+            let failed = match tried {
                 Ok(place) => {
                     change.opened.push(place);
-                    next.places.push((place, target));
+                    change.next.get_mut(at).into_iter().for_each(|next| next.places.push((place, target)));
+                    continue;
                 }
-                Err(failed) if !make_way && is_in_use(&failed) && change.doomed.contains_key(&key) => {
-                    waiting.push((at, spot, target));
-                }
-                Err(failed) if next.rule.weak() => drop(next.failed.get_or_insert(failed)),
-                Err(failed) => return Err(refused(next.rule, AddError::of(failed))),
+                Err(failed) => failed,
+            };
+            let ours = is_in_use(&failed) && change.doomed.contains_key(&key);
+            if !make_way && (ours || change.passing > 0 && self.is_short(change, &failed)) {
+                waiting.push((at, spot, target));
+            } else if let Some(next) = change.next.get_mut(at).filter(|_| rule.weak()) {
+                next.failed.get_or_insert(failed);
+            } else {
+                return Err(refused(rule, AddError::of(failed)));
             }
         }
         Ok(waiting)
+    }
+
+    /// Whether the kernel has no more descriptors, though there would be room for another socket here.
+    fn is_short(&self, change: &Change, (_, error): &Failed) -> bool {
+        is_exhausted(error) && self.in_use() - change.passing < self.policy.sockets
+    }
+
+    /// Closes sockets that nobody wants any more before it is sure that nobody will.
+    fn close_early(&mut self, change: &mut Change, places: &[u32], host: &mut impl Forwarder) {
+        change.passing -= places.len();
+        for &place in places {
+            if let Some(slot) = self.slot(place) {
+                change.closed.push((place, slot.id, slot.spot, slot.target_port));
+            }
+        }
+        self.close(places, host);
     }
 
     /// Undoes what a failed change has done; returns how many sockets are lost.

@@ -311,3 +311,42 @@ fn scanning_rules_keep_their_open_ports_through_a_replacement() {
     assert_eq!(table.get(id).unwrap().counters.accepted, 1);
     assert!(!table.follow(Side::Host, Proto::Tcp, |port| port == first, &mut host));
 }
+
+#[test]
+fn where_descriptors_are_short_the_old_make_way_and_come_back() {
+    // The limit is the process's: under a runner that shares it between tests, this one runs in a child.
+    const CHILD: &str = "SLIPWAY_TEST_FEW_FILES";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "table::tests::pasta::where_descriptors_are_short_the_old_make_way_and_come_back";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (mut table, mut host) = pasta(99);
+    let own = own_address(31);
+    let at = own.as_str();
+    let free = |port: &u16| TcpListener::bind((at, *port)).is_ok();
+    let ports: Vec<u16> = (own_port(40)..31_999).filter(free).take(21).collect();
+    let list = |ports: &[u16]| {
+        let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+        spec('t', &format!("{at}/{}", ports.join(",")))
+    };
+    table.replace(&list(&ports[..10]), &mut host).unwrap();
+    let next = std::fs::File::open("/dev/null").unwrap();
+    let limit = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&next)).unwrap() + 5;
+    drop(next);
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).unwrap().1;
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+    table.replace(&list(&ports[10..20]), &mut host).unwrap();
+    assert!(!connects(at, ports[0]) && connects(at, ports[19]));
+    // One that somebody else has: all is as it was.
+    let occupied = TcpListener::bind((at, ports[20])).unwrap();
+    let wish = [&ports[..9], &ports[20..]].concat();
+    let error = table.replace(&list(&wish), &mut host).unwrap_err();
+    assert_eq!(error.lost, 0, "{error}");
+    assert!(!connects(at, ports[0]) && connects(at, ports[19]));
+    assert_eq!((table.in_use(), host.watched), (10, 10));
+    drop(occupied);
+}
