@@ -6,6 +6,7 @@
 //! interface, addresses that the host has lost. Whoever serves the guest carries them out
 //! ([`Session::follow_host_network`](crate::serve::Session::follow_host_network)).
 
+use slipway_host::clock;
 use slipway_host::driver::Driver;
 use slipway_host::netlink::{Error, Monitor, Netlink};
 use slipway_host::template::{self, ChooseError, Following, Gather, Op, Snapshot, Template, Wishes};
@@ -64,7 +65,11 @@ impl HostNetwork {
         let monitor = Monitor::open()?;
         let mut netlink = Netlink::open()?;
         let snapshot = Snapshot::take(&mut netlink)?;
-        let following = Following::new(Template::choose(&snapshot, &wishes)?);
+        let template = Template::choose(&snapshot, &wishes)?;
+        if template.left_out() > 0 {
+            log::warn!("the host has too many addresses and routes: {} are left out", template.left_out());
+        }
+        let following = Following::new(template);
         let addresses = snapshot.all_addresses();
         Ok(Self { netlink, monitor, gather: Gather::default(), following, wishes, addresses })
     }
@@ -98,7 +103,12 @@ impl HostNetwork {
 
     /// What is to be done by now, if anything; `speaks` tells whether anybody does from an address.
     pub(crate) fn on_deadline(&mut self, now: Instant, speaks: impl Fn(IpAddr) -> bool) -> Option<Change> {
-        let mut change = if self.gather.take(now) { self.look(now) } else { Change::default() };
+        let mut change = Change::default();
+        if self.gather.take(now) {
+            let begun = clock::now();
+            change = self.look(now);
+            self.gather.looked(begun, clock::now());
+        }
         let retired = self.following.retire(now, speaks);
         change.readdressed |= !retired.is_empty();
         change.steps.extend(retired);

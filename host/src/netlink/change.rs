@@ -24,26 +24,6 @@ impl Request {
         Self::set(format!("bring the interface {index} {way}"), message)
     }
 
-    /// Brings an interface up on which nobody is asked for with ARP or neighbour discovery (IFF_NOARP), and so for
-    /// duplicates neither.
-    #[must_use]
-    pub fn set_up_without_arp(index: u32) -> Self {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.change_mask = LinkFlags::Up | LinkFlags::Noarp;
-        message.header.flags = LinkFlags::Up | LinkFlags::Noarp;
-        Self::set(format!("bring the interface {index} up"), message)
-    }
-
-    /// Has an interface ask for its neighbours.
-    #[must_use]
-    pub fn set_arp(index: u32) -> Self {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.change_mask = LinkFlags::Noarp;
-        Self::set(format!("turn on ARP for the interface {index}"), message)
-    }
-
     /// Sets the MAC address, also to the one it has: a bridge stops following its ports then.
     #[must_use]
     pub fn set_mac(index: u32, mac: MacAddr) -> Self {

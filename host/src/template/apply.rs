@@ -6,13 +6,11 @@
 //! with a warning.
 
 use super::copy::Change;
+use super::link_local;
 use super::plan::{Device, Op};
 use super::record::Family;
-use crate::netlink::netfilter::Attributes;
 use crate::netlink::{Error, Interface, Netlink, Replay, Request};
-use ipnet::IpNet;
 use nix::errno::Errno;
-use nix::libc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -23,9 +21,10 @@ const ROUNDS: usize = 16;
 /// Requests made ahead.
 const AT_ONCE: usize = 32;
 
-/// How long nothing may be tentative that was never looked for: a moment, in which a worker of the kernel gets to it.
-const PATIENCE: u32 = 1000;
-const PAUSE: Duration = Duration::from_millis(1);
+/// How often it is looked whether anything is still tentative, and how long to wait between: what is never looked for
+/// is so for a moment, until a worker of the kernel gets to it. A second in all.
+const LOOKS: u32 = 5000;
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Configures the interface `name` in the namespace of `netlink`.
 ///
@@ -72,16 +71,13 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn step(&mut self, op: &Op) -> Result<(), Error> {
-        let index = self.tap.index;
         match op {
             Op::Loopback => {
                 let lo = self.netlink.interface("lo")?;
                 self.netlink.set_up(&lo)
             }
             Op::Device(device) => self.device(*device),
-            Op::UpWithoutArp => self.netlink.run_one(&Request::set_up_without_arp(index)),
-            Op::SettleLinkLocal => self.settle_link_local(),
-            Op::Arp => self.netlink.run_one(&Request::set_arp(index)),
+            Op::Up => self.up(),
             Op::Address(address) | Op::Deprecate(address) => self.address(address),
             Op::RemoveRoute(route) => self.remove(route, Replay::NoRoute),
             Op::RemoveAddress(address) => self.remove(address, Replay::NoAddress),
@@ -101,23 +97,31 @@ impl Run<'_> {
         }
     }
 
-    /// The kernel makes them when the interface comes up. When ARP is turned on it would look for duplicates of them.
-    fn settle_link_local(&mut self) -> Result<(), Error> {
-        self.settled()?;
-        let found = self.netlink.addresses_of(self.tap.index)?;
-        for address in found {
-            let IpNet::V6(net) = address.net else { continue };
-            if net.addr().is_unicast_link_local() {
-                let marked = Change::link_local(net);
-                let request = request(&marked, Replay::Address, self.tap.index);
-                self.netlink.run_one(&request)?;
-            }
-        }
-        Ok(())
+    /// See [`link_local`].
+    fn up(&mut self) -> Result<(), Error> {
+        // The kernel has drawn its MAC address, if nobody gave it one.
+        self.tap = self.netlink.interface(&self.tap.name)?;
+        let index = self.tap.index;
+        let mode = link_local::mode(self.netlink, index)?.filter(|mode| *mode != link_local::NONE);
+        let address = self.tap.mac.and_then(link_local::address);
+        let (Some(mode), Some(address)) = (mode, address) else {
+            return self.netlink.run_one(&Request::set_up(index, true));
+        };
+        let requests = [
+            link_local::set_mode(index, link_local::NONE),
+            Request::set_up(index, true),
+            request(&address, Replay::Address, index),
+            link_local::set_mode(index, mode),
+        ];
+        let mut results = self.netlink.run(&requests).into_iter();
+        let (_, up) = (results.next(), results.next());
+        // Without such an address there is no IPv6 at all, which those that follow will say.
+        results.filter_map(Result::err).for_each(|error| log::debug!("{error}"));
+        up.unwrap_or(Ok(()))
     }
 
     fn settled(&mut self) -> Result<(), Error> {
-        for _ in 0..PATIENCE {
+        for _ in 0..LOOKS {
             let found = self.netlink.addresses_of(self.tap.index)?;
             if !found.iter().any(|address| address.tentative && !address.duplicate) {
                 return Ok(());
@@ -159,18 +163,11 @@ impl Run<'_> {
         /// IFLA_INET_CONF, whose attributes are numbered as the settings are (IPV4_DEVCONF_PROMOTE_SECONDARIES).
         const INET_CONF: u16 = 1;
         const PROMOTE_SECONDARIES: u16 = 20;
-        let mut body = Attributes::default();
-        // struct ifinfomsg.
-        let mut head = [0; 16];
-        head[4..8].copy_from_slice(&self.tap.index.to_ne_bytes());
-        body.head(&head);
-        body.nested(libc::IFLA_AF_SPEC, |families| {
-            families.nested(u16::from(Family::V4.number()), |v4| {
-                v4.nested(INET_CONF, |settings| settings.bytes(PROMOTE_SECONDARIES, &1_u32.to_ne_bytes()));
-            });
+        let body = link_local::family_setting(self.tap.index, Family::V4, |v4| {
+            v4.nested(INET_CONF, |settings| settings.bytes(PROMOTE_SECONDARIES, &1_u32.to_ne_bytes()));
         });
         let doing = format!("keep the other addresses of {}", self.tap.name);
-        self.netlink.run_one(&Request::raw(doing, Replay::Link, body.as_bytes().to_vec()))
+        self.netlink.run_one(&Request::raw(doing, Replay::Link, body))
     }
 
     fn skips(&self, change: &Change) -> bool {

@@ -20,7 +20,7 @@ use super::record::Family;
 use super::{Side, Template};
 use ipnet::IpNet;
 use slipway_netstack::clock::Instant;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ const OLD: usize = 64;
 
 /// How long changes are gathered: a renewal, or a link that comes up, is a dozen of them.
 const GATHERED: Duration = Duration::from_millis(200);
+
+/// How many times as long as a look takes the next one waits for.
+const SHARE: u32 = 20;
 
 /// What the guest's interface has, and what it had.
 #[derive(Debug)]
@@ -132,18 +135,15 @@ fn turn(state: &mut State, now: Instant, current: &mut Option<Side>, fresh: Opti
     if after.interface.is_none() && before.interface.is_some() {
         return Vec::new();
     }
-    let mut steps: Vec<Op> = after
-        .given
-        .iter()
-        .filter(|change| !before.given.contains(change))
-        .cloned()
-        .map(Op::Address)
-        .collect();
+    let given: BTreeSet<_> = before.given.iter().collect();
+    let fresh = after.given.iter().filter(|change| !given.contains(change));
+    let mut steps: Vec<Op> = fresh.cloned().map(Op::Address).collect();
     // What is back is no longer old, and what is given again is no longer deprecated.
-    state.old.retain(|old| !after.has(old.net.addr()));
+    let has: BTreeSet<IpAddr> = after.addresses.iter().map(IpNet::addr).collect();
+    state.old.retain(|old| !has.contains(&old.net.addr()));
     let mut gone = Vec::new();
     for (net, change) in before.addresses.iter().zip(&before.given) {
-        if !after.has(net.addr()) {
+        if !has.contains(&net.addr()) {
             gone.push(Op::Deprecate(change.deprecated()));
             state.old.push(Old { net: *net, change: change.clone(), until: now + KEPT });
         }
@@ -180,30 +180,33 @@ fn sourced(side: &Side, wanted: bool) -> Vec<Change> {
     let Some(main) = side.addresses.first().filter(|net| wanted && net.addr().is_ipv4()) else {
         return side.routes.clone();
     };
+    // Of several in one network the first counts.
+    let near: BTreeMap<IpNet, IpAddr> =
+        side.addresses.iter().rev().map(|net| (net.trunc(), net.addr())).collect();
     let source = |route: &Change| {
-        let to = route.destination();
-        let near = side.addresses.iter().find(|net| to.is_some_and(|to| to == net.trunc()));
-        near.unwrap_or(main).addr()
+        let to = route.destination().and_then(|to| near.get(&to));
+        to.copied().unwrap_or_else(|| main.addr())
     };
     side.routes.iter().map(|route| route.with_source(source(route))).collect()
 }
 
-impl Side {
-    fn has(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|net| net.addr() == address)
-    }
-}
-
-/// Changes come in swarms: the first sets a time, and what comes until then counts with it.
+/// Changes come in swarms: the first sets a time, and what comes until then counts with it. Where a look takes long, as
+/// on a router whose routes never rest, the next one waits longer, so that looking is a twentieth of the time at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gather {
     due: Option<Instant>,
+    rests_until: Instant,
 }
 
 impl Gather {
     /// Something has changed.
     pub fn note(&mut self, now: Instant) {
-        self.due.get_or_insert(now + GATHERED);
+        self.due.get_or_insert_with(|| (now + GATHERED).max(self.rests_until));
+    }
+
+    /// A look that began at `begun` is over.
+    pub fn looked(&mut self, begun: Instant, now: Instant) {
+        self.rests_until = now + now.since(begun) * SHARE;
     }
 
     /// When to look at it.

@@ -3,8 +3,10 @@
 
 use super::copy::is_kept;
 use super::plan::{Device, Op, plan};
-use super::{Snapshot, Template, Wish, Wishes, choose};
+use super::{Following, Snapshot, Template, Wish, Wishes, choose};
+use crate::netlink::messages;
 use crate::netlink::netfilter::attributes;
+use slipway_netstack::clock::Instant;
 use slipway_netstack::config::Mtu;
 use std::net::Ipv4Addr;
 
@@ -14,9 +16,9 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let snapshot = Snapshot::from_messages(datagram);
     let Ok(template) = Template::choose(&snapshot, &wishes_of(*wishes)) else { return };
     assert!(!template.ifname().is_empty(), "it has a name");
+    follow(datagram, *wishes, &template);
     let steps = plan(&template, Device { mtu: Some(Mtu::ETHERNET), mac: None });
-    let messages = datagram.len() / 16;
-    assert!(steps.len() <= messages + 10, "no step is invented");
+    assert!(steps.len() <= datagram.len() / 16 + 10, "no step is invented");
     let mut size = 0;
     for step in &steps {
         let (Op::Address(change) | Op::Route(change)) = step else { continue };
@@ -33,6 +35,29 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         assert!(!change.to_string().is_empty());
     }
     assert!(size <= choose::MEMORY + (1 << 20) + datagram.len() * 8, "memory is bounded");
+}
+
+/// To what is left when half of it has gone, and back.
+fn follow(datagram: &[u8], wishes: u8, template: &Template) {
+    let half: Vec<u8> = messages(datagram).map_while(Result::ok).step_by(2).flat_map(padded).collect();
+    let Ok(other) = Template::choose(&Snapshot::from_messages(&half), &wishes_of(wishes)) else { return };
+    let now = Instant::ZERO;
+    let mut following = Following::new(template.clone());
+    assert_eq!(following.turn_to(now, template.clone()), [], "nothing has changed");
+    let bound = 4 * (datagram.len() / 16 + 10);
+    for next in [&other, template] {
+        assert!(following.turn_to(now, next.clone()).len() <= bound, "no step is invented");
+        assert_eq!(following.turn_to(now, next.clone()), [], "it is there");
+    }
+    while let Some(due) = following.next() {
+        assert!(!following.retire(due, |_| false).is_empty(), "time has an end");
+    }
+}
+
+fn padded(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message.resize(message.len().next_multiple_of(4), 0);
+    message
 }
 
 fn wishes_of(bits: u8) -> Wishes {

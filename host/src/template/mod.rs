@@ -33,6 +33,7 @@ mod choose;
 mod copy;
 mod follow;
 mod fuzz;
+mod link_local;
 mod plan;
 mod record;
 mod snapshot;

@@ -1,9 +1,8 @@
 //! The steps that configure the guest's interface.
 //!
 //! Order. Loopback first, so that `localhost` works whatever else fails. Then MTU and MAC address, while the interface
-//! is down. It comes up without ARP: IPv6 then looks for no duplicates of the address that the kernel makes itself, for
-//! a second after which it could be used. That address is marked as one that is never looked for, and ARP turned on.
-//! Addresses follow, marked in the same way, then routes, and at the end it is seen that nothing is tentative.
+//! is down; then it comes up, with the link-local address that it is given here. Addresses follow, none of which is
+//! looked for elsewhere, then routes, and at the end it is seen that nothing is tentative.
 
 use super::copy::Change;
 use super::{Side, Template};
@@ -26,12 +25,8 @@ pub enum Op {
     Loopback,
     /// Sets MTU and MAC address.
     Device(Device),
-    /// Brings the interface up without ARP.
-    UpWithoutArp,
-    /// Marks its link-local addresses as never to be looked for.
-    SettleLinkLocal,
-    /// Turns ARP on.
-    Arp,
+    /// Brings the interface up, with a link-local address that can be used at once.
+    Up,
     /// Adds an address, or renews it.
     Address(Change),
     /// Adds a route.
@@ -51,7 +46,7 @@ pub enum Op {
 /// The steps from a fresh interface to one that is as the template says.
 #[must_use]
 pub fn plan(template: &Template, device: Device) -> Vec<Op> {
-    let begin = [Op::Loopback, Op::Device(device), Op::UpWithoutArp, Op::SettleLinkLocal, Op::Arp];
+    let begin = [Op::Loopback, Op::Device(device), Op::Up];
     let addresses = template.sides().flat_map(Side::given).cloned().map(Op::Address);
     let routes = template.sides().flat_map(Side::routes).cloned().map(Op::Route);
     begin.into_iter().chain(addresses).chain(routes).chain([Op::Settled]).collect()

@@ -189,4 +189,15 @@ fn swarms_are_gathered() {
     gather.note(ms(290));
     assert_eq!(gather.due(), Some(ms(300)));
     assert!(!gather.take(ms(299)) && gather.take(ms(300)) && !gather.take(ms(301)));
+    // A look of 5 ms is nothing, one of 100 ms is.
+    gather.looked(ms(300), ms(305));
+    gather.note(ms(310));
+    assert_eq!(gather.due(), Some(ms(510)));
+    assert!(gather.take(ms(510)));
+    gather.looked(ms(510), ms(610));
+    gather.note(ms(620));
+    assert_eq!(gather.due(), Some(ms(2610)));
+    assert!(gather.take(ms(2610)));
+    gather.note(ms(2611));
+    assert_eq!(gather.due(), Some(ms(2811)));
 }

@@ -376,6 +376,10 @@ fn no_address_waits_for_duplicates() {
             })
             .collect();
         assert_eq!(v6.len(), 2, "{v6:?}");
+        // It is the one that the kernel would make, and will when somebody takes the link down and up.
+        assert!(v6.contains(&"fe80::ff:fe00:9".parse().unwrap()), "{v6:?}");
+        let link = json_of("-d link show dev eth0").remove(0);
+        assert_eq!(link["inet6_addr_gen_mode"], "eui64");
         for address in v6 {
             let zone = if address.is_unicast_link_local() { index } else { 0 };
             UdpSocket::bind(SocketAddrV6::new(address, 0, 0, zone)).unwrap();
@@ -487,6 +491,37 @@ fn the_guest_follows_the_host() {
 }
 
 #[test]
+fn local_mode_gives_way_to_the_first_network() {
+    on_a_host("local_mode_gives_way_to_the_first_network", || {
+        let here = File::open("/proc/thread-self/ns/net").unwrap();
+        let mut following = Following::new(template(&Wishes::default()));
+        let _tap = guest(following.template());
+        let there = File::open("/proc/thread-self/ns/net").unwrap();
+        setns(&here, CloneFlags::CLONE_NEWNET).unwrap();
+        host(
+            "link add eth0 type veth peer name world
+             link set world up
+             link set eth0 up
+             addr add 10.0.0.2/24 brd + dev eth0
+             route add default via 10.0.0.1
+             -6 addr add 2001:db8::2/64 dev eth0 nodad
+             -6 route add default via fe80::9 dev eth0
+             ",
+        );
+        let (wanted, steps) =
+            (routes("eth0"), following.turn_to(Instant::ZERO, template(&Wishes::default())));
+        setns(&there, CloneFlags::CLONE_NEWNET).unwrap();
+        apply(&mut Netlink::open().unwrap(), "tap0", &steps).unwrap();
+        assert_eq!(all_addresses("tap0"), ["10.0.0.2", "2001:db8::2", "old 169.254.2.1"]);
+        assert_eq!(source("-4", "192.0.2.1"), "10.0.0.2");
+        // The old address has its network still.
+        let mut found = routes("tap0");
+        found.retain(|route| !route.contains("169.254.0.0/16"));
+        assert_eq!(found, wanted);
+    });
+}
+
+#[test]
 fn ten_thousand_routes_come_over() {
     on_a_host("ten_thousand_routes_come_over", || {
         let mut lines = "link add eth0 type veth peer name world
@@ -519,7 +554,7 @@ fn an_empty_plan_leaves_the_interface_as_it_is() {
         let _tap = Tap::open("tap0").unwrap();
         apply(&mut Netlink::open().unwrap(), "tap0", &[]).unwrap();
         assert!(!json_of("link show dev tap0").remove(0)["flags"].to_string().contains("\"UP\""));
-        let error = apply(&mut Netlink::open().unwrap(), "tap9", &[Op::Arp]).unwrap_err();
+        let error = apply(&mut Netlink::open().unwrap(), "tap9", &[Op::Up]).unwrap_err();
         assert_eq!(error.to_string(), "cannot find the interface tap9: No such device");
     });
 }
