@@ -20,14 +20,24 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid, write};
 use slipway_host::sys::proc::{fork_child, wait_for};
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 /// What the process that stays says once: that the network works.
 #[derive(Debug)]
 #[must_use = "whoever waits for the word waits until the end"]
-pub struct Tell(Option<OwnedFd>);
+pub struct Tell(Option<Line>);
+
+/// The line to the one that waits.
+#[derive(Debug)]
+struct Line {
+    word: OwnedFd,
+    /// To take the place of the standard streams.
+    null: File,
+    /// Standard error as it was, from the moment when it is none any more.
+    stderr: Option<File>,
+}
 
 impl Tell {
     /// Nobody waits: this process stays in the foreground, with its standard streams.
@@ -41,24 +51,38 @@ impl Tell {
         self.0.is_some()
     }
 
-    /// Lets go of terminal and standard streams, and says it.
+    /// Lets go of terminal and standard streams, which a filter of system calls would not let pass later. What fails
+    /// between this and the word is told by [`Tell::complain`].
     ///
     /// # Errors
-    /// When /dev/null cannot be had; EPIPE when the one that waited is gone, and whoever started it knows nothing of
-    /// us: the end is near then, too.
-    pub fn ready(self) -> io::Result<()> {
-        let Some(line) = self.0 else { return Ok(()) };
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        Self::detach(&null)?;
-        write(&line, b"1")?;
+    /// Those of setsid(2) and dup2(2).
+    pub fn detach(&mut self) -> io::Result<()> {
+        let Some(line) = &mut self.0 else { return Ok(()) };
+        line.stderr = Some(io::stderr().as_fd().try_clone_to_owned()?.into());
+        setsid()?;
+        dup2_stdin(&line.null)?;
+        dup2_stdout(&line.null)?;
+        dup2_stderr(&line.null)?;
         Ok(())
     }
 
-    fn detach(null: &File) -> io::Result<()> {
-        setsid()?;
-        dup2_stdin(null)?;
-        dup2_stdout(null)?;
-        dup2_stderr(null)?;
+    /// Says a line on standard error, as it was at the start. That nobody reads is no reason to fail.
+    pub fn complain(&self, text: &str) {
+        let text = format!("{text}\n");
+        let _ = match self.0.as_ref().and_then(|line| line.stderr.as_ref()) {
+            Some(mut stderr) => stderr.write_all(text.as_bytes()),
+            None => io::stderr().lock().write_all(text.as_bytes()),
+        };
+    }
+
+    /// Says that it works. From here on nobody's streams are held.
+    ///
+    /// # Errors
+    /// EPIPE when the one that waited is gone, and whoever started it knows nothing of us: the end is near then, too.
+    pub fn ready(&mut self) -> io::Result<()> {
+        let Some(Line { word, stderr, .. }) = self.0.take() else { return Ok(()) };
+        drop(stderr);
+        write(&word, b"1")?;
         Ok(())
     }
 }
@@ -68,13 +92,14 @@ impl Tell {
 ///
 /// # Errors
 /// Out of processes or descriptors.
-pub fn leave(work: impl FnOnce(Tell) -> u8) -> io::Result<ExitCode> {
-    let (heard, line) = pipe2(OFlag::O_CLOEXEC)?;
+pub fn leave(work: impl FnOnce(&mut Tell) -> u8) -> io::Result<ExitCode> {
+    let (heard, word) = pipe2(OFlag::O_CLOEXEC)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     // Each process drops the end that is the other's.
-    let (mut heard, mut line) = (Some(heard), Some(line));
+    let (mut heard, mut line) = (Some(heard), Some(Line { word, null, stderr: None }));
     let child = fork_child(|| {
         heard = None;
-        work(Tell(line.take()))
+        work(&mut Tell(line.take()))
     })?;
     line = None;
     drop(line);
@@ -96,7 +121,6 @@ pub fn leave(work: impl FnOnce(Tell) -> u8) -> io::Result<ExitCode> {
 mod tests {
     use super::*;
     use nix::unistd::{Pid, getpid, getsid};
-    use std::io::Write as _;
 
     #[test]
     fn exit_0_comes_with_the_word() {
@@ -105,6 +129,7 @@ mod tests {
         let mut gate = Some(gate);
         let code = leave(|tell| {
             assert!(tell.is_awaited());
+            tell.detach().unwrap();
             tell.ready().unwrap();
             // Whoever waited has gone on, and this one is still there.
             let alone = getsid(None).is_ok_and(|session| session == getpid());
@@ -130,8 +155,7 @@ mod tests {
             let code = leave(|_tell| status).unwrap();
             assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(status)));
         }
-        let code = leave(|tell| {
-            drop(tell);
+        let code = leave(|_tell| {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
             0
         });
@@ -141,6 +165,7 @@ mod tests {
     #[test]
     fn nobody_waits_in_the_foreground() {
         assert!(!Tell::nobody().is_awaited());
-        Tell::nobody().ready().unwrap();
+        let mut nobody = Tell::nobody();
+        nobody.detach().and_then(|()| nobody.ready()).unwrap();
     }
 }

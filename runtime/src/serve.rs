@@ -6,6 +6,7 @@
 //!
 //! Tokens of [`Driver::watch`]: a few fixed ones, a run for the API, and the rest for the sockets of forwarded ports.
 
+mod api;
 mod ending;
 
 use crate::fds::ExitFd;
@@ -18,22 +19,26 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use slipway_host::clock;
 use slipway_host::device::{Link, Listener};
-use slipway_host::driver::{Driver, Interest, Loss, Ready, raise_descriptor_limit};
+use slipway_host::driver::{Driver, Interest, Loss, Ready, Shortcut, raise_descriptor_limit};
+use slipway_host::inside::{Inside, Side};
 use slipway_host::netns::Watch;
 use slipway_host::resolv_conf::{self, Follower};
 use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::{Caught, Signals};
 use slipway_host::template::Following;
 use slipway_netstack::Instant;
-use slipway_portfwd::api::slirp::{BindError, Notice, Server};
+use slipway_portfwd::api::slirp::Notice;
+use slipway_portfwd::rule::passt::{Capabilities, Context};
+use slipway_portfwd::table::{Policy, ReplaceError};
 use slipway_portfwd::{AddError, Rule, RuleId, Table};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use api::Api;
+pub use api::ApiError;
 pub use ending::{Ending, PATIENCE, Rest};
 
 const EXIT: u32 = 0;
@@ -44,6 +49,8 @@ const DOOR: u32 = 4;
 const CONTROL: u32 = 5;
 const NETWORK: u32 = 6;
 const API: u32 = 0x100;
+const PESTO: u32 = 0x200;
+const ORDERS: u32 = 0x300;
 const PORTS: std::ops::Range<u32> = 0x1_0000..0x100_0000;
 const NAMES: std::ops::Range<u32> = 0x100_0000..0x101_0000;
 
@@ -69,23 +76,13 @@ pub enum End {
     Link(io::Error),
 }
 
-/// Why the API socket could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The path does not do.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// It cannot be watched.
-    #[error("cannot watch the API socket: {0}")]
-    Watch(#[from] io::Error),
-}
-
 /// A link being served.
 #[derive(Debug)]
 pub struct Session {
     driver: Driver,
     table: Table,
-    api: Option<Api>,
+    /// Sockets over which rules are changed.
+    apis: Vec<Api>,
     names: Names,
     host_servers: Option<HostServers>,
     signals: Option<Signals>,
@@ -103,32 +100,6 @@ pub struct Session {
     scanner: Option<Scanner>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
-}
-
-/// The API socket; its file goes with it, unless another socket has taken the name since.
-#[derive(Debug)]
-struct Api {
-    server: Server,
-    path: PathBuf,
-    file: Option<(u64, u64)>,
-}
-
-/// Device and number of the file of this name.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        // In a sandbox the path is out of reach, or not to be written to; the next start removes what is left. A
-        // descriptor of the directory, kept for this, would lead out of the sandbox (docs/threat-model.md).
-        if self.file != identity(&self.path) {
-            return;
-        }
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::debug!("the API socket {} stays behind: {error}", self.path.display());
-        }
-    }
 }
 
 /// The host's resolver configuration, followed while it changes.
@@ -166,7 +137,7 @@ impl Session {
         Self {
             driver,
             table: Table::new(PORTS),
-            api: None,
+            apis: Vec::new(),
             names: Names::new(NAMES, descriptors()),
             host_servers: None,
             signals: None,
@@ -210,15 +181,62 @@ impl Session {
         self.table.add(rule, &mut self.driver)
     }
 
-    /// Opens the API socket at `path`; whatever is there is removed first. Clients can connect from now on.
+    /// Opens the API socket of slirp4netns at `path`; whatever is there is removed first. Clients can connect from now
+    /// on.
     ///
     /// # Errors
     /// See [`ApiError`].
     pub fn open_api(&mut self, path: &Path, observer: fn(Notice<'_>)) -> Result<(), ApiError> {
-        let server = Server::bind(path, API, observer)?;
-        let api = self.api.insert(Api { server, path: path.to_owned(), file: identity(path) });
-        api.server.start(&mut self.driver)?;
+        self.serve_rules(Api::slirp(path, API, observer)?)
+    }
+
+    /// Lets `pesto` change rules over a socket at `path`, those of the sides in `tables`, within what they are capable
+    /// of.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; somebody answers there already.
+    pub fn open_pesto(
+        &mut self,
+        path: &Path,
+        tables: impl IntoIterator<Item = (Side, Capabilities)>,
+    ) -> Result<(), ApiError> {
+        self.serve_rules(Api::pesto(path, PESTO, tables)?)
+    }
+
+    /// Takes orders of our own kind over a socket at `path`.
+    ///
+    /// # Errors
+    /// As [`Session::open_pesto`].
+    pub fn open_control(&mut self, path: &Path, context: Context) -> Result<(), ApiError> {
+        self.serve_rules(Api::control(path, ORDERS, context)?)
+    }
+
+    fn serve_rules(&mut self, api: Api) -> Result<(), ApiError> {
+        api.start(&mut self.driver)?;
+        self.apis.push(api);
         Ok(())
+    }
+
+    /// Puts these rules in force in the place of all others, with the limits that `policy` has.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; what was in force is so still.
+    pub fn replace_rules(
+        &mut self,
+        rules: &[Rule],
+        policy: fn(usize) -> Policy,
+    ) -> Result<(), Box<ReplaceError>> {
+        self.table.set_policy(policy(descriptors()));
+        self.table.replace(rules, &mut self.driver).map(drop)
+    }
+
+    /// Has a thread in the guest's namespace, which is shut in along with this one, and lets loopback traffic take the
+    /// shortcut there.
+    ///
+    /// # Errors
+    /// The kernel's: out of watches or memory.
+    pub fn go_inside(&mut self, inside: Inside, shortcut: Shortcut) -> io::Result<()> {
+        self.driver.set_inside(inside, shortcut)
     }
 
     /// Ends at these signals, except those that were ignored at the start.
@@ -431,8 +449,8 @@ impl Session {
             token if self.names.owns(token) => self.names.on_ready(token, now, &mut self.driver),
             token if self.table.owns(token) => self.table.on_ready(token, now, &mut self.driver),
             token => {
-                if let Some(api) = self.api.as_mut().filter(|api| api.server.owns(token)) {
-                    api.server.on_ready(token, now, &mut self.table, &mut self.driver);
+                if let Some(api) = self.apis.iter_mut().find(|api| api.owns(token)) {
+                    api.on_ready(token, now, &mut self.table, &mut self.driver);
                 }
             }
         }
@@ -467,7 +485,7 @@ impl Session {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let api = self.api.as_ref().and_then(|api| api.server.next_deadline());
+        let api = self.apis.iter().filter_map(Api::next_deadline).min();
         let host = self.host_servers.as_ref().and_then(|host| host.poll_at);
         let network = self.network.as_ref().and_then(NetworkFollower::next_deadline);
         let scan = self.scanner.as_ref().and_then(|scanner| scanner.next_deadline(&self.table));
@@ -489,8 +507,8 @@ impl Session {
         if let Some(scanner) = &mut self.scanner {
             scanner.look(now, &mut self.table, &mut self.driver);
         }
-        if let Some(api) = &mut self.api {
-            api.server.on_deadline(now, &mut self.table, &mut self.driver);
+        for api in &mut self.apis {
+            api.on_deadline(now, &mut self.table, &mut self.driver);
         }
         self.names.on_deadline(now, &mut self.driver);
         if let Some(follower) = &mut self.network {

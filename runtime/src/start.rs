@@ -15,6 +15,7 @@
 use crate::serve::{Session, max_flows};
 use slipway_host::device::Link;
 use slipway_host::driver::Driver;
+use slipway_host::sandbox::caps::Capability;
 use slipway_host::sandbox::seccomp::{self, Mode, Profile};
 use slipway_host::sandbox::{self, SandboxError, caps, files, mounts, tracers};
 use slipway_host::scope::ZonedAddr;
@@ -133,7 +134,21 @@ impl Session {
     /// # Errors
     /// When a stage cannot be taken. The process should end then.
     pub fn shut_in(&mut self, confinement: &Confinement<'_>) -> Result<(), StartError> {
+        self.drop_rights(confinement)?;
+        self.forbid_calls(confinement)
+    }
+
+    /// The first half of [`Session::shut_in`]: files and privileges, and whom to ask for names. System calls are still
+    /// to be had, for what has to be done at the very end of a start.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drop_rights(&mut self, confinement: &Confinement<'_>) -> Result<(), StartError> {
         confinement.rights.give_up()?;
+        if let Some(inside) = self.driver().inside() {
+            let filter = confinement.calls.map(|_| Mode::Enforce);
+            inside.confine(&[Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_ADMIN], filter)?;
+        }
         match confinement.names {
             Nameservers::Nobody => {}
             Nameservers::Hosts => {
@@ -141,6 +156,14 @@ impl Session {
             }
             Nameservers::These(servers) => self.use_nameservers(servers),
         }
+        Ok(())
+    }
+
+    /// The second half: the system calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forbid_calls(&mut self, confinement: &Confinement<'_>) -> Result<(), StartError> {
         confinement.calls.map_or(Ok(()), |profile| Ok(seccomp::install(profile, Mode::Enforce)?))
     }
 }

@@ -19,7 +19,7 @@ pub mod commands;
 pub mod docs;
 pub mod uplink;
 
-use slirp_compat::{pesto, rootlessport, slirp4netns};
+use slirp_compat::{pasta, pesto, rootlessport, slirp4netns};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,6 +28,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Slirp4netns,
+    Pasta,
     Pesto,
     RootlessPort,
     Worker,
@@ -45,6 +46,9 @@ impl Role {
             uplink::worker::NAME => Self::Worker,
             slipway_manual::PROGRAM => Self::Pages,
             _ if name.contains("pesto") => Self::Pesto,
+            // The helper for migrations is another program.
+            "passt-repair" => Self::Slipway,
+            _ if name.contains("pasta") || name.contains("passt") => Self::Pasta,
             _ => Self::Slipway,
         }
     }
@@ -53,6 +57,7 @@ impl Role {
     fn below(word: &str) -> Option<Self> {
         match word {
             "slirp4netns" => Some(Self::Slirp4netns),
+            "pasta" | "passt" => Some(Self::Pasta),
             "pesto" => Some(Self::Pesto),
             _ => None,
         }
@@ -62,6 +67,8 @@ impl Role {
     fn play(self, program: &str, args: &[OsString]) -> Option<ExitCode> {
         match self {
             Self::Slirp4netns => Some(slirp4netns::run::main(program, args)),
+            // Which of the two, it finds in its name.
+            Self::Pasta => Some(pasta::run::main(program, args)),
             Self::Pesto => Some(pesto::main(program, args)),
             Self::RootlessPort => Some(rootlessport::main()),
             Self::Worker => Some(uplink::worker::main(args)),

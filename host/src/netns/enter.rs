@@ -20,6 +20,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -77,9 +78,17 @@ impl Target {
 }
 
 fn find(path: &Path) -> Result<File, String> {
+    open_file(path).map(File::from).map_err(|error| words(&error))
+}
+
+/// Opens the file of a namespace.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_file(path: &Path) -> io::Result<OwnedFd> {
     // A FIFO in its place would have us wait for a writer.
     let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-    opened.map_err(|error| words(&error))
+    opened.map(OwnedFd::from)
 }
 
 fn enter_user(file: &File) -> Result<(), String> {
@@ -219,7 +228,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Result<Answer, NetnsError> {
 fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), NetnsError> {
     loop {
         match fdpass::receive_all(socket, buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result.map_err(|error| NetnsError::system("receive the TAP", error)),
         }
     }

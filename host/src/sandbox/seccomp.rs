@@ -35,6 +35,8 @@ pub enum Profile {
     Parent,
     /// A network whose loopback traffic with the namespace goes from socket to socket.
     Shortcut,
+    /// The same, and the parent of the command that runs in the namespace.
+    ShortcutParent,
     /// Its thread in that namespace. Each thread has a filter of its own.
     Inside,
     /// A server of names for containers.

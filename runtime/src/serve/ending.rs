@@ -74,7 +74,7 @@ impl Session {
 
     fn close_doors(&mut self) {
         self.table.close_all(&mut self.driver);
-        self.api = None;
+        self.apis.clear();
         if let Some(door) = self.door.take() {
             self.driver.unwatch(door.as_fd());
         }

@@ -8,11 +8,14 @@
 //! - [`args`]: the words of the command line into [`args::LowArgs`], from left to right; [`values`] reads each;
 //! - [`config`]: those into a [`config::Config`] of valid types, with every check and its exact message; [`guest`] is
 //!   where the guest is, [`world`] what is asked;
-//! - [`usage`]: the texts of `--help`, `--version` and `--print-capabilities`.
+//! - [`usage`]: the texts of `--help`, `--version` and `--print-capabilities`;
+//! - [`run`]: what happens then; `network` is what of it concerns addresses.
 
 pub mod args;
 pub mod config;
 mod guest;
+mod network;
+pub mod run;
 pub mod table;
 pub mod usage;
 mod values;

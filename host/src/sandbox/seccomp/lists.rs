@@ -57,6 +57,10 @@ pub(super) const fn of(profile: Profile) -> Lists {
             closed: &[MEMORY, COMMON_CLOSED, READING, NETWORK_CLOSED, SHORTCUT_CLOSED],
             ..of(Profile::Network)
         },
+        Profile::ShortcutParent => Lists {
+            plain: &[THREAD, COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE, SHORTCUT, PARENT],
+            ..of(Profile::Shortcut)
+        },
         Profile::Inside => Lists {
             plain: &[THREAD, INSIDE],
             closed: &[MEMORY, INSIDE_CLOSED],

@@ -9,10 +9,11 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 8] = [
+const PROFILES: [Profile; 9] = [
     Profile::Network,
     Profile::Parent,
     Profile::Shortcut,
+    Profile::ShortcutParent,
     Profile::Inside,
     Profile::Names { report: false },
     Profile::Names { report: true },

@@ -1,0 +1,205 @@
+//! What the guest's network is, from the command line and from what the host has: the template for its interface, the
+//! engine's plan, and who is asked for names.
+//!
+//! Pure, but for the files that name the host's nameservers, which the caller reads.
+
+use super::args::{Pair, Told};
+use super::config::{Config, Configure, Namespace, Splice};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::net::if_::if_nametoindex;
+use slipway_host::driver::Shortcut;
+use slipway_host::scope::ZonedAddr;
+use slipway_host::template::{Template, Wish, Wishes};
+use slipway_netstack::config::{Config as EngineConfig, Outbound, UdpConfig};
+use slipway_netstack::ethernet::neighbour::OnLink;
+use slipway_netstack::ip::plan::pasta::{Half, Loopback, Pasta};
+use slipway_netstack::ip::plan::{Carries, Plan};
+use slipway_netstack::upstream::DeviceId;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+/// What is asked of the template.
+pub(super) fn wishes(config: &Config, guest: &Namespace) -> Wishes {
+    let [v4, v6] = config.families;
+    let [copies4, copies6] = [0, 1].map(|family: usize| {
+        let copy = |of: [bool; 2]| of.get(family).copied().unwrap_or(true);
+        let both = |configure: Configure| (copy(configure.copy_addresses), copy(configure.copy_routes));
+        guest.configure.map_or((true, true), both)
+    });
+    let [outbound4, outbound6] = config.outbound_interface.clone();
+    Wishes {
+        interface: config.interface.clone(),
+        ifname: guest.tap.clone(),
+        v4: v4.then_some(Wish {
+            address: config.address.v4,
+            prefix: config.prefix,
+            gateway: config.gateway.v4,
+            outbound: outbound4,
+            copy_addresses: copies4.0,
+            copy_routes: copies4.1,
+        }),
+        v6: v6.then_some(Wish {
+            address: config.address.v6,
+            prefix: None,
+            gateway: config.gateway.v6,
+            outbound: outbound6,
+            copy_addresses: copies6.0,
+            copy_routes: copies6.1,
+        }),
+    }
+}
+
+/// The engine's configuration, over what the `machine` decides. `nameservers` are those of the host.
+pub(super) fn engine(
+    config: &Config,
+    template: &Template,
+    nameservers: &[IpAddr],
+    machine: EngineConfig,
+) -> EngineConfig {
+    EngineConfig {
+        on_link: OnLink::One { mac: None },
+        mtu: config.engine_mtu(),
+        plan: Plan::pasta(&addresses(config, template, nameservers)),
+        outbound: outbound(config, template),
+        udp: UdpConfig { contacted_only: true, ..machine.udp },
+        ..machine
+    }
+}
+
+/// The values that the plan is made from.
+fn addresses(config: &Config, template: &Template, nameservers: &[IpAddr]) -> Pasta {
+    let handlers = config.handlers;
+    let v4 = template.v4.as_ref().map(|side| Half {
+        addresses: side.addresses.iter().filter_map(v4).collect::<Vec<Ipv4Net>>(),
+        pinned: pinned(config, config.address.v4.is_some()),
+        gateway: side.gateway.and_then(of_v4),
+        map_host_loopback: loopback(config, config.map_host_loopback.v4),
+        map_guest_addr: config.map_guest.v4,
+        dns_forward: config.dns_forward.v4,
+        dns_host: config.dns_host.v4.or_else(|| nameservers.iter().copied().find_map(of_v4)),
+        dns: told(&config.dns, nameservers, of_v4),
+    });
+    let v6 = template.v6.as_ref().map(|side| Half {
+        addresses: side.addresses.iter().filter_map(v6).collect::<Vec<Ipv6Net>>(),
+        pinned: pinned(config, config.address.v6.is_some()),
+        gateway: side.gateway.and_then(of_v6),
+        map_host_loopback: loopback(config, config.map_host_loopback.v6),
+        map_guest_addr: config.map_guest.v6,
+        dns_forward: config.dns_forward.v6,
+        dns_host: config.dns_host.v6.or_else(|| nameservers.iter().copied().find_map(of_v6)),
+        dns: told(&config.dns, nameservers, of_v6),
+    });
+    Pasta {
+        dhcp: handlers.dhcp && v4.as_ref().is_some_and(|v4| v4.gateway.is_some()),
+        dhcp6: handlers.dhcpv6,
+        advertise: handlers.advertisements,
+        carries: Carries {
+            tcp: handlers.tcp && !config.splice.only,
+            udp: handlers.udp && !config.splice.only,
+            icmp: handlers.icmp,
+            ndp: handlers.ndp,
+        },
+        v4,
+        v6,
+    }
+}
+
+/// Whether the guest is where we say that it is: we have configured it, or were told.
+fn pinned(config: &Config, given: bool) -> bool {
+    given || matches!(&config.guest, super::config::Guest::Namespace(guest) if guest.configure.is_some())
+}
+
+const fn loopback<A: Copy>(config: &Config, at: Option<A>) -> Loopback<A> {
+    match at {
+        Some(at) => Loopback::At(at),
+        None if config.map_gateway => Loopback::Gateway,
+        None => Loopback::Nowhere,
+    }
+}
+
+fn told<A>(list: &Told<IpAddr>, hosts: &[IpAddr], of: impl Fn(IpAddr) -> Option<A>) -> Vec<A> {
+    let these: &[IpAddr] = match list {
+        Told::Hosts => hosts,
+        Told::Nothing => &[],
+        Told::These(these) => these,
+    };
+    these.iter().copied().filter_map(of).collect()
+}
+
+fn outbound(config: &Config, template: &Template) -> Outbound {
+    let device = |name: &Option<String>| name.as_deref().and_then(index);
+    let [device4, device6] = config.outbound_interface.each_ref().map(device);
+    let link = [&template.v6, &template.v4].into_iter().flatten().find_map(|side| side.interface.as_ref());
+    Outbound {
+        v4: config.outbound.v4,
+        v6: config.outbound.v6,
+        device4,
+        device6,
+        zone: device6.or_else(|| link.and_then(|link| index(&link.name))),
+        same_ports: true,
+        broadcast: true,
+    }
+}
+
+/// The number of an interface; one that has gone since the command line was read has none.
+fn index(name: &str) -> Option<DeviceId> {
+    if_nametoindex(name).ok().and_then(NonZeroU32::new).map(DeviceId)
+}
+
+/// How loopback connections cross.
+pub(super) fn shortcut(config: &Config, template: &Template) -> Shortcut {
+    let Splice { inbound, to_loopback, .. } = config.splice;
+    Shortcut {
+        tcp: inbound && config.handlers.tcp,
+        udp: inbound && config.handlers.udp,
+        loopback_destination: to_loopback,
+        guest: public(template),
+    }
+}
+
+/// Who is asked for `--dns-forward`: those that were named, or none for the host's.
+pub(super) fn named_servers(dns_host: Pair) -> Vec<ZonedAddr> {
+    let v4 = dns_host.v4.map(IpAddr::V4);
+    v4.into_iter().chain(dns_host.v6.map(IpAddr::V6)).map(ZonedAddr::from).collect()
+}
+
+/// Whether we are the guest's nameserver anywhere.
+pub(super) const fn answers_names(config: &Config) -> bool {
+    config.dns_forward.v4.is_some() || config.dns_forward.v6.is_some()
+}
+
+/// The public addresses at which the shortcut reaches the namespace, of IPv4 and of IPv6.
+fn public(template: &Template) -> [Option<IpAddr>; 2] {
+    let first = |side: &Option<slipway_host::template::Side>| {
+        side.as_ref().and_then(|side| side.addresses.first()).map(IpNet::addr)
+    };
+    [first(&template.v4), first(&template.v6)]
+}
+
+fn v4(net: &IpNet) -> Option<Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    }
+}
+
+fn v6(net: &IpNet) -> Option<Ipv6Net> {
+    match net {
+        IpNet::V6(net) => Some(*net),
+        IpNet::V4(_) => None,
+    }
+}
+
+const fn of_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+const fn of_v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
+}
