@@ -52,6 +52,10 @@ pub struct Config {
     pub outbound: Outbound,
     /// Search domains that DHCP and router advertisements tell.
     pub dns_search: Vec<String>,
+    /// What DHCP tells the guest that it is called; `None`: nothing.
+    pub names: GuestNames,
+    /// Whether DHCP and router advertisements tell the MTU.
+    pub tell_mtu: bool,
     /// TCP limits.
     pub tcp: TcpConfig,
     /// UDP limits.
@@ -78,6 +82,8 @@ impl Config {
             plan: Plan::default(),
             outbound: Outbound::default(),
             dns_search: Vec::new(),
+            names: GuestNames::default(),
+            tell_mtu: true,
             tcp: TcpConfig::default(),
             udp: UdpConfig::default(),
             ports: PortConfig::default(),
@@ -85,6 +91,15 @@ impl Config {
             max_flows: 1024,
         }
     }
+}
+
+/// What a guest is called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GuestNames {
+    /// Its name.
+    pub host: Option<String>,
+    /// Its name with the domain (RFC 4702, RFC 4704).
+    pub full: Option<String>,
 }
 
 /// Where the sockets speak from that are opened for the guest. What is left out is the kernel's choice.

@@ -172,6 +172,22 @@ fn the_guest_is_where_it_says_and_only_else_where_its_packets_come_from() {
     assert_eq!(at_now(&world), ["192.0.2.64", OWN6], "the next guest is another one");
 }
 
+#[test]
+fn a_guest_that_is_leased_its_address_has_it() {
+    let mut world = world(&Pasta { dhcp: true, ..pasta(false) });
+    asks(&mut world, "192.0.2.62", "192.0.2.1");
+    assert_eq!(world.engine.guest_address(false), Some(ip("192.0.2.62")), "as it was before it began anew");
+    let mut request = vec![0; 240];
+    request[..4].copy_from_slice(&[1, 1, 6, 0]);
+    request[28..34].copy_from_slice(&GUEST_MAC.0);
+    request[236..].copy_from_slice(&[99, 130, 83, 99]);
+    request.extend([&[53, 1, 3, 50, 4][..], &ip::<Ipv4Addr>(OWN4).octets(), &[255]].concat());
+    world.send(&Udp::packet(at("0.0.0.0:68"), at("255.255.255.255:67"), &request));
+    let (packet, _) = world.expect_udp();
+    assert_eq!((packet.src, packet.dst), (ROUTER4.into(), ip(OWN4)));
+    assert_eq!(world.engine.guest_address(false), Some(ip(OWN4)));
+}
+
 /// Whoever starts a VM may give us its own MAC address for ours.
 #[test]
 fn a_guest_with_our_mac_address_is_heard_like_any_other() {

@@ -41,14 +41,20 @@ impl Engine {
             (!survives(old, &plan, key, begun)).then_some(id)
         });
         for id in ended.collect::<Vec<FlowId>>() {
-            match self.flows.get_mut(id).map(|(_, entry)| &entry.body) {
-                Some(Body::Tcp(_)) => self.reset(now, id, up),
-                _ => self.finish(id, up),
-            }
+            self.end_flow(now, id, up);
         }
         let old = core::mem::replace(&mut self.config.plan, plan);
         self.forget_leads();
-        self.settle_in(&old);
+        self.settle_in(now, &old);
+    }
+
+    /// Ends a flow whose host can carry it no further: a connection by RST on both sides.
+    pub fn end_flow<U: Upstream>(&mut self, now: Instant, flow: FlowId, up: &mut U) {
+        match self.flows.get_mut(flow).map(|(_, entry)| &entry.body) {
+            Some(Body::Tcp(_)) => self.reset(now, flow, up),
+            Some(_) => self.finish(flow, up),
+            None => {}
+        }
     }
 
     /// What the guest's datagrams meant may be something else by now.
@@ -61,12 +67,12 @@ impl Engine {
     }
 
     /// What the stages know of the addresses is made to fit the plan, which has just replaced `old`.
-    fn settle_in(&mut self, old: &Plan) {
+    fn settle_in(&mut self, now: Instant, old: &Plan) {
         let plan = &self.config.plan;
         self.neighbours.retain(|ip| (plan.is_on_link(ip) || !old.is_on_link(ip)) && !answers_for(plan, ip));
         self.icmp_errors.readdress(plan);
         self.guests.readdress(plan);
-        self.within.readdress(&self.config, old);
+        self.within.readdress(now, &self.config, old);
         self.seek_station();
     }
 }

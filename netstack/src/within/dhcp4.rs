@@ -8,7 +8,10 @@
 //! have is told so at once (DHCPNAK), and one that we have forgotten (after a restart) keeps its address if it is free.
 //! RFC 2131 §4.3.2 asks for silence in that case for the sake of other servers; there are none (deviation).
 //!
-//! Relay agents (RFC 2131 §4.1, `giaddr`) and BOOTP clients without message type have no place on a guest's link and
+//! A guest that is alone on its link may be several clients, one after the other: the firmware that loads its kernel,
+//! its first ramdisk, its system. Each gets the address, whoever had it before, and so does a BOOTP client (RFC 1534).
+//!
+//! Relay agents (RFC 2131 §4.1, `giaddr`), and BOOTP clients among many stations, have no place on a guest's link and
 //! are not answered. Options are read from the `file` and `sname` fields, too, if the message says so (RFC 2132 §9.3).
 
 use crate::addr::MacAddr;
@@ -54,6 +57,8 @@ pub struct Reply {
     pub to_mac: MacAddr,
     /// Where the packet goes.
     pub to_ip: Ipv4Addr,
+    /// The address that is the client's from now on, if this says so.
+    pub grants: Option<Ipv4Addr>,
 }
 
 /// Whose lease it is.
@@ -84,8 +89,11 @@ pub struct Server {
     v4: Family<Ipv4Addr>,
     gateway: Ipv4Addr,
     pool: DhcpPool,
-    mtu: u16,
+    /// In bytes, if it is told.
+    mtu: Option<u16>,
     search: Vec<u8>,
+    host_name: Option<Box<[u8]>>,
+    full_name: Option<Vec<u8>>,
     leases: Vec<Lease>,
 }
 
@@ -98,9 +106,11 @@ impl Server {
             gateway: v4.gateway?,
             v4,
             pool: config.plan.dhcp?,
-            mtu: config.mtu.bytes(),
+            mtu: config.tell_mtu.then_some(config.mtu.bytes()),
             // One option: longer lists would have to be split (RFC 3396), which not every client puts together.
             search: names::encode(&config.dns_search, 255),
+            host_name: config.names.host.as_deref().map(|name| name.as_bytes().into()),
+            full_name: config.names.full.as_deref().and_then(full_name),
             leases: Vec::new(),
         })
     }
@@ -127,6 +137,7 @@ impl Server {
             Kind::Decline => self.decline(now, &request),
             Kind::Release => self.release(now, &request),
             Kind::Inform => self.inform(&request),
+            Kind::Bootp => self.bootp(now, &request),
         };
         reply.map_or_else(Answer::Ignore, Answer::Reply)
     }
@@ -150,7 +161,7 @@ impl Server {
             self.hold(client, request.mac, addr, now + self.pool.lease, true);
             let mut ack = self.lease_reply(option::ACK, request, addr);
             ack.option(option::RAPID_COMMIT, &[]);
-            return Ok(deliver(ack, request, addr));
+            return Ok(deliver(ack, request, addr).granting(addr));
         }
         // An offer to somebody who has the address already does not shorten the lease.
         let held = self
@@ -181,7 +192,21 @@ impl Server {
             return Ok(nak(self.reply(option::NAK, request)));
         }
         self.hold(client, request.mac, addr, now + self.pool.lease, true);
-        Ok(deliver(self.lease_reply(option::ACK, request, addr), request, addr))
+        Ok(deliver(self.lease_reply(option::ACK, request, addr), request, addr).granting(addr))
+    }
+
+    /// RFC 1534 §2: a BOOTP client has its address for ever, which is too long where there are several.
+    fn bootp(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
+        if !self.v4.alone {
+            return Err(DropReason::Unsolicited);
+        }
+        let client = Client::of(request);
+        let addr = self.choose(now, &client, None).ok_or(DropReason::NoRoom)?;
+        self.hold(client, request.mac, addr, now + self.pool.lease, true);
+        let mut reply = Writer::to(request);
+        reply.your_address(addr);
+        self.parameters(&mut reply, request);
+        Ok(deliver(reply, request, addr).granting(addr))
     }
 
     /// RFC 2131 §4.3.3: the client found out that somebody has the address.
@@ -220,8 +245,8 @@ impl Server {
             return Err(DropReason::Martian);
         }
         let mut ack = self.reply(option::ACK, request);
-        self.parameters(&mut ack);
-        Ok(Reply { payload: ack.finish(), to_mac: request.mac, to_ip: addr })
+        self.parameters(&mut ack, request);
+        Ok(Reply { payload: ack.finish(), to_mac: request.mac, to_ip: addr, grants: None })
     }
 
     // ── leases ─────────────────────────────────────────────────────────────────────────────────────────
@@ -229,6 +254,9 @@ impl Server {
     /// RFC 2131 §4.3.1: the client's present or former address, the one it wishes, any free one; at last the one whose
     /// time has been up for longest.
     fn choose(&self, now: Instant, client: &Client, wish: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        if self.v4.alone {
+            return self.pool().next();
+        }
         let known = self.lease_of(client).map(|lease| lease.addr);
         let wish = wish.filter(|&addr| self.may_have(now, client, addr));
         let fresh = || self.pool().find(|&addr| self.leases.iter().all(|lease| lease.addr != addr));
@@ -241,11 +269,8 @@ impl Server {
 
     /// Whether `client` may use `addr` from now on.
     fn may_have(&self, now: Instant, client: &Client, addr: Ipv4Addr) -> bool {
-        self.pool().any(|pooled| pooled == addr)
-            && self
-                .leases
-                .iter()
-                .all(|lease| lease.addr != addr || lease.client == *client || lease.until <= now)
+        let is_free = |lease: &Lease| lease.addr != addr || lease.client == *client || lease.until <= now;
+        self.pool().any(|pooled| pooled == addr) && (self.v4.alone || self.leases.iter().all(is_free))
     }
 
     /// Puts on record that `client` has `addr`, and nothing else, until then.
@@ -274,7 +299,7 @@ impl Server {
     }
 
     fn is_ours(&self, addr: Ipv4Addr) -> bool {
-        self.v4.answers_for(addr)
+        self.v4.defends(addr)
     }
 
     // ── replies ────────────────────────────────────────────────────────────────────────────────────────
@@ -302,31 +327,56 @@ impl Server {
             reply.option(option::T1, &(lease / 2).to_be_bytes());
             reply.option(option::T2, &(lease - lease / 8).to_be_bytes());
         }
-        self.parameters(&mut reply);
+        self.parameters(&mut reply, request);
         reply
     }
 
-    /// What every host on the link has to know, whoever leased it its address. Most important first: what exceeds the
-    /// message size that the client takes is left out.
-    fn parameters(&self, reply: &mut Writer) {
+    /// What every host on the link has to know, whoever leased it its address. In the order that the client asks for
+    /// (RFC 2132 §9.8), and what it does not ask for behind that, most important first: what exceeds the message size
+    /// that it takes is left out.
+    fn parameters(&self, reply: &mut Writer, request: &Request<'_>) {
+        let mut all = self.all_parameters();
+        let asked = |code: &u8| request.parameters.iter().position(|wanted| wanted == code);
+        all.sort_by_key(|(code, _)| asked(code).unwrap_or(usize::MAX));
+        all.iter().for_each(|(code, data)| reply.option(*code, data));
+    }
+
+    fn all_parameters(&self) -> Vec<(u8, Vec<u8>)> {
         let gateway = self.gateway.octets();
-        reply.option(option::NETMASK, &self.v4.network.netmask().octets());
-        reply.option(option::ROUTER, &gateway);
+        let mut all = vec![
+            (option::NETMASK, self.v4.network.netmask().octets().to_vec()),
+            (option::ROUTER, gateway.to_vec()),
+        ];
         let servers = self.v4.dns.get(..MAX_SERVERS).unwrap_or(&self.v4.dns);
         if !servers.is_empty() {
-            let all: Vec<u8> = servers.iter().flat_map(Ipv4Addr::octets).collect();
-            reply.option(option::DNS, &all);
+            all.push((option::DNS, servers.iter().flat_map(Ipv4Addr::octets).collect()));
         }
-        reply.option(option::MTU, &self.mtu.to_be_bytes());
-        reply.option(option::BROADCAST, &self.v4.network.broadcast().octets());
+        all.extend(self.mtu.map(|mtu| (option::MTU, mtu.to_be_bytes().to_vec())));
+        all.push((option::BROADCAST, self.v4.network.broadcast().octets().to_vec()));
         if !self.v4.network.contains(&self.gateway) {
             // RFC 3442: a host route makes a router outside the prefix reachable; then the default route.
             let [a, b, c, d] = gateway;
-            reply.option(option::ROUTES, &[32, a, b, c, d, 0, 0, 0, 0, 0, a, b, c, d]);
+            all.push((option::ROUTES, vec![32, a, b, c, d, 0, 0, 0, 0, 0, a, b, c, d]));
         }
+        all.extend(self.host_name.as_deref().map(|name| (option::HOST_NAME, name.to_vec())));
+        all.extend(self.full_name.clone().map(|name| (option::FULL_NAME, name)));
         if !self.search.is_empty() {
-            reply.option(option::SEARCH, &self.search);
+            all.push((option::SEARCH, self.search.clone()));
         }
+        all
+    }
+}
+
+/// RFC 4702 §2: the name is encoded as in DNS (E), and nobody updates the DNS because of it (N); the two bytes behind
+/// mean nothing any more.
+fn full_name(name: &str) -> Option<Vec<u8>> {
+    const FLAGS: u8 = 0x04 | 0x08;
+    Some([&[FLAGS, 255, 255][..], &names::encode_one(name)?].concat())
+}
+
+impl Reply {
+    fn granting(self, addr: Ipv4Addr) -> Self {
+        Self { grants: Some(addr), ..self }
     }
 }
 
@@ -346,13 +396,13 @@ fn deliver(reply: Writer, request: &Request<'_>, addr: Ipv4Addr) -> Reply {
     } else {
         (request.mac, addr)
     };
-    Reply { payload: reply.finish(), to_mac, to_ip }
+    Reply { payload: reply.finish(), to_mac, to_ip, grants: None }
 }
 
 /// RFC 2131 §4.1: a refusal always goes to all, the client's address being in doubt.
 fn nak(mut reply: Writer) -> Reply {
     reply.option(option::MESSAGE, b"address not available");
-    Reply { payload: reply.finish(), to_mac: MacAddr::BROADCAST, to_ip: Ipv4Addr::BROADCAST }
+    Reply { payload: reply.finish(), to_mac: MacAddr::BROADCAST, to_ip: Ipv4Addr::BROADCAST, grants: None }
 }
 
 #[cfg(test)]

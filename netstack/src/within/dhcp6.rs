@@ -1,6 +1,6 @@
 //! The DHCPv6 server (RFC 8415), as the gateway plays it.
 //!
-//! It tells nameserver and search domains to whom asks (Information-request), and leases the one address that the
+//! It tells nameservers, search domains and the guest's name to whom asks (Information-request), and leases the one address that the
 //! configuration knows for the guest, if it knows one. The link has a single guest, so there is nothing to keep count
 //! of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is never woken up to
 //! renew), and a second identity association of the same message gets none. The server thus has no state.
@@ -9,7 +9,7 @@
 //! reply stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.
 
 use crate::bytes;
-use crate::config::Config;
+use crate::config::{Config, GuestNames};
 use crate::drop_reason::DropReason;
 use crate::ip::plan::Family;
 use crate::within::names;
@@ -59,6 +59,7 @@ mod option {
     pub(super) const DNS: u16 = 23;
     pub(super) const SEARCH: u16 = 24;
     pub(super) const IA_PD: u16 = 25;
+    pub(super) const FULL_NAME: u16 = 39;
 }
 
 /// Status codes (RFC 8415 §21.13).
@@ -79,6 +80,7 @@ pub struct Server {
     /// DUID-LL (RFC 8415 §11.4): it follows from our MAC address and so is the same after a restart.
     duid: [u8; 10],
     search: Vec<u8>,
+    full_name: Option<Vec<u8>>,
 }
 
 /// An identity association as a client sends it.
@@ -107,7 +109,8 @@ impl Server {
         let v6 = config.plan.v6.clone().filter(|_| config.plan.dhcp6)?;
         let [a, b, c, d, e, f] = config.mac.0;
         let duid = [0, 3, 0, 1, a, b, c, d, e, f];
-        Some(Self { v6, duid, search: names::encode(&config.dns_search, MAX_SEARCH) })
+        let search = names::encode(&config.dns_search, MAX_SEARCH);
+        Some(Self { v6, duid, search, full_name: full_name(&config.names) })
     }
 
     /// Handles the payload of a UDP datagram to port 547, sent to a group or (`to_group` false) to an address of ours.
@@ -213,6 +216,9 @@ impl Server {
         if !self.search.is_empty() {
             put_option(reply, option::SEARCH, &self.search);
         }
+        if let Some(name) = &self.full_name {
+            put_option(reply, option::FULL_NAME, name);
+        }
     }
 
     /// Completes a reply with what is known and what each identity association gets. `lacking` says why there is no
@@ -258,6 +264,16 @@ impl Server {
         }
         reply
     }
+}
+
+/// RFC 4704 §4: nobody updates the DNS because of it (N). A name without a domain has no end (§4.2).
+fn full_name(names: &GuestNames) -> Option<Vec<u8>> {
+    const FLAGS: u8 = 0x04;
+    let mut name = names::encode_one(names.full.as_deref().or(names.host.as_deref())?)?;
+    if names.full.is_none() {
+        name.pop();
+    }
+    Some([&[FLAGS][..], &name].concat())
 }
 
 fn put_option(reply: &mut Vec<u8>, code: u16, data: &[u8]) {

@@ -15,8 +15,9 @@ pub fn encode(domains: &[String], limit: usize) -> Vec<u8> {
     list
 }
 
-/// RFC 1035 §3.1 and §2.3.4: labels of 1 to 63 bytes, the whole at most 255. A dot at the end is of no account.
-fn encode_one(domain: &str) -> Option<Vec<u8>> {
+/// One name. RFC 1035 §3.1 and §2.3.4: labels of 1 to 63 bytes, the whole at most 255. A dot at the end is of no account.
+#[must_use]
+pub fn encode_one(domain: &str) -> Option<Vec<u8>> {
     let domain = domain.strip_suffix('.').unwrap_or(domain);
     let mut name = Vec::with_capacity(domain.len() + 2);
     for label in domain.split('.') {

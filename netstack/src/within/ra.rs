@@ -11,6 +11,10 @@
 //! third of the lifetime lets two in a row get lost. That is one wake-up in six hours; the random spread of §6.2.4 is
 //! left out, as there is no other router to keep out of step with (deviation).
 //!
+//! **A prefix that is no longer the link's** is deprecated: for [`RETIRED`] it is advertised with a preferred lifetime of
+//! zero, so that nothing new begins from its addresses, and what is left of that time as the valid one, for a host does
+//! not believe in a shorter one (RFC 4862 §5.5.3 (e)). Nothing of that time is added by repeating it.
+//!
 //! Advertisements to all nodes are limited to [`BURST`] at once and one per 3 s (§6.2.6, MIN_DELAY_BETWEEN_RAS);
 //! what exceeds that is sent when the time has come, once for all who asked.
 
@@ -18,11 +22,13 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::ip::ndp::{ALL_NODES, ROUTER_ADVERT, icmpv6_frame};
-use crate::ip::plan::Family;
+use crate::ip::plan::Plan;
 use crate::token_bucket::TokenBucket;
 use crate::within::names;
 use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
+use ipnet::Ipv6Net;
+use std::collections::VecDeque;
 
 /// Seconds for which we are the guest's default router, and its nameserver is known.
 pub const LIFETIME: u16 = 65_535;
@@ -32,6 +38,12 @@ pub const INTERVAL: Duration = Duration::from_secs(21_845);
 pub const BURST: u32 = 3;
 /// Between advertisements to all nodes after that.
 pub const MIN_DELAY: Duration = Duration::from_secs(3);
+
+/// How long a prefix is valid that is no longer the link's: two hours, below which no host lets an advertisement take
+/// it (RFC 4862 §5.5.3 (e)).
+pub const RETIRED: Duration = Duration::from_secs(7200);
+/// How many such prefixes are told of, the latest.
+const MAX_RETIRED: usize = 4;
 
 /// Lifetimes that never end (RFC 4861 §4.6.2).
 const FOREVER: u32 = u32::MAX;
@@ -45,21 +57,34 @@ const MAX_SEARCH: usize = 768;
 pub struct Advertiser {
     next: Option<Instant>,
     to_all: TokenBucket,
+    /// Prefixes that were the link's, and until when their addresses are valid.
+    retired: VecDeque<(Ipv6Net, Instant)>,
 }
 
 impl Advertiser {
     /// Due at once if `config` wants advertisements, silent for ever if not.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let mut new = Self { next: None, to_all: TokenBucket::new(BURST, MIN_DELAY) };
-        new.readdress(config);
-        new
+        let next = is_enabled(&config.plan).then_some(Instant::ZERO);
+        Self { next, to_all: TokenBucket::new(BURST, MIN_DELAY), retired: VecDeque::new() }
     }
 
-    /// Something else is to be said from now on: to all, at once, or as soon as the limit allows.
-    pub fn readdress(&mut self, config: &Config) {
-        let enabled = config.plan.v6.is_some() && config.plan.advertise;
-        self.next = enabled.then_some(Instant::ZERO);
+    /// Something else than under the plan `old` is to be said from `now` on: to all, at once, or as soon as the limit
+    /// allows.
+    pub fn readdress(&mut self, now: Instant, config: &Config, old: &Plan) {
+        self.next = is_enabled(&config.plan).then_some(Instant::ZERO);
+        let network = |plan: &Plan| plan.v6.as_ref().map(|v6| v6.network);
+        let (before, today) = (network(old).filter(|_| is_enabled(old)), network(&config.plan));
+        self.retired.retain(|(known, until)| Some(*known) != today && *until > now);
+        if let Some(before) = before
+            && Some(before) != today
+            && !is_link_local(before)
+        {
+            if self.retired.len() >= MAX_RETIRED {
+                self.retired.pop_front();
+            }
+            self.retired.push_back((before, now + RETIRED));
+        }
     }
 
     /// Somebody with the address `from` (perhaps unspecified), whose frames come from `mac`, looks for a router: the
@@ -73,7 +98,7 @@ impl Advertiser {
     ) -> Option<Vec<u8>> {
         let next = self.next?;
         if !from.is_unspecified() && mac.is_unicast() {
-            return advertisement(config, from, mac);
+            return self.advertisement(now, config, from, mac);
         }
         let ready = self.to_all.ready_at(now);
         self.next = Some(next.min(ready));
@@ -94,13 +119,24 @@ impl Advertiser {
             return None;
         }
         self.next = Some(now + INTERVAL);
-        advertisement(config, ALL_NODES, MacAddr::for_multicast(IpAddr::V6(ALL_NODES)))
+        self.advertisement(now, config, ALL_NODES, MacAddr::for_multicast(IpAddr::V6(ALL_NODES)))
+    }
+
+    fn advertisement(&self, now: Instant, config: &Config, to: Ipv6Addr, mac: MacAddr) -> Option<Vec<u8>> {
+        let left = self.retired.iter().filter(|(_, until)| *until > now);
+        let retired: Vec<_> = left.map(|(network, until)| (*network, *until - now)).collect();
+        frame(config, to, mac, &retired)
     }
 }
 
 /// The frame that advertises us to `to`, which is at `to_mac`; `None` when IPv6 is off or not to be advertised.
 #[must_use]
 pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<Vec<u8>> {
+    frame(config, to, to_mac, &[])
+}
+
+/// The same with prefixes that are no longer the link's, and for how long their addresses are still valid.
+fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, retired: &[(Ipv6Net, Duration)]) -> Option<Vec<u8>> {
     let v6 = config.plan.v6.as_ref().filter(|_| config.plan.advertise)?;
     let search = names::encode(&config.dns_search, MAX_SEARCH);
     let informs = !v6.dns.is_empty() || !search.is_empty();
@@ -111,11 +147,16 @@ pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<V
     let mut message = vec![ROUTER_ADVERT, 0, 0, 0, 64, flags, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(&[1, 1]);
     message.extend_from_slice(&config.mac.0);
-    if config.mtu.bytes() >= 1280 {
+    if config.tell_mtu && config.mtu.bytes() >= 1280 {
         message.extend_from_slice(&[5, 1, 0, 0, 0, 0]);
         message.extend_from_slice(&config.mtu.bytes().to_be_bytes());
     }
-    prefix_option(&mut message, v6);
+    if !is_link_local(v6.network) {
+        prefix_option(&mut message, v6.network, FOREVER, FOREVER);
+    }
+    for (network, left) in retired {
+        prefix_option(&mut message, *network, u32::try_from(left.as_secs()).unwrap_or(FOREVER), 0);
+    }
     let servers = v6.dns.get(..MAX_SERVERS).unwrap_or(&v6.dns);
     if let Ok(count) = u8::try_from(servers.len())
         && count > 0
@@ -130,21 +171,26 @@ pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<V
     Some(icmpv6_frame(config.mac, to_mac, from, to, &message))
 }
 
-/// RFC 4861 §4.6.2.
-fn prefix_option(message: &mut Vec<u8>, v6: &Family<Ipv6Addr>) {
+fn is_enabled(plan: &Plan) -> bool {
+    plan.v6.is_some() && plan.advertise
+}
+
+fn is_link_local(network: Ipv6Net) -> bool {
+    network.addr().is_unicast_link_local()
+}
+
+/// RFC 4861 §4.6.2; the lifetimes are seconds.
+fn prefix_option(message: &mut Vec<u8>, network: Ipv6Net, valid: u32, preferred: u32) {
     const ON_LINK: u8 = 0x80;
     const AUTONOMOUS: u8 = 0x40;
-    if v6.network.addr().is_unicast_link_local() {
-        return;
-    }
-    let len = v6.network.prefix_len();
+    let len = network.prefix_len();
     // RFC 4862 §5.5.3 (d): interface identifiers have 64 bits, other prefixes would be ignored with a warning.
     let flags = if len == 64 { ON_LINK | AUTONOMOUS } else { ON_LINK };
     message.extend_from_slice(&[3, 4, len, flags]);
-    message.extend_from_slice(&FOREVER.to_be_bytes());
-    message.extend_from_slice(&FOREVER.to_be_bytes());
+    message.extend_from_slice(&valid.to_be_bytes());
+    message.extend_from_slice(&preferred.to_be_bytes());
     message.extend_from_slice(&[0; 4]);
-    message.extend_from_slice(&v6.network.network().octets());
+    message.extend_from_slice(&network.network().octets());
 }
 
 /// RFC 8106 §5.2; padded with zeroes to a multiple of eight bytes.
@@ -299,6 +345,54 @@ mod tests {
         }
         assert!((20..=23).contains(&sent), "{sent}");
         assert!(ra.next_timeout().unwrap() <= at(63), "the last one is not forgotten");
+    }
+
+    /// What a host makes of it is in RFC 4862 §5.5.3: preferred no more at once, valid for two hours.
+    #[test]
+    fn a_prefix_that_is_no_longer_the_links_is_deprecated() {
+        let [first, second] =
+            ["fd00::/64", "fd01::/64"].map(|net| with(|v6| v6.network = net.parse().unwrap()));
+        let mut ra = Advertiser::new(&first);
+        ra.on_timeout(at(0), &first);
+        ra.readdress(at(100), &second, &first.plan);
+        let prefixes = |frame: &[u8]| {
+            let all = options(frame).into_iter().filter(|(kind, _)| *kind == 3);
+            let lifetime =
+                |option: &[u8], at: usize| u32::from_be_bytes(option[at..at + 4].try_into().unwrap());
+            all.map(|(_, option)| (option[17], lifetime(&option, 4), lifetime(&option, 8), option[3]))
+                .collect::<Vec<_>>()
+        };
+        let (new, both) = ((1, FOREVER, FOREVER, 0xc0), 0xc0);
+        let frame = ra.on_timeout(at(100), &second).unwrap();
+        assert_eq!(prefixes(&frame), [new, (0, 7200, 0, both)], "at once, to all");
+        let later = ra.on_solicit(at(3700), &second, GUEST.link_local(), GUEST).unwrap();
+        assert_eq!(prefixes(&later), [new, (0, 3600, 0, both)], "repeated, it lives no longer");
+        let over = ra.on_solicit(at(7300), &second, GUEST.link_local(), GUEST).unwrap();
+        assert_eq!(prefixes(&over), [new]);
+        // It comes back, and others follow it.
+        ra.readdress(at(7400), &first, &second.plan);
+        let back = ra.on_solicit(at(7400), &first, GUEST.link_local(), GUEST).unwrap();
+        assert_eq!(prefixes(&back), [(0, FOREVER, FOREVER, both), (1, 7200, 0, both)]);
+        let mut before = first;
+        for n in 2..20_u8 {
+            let next = with(|v6| v6.network = format!("fd{n:02x}::/64").parse().unwrap());
+            ra.readdress(at(7500), &next, &before.plan);
+            before = next;
+        }
+        let last = ra.on_solicit(at(7500), &before, GUEST.link_local(), GUEST).unwrap();
+        let told: Vec<_> = prefixes(&last).into_iter().map(|prefix| prefix.0).collect();
+        assert_eq!(told, [0x13, 0x0f, 0x10, 0x11, 0x12], "the latest");
+    }
+
+    #[test]
+    fn all_nameservers_are_told_and_no_mtu_that_is_not_to_be() {
+        let mut config = config();
+        config.plan.v6.as_mut().unwrap().dns =
+            (1..=20_u16).map(|n| [0xfd00, 0, 0, 0, 0, 0, 0, n].into()).collect();
+        let dns = option(&config, 25).unwrap();
+        assert_eq!((dns.len(), dns[1]), (8 + 16 * MAX_SERVERS, 33));
+        config.tell_mtu = false;
+        assert_eq!(option(&config, 5), None);
     }
 
     #[test]

@@ -30,15 +30,15 @@ impl Within {
         }
     }
 
-    /// `config` has a new plan instead of `old`. Whose addresses are as they were goes on: leases stay.
-    pub(crate) fn readdress(&mut self, config: &Config, old: &Plan) {
+    /// `config` has a new plan instead of `old`, as of `now`. Whose addresses are as they were goes on: leases stay.
+    pub(crate) fn readdress(&mut self, now: Instant, config: &Config, old: &Plan) {
         let new = &config.plan;
         if (&new.v4, new.dhcp) != (&old.v4, old.dhcp) {
             self.dhcp4 = dhcp4::Server::new(config);
         }
         if (&new.v6, new.advertise, new.dhcp6) != (&old.v6, old.advertise, old.dhcp6) {
             self.dhcp6 = dhcp6::Server::new(config);
-            self.advertiser.readdress(config);
+            self.advertiser.readdress(now, config, old);
         }
     }
 
@@ -91,6 +91,9 @@ impl Engine {
                 let src = SocketAddr::new(own.into(), dhcp4::SERVER_PORT);
                 let dst = SocketAddr::new(reply.to_ip.into(), dhcp4::CLIENT_PORT);
                 self.post_datagram(reply.to_mac, src, dst, &reply.payload);
+                if let Some(addr) = reply.grants {
+                    self.guests.claims(&self.config.plan, addr.into());
+                }
                 Ok(true)
             }
             dhcp4::Answer::Ignore(reason) => Err(reason),

@@ -96,6 +96,7 @@ impl Network {
             plan: Plan::slirp(self.mac, &addresses),
             outbound: self.outbound,
             dns_search: self.search.clone().unwrap_or_default(),
+            names: machine.names.clone(),
             ..*machine
         }
     }

@@ -21,6 +21,7 @@ pub(super) mod option {
     pub(in super::super) const NETMASK: u8 = 1;
     pub(in super::super) const ROUTER: u8 = 3;
     pub(in super::super) const DNS: u8 = 6;
+    pub(in super::super) const HOST_NAME: u8 = 12;
     pub(in super::super) const MTU: u8 = 26;
     pub(in super::super) const BROADCAST: u8 = 28;
     pub(in super::super) const REQUESTED: u8 = 50;
@@ -28,12 +29,14 @@ pub(super) mod option {
     pub(in super::super) const OVERLOAD: u8 = 52;
     pub(in super::super) const MESSAGE_TYPE: u8 = 53;
     pub(in super::super) const SERVER: u8 = 54;
+    pub(in super::super) const PARAMETERS: u8 = 55;
     pub(in super::super) const MESSAGE: u8 = 56;
     pub(in super::super) const MAX_SIZE: u8 = 57;
     pub(in super::super) const T1: u8 = 58;
     pub(in super::super) const T2: u8 = 59;
     pub(in super::super) const CLIENT: u8 = 61;
     pub(in super::super) const RAPID_COMMIT: u8 = 80;
+    pub(in super::super) const FULL_NAME: u8 = 81;
     pub(in super::super) const SEARCH: u8 = 119;
     pub(in super::super) const ROUTES: u8 = 121;
 
@@ -55,6 +58,8 @@ pub enum Kind {
     Release,
     /// I have an address; what else is there to know?
     Inform,
+    /// What is my address? So BOOTP asks (RFC 951), which has no message types.
+    Bootp,
 }
 
 /// A valid message from a client.
@@ -80,6 +85,8 @@ pub struct Request<'a> {
     pub rapid_commit: bool,
     /// The largest packet that it takes (option 57).
     pub max_packet: usize,
+    /// The options that it asks for, in the order that it wants them in (option 55).
+    pub parameters: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -113,6 +120,7 @@ impl<'a> Request<'a> {
             server: None,
             rapid_commit: false,
             max_packet: DEFAULT_PACKET,
+            parameters: &[],
         };
         let mut kind = None;
         let mut overload = 0;
@@ -131,6 +139,7 @@ impl<'a> Request<'a> {
             Some(4) => Kind::Decline,
             Some(7) => Kind::Release,
             Some(8) => Kind::Inform,
+            None => Kind::Bootp,
             _ => return Err(DropReason::Unsolicited),
         };
         Ok(request)
@@ -179,6 +188,7 @@ impl<'a> Request<'a> {
                     self.max_packet = size.clamp(DEFAULT_PACKET, LARGEST_PACKET);
                 }
                 option::RAPID_COMMIT => self.rapid_commit = true,
+                option::PARAMETERS => self.parameters = data,
                 _ => {}
             }
         }
@@ -199,7 +209,7 @@ impl Reply {
         let [x0, x1, x2, x3] = request.xid;
         bytes::put(&mut bytes, 0, [2, 1, 6, 0, x0, x1, x2, x3]);
         bytes::put(&mut bytes, 10, [u8::from(request.broadcast) << 7]);
-        if request.kind != Kind::Discover {
+        if !matches!(request.kind, Kind::Discover | Kind::Bootp) {
             bytes::put(&mut bytes, 12, request.ciaddr.octets());
         }
         bytes::put(&mut bytes, 28, request.mac.0);

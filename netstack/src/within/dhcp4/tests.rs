@@ -371,6 +371,73 @@ fn messages_that_are_not_for_us() {
     assert_eq!(server().answer(at(0), &message(DECLINE, GUEST, NONE, &[])), malformed);
 }
 
+/// A guest that is alone: `pasta --address 10.0.2.15`.
+fn alone(change: impl FnOnce(&mut Config)) -> Server {
+    with(|config| {
+        let plan = &mut config.plan;
+        plan.v4.as_mut().unwrap().alone = true;
+        plan.dhcp = Some(DhcpPool { first: ip(15), count: 1, lease: Duration::from_secs(u32::MAX.into()) });
+        change(config);
+    })
+}
+
+/// Firmware, ramdisk and system are three clients, and none gives back what it had.
+#[test]
+fn whoever_is_alone_gets_the_address_whatever_it_calls_itself() {
+    let mut server = alone(|_| {});
+    assert_eq!(lease(&mut server, at(0), GUEST), Some(ip(15)));
+    assert_eq!(lease(&mut server, at(1), OTHER), Some(ip(15)));
+    let named = message(DISCOVER, GUEST, NONE, &[(61, b"\x01name")]);
+    assert_eq!(read(&server.answer(at(2), &named)), offer(15));
+    let answer = server.answer(at(3), &message(REQUEST, nth_mac(3), ip(15), &[]));
+    assert_eq!((read(&answer), option_of(&answer, 51)), (ack(15), Some(vec![0xff; 4])));
+    assert_eq!((option_of(&answer, 58), option_of(&answer, 59)), (None, None), "it is never renewed");
+    let Answer::Reply(reply) = answer else { panic!() };
+    assert_eq!(reply.grants, Some(ip(15)));
+    assert_eq!(read(&server.answer(at(4), &message(REQUEST, GUEST, ip(16), &[]))), NAK, "no other one");
+    let decline = [(50, &ip(15).octets()[..]), (54, &SERVER.octets()[..])];
+    server.answer(at(5), &message(DECLINE, nth_mac(3), NONE, &decline));
+    assert_eq!(lease(&mut server, at(6), GUEST), Some(ip(15)), "there is no other to be had");
+}
+
+/// RFC 951, RFC 1534.
+#[test]
+fn whoever_is_alone_may_ask_by_bootp() {
+    let mut server = alone(|_| {});
+    let mut question = message(0, GUEST, NONE, &[]);
+    question.splice(240..243, []);
+    let Answer::Reply(reply) = server.answer(at(0), &question) else { panic!("no answer") };
+    let packet = DhcpPacket::new_checked(&reply.payload[..]).unwrap();
+    assert_eq!((packet.your_ip(), packet.transaction_id()), (ip(15), 0xdead_beef));
+    let codes: Vec<_> = packet.options().map(|option| option.kind).collect();
+    assert_eq!(codes, [1, 3, 6, 26, 28], "neither a type nor a lease");
+    assert_eq!((reply.to_ip, reply.to_mac, reply.grants), (ip(15), GUEST, Some(ip(15))));
+    assert!(reply.payload.len() >= 300);
+}
+
+#[test]
+fn what_the_client_asks_for_comes_first_and_in_its_order() {
+    let names = crate::config::GuestNames { host: Some("vm".into()), full: Some("vm.example.org".into()) };
+    let mut server = with(|config| {
+        config.names = names;
+        config.plan.v4.as_mut().unwrap().dns = vec![ip(3), ip(4)];
+    });
+    let order = |server: &mut Server, asked: &[u8]| {
+        let answer = server.answer(at(0), &message(DISCOVER, GUEST, NONE, &[(55, asked)]));
+        let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
+        let packet = DhcpPacket::new_checked(&reply.payload[..]).unwrap();
+        packet.options().map(|option| option.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(order(&mut server, &[]), [53, 54, 51, 58, 59, 1, 3, 6, 26, 28, 12, 81]);
+    assert_eq!(order(&mut server, &[12, 99, 6, 1]), [53, 54, 51, 58, 59, 12, 6, 1, 3, 26, 28, 81]);
+    let answer = server.answer(at(0), &message(DISCOVER, GUEST, NONE, &[]));
+    assert_eq!(option_of(&answer, 12).as_deref(), Some(&b"vm"[..]));
+    assert_eq!(option_of(&answer, 81).as_deref(), Some(&b"\x0c\xff\xff\x02vm\x07example\x03org\0"[..]));
+    assert_eq!(option_of(&answer, 6), Some([ip(3).octets(), ip(4).octets()].concat()));
+    let mut silent = with(|config| config.tell_mtu = false);
+    assert_eq!(option_of(&silent.answer(at(0), &message(DISCOVER, GUEST, NONE, &[])), 26), None);
+}
+
 /// A step of some client: who, which message, which addresses, at which moment.
 fn step() -> impl Strategy<Value = (u8, u8, u8, u8, bool, u64)> {
     (

@@ -241,6 +241,21 @@ fn broken_options_are_malformed() {
     assert_eq!(server.answer(&message(1, &[(1, CLIENT), (3, &short)]), true), Err(DropReason::Malformed));
 }
 
+/// RFC 4704 §4.
+#[test]
+fn the_guest_is_told_its_name() {
+    let told = |host: Option<&str>, full: Option<&str>| {
+        let mut config = testing::config();
+        config.names = GuestNames { host: host.map(Into::into), full: full.map(Into::into) };
+        let reply = Server::new(&config).unwrap().answer(&message(11, &[]), true).unwrap();
+        find(&read(&reply).1, option::FULL_NAME).map(<[u8]>::to_vec)
+    };
+    assert_eq!(told(None, None), None);
+    assert_eq!(told(Some("vm"), None).unwrap(), b"\x04\x02vm");
+    assert_eq!(told(Some("vm"), Some("vm.example")).unwrap(), b"\x04\x02vm\x07example\0");
+    assert_eq!(told(None, Some("a..b")), None);
+}
+
 #[test]
 fn a_switched_off_server_is_none() {
     let mut config = testing::config();
