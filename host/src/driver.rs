@@ -299,7 +299,8 @@ impl Driver {
         if self.links.is_empty() {
             self.engine.forget_guests(now, &mut self.sockets);
         } else {
-            self.engine.forget_stations(now, |station| stations.contains(&station), &mut self.sockets);
+            let gone = |station| stations.binary_search(&station).is_ok();
+            self.engine.forget_stations(now, gone, &mut self.sockets);
         }
         Some(lost)
     }
@@ -466,6 +467,7 @@ impl Driver {
                 break;
             }
         }
+        self.links.thin_out(|| self.engine.stations());
         Ok(())
     }
 

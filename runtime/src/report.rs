@@ -57,6 +57,7 @@ pub fn counters(driver: &Driver, table: &Table) -> String {
         ("lost: interface down", lost.down),
         ("lost: refused by the kernel", lost.rejected),
         ("lost: no room for one of several", lost.no_room),
+        ("lost: in another guest's name", lost.forged),
         ("lost: malformed offload header", lost.malformed),
     ];
     for (name, count) in named {

@@ -10,6 +10,7 @@
 //!
 //! Invariants.
 //! - With one link nothing is learnt or looked up.
+//! - A station of one link is on no other: a frame that says so is lost, and counted.
 //! - A link does no harm to others. One that has no room holds up what leads to its own stations (see
 //!   [`Device::is_full`]); what is for everybody passes it by, and is counted. One that ends takes along what led to
 //!   its own stations. One that can do less than the engine was told gets frames that are finished here
@@ -29,6 +30,9 @@ use slipway_netstack::ethernet::{destination, source};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
+
+/// Frames in a neighbour's name that are passed over before others have their turn.
+const FORGED_AT_ONCE: usize = 64;
 
 /// A link, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +73,7 @@ struct Member {
 #[derive(Debug)]
 pub(crate) struct Remains {
     pub(crate) lost: Lost,
-    /// Who was behind it, while there were others.
+    /// Who was behind it, while there were others, in order.
     pub(crate) stations: Vec<MacAddr>,
 }
 
@@ -171,7 +175,9 @@ impl Links {
             return Err(error);
         }
         if let [only] = self.members.as_slice() {
-            stations.for_each(|station| self.stations.learn(station, only.id.0));
+            for station in stations {
+                self.stations.learn(station, only.id.0);
+            }
         }
         let finish = self.told.exceed(link.capabilities());
         let (rest, lost) = (VecDeque::new(), Lost::default());
@@ -187,7 +193,9 @@ impl Links {
         events.remove(member.link.fd());
         self.alone.remove(member.link.fd());
         let left = Lost { down: u64::try_from(member.rest.len()).unwrap_or(u64::MAX), ..member.lost };
-        let remains = Remains { lost: left.and(member.link.close()), stations: self.stations.forget(id.0) };
+        let mut stations = self.stations.forget(id.0);
+        stations.sort_unstable();
+        let remains = Remains { lost: left.and(member.link.close()), stations };
         self.gone = self.gone.and(remains.lost);
         Some(remains)
     }
@@ -197,15 +205,29 @@ impl Links {
         self.members.first().map(|member| member.id)
     }
 
-    /// Reads a frame from one: see [`Link::read_frame`]. `None`: there is none now, or no such link.
+    /// Reads a frame from one: see [`Link::read_frame`]. `None`: there is none now, none for a while that counts, or no
+    /// such link.
     pub(crate) fn read_frame(&mut self, id: LinkId, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
         let several = self.members.len() > 1;
         let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) else { return Ok(None) };
-        let read = member.link.read_frame(into)?;
-        if several && let Some(station) = read.and_then(|(_, len)| source(into.get(..len)?)) {
-            self.stations.learn(station, id.0);
+        for _ in 0..FORGED_AT_ONCE {
+            let Some((offload, len)) = member.link.read_frame(into)? else { return Ok(None) };
+            let station = if several { into.get(..len).and_then(source) } else { None };
+            if station.is_none_or(|station| self.stations.learn(station, id.0)) {
+                return Ok(Some((offload, len)));
+            }
+            member.lost.forged = member.lost.forged.saturating_add(1);
         }
-        Ok(read)
+        Ok(None)
+    }
+
+    /// Forgets stations of a link that has too many, but for those that are `in_use`: asked for only if it has.
+    pub(crate) fn thin_out<I: Iterator<Item = MacAddr>>(&mut self, in_use: impl FnOnce() -> I) {
+        if let Some(port) = self.stations.crowded() {
+            let mut used: Vec<_> = in_use().collect();
+            used.sort_unstable();
+            self.stations.thin_out(port, |station| used.binary_search(&station).is_ok());
+        }
     }
 
     /// Those that have frames of which no event tells.

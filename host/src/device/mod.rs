@@ -43,6 +43,8 @@ pub struct Lost {
     pub no_room: u64,
     /// From the guest: a virtio-net header that makes no sense.
     pub malformed: u64,
+    /// From the guest: the source is a station of another link's, or ourselves.
+    pub forged: u64,
 }
 
 impl Lost {
@@ -55,6 +57,7 @@ impl Lost {
             rejected: self.rejected.saturating_add(other.rejected),
             no_room: self.no_room.saturating_add(other.no_room),
             malformed: self.malformed.saturating_add(other.malformed),
+            forged: self.forged.saturating_add(other.forged),
         }
     }
 }

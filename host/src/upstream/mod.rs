@@ -98,6 +98,14 @@ impl Socket {
             Self::Within(_) => None,
         }
     }
+
+    /// The address of ours that its peers see.
+    fn speaks_from(&self) -> Option<IpAddr> {
+        match self {
+            Self::Udp(socket) => socket.speaks_from(),
+            _ => self.as_fd().and_then(source::of),
+        }
+    }
 }
 
 /// Connections to the DNS address that nobody has taken yet: twice what the engine lets be. They are taken after every
@@ -197,7 +205,7 @@ impl Sockets {
     #[must_use]
     pub fn speaking_from(&self, addresses: &BTreeSet<IpAddr>) -> Vec<FlowId> {
         let speaks = |place: &Place| {
-            let local = place.socket.as_ref().and_then(Socket::as_fd).and_then(source::of);
+            let local = place.socket.as_ref().and_then(Socket::speaks_from);
             local.is_some_and(|local| addresses.contains(&local))
         };
         let places = (0..).zip(&self.places).filter(|(_, place)| speaks(place));

@@ -92,6 +92,14 @@ impl UdpSocket {
         matches!(self.fd, Descriptor::Shared(_))
     }
 
+    /// The address of ours that its peers see; of a listener's socket, the one that this client knows.
+    pub(super) fn speaks_from(&self) -> Option<IpAddr> {
+        match &self.fd {
+            Descriptor::Own(fd) => source::of(fd.as_fd()),
+            Descriptor::Shared(door) => Some(door.at.ip().to_canonical()),
+        }
+    }
+
     /// What an epoll event means.
     pub(crate) fn decode(&mut self, flags: EpollFlags) -> [Option<Event>; 3] {
         self.hint.wake();

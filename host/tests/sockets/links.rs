@@ -7,9 +7,12 @@ use slipway_host::driver::Driver;
 use slipway_netstack::Engine;
 use slipway_netstack::config::Config;
 use slipway_netstack::device::Capabilities;
+use slipway_netstack::ethernet::neighbour::OnLink;
+use slipway_netstack::upstream::{Client, Forwarded, Meta};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -31,19 +34,28 @@ impl Guest {
 
     /// Sends a packet to the gateway, which stands for the host's loopback.
     fn send(&self, protocol: u8, payload: &[u8]) {
+        self.send_from(self.mac(), [10, 0, 2, self.number], protocol, payload);
+    }
+
+    fn send_from(&self, mac: [u8; 6], ip: [u8; 4], protocol: u8, payload: &[u8]) {
         let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
         let mut header = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
-        header.extend([10, 0, 2, self.number, 10, 0, 2, 2]);
+        header.extend([&ip[..], &[10, 0, 2, 2]].concat());
         let sum = checksum(&header).to_be_bytes();
         header[10..12].copy_from_slice(&sum);
-        let frame = [&GATEWAY[..], &self.mac(), &[8, 0], &header, payload].concat();
+        let frame = [&GATEWAY[..], &mac, &[8, 0], &header, payload].concat();
         self.wire.send(&frame).unwrap();
     }
 
     fn send_udp(&self, port: u16, text: &[u8]) {
-        let len = u16::try_from(8 + text.len()).unwrap();
-        let ports = [5000_u16.to_be_bytes(), port.to_be_bytes(), len.to_be_bytes(), [0, 0]].concat();
-        self.send(17, &[&ports, text].concat());
+        self.send(17, &datagram(port, text));
+    }
+
+    /// A frame of a station behind the guest: a datagram to that port of the host's, or nothing that is carried.
+    fn send_as(&self, mac: [u8; 6], port: Option<u16>) {
+        let [.., high, low] = mac;
+        let protocol = if port.is_some() { 17 } else { 254 };
+        self.send_from(mac, [10, 1, high, low], protocol, &datagram(port.unwrap_or(0), b"x"));
     }
 
     fn send_syn(&self, port: u16) {
@@ -68,6 +80,12 @@ impl Guest {
         let udp = |frame: Vec<u8>| (frame[12..14] == [8, 0] && frame[23] == 17).then(|| frame[42..].to_vec());
         self.frames().into_iter().filter_map(udp).collect()
     }
+}
+
+fn datagram(port: u16, text: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(8 + text.len()).unwrap();
+    let ports = [5000_u16.to_be_bytes(), port.to_be_bytes(), len.to_be_bytes(), [0, 0]].concat();
+    [&ports, text].concat()
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
@@ -269,14 +287,7 @@ fn a_guest_that_hangs_up_takes_its_own_flows_along_and_no_others() {
     let peer = peer();
     say(&mut driver, &leaves, &peer);
     let flow = say(&mut driver, &stays, &peer);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    leaves.send_syn(listener.local_addr().unwrap().port());
-    listener.set_nonblocking(true).unwrap();
-    let mut connection = None;
-    until(&mut driver, "a connection", || {
-        connection = connection.take().or_else(|| listener.accept().ok());
-        connection.is_some()
-    });
+    let mut stream = connect(&mut driver, &leaves);
     assert_eq!(driver.peek_engine().flow_count(), 3);
     let gone = leaves.link;
     drop(leaves);
@@ -290,8 +301,6 @@ fn a_guest_that_hangs_up_takes_its_own_flows_along_and_no_others() {
     assert_eq!((loss.link, loss.reason.kind()), (gone, ErrorKind::UnexpectedEof));
     assert_eq!((driver.links().len(), driver.links().lost_by(gone)), (1, None));
     assert_eq!(driver.peek_engine().flow_count(), 1);
-    let (mut stream, _) = connection.unwrap();
-    stream.set_nonblocking(false).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     peer.0.send_to(b"still there?", flow).unwrap();
     let mut heard = Vec::new();
@@ -318,4 +327,148 @@ fn a_number_is_given_once() {
     assert!(driver.links().is_empty());
     rounds(&mut driver, 3);
     assert!(driver.take_loss().is_none(), "whoever closes a link knows");
+}
+
+/// Whoever writes a neighbour's address into its frames gets nothing of the neighbour's, and does it no harm.
+#[test]
+fn a_neighbours_frames_are_not_taken_by_forging_its_address() {
+    let (mut driver, [victim, thief]) = guests::<2>();
+    let peer = peer();
+    let flow = say(&mut driver, &victim, &peer);
+    let forged = Guest { number: victim.number, ..thief };
+    for _ in 0..200 {
+        forged.send_udp(peer.1, b"mine");
+        rounds(&mut driver, 1);
+    }
+    assert!(peer.0.recv_from(&mut [0; 99]).is_err(), "nothing of it has left");
+    peer.0.send_to(b"answer", flow).unwrap();
+    let mut heard = Vec::new();
+    until(&mut driver, "an answer", || {
+        heard.extend(victim.datagrams());
+        !heard.is_empty()
+    });
+    assert_eq!((heard, forged.frames()), (vec![b"answer".to_vec()], vec![]));
+    let lost = driver.links().lost_by(forged.link);
+    assert_eq!(lost, Some(Lost { forged: 200, ..Lost::default() }));
+    // When the neighbour is gone, its address is anybody's.
+    driver.leave(victim.link);
+    say(&mut driver, &forged, &peer);
+}
+
+/// More stations behind one link than are kept, some of which have flows.
+#[test]
+fn all_flows_of_a_link_end_with_it_however_many_stations_it_has() {
+    let (mut driver, [bridge, stays]) = guests::<2>();
+    let (peer, other) = (peer(), peer());
+    say(&mut driver, &stays, &other);
+    for n in 0..3000_u16 {
+        let [high, low] = n.to_be_bytes();
+        bridge.send_as([2, 1, 0, 0, high, low], n.is_multiple_of(10).then_some(peer.1));
+        rounds(&mut driver, 1);
+    }
+    rounds(&mut driver, 10);
+    assert_eq!(driver.peek_engine().flow_count(), 301);
+    driver.leave(bridge.link);
+    assert_eq!(driver.peek_engine().flow_count(), 1, "the neighbour's");
+}
+
+#[test]
+fn a_plan_that_changes_ends_what_it_does_not_allow_and_tells_both_sides() {
+    let (mut driver, [guest]) = guests::<1>();
+    let peer = peer();
+    say(&mut driver, &guest, &peer);
+    let mut connection = connect(&mut driver, &guest);
+    rounds(&mut driver, 5);
+    guest.frames();
+    let mut plan = config().plan;
+    driver.readdress(plan.clone());
+    rounds(&mut driver, 3);
+    assert_eq!((driver.peek_engine().flow_count(), guest.frames().len()), (2, 0), "nothing has changed");
+    plan.v4.as_mut().unwrap().cases.retain(|case| !case.to.contains([10, 0, 2, 2].into()));
+    driver.readdress(plan);
+    let mut resets = 0;
+    until(&mut driver, "a reset", || {
+        resets += guest.frames().iter().filter(|frame| is_reset(frame)).count();
+        resets > 0
+    });
+    assert_eq!(connection.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(driver.peek_engine().flow_count(), 1, "a socket for anybody leads nowhere in particular");
+}
+
+#[test]
+fn flows_from_an_address_that_the_host_has_lost_end_and_others_notice_nothing() {
+    let (mut driver, [guest]) = guests::<1>();
+    let peer = peer();
+    let flow = say(&mut driver, &guest, &peer);
+    let mut stays = connect(&mut driver, &guest);
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, from) = listener.accept().unwrap();
+    let at = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let (to, listening) = (at.local_addr().unwrap(), std::rc::Rc::new(OwnedFd::from(at)));
+    driver.accept_tcp(OwnedFd::from(socket), from, "10.0.2.100:80".parse().unwrap()).unwrap();
+    let sender = Client { address: "127.0.0.1:9".parse().unwrap(), at: to };
+    let meta = Meta::default();
+    let guest_end = "10.0.2.100:81".parse().unwrap();
+    let datagrams = Forwarded { client: sender, guest: guest_end, payload: b"x", segment: 1, meta };
+    driver.accept_udp(&listening, &datagrams).unwrap();
+    rounds(&mut driver, 3);
+    guest.frames();
+    assert_eq!(driver.lose(&BTreeSet::from([IpAddr::from([192, 0, 2, 1])])), 0);
+    assert_eq!(driver.lose(&BTreeSet::from([IpAddr::from([127, 0, 0, 2])])), 2);
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let mut resets = 0;
+    until(&mut driver, "a reset", || {
+        resets += guest.frames().iter().filter(|frame| is_reset(frame)).count();
+        resets > 0
+    });
+    assert_eq!(driver.peek_engine().flow_count(), 2);
+    peer.0.send_to(b"still there?", flow).unwrap();
+    let mut heard = Vec::new();
+    until(&mut driver, "an answer", || {
+        heard.extend(guest.datagrams());
+        !heard.is_empty()
+    });
+    stays.set_nonblocking(true).unwrap();
+    assert_eq!(stays.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// A container behind the guest's own bridge answers no request on our link (`pesto --add -t …:10.89.0.2/80`).
+#[test]
+fn the_one_station_of_a_link_has_every_address() {
+    let config = Config { on_link: OnLink::One { mac: None }, ..config() };
+    let (mut driver, [guest]) = guests_of::<1>(config);
+    let peer = peer();
+    say(&mut driver, &guest, &peer);
+    guest.frames();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, from) = listener.accept().unwrap();
+    driver.accept_tcp(OwnedFd::from(socket), from, "10.89.0.2:80".parse().unwrap()).unwrap();
+    let mut frames = Vec::new();
+    until(&mut driver, "a connection", || {
+        frames.extend(guest.frames());
+        !frames.is_empty()
+    });
+    let [syn] = &frames[..] else { panic!("{} frames", frames.len()) };
+    assert_eq!((&syn[..6], &syn[30..34], syn[47]), (&guest.mac()[..], &[10, 89, 0, 2][..], 2));
+}
+
+fn is_reset(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 4 != 0
+}
+
+/// The guest connects to a server on the host, which has accepted.
+fn connect(driver: &mut Driver, guest: &Guest) -> std::net::TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    guest.send_syn(listener.local_addr().unwrap().port());
+    listener.set_nonblocking(true).unwrap();
+    let mut connection = None;
+    until(driver, "a connection", || {
+        connection = connection.take().or_else(|| listener.accept().ok());
+        connection.is_some()
+    });
+    let (stream, _) = connection.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
 }

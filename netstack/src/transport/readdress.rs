@@ -41,20 +41,11 @@ impl Engine {
             (!survives(old, &plan, key, begun)).then_some(id)
         });
         for id in ended.collect::<Vec<FlowId>>() {
-            self.end_flow(now, id, up);
+            self.break_off(now, id, up);
         }
         let old = core::mem::replace(&mut self.config.plan, plan);
         self.forget_leads();
         self.settle_in(now, &old);
-    }
-
-    /// Ends a flow whose host can carry it no further: a connection by RST on both sides.
-    pub fn end_flow<U: Upstream>(&mut self, now: Instant, flow: FlowId, up: &mut U) {
-        match self.flows.get_mut(flow).map(|(_, entry)| &entry.body) {
-            Some(Body::Tcp(_)) => self.reset(now, flow, up),
-            Some(_) => self.finish(flow, up),
-            None => {}
-        }
     }
 
     /// What the guest's datagrams meant may be something else by now.
