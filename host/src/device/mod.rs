@@ -1,8 +1,8 @@
 //! Stage 1 on the host's side: real guest links.
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
-//! socket of type SOCK_SEQPACKET ([`seqpacket`]), a stream socket of a virtual machine ([`stream`]). [`pcap`] is a decorator that writes down what passes. [`links`] are
-//! those of one event loop.
+//! socket of type SOCK_SEQPACKET ([`seqpacket`]), a stream socket of a virtual machine ([`stream`]). [`pcap`] is a
+//! decorator that writes down what passes. [`links`] are those of one event loop.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
 //! `None`; an error means that the link is gone for good. Frames to the guest are never queued here: what the

@@ -2,9 +2,9 @@
 //!
 //! A station is where its first frame came from, until that port is gone. On a bridge the last frame would decide; here
 //! ports are guests that are strangers to each other, and one that writes a neighbour's address into its frames must
-//! not get what is for the neighbour. So such a frame goes no further ([`Stations::learn`]). Who takes an address before
-//! its owner has said anything keeps it from that owner as long as the port is there: a denial, no eavesdropping on
-//! what the owner has begun. Whoever is not known is asked for at all ports, like a group.
+//! not get what is for the neighbour. So such a frame goes no further ([`Stations::learn`]). Who takes an address
+//! before its owner has said anything keeps it from that owner as long as the port is there: a denial, no eavesdropping
+//! on what the owner has begun. Whoever is not known is asked for at all ports, like a group.
 //!
 //! A guest with a bridge of its own has many stations behind its port, and one that invents addresses has any number.
 //! From [`PER_PORT`] on those go that no flow leads to ([`Stations::thin_out`]), of that port alone, and only then: a
@@ -13,7 +13,7 @@
 use crate::addr::MacAddr;
 use std::collections::BTreeMap;
 
-/// Stations behind one port before any is forgotten: a virtual machine that bridges containers of its own has a hundred.
+/// Stations behind one port before any is forgotten: a virtual machine that bridges containers has a hundred.
 pub const PER_PORT: usize = 1024;
 
 /// Where stations are.

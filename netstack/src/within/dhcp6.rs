@@ -1,9 +1,10 @@
 //! The DHCPv6 server (RFC 8415), as the gateway plays it.
 //!
-//! It tells nameservers, search domains and the guest's name to whom asks (Information-request), and leases the one address that the
-//! configuration knows for the guest, if it knows one. The link has a single guest, so there is nothing to keep count
-//! of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is never woken up to
-//! renew), and a second identity association of the same message gets none. The server thus has no state.
+//! It tells nameservers, search domains and the guest's name to whom asks (Information-request), and leases the one
+//! address that the configuration knows for the guest, if it knows one. The link has a single guest, so there is
+//! nothing to keep count of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is
+//! never woken up to renew), and a second identity association of the same message gets none. The server thus has no
+//! state.
 //!
 //! Messages are accepted and discarded as §16 says; relayed ones (Relay-forward) have no place on a guest's link. A
 //! reply stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.

@@ -15,7 +15,8 @@ pub fn encode(domains: &[String], limit: usize) -> Vec<u8> {
     list
 }
 
-/// One name. RFC 1035 §3.1 and §2.3.4: labels of 1 to 63 bytes, the whole at most 255. A dot at the end is of no account.
+/// One name. RFC 1035 §3.1 and §2.3.4: labels of 1 to 63 bytes, the whole at most 255. A dot at the end is of no
+/// account.
 #[must_use]
 pub fn encode_one(domain: &str) -> Option<Vec<u8>> {
     let domain = domain.strip_suffix('.').unwrap_or(domain);

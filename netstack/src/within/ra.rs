@@ -11,9 +11,9 @@
 //! third of the lifetime lets two in a row get lost. That is one wake-up in six hours; the random spread of §6.2.4 is
 //! left out, as there is no other router to keep out of step with (deviation).
 //!
-//! **A prefix that is no longer the link's** is deprecated: for [`RETIRED`] it is advertised with a preferred lifetime of
-//! zero, so that nothing new begins from its addresses, and what is left of that time as the valid one, for a host does
-//! not believe in a shorter one (RFC 4862 §5.5.3 (e)). Nothing of that time is added by repeating it.
+//! **A prefix that is no longer the link's** is deprecated: for [`RETIRED`] it is advertised with a preferred lifetime
+//! of zero, so that nothing new begins from its addresses, and what is left of that time as the valid one, for a host
+//! does not believe in a shorter one (RFC 4862 §5.5.3 (e)). Nothing of that time is added by repeating it.
 //!
 //! Advertisements to all nodes are limited to [`BURST`] at once and one per 3 s (§6.2.6, MIN_DELAY_BETWEEN_RAS);
 //! what exceeds that is sent when the time has come, once for all who asked.
