@@ -44,7 +44,14 @@ impl PortSet {
 
     /// Its ports, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u16> {
-        (0..=u16::MAX).filter(|port| self.contains(*port))
+        (0..=u16::MAX).step_by(64).zip(self.0.iter()).flat_map(|(first, word)| {
+            let mut left = *word;
+            core::iter::from_fn(move || {
+                let bit = u16::try_from(left.trailing_zeros()).ok().filter(|_| left != 0)?;
+                left &= left - 1;
+                Some(first + bit)
+            })
+        })
     }
 }
 

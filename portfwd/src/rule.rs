@@ -90,6 +90,13 @@ impl Ports {
         self.count
     }
 
+    /// The listening port that leads to `target`, and this as a port; `None` if none does, or the kernel chooses it.
+    #[must_use]
+    pub fn leading_to(self, target: u16) -> Option<(u16, NonZeroU16)> {
+        let offset = target.checked_sub(self.target.get()).filter(|offset| *offset < self.count.get())?;
+        Some((self.listen?.get().checked_add(offset)?, NonZeroU16::new(target)?))
+    }
+
     /// Pairs of listening port (0: the kernel chooses) and guest port.
     pub fn pairs(self) -> impl Iterator<Item = (u16, NonZeroU16)> {
         (0..self.count.get()).map(move |offset| {

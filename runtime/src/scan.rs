@@ -68,7 +68,7 @@ impl Scanner {
         for (side, across, ours) in [(Side::Host, &namespace, &inside), (Side::Namespace, &host, &at_host)] {
             for proto in [Proto::Tcp, Proto::Udp] {
                 let open = open_ports(proto, across, ours);
-                table.follow(side, proto, |port| open.contains(port), driver);
+                table.follow(side, proto, &open, driver);
             }
         }
     }

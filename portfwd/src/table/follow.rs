@@ -6,6 +6,7 @@ use crate::forwarder::Forwarder;
 use crate::listen::Spot;
 use crate::rule::Proto;
 use slipway_host::inside::Side;
+use slipway_host::port_set::PortSet;
 use std::collections::HashMap;
 
 impl Table {
@@ -24,13 +25,7 @@ impl Table {
     /// Opens and closes ports of the rules of `side` that scan: those are open from now on which lead to a port that is
     /// `open` across. One that cannot be had (somebody else listens there) is tried again the next time. Returns
     /// whether anything has changed.
-    pub fn follow(
-        &mut self,
-        side: Side,
-        proto: Proto,
-        open: impl Fn(u16) -> bool,
-        host: &mut impl Forwarder,
-    ) -> bool {
+    pub fn follow(&mut self, side: Side, proto: Proto, open: &PortSet, host: &mut impl Forwarder) -> bool {
         let mut changed = false;
         let scanning =
             |live: &super::Live| live.rule.scan() && live.rule.side() == side && live.rule.proto() == proto;
@@ -44,7 +39,7 @@ impl Table {
             let mut known: HashMap<u16, u32> = known.collect();
             let mut slots = Vec::new();
             let mut exhausted = false;
-            for (port, target) in rule.ports().pairs().filter(|(_, target)| open(target.get())) {
+            for (port, target) in open.iter().filter_map(|target| rule.ports().leading_to(target)) {
                 if let Some(place) = known.remove(&port) {
                     slots.push(place);
                 } else if !exhausted {

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 const ALL: Context = Context { can: Capabilities::ALL, ephemeral: (32_768, 60_999) };
 
@@ -313,4 +314,25 @@ fn a_spec_of_nothing_but_ranges_and_exceptions_costs_little() {
     assert!(refusal('t', spec.trim_end_matches(',')).starts_with("Too many rules (maximum 255)\n"));
     let spec: Vec<_> = (0..30_000_u32).map(|n| format!("~{}", n * 2)).collect();
     assert!(refusal('t', &spec.join(",")).starts_with("Too many rules (maximum 255)\n"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived_and_what_it_means_can_be_deleted(
+        option in prop::sample::select(vec!['t', 'u', 'T', 'U']),
+        spec in "([0-9.:*\\[\\]]{0,9}(%[a-z]{1,3})?/)?(~?[0-9]{1,5}(-[0-9]{1,5})?(:[0-9./:-]{1,9})?|auto|all|,|~){0,9}",
+    ) {
+        let mut forwards = Forwards::default();
+        let Ok(parsed) = parse(option, &spec, &ALL) else { return Ok(()) };
+        for rule in &parsed.rules {
+            prop_assert_eq!(Draft::from(rule).check(side_of(option), ALL.can), Ok(*rule));
+            for (port, target) in rule.ports().pairs() {
+                prop_assert_eq!(rule.ports().leading_to(target.get()), Some((port, target)));
+            }
+        }
+        if forwards.apply(Verb::Add, option, &spec, &ALL).is_ok() {
+            forwards.apply(Verb::Delete, option, &spec, &ALL).unwrap();
+            prop_assert_eq!(forwards, Forwards::default());
+        }
+    }
 }

@@ -142,7 +142,7 @@ fn ports_that_scan_are_open_while_somebody_listens_across() {
     let id = table.add(rule, &mut host).unwrap();
     assert!(table.scans() && !connects(at, first));
     let mut follow = |table: &mut Table, ports: &[u16]| {
-        table.follow(Side::Host, Proto::Tcp, |port| ports.contains(&port), &mut host)
+        table.follow(Side::Host, Proto::Tcp, &ports.iter().copied().collect(), &mut host)
     };
     assert!(follow(&mut table, &[91, 92, 7]));
     assert!(!follow(&mut table, &[91, 92]), "nothing has changed");
@@ -161,8 +161,8 @@ fn ports_that_scan_are_open_while_somebody_listens_across() {
     assert_eq!(open(&table), [(0, 90), (2, 92)]);
     assert!(follow(&mut table, &[]));
     assert_eq!((open(&table), table.in_use()), (vec![], 0));
-    assert!(!table.follow(Side::Namespace, Proto::Tcp, |_| true, &mut host));
-    assert!(!table.follow(Side::Host, Proto::Udp, |_| true, &mut host));
+    assert!(!table.follow(Side::Namespace, Proto::Tcp, &(1..9999).collect(), &mut host));
+    assert!(!table.follow(Side::Host, Proto::Udp, &(1..9999).collect(), &mut host));
 }
 
 #[test]
@@ -303,13 +303,13 @@ fn scanning_rules_keep_their_open_ports_through_a_replacement() {
     let first = three(at, own_port(11));
     let scan = one('t', &format!("{at}/{first}-{},auto", first + 2));
     table.replace(&[scan], &mut host).unwrap();
-    table.follow(Side::Host, Proto::Tcp, |port| port == first, &mut host);
+    table.follow(Side::Host, Proto::Tcp, &[first].into_iter().collect(), &mut host);
     let _waiting = TcpStream::connect((at, first)).unwrap();
     let wider = one('t', &format!("{at}/{}-{},auto", first - 1, first + 2));
     let id = table.replace(&[wider], &mut host).unwrap()[0];
     round(&mut table, &mut host);
     assert_eq!(table.get(id).unwrap().counters.accepted, 1);
-    assert!(!table.follow(Side::Host, Proto::Tcp, |port| port == first, &mut host));
+    assert!(!table.follow(Side::Host, Proto::Tcp, &[first].into_iter().collect(), &mut host));
 }
 
 #[test]
