@@ -19,7 +19,7 @@ use std::path::PathBuf;
     name = "slipway",
     version = concat!(env!("CARGO_PKG_VERSION")),
     about = "Networks for containers and virtual machines, without root",
-    after_help = "Called by the name of a program that it replaces (slirp4netns, pesto), it behaves as that \
+    after_help = "Called by the name of a program that it replaces (slirp4netns, pasta, passt, pesto), it behaves as that \
                   program.",
     max_term_width = 100
 )]
@@ -48,6 +48,20 @@ pub enum Command {
     /// Behave as slirp4netns
     #[command(disable_help_flag = true)]
     Slirp4netns {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Behave as pasta
+    #[command(disable_help_flag = true)]
+    Pasta {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Behave as passt
+    #[command(disable_help_flag = true)]
+    Passt {
         /// Its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
@@ -354,9 +368,12 @@ mod tests {
 
     #[test]
     fn drop_in_names_get_their_words_unread() {
-        for name in ["slirp4netns", "pesto"] {
+        for name in ["slirp4netns", "pasta", "passt", "pesto"] {
             let words = [name, "--help", "-c", "--mtu=1", "x"];
-            let (Command::Slirp4netns { args } | Command::Pesto { args }) = parse(&words).unwrap().command
+            let (Command::Slirp4netns { args }
+            | Command::Pasta { args }
+            | Command::Passt { args }
+            | Command::Pesto { args }) = parse(&words).unwrap().command
             else {
                 panic!("{name}");
             };

@@ -1,7 +1,8 @@
 //! The program `slipway`: its own commands, and the choice among the drop-in names that it answers to.
 //!
 //! One binary answers to all names. Which personality it is follows from the last part of `argv[0]`; under any other
-//! name than those it replaces, it is `slipway`, which takes the drop-in names as sub-commands too.
+//! name than those it replaces, it is `slipway`, which takes the drop-in names as sub-commands too. `pasta` and `passt`
+//! need only be part of the name, as for the originals, of which some systems have builds like `pasta.avx2`.
 //!
 //! ```text
 //! main.rs     nothing but main
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Slirp4netns,
+    /// `pasta`, `passt`; which of the two, they see themselves.
     Pasta,
     Pesto,
     RootlessPort,
@@ -45,10 +47,10 @@ impl Role {
             rootlessport::NAME => Self::RootlessPort,
             uplink::worker::NAME => Self::Worker,
             slipway_manual::PROGRAM => Self::Pages,
+            // The helper of migrations is a program of its own.
+            _ if name.contains("pasta") => Self::Pasta,
+            _ if name.contains("passt") && !name.contains("passt-repair") => Self::Pasta,
             _ if name.contains("pesto") => Self::Pesto,
-            // The helper for migrations is another program.
-            "passt-repair" => Self::Slipway,
-            _ if name.contains("pasta") || name.contains("passt") => Self::Pasta,
             _ => Self::Slipway,
         }
     }
@@ -67,7 +69,6 @@ impl Role {
     fn play(self, program: &str, args: &[OsString]) -> Option<ExitCode> {
         match self {
             Self::Slirp4netns => Some(slirp4netns::run::main(program, args)),
-            // Which of the two, it finds in its name.
             Self::Pasta => Some(pasta::run::main(program, args)),
             Self::Pesto => Some(pesto::main(program, args)),
             Self::RootlessPort => Some(rootlessport::main()),
@@ -106,8 +107,14 @@ mod tests {
     fn a_name_says_the_role() {
         let roles = [
             ("slirp4netns", Role::Slirp4netns),
+            ("pasta", Role::Pasta),
+            ("pasta.avx2", Role::Pasta),
+            ("my-passt", Role::Pasta),
+            ("passt", Role::Pasta),
+            ("passt-repair", Role::Slipway),
             ("pesto", Role::Pesto),
             ("pesto.new", Role::Pesto),
+            ("pasta-pesto", Role::Pasta),
             ("rootlessport", Role::RootlessPort),
             (uplink::worker::NAME, Role::Worker),
             (slipway_manual::PROGRAM, Role::Pages),
@@ -122,7 +129,7 @@ mod tests {
     #[test]
     fn sub_commands_are_the_names_that_engines_start() {
         let clap: Vec<_> = cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        for word in ["slirp4netns", "pesto"] {
+        for word in ["slirp4netns", "pasta", "passt", "pesto"] {
             assert_eq!(Role::below(word), Some(Role::of(word)));
             assert!(clap.iter().any(|name| name == word), "{word} is in the help text");
         }

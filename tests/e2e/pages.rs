@@ -14,7 +14,9 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("SLIPWAY_AARDVARK_BINARY", "aardvark-dns"),
 ];
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
+    "man1/passt.1",
+    "man1/pasta.1",
     "man1/pesto.1",
     "man1/slipway-attach.1",
     "man1/slipway-net.1",
@@ -147,7 +149,7 @@ fn shells_accept_their_completions() {
     ];
     for (shell, dir) in shells {
         let scripts = files(&share, dir);
-        assert_eq!(scripts.len(), 6, "{scripts:?}");
+        assert_eq!(scripts.len(), 8, "{scripts:?}");
         for script in scripts {
             let Some((good, _, complaints)) = fed(test, shell, &["-n", &script.to_string_lossy()], "") else {
                 break;
@@ -179,8 +181,13 @@ fn bash_offers_what_fits() {
     let offered = |line: &str| offered_by_bash(&share, line);
     assert_eq!(offered("slipway a"), ["attach"]);
     assert_eq!(offered("slipway n"), ["net"]);
+    assert_eq!(offered("slipway pas"), ["pasta", "passt"]);
     assert_eq!(offered("slipway pesto --de"), ["--delete", "--debug"]);
     assert_eq!(offered("pesto -C S"), ["SPLICE"]);
+    assert_eq!(offered("pasta --map-g"), ["--map-guest-addr"]);
+    assert_eq!(offered("passt --soc"), ["--socket"]);
+    assert_eq!(offered("pasta --interface lo"), ["lo"]);
+    assert_eq!(offered("slipway pasta --net"), ["--netmask", "--netns", "--netns-only"]);
     assert_eq!(offered("slipway slirp4netns --mt"), ["--mtu"]);
     assert!(offered("slipway run --pu").contains(&"--publish".to_owned()));
     assert!(offered("slipway attach --pid").contains(&"--pid-file".to_owned()));

@@ -24,7 +24,7 @@ use slipway_runtime::logging::tell;
 use slipway_runtime::report;
 use slipway_runtime::serve::Session;
 use slipway_runtime::start::{Confinement, Nameservers, Rights};
-use slirp_compat::{pesto, slirp4netns};
+use slirp_compat::{pasta, pesto, slirp4netns};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
@@ -50,6 +50,8 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         // The caller has looked for it already; this is for options in front of the word.
         Command::Net { args } => net::main(&args),
         Command::Slirp4netns { args } => slirp4netns::run::main("slipway slirp4netns", &args),
+        Command::Pasta { args } => pasta::run::main("slipway pasta", &args),
+        Command::Passt { args } => pasta::run::main("slipway passt", &args),
         Command::Pesto { args } => pesto::main("slipway pesto", &args),
         Command::Version => {
             let _ = writeln!(

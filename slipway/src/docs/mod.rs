@@ -6,16 +6,17 @@ mod pasta;
 use slipway_manual::Manual;
 use slipway_manual::complete::{Below, Completion, Then};
 use slipway_manual::model::{Offer, Opt, SubCommand, commands_of_command};
-use slirp_compat::flags::table::{Complete, Table};
+use slirp_compat::flags::table::{Complete, Flag, Table};
 
 /// What this program has to say of itself.
 #[must_use]
 pub fn manual() -> Manual {
     let page = pages::slipway();
-    let all = [pages::run(), pages::attach(), pages::uplink(), pages::slirp4netns(), pasta::pesto()];
+    let roles = [pages::slirp4netns(), pasta::pasta(), pasta::passt(), pasta::pesto()];
+    let all: Vec<_> = [pages::run(), pages::attach(), pages::uplink()].into_iter().chain(roles).collect();
     // The drop-in names are sub-commands too.
     let own = all.iter().map(|page| {
-        let then = if page.word() == "run" { Then::Command } else { Then::Files };
+        let then = if matches!(page.word(), "run" | "pasta") { Then::Command } else { Then::Files };
         Below::of_page(page, then)
     });
     let version = commands_of_command(&crate::cli::command()).into_iter().filter(|sub| sub.word == "version");
@@ -42,7 +43,12 @@ fn elsewhere() -> Option<Below> {
 /// The options of a drop-in personality.
 #[must_use]
 pub fn options_of_table<K>(table: &Table<K>) -> Vec<Opt> {
-    let options = table.flags.iter().filter(|flag| !flag.hidden).map(|flag| Opt {
+    options_of(table.flags.iter().filter(|flag| !flag.hidden))
+}
+
+/// The same of some of its options.
+fn options_of<'a, K: 'static>(flags: impl Iterator<Item = &'a Flag<K>>) -> Vec<Opt> {
+    let options = flags.map(|flag| Opt {
         short: flag.short.map(char::from),
         long: Some(flag.long.to_owned()),
         value: flag.value.map(str::to_owned),

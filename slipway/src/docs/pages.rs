@@ -23,7 +23,7 @@ pub(super) fn slipway() -> Page {
             "attach [OPTION]... PID|PATH".into(),
             "uplink [OPTION]...".into(),
             "net [OPTION]... up|down|show [ARG]...".into(),
-            "slirp4netns|pesto [ARG]...".into(),
+            "slirp4netns|pasta|passt|pesto [ARG]...".into(),
             "version".into(),
         ],
         description: &[
@@ -46,7 +46,11 @@ pub(super) fn slipway() -> Page {
                 "slipway slirp4netns",
                 "is what the program does when it is called slirp4netns; see slirp4netns(1).",
             ),
-            Term("slipway pesto", "is what it does when it is called pesto; see pesto(1)."),
+            Term(
+                "slipway pasta, slipway passt, slipway pesto",
+                "are what it does under those names, and under every name with pasta or passt in it; see pasta(1), \
+                 passt(1) and pesto(1).",
+            ),
             Term("slipway version", "shows the version."),
         ],
         options: options_of_command(&{
@@ -70,6 +74,8 @@ pub(super) fn slipway() -> Page {
             "slipway-uplink(1)",
             "slipway-net(1)",
             "slirp4netns(1)",
+            "pasta(1)",
+            "passt(1)",
             "pesto(1)",
             "network_namespaces(7)",
             "user_namespaces(7)",
@@ -86,7 +92,7 @@ const ADDRESSES: &[Block] = &[
 ];
 
 /// Settings of the environment, the same for all personalities.
-const ENVIRONMENT: (&str, &[Block]) = (
+pub(super) const ENVIRONMENT: (&str, &[Block]) = (
     "ENVIRONMENT",
     &[Term(
         "SLIPWAY_BUSY_POLL",

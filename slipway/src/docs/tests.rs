@@ -1,6 +1,7 @@
 //! That nothing is missing; what shells and man make of the files is tried in `tests/e2e/pages.rs`.
 
 use super::*;
+use slirp_compat::pasta::{Mode, usage};
 
 fn page(name: &str) -> String {
     manual().files().into_iter().find(|(path, _)| path.ends_with(name)).unwrap().1
@@ -11,6 +12,16 @@ fn every_option_is_on_its_page() {
     for flag in slirp_compat::slirp4netns::args::TABLE.flags.iter().filter(|flag| !flag.hidden) {
         let name = format!("\\-\\-{}", flag.long.replace('-', "\\-"));
         assert!(page("slirp4netns.1").contains(&name), "{}", flag.long);
+    }
+    for (mode, file) in [(Mode::Pasta, "pasta.1"), (Mode::Passt { vhost_user: false }, "passt.1")] {
+        let text = page(file);
+        for flag in usage::options(mode) {
+            assert!(
+                text.contains(&format!("\\-\\-{}", flag.long.replace('-', "\\-"))),
+                "{file}: {}",
+                flag.long
+            );
+        }
     }
     for (command, file) in
         [("run", "slipway-run.1"), ("attach", "slipway-attach.1"), ("uplink", "slipway-uplink.1")]

@@ -19,8 +19,8 @@ use ledger::{Count, Ledger};
 use neighbour::Neighbour;
 
 /// The suites that drive programs from outside.
-const OUTSIDE: [&str; 5] =
-    ["e2e", "compat_slirp4netns", "compat_aardvark", "compat_netavark", "compat_dhcp_proxy"];
+const OUTSIDE: [&str; 6] =
+    ["e2e", "compat_slirp4netns", "compat_pasta", "compat_aardvark", "compat_netavark", "compat_dhcp_proxy"];
 
 /// What is run again with the programs as shipped, by the beginnings of tests' names: a row for each command, and the
 /// sandboxes, for another C library makes other system calls.
