@@ -17,6 +17,7 @@ use slipway_host::logging::ring::Ring;
 use slipway_host::logging::stream::STDERR;
 use slipway_host::logging::syslog::{Facility, Syslog, stamp};
 use slipway_host::strerror::words;
+use slipway_netstack::Instant;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
@@ -60,6 +61,15 @@ pub fn settle() {
     }
 }
 
+/// Keeps a last word, an error that standard error is told otherwise, where lines outlast the start.
+pub fn keep(text: &str) {
+    if let Some(journal) = JOURNAL.get()
+        && let Ok(mut state) = journal.state.lock()
+    {
+        state.keep(Level::Error, format_args!("{text}"));
+    }
+}
+
 static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
 /// Where lines go that outlast the start.
@@ -75,6 +85,8 @@ enum Keeper {
 struct Journal {
     /// Everything was asked for: no limit, and with the time on stderr.
     verbose: bool,
+    /// What the time on stderr counts from.
+    opened: Instant,
     state: Mutex<State>,
 }
 
@@ -101,7 +113,8 @@ impl Journal {
             None => Keeper::System(Syslog::new(wishes.name, Facility::Daemon)),
         };
         let state = State { keeper, starting: true, limit: Limit::new() };
-        Ok(Self { verbose: wishes.level >= LevelFilter::Debug, state: Mutex::new(state) })
+        let verbose = wishes.level >= LevelFilter::Debug;
+        Ok(Self { verbose, opened: clock::now(), state: Mutex::new(state) })
     }
 
     fn settle(&self) {
@@ -127,14 +140,19 @@ impl Journal {
     fn put(&self, state: &mut State, level: Level, text: fmt::Arguments<'_>) {
         if state.starting || matches!(state.keeper, Keeper::Nobody) {
             let line = if self.verbose {
-                let since = clock::now().since(slipway_netstack::Instant::ZERO).as_secs_f64();
-                format!("{since:.4}: {text}\n")
+                format!("{:.4}: {text}\n", clock::now().since(self.opened).as_secs_f64())
             } else {
                 format!("{text}\n")
             };
             STDERR.offer(std::io::stderr().lock(), "", &line);
         }
-        match &mut state.keeper {
+        state.keep(level, text);
+    }
+}
+
+impl State {
+    fn keep(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        match &mut self.keeper {
             Keeper::Nobody => {}
             Keeper::System(log) => log.write(level.into(), text),
             Keeper::File(ring) => {
@@ -205,6 +223,29 @@ mod tests {
             (0..100).for_each(|_| journal.write(Level::Info, format_args!("flood")));
             let lines = std::fs::read_to_string(&path).unwrap().lines().count();
             assert!(most.contains(&lines), "{level}: {lines}");
+        }
+    }
+
+    #[test]
+    fn the_systems_log_has_what_is_said_in_the_background() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let state = State {
+            keeper: Keeper::System(Syslog::at(&path, "pasta", Facility::Daemon)),
+            starting: true,
+            limit: Limit::new(),
+        };
+        let journal = Journal { verbose: false, opened: clock::now(), state: Mutex::new(state) };
+        journal.write(Level::Warn, format_args!("while it starts"));
+        journal.settle();
+        journal.write(Level::Info, format_args!("afterwards"));
+        let mut buffer = [0; 200];
+        for (priority, text) in [("<28>", "while it starts"), ("<30>", "afterwards")] {
+            let count = socket.recv(&mut buffer).unwrap();
+            let line = std::str::from_utf8(&buffer[..count]).unwrap();
+            let tail = format!(" pasta[{}]: {text}", std::process::id());
+            assert!(line.starts_with(priority) && line.ends_with(&tail), "{line}");
         }
     }
 

@@ -82,6 +82,7 @@ fn start(config: &Config, tell: &mut Tell) -> u8 {
         Guest::Machine(_) => Err("passt: links of virtual machines are not served yet".to_owned()),
     };
     done.unwrap_or_else(|line| {
+        journal::keep(&line);
         tell.complain(&line);
         1
     })

@@ -3,7 +3,8 @@
 //! The same lines go to the original, and both answers have to be the same; so a text is compared, not remembered. Each
 //! line ends before anything is made.
 
-use slipway_lab::{built, tree};
+use super::ours;
+use slipway_lab::tree;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,11 +12,6 @@ use std::process::{Command, Output, Stdio};
 /// What the original says of the machine, whatever the line.
 const MACHINE: [&str; 4] =
     ["Can't run AVX2 build", "No interfaces with usable", "Started as root", "Couldn't get any nameserver"];
-
-/// Ours, under a name; `None` after saying why the test is skipped.
-fn ours(test: &str) -> Option<PathBuf> {
-    built("SLIPWAY_E2E_BINARY", "slipway").map_err(|reason| println!("SKIP {test}: {reason}")).ok()
-}
 
 fn answer(mut command: Command, line: &[&str]) -> Output {
     command.args(line).stdin(Stdio::null()).output().unwrap()
