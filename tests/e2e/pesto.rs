@@ -83,7 +83,7 @@ fn conversation(pasta: &[String], pesto: &[String], dir: &Path) -> Result<String
         "ip link set lo up || exit 9
         echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start || exit 9
         {pasta} -f -c '{socket}' -t 8080 -u 5300 -T 9090 -U none -- sleep 60 > '{log}' 2>&1 &
-        for i in $(seq 200); do [ -S '{socket}' ] && break; sleep 0.05; done
+        for i in $(seq 200); do {pesto} '{socket}' > /dev/null 2>&1 && break; sleep 0.05; done
         ask() {{ echo \"pesto $*\"; {pesto} \"$@\" '{socket}' 2>&1; echo \"code $?\"; }}
         set -f
         {asked}
@@ -123,5 +123,37 @@ fn pesto_says_to_the_originals_pasta_what_the_originals_does() {
             skip::<()>(TEST, &reason);
         }
         Ok(theirs) => assert_eq!(conversation(&pasta, &ours, dir.path()).unwrap(), theirs),
+    }
+}
+
+#[test]
+fn our_pasta_answers_both_as_the_original_does() {
+    const TEST: &str = "our_pasta_answers_both_as_the_original_does";
+    let dir = tempfile::tempdir().unwrap();
+    let programs = (original("pasta"), original("pesto"));
+    let (pasta, theirs) = match programs {
+        (Ok(pasta), Ok(theirs)) => (pasta, theirs),
+        (Err(reason), _) | (_, Err(reason)) => {
+            skip::<()>(TEST, &reason);
+            return;
+        }
+    };
+    let own = ours("pasta", dir.path()).and_then(|pasta| Ok((pasta, ours("pesto", dir.path())?)));
+    let (own_pasta, own_pesto) = match own {
+        Ok(own) => own,
+        Err(reason) => {
+            skip::<()>(TEST, &reason);
+            return;
+        }
+    };
+    let expected = match conversation(&pasta, &theirs, dir.path()) {
+        Ok(expected) => expected,
+        Err(reason) => {
+            skip::<()>(TEST, &reason);
+            return;
+        }
+    };
+    for pesto in [theirs, own_pesto] {
+        assert_eq!(conversation(&own_pasta, &pesto, dir.path()).unwrap(), expected, "{pesto:?}");
     }
 }
