@@ -59,7 +59,7 @@ impl AddError {
     #[must_use]
     pub fn in_passts_words(&self, rule: &Rule) -> String {
         let Self::Listen { endpoint, error, .. } = self else { return self.to_string() };
-        let Draft { listen, interface, .. } = Draft::from(rule);
+        let Draft { listen, interface, first, last, .. } = Draft::from(rule);
         let place = match rule.side() {
             Side::Host => "HOST",
             Side::Namespace => "SPLICE",
@@ -67,6 +67,9 @@ impl AddError {
         let proto = rule.proto().name().to_ascii_uppercase();
         let address = listen.map_or_else(|| "*".to_owned(), |address| address.to_string());
         let interface = interface.map(|name| format!("%{name}")).unwrap_or_default();
+        if rule.weak() {
+            return format!("All listens failed for {place} {proto} {address}{interface}/{first}-{last}");
+        }
         format!(
             "Listen failed for {place} {proto} port {address}{interface}/{}: {}",
             endpoint.port,

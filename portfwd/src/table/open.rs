@@ -29,7 +29,8 @@ impl Table {
     /// Puts `rule` in force. Of one that scans no socket is opened before [`Table::follow`] says so.
     ///
     /// # Errors
-    /// When it cannot be had whole, or a weak one not at all; nothing has changed then.
+    /// When it cannot be had whole, or a weak one not at all (but for want of descriptors: then it has no ports as yet);
+    /// nothing has changed then.
     pub fn add(&mut self, rule: Rule, host: &mut impl Forwarder) -> Result<RuleId, AddError> {
         if self.policy.checked {
             let beside =
@@ -47,7 +48,7 @@ impl Table {
         if !rule.scan() {
             match self.open_ports(id, &rule, spot, &mut slots, host) {
                 Ok(()) => {}
-                Err(failed) if !rule.weak() || slots.is_empty() => {
+                Err(failed) if !rule.weak() || slots.is_empty() && !is_exhausted(&failed.1) => {
                     self.close(&slots, host);
                     return Err(AddError::of(failed));
                 }

@@ -144,8 +144,8 @@ impl Table {
         let waiting = self.open_some(change, wanted, false, host)?;
         self.open_some(change, waiting, true, host)?;
         for next in &mut change.next {
-            if next.places.is_empty()
-                && let Some(failed) = next.failed.take()
+            if let Some(failed) =
+                next.failed.take_if(|(_, error)| next.places.is_empty() && !is_exhausted(error))
             {
                 return Err(refused(next.rule, AddError::of(failed)));
             }

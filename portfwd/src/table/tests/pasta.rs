@@ -47,8 +47,7 @@ fn a_weak_rule_does_without_what_it_cannot_have() {
     table.remove(id, &mut host).unwrap();
     let alone = one('t', &format!("{at}/~1-{first},~{}-65535", first + 2));
     let error = table.add(alone, &mut host).unwrap_err();
-    let port = format!("{at}/{}", first + 1);
-    let text = format!("Listen failed for HOST TCP port {port}: Address already in use");
+    let text = format!("All listens failed for HOST TCP {at}/{0}-{0}", first + 1);
     assert_eq!(error.in_passts_words(&alone), text);
     drop(occupied);
     table.add(alone, &mut host).unwrap();
@@ -68,6 +67,14 @@ fn listeners_take_no_more_than_their_share() {
     let id = table.add(weak, &mut host).unwrap();
     assert_eq!(table.get(id).unwrap().endpoints().count(), 2);
     assert!(table.get(id).unwrap().missing > 1000);
+    // Where nothing is left another weak rule has nothing, which is no failure; what fails is one that is strict.
+    let both = [weak, one('u', &format!("{at}/~1-{}", first - 1))];
+    let ids = table.replace(&both, &mut host).unwrap();
+    assert_eq!((table.get(ids[1]).unwrap().endpoints().count(), ids[0]), (0, id));
+    table.remove(ids[1], &mut host).unwrap();
+    let id = table.add(both[1], &mut host).unwrap();
+    assert!(table.get(id).unwrap().missing > 1000);
+    assert!(table.add(one('t', &format!("{at}/1")), &mut host).is_err());
     assert_eq!(Policy::passt(1024).sockets, 512);
 }
 
