@@ -417,7 +417,7 @@ impl Driver {
         let Some(bypass) = &mut self.bypass else { return };
         match token {
             Token::Splice { place, generation, server } => {
-                bypass.streams.on_event(place, generation, server, flags);
+                bypass.streams.on_event(place, generation, server, flags, self.sockets.events());
             }
             Token::SpliceUdp { place, generation } => bypass.datagrams.on_event(place, generation, flags),
             Token::Inside => {

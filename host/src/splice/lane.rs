@@ -13,7 +13,8 @@
 //!
 //! **Edges.** Both sockets are watched edge-triggered. An [`End`] remembers what was announced and not used up yet: it
 //! is readable until a read has found nothing (or less than it asked for), writable until a write has. So a lane that
-//! can do nothing asks the kernel nothing, and whatever changes that raises an event.
+//! can do nothing asks the kernel nothing, and whatever changes that raises an event. What goes on arriving while `to`
+//! is full changes nothing: at the first such event the source is no longer listened to ([`DEAF`]), until there is room.
 
 use super::pipes::{Pipe, Pipes};
 use crate::sys::sockopt;
@@ -39,6 +40,9 @@ pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN
     .union(EpollFlags::EPOLLRDHUP)
     .union(EpollFlags::EPOLLPRI)
     .union(EpollFlags::EPOLLET);
+
+/// The same while nothing can be read, for what was read before is not delivered. Errors are told nevertheless.
+pub(super) const DEAF: EpollFlags = EpollFlags::EPOLLOUT.union(EpollFlags::EPOLLET);
 
 /// What all lanes share.
 #[derive(Debug, Default)]
@@ -69,12 +73,14 @@ pub(super) struct End {
     careful: bool,
     /// O_NONBLOCK is not set, without which splice(2) waits.
     blocking: bool,
+    /// It is watched as [`DEAF`] says.
+    pub(super) deaf: bool,
 }
 
 impl End {
     /// Of a socket that is connected, or about to be.
     pub(super) const fn new(fd: OwnedFd, blocking: bool) -> Self {
-        Self { fd, readable: false, writable: true, careful: false, blocking }
+        Self { fd, readable: false, writable: true, careful: false, blocking, deaf: false }
     }
 
     /// Takes in what epoll says, and tells whether there may be something to read, and whether there is room that was
@@ -88,6 +94,11 @@ impl End {
         self.readable |= readable;
         self.writable |= has_room;
         (readable, has_room)
+    }
+
+    /// Whether something can be written, as far as is known.
+    pub(super) const fn has_room(&self) -> bool {
+        self.writable
     }
 
     /// Has close(2) reset the connection.

@@ -8,7 +8,7 @@
 //! A lane that has something to do is in the queue, once. Each gets [`BUDGET`](super::lane::BUDGET) bytes and goes to
 //! the back; a round of the event loop spends [`WORKING`] on them.
 
-use super::lane::{End, INTEREST, Lane, Outcome, Tools, Which};
+use super::lane::{DEAF, End, INTEREST, Lane, Outcome, Tools, Which};
 use super::slab::{Id, Slab};
 use super::{Conversation, Proto};
 use crate::clock;
@@ -115,18 +115,32 @@ impl Streams {
     }
 
     /// Something has happened on a socket.
-    pub(crate) fn on_event(&mut self, place: u32, generation: u32, is_server: bool, flags: EpollFlags) {
+    pub(crate) fn on_event(
+        &mut self,
+        place: u32,
+        generation: u32,
+        is_server: bool,
+        flags: EpollFlags,
+        events: &EventSet,
+    ) {
         let id = Id { place, generation };
         let Some(stream) = self.slab.get(id) else { return };
-        let (end, from_here) =
-            if is_server { (&mut stream.server, Way::Down) } else { (&mut stream.client, Way::Up) };
-        let (readable, has_room) = end.note(flags);
+        let (from_here, to_here) = if is_server { (Way::Down, Way::Up) } else { (Way::Up, Way::Down) };
+        let (_, here, there) = stream.parts(from_here);
+        let (readable, has_room) = here.note(flags);
         // The reset of an end has to be heard while the other one is slow, and nothing is read for it.
-        if flags.contains(EpollFlags::EPOLLERR) && sockopt::get(end.as_fd(), Opt::ERROR) != Ok(0) {
+        if flags.contains(EpollFlags::EPOLLERR) && sockopt::get(here.as_fd(), Opt::ERROR) != Ok(0) {
             self.fail(id, from_here);
             return;
         }
-        let to_here = if is_server { Way::Up } else { Way::Down };
+        let token = |server| Token::Splice { place, generation, server };
+        if readable && !there.has_room() && !here.deaf {
+            here.deaf = events.modify(here.as_fd(), token(is_server), DEAF).is_ok();
+        }
+        if has_room && there.deaf {
+            // Which is told of what has arrived meanwhile, too.
+            there.deaf = events.modify(there.as_fd(), token(!is_server), INTEREST).is_err();
+        }
         for (way, wanted) in [(from_here, readable), (to_here, has_room)] {
             let lane = stream.lane(way);
             if wanted && !lane.queued && !lane.has_ended() {

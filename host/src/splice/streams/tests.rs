@@ -66,7 +66,7 @@ impl Rig {
             at += 1;
             match token {
                 Some(Token::Splice { place, generation, server }) => {
-                    self.streams.on_event(place, generation, server, flags);
+                    self.streams.on_event(place, generation, server, flags, &self.events);
                 }
                 other => panic!("{other:?}"),
             }
@@ -205,6 +205,31 @@ fn back_pressure_crosses(mut rig: Rig) {
 }
 
 #[test]
+fn what_arrives_for_a_full_receiver_wakes_nobody() {
+    let mut rig = Rig::new();
+    let (client, server) = rig.pair();
+    let bytes = pattern(64 << 20);
+    let mut sent = 0;
+    rig.until("the receiver is full", |rig| {
+        sent += (&client).write(&bytes[sent..sent + 100_000]).unwrap_or(0);
+        rig.streams.slab.iter().any(|(_, stream)| !stream.server.has_room())
+    });
+    rig.settle();
+    // There is room on the way to us still.
+    let mut wakes = 0;
+    for _ in 0..20 {
+        let taken = (&client).write(&bytes[sent..sent + 1000]).unwrap();
+        assert_eq!(taken, 1000);
+        sent += taken;
+        wakes += usize::from(rig.turn());
+    }
+    assert!(wakes <= 1, "{wakes}");
+    client.shutdown(Shutdown::Write).unwrap();
+    let got = rig.read_all(&server).unwrap();
+    assert!(got == bytes[..sent], "and it is heard again: {} of {sent}", got.len());
+}
+
+#[test]
 fn a_slow_receiver_holds_up_its_sender_alone() {
     back_pressure_crosses(Rig::new());
 }
@@ -340,8 +365,8 @@ fn late_events_meet_nobody() {
     let (_next, next_server) = rig.pair();
     rig.settle();
     let everything = EpollFlags::all();
-    rig.streams.on_event(id.place, id.generation, true, everything);
-    rig.streams.on_event(u32::MAX, 0, false, everything);
+    rig.streams.on_event(id.place, id.generation, true, everything, &rig.events);
+    rig.streams.on_event(u32::MAX, 0, false, everything, &rig.events);
     assert!(!rig.streams.is_busy());
     drop((server, next_server));
 }
