@@ -157,3 +157,42 @@ fn our_pasta_answers_both_as_the_original_does() {
         assert_eq!(conversation(&own_pasta, &pesto, dir.path()).unwrap(), expected, "{pesto:?}");
     }
 }
+
+#[test]
+fn where_another_pasta_answers_a_second_one_does_not_start() {
+    const TEST: &str = "where_another_pasta_answers_a_second_one_does_not_start";
+    let dir = tempfile::tempdir().unwrap();
+    let pasta = match ours("pasta", dir.path()) {
+        Ok(pasta) => quoted(&pasta),
+        Err(reason) => {
+            skip::<()>(TEST, &reason);
+            return;
+        }
+    };
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (conf, control, log) = (path("conf"), path("control"), path("log"));
+    let none = "-t none -u none -T none -U none";
+    // What a killed one left behind is no obstacle.
+    std::fs::write(&conf, "").unwrap();
+    let script = format!(
+        "ip link set lo up || exit 9
+        {pasta} -f -c '{conf}' --control '{control}' {none} -- sleep 60 > '{log}' 2>&1 &
+        for i in $(seq 200); do [ -S '{control}' ] && break; sleep 0.05; done
+        for option in -c --control; do
+            [ $option = -c ] && path='{conf}' || path='{control}'
+            {pasta} -q -f $option \"$path\" {none} -- true 2>&1; echo \"code $?\"
+        done
+        kill $!"
+    );
+    let mut command = Command::new("timeout");
+    command.args(["60", "unshare", "--user", "--map-root-user", "--net", "sh", "-c", &script]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !Path::new(&control).exists() {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        skip::<()>(TEST, &format!("{said}{}{log}", String::from_utf8_lossy(&output.stderr)));
+        return;
+    }
+    let refused = |path: &str| format!("Socket path {path} already in use\ncode 1\n");
+    assert_eq!(said, refused(&conf) + &refused(&control));
+}

@@ -29,12 +29,13 @@ use slipway_host::sys::proc::close_inherited;
 use slipway_host::template::{self, Device, Op, Snapshot, Template};
 use slipway_netstack::config::Mtu;
 use slipway_portfwd::Rule;
+use slipway_portfwd::api::socket::BindError;
 use slipway_portfwd::rule::passt::Context;
 use slipway_portfwd::table::Policy;
 use slipway_runtime::background::{self, Tell};
 use slipway_runtime::logging::journal;
 use slipway_runtime::pid_file::Promise;
-use slipway_runtime::serve::{End, Ending, Session};
+use slipway_runtime::serve::{ApiError, End, Ending, Session};
 use slipway_runtime::start::{Confinement, Nameservers, Rights};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -154,9 +155,11 @@ fn open_sockets(config: &Config, session: &mut Session) -> Result<(), String> {
     }
     if let Some(path) = &config.control {
         let context = Context { can, ephemeral: ports::ephemeral_range() };
-        // Where the profile of another program forbids it, everything else goes on.
-        if let Err(error) = session.open_control(path, context) {
-            log::warn!("no orders are taken: {error}");
+        match session.open_control(path, context) {
+            Ok(()) => {}
+            Err(error @ ApiError::Taken(BindError::InUse(_))) => return Err(error.to_string()),
+            // Where the profile of another program forbids it, everything else goes on.
+            Err(error) => log::warn!("no orders are taken: {error}"),
         }
     }
     let may_change = config.conf_path.is_some() || config.control.is_some();
