@@ -49,45 +49,61 @@ pub(super) fn wishes(config: &Config, guest: &Namespace) -> Wishes {
     }
 }
 
-/// The engine's configuration, over what the `machine` decides. `nameservers` are those of the host.
+/// The engine's configuration, over what the `machine` decides. `search` are the host's domains.
 pub(super) fn engine(
     config: &Config,
     template: &Template,
-    nameservers: &[IpAddr],
+    addresses: &Pasta,
+    search: &[String],
     machine: EngineConfig,
 ) -> EngineConfig {
     EngineConfig {
         on_link: OnLink::One { mac: None },
         mtu: config.engine_mtu(),
-        plan: Plan::pasta(&addresses(config, template, nameservers)),
+        plan: Plan::pasta(addresses),
+        dns_search: searched(&config.search, search),
         outbound: outbound(config, template),
         udp: UdpConfig { contacted_only: true, ..machine.udp },
         ..machine
     }
 }
 
-/// The values that the plan is made from.
-fn addresses(config: &Config, template: &Template, nameservers: &[IpAddr]) -> Pasta {
+/// The values that the plan is made from. `nameservers` are those of the host.
+pub(super) fn addresses(config: &Config, template: &Template, nameservers: &[IpAddr]) -> Pasta {
     let handlers = config.handlers;
-    let v4 = template.v4.as_ref().map(|side| Half {
-        addresses: side.addresses.iter().filter_map(v4).collect::<Vec<Ipv4Net>>(),
-        pinned: pinned(config, config.address.v4.is_some()),
-        gateway: side.gateway.and_then(of_v4),
-        map_host_loopback: loopback(config, config.map_host_loopback.v4),
-        map_guest_addr: config.map_guest.v4,
-        dns_forward: config.dns_forward.v4,
-        dns_host: config.dns_host.v4.or_else(|| nameservers.iter().copied().find_map(of_v4)),
-        dns: told(&config.dns, nameservers, of_v4),
+    let v4 = template.v4.as_ref().map(|side| {
+        let gateway = side.gateway.and_then(of_v4);
+        let map_host_loopback = loopback(config, config.map_host_loopback.v4);
+        let forward = config.dns_forward.v4;
+        let ours = forward.or_else(|| at(map_host_loopback, gateway));
+        let (dns, needed) = told(&config.dns, nameservers, of_v4, ours);
+        Half {
+            addresses: side.addresses.iter().filter_map(v4).collect::<Vec<Ipv4Net>>(),
+            pinned: pinned(config, config.address.v4.is_some()),
+            gateway,
+            map_host_loopback,
+            map_guest_addr: config.map_guest.v4,
+            dns_forward: forward.or(needed),
+            dns_host: config.dns_host.v4.or_else(|| nameservers.iter().copied().find_map(of_v4)),
+            dns,
+        }
     });
-    let v6 = template.v6.as_ref().map(|side| Half {
-        addresses: side.addresses.iter().filter_map(v6).collect::<Vec<Ipv6Net>>(),
-        pinned: pinned(config, config.address.v6.is_some()),
-        gateway: side.gateway.and_then(of_v6),
-        map_host_loopback: loopback(config, config.map_host_loopback.v6),
-        map_guest_addr: config.map_guest.v6,
-        dns_forward: config.dns_forward.v6,
-        dns_host: config.dns_host.v6.or_else(|| nameservers.iter().copied().find_map(of_v6)),
-        dns: told(&config.dns, nameservers, of_v6),
+    let v6 = template.v6.as_ref().map(|side| {
+        let gateway = side.gateway.and_then(of_v6);
+        let map_host_loopback = loopback(config, config.map_host_loopback.v6);
+        let forward = config.dns_forward.v6;
+        let ours = forward.or_else(|| at(map_host_loopback, gateway));
+        let (dns, needed) = told(&config.dns, nameservers, of_v6, ours);
+        Half {
+            addresses: side.addresses.iter().filter_map(v6).collect::<Vec<Ipv6Net>>(),
+            pinned: pinned(config, config.address.v6.is_some()),
+            gateway,
+            map_host_loopback,
+            map_guest_addr: config.map_guest.v6,
+            dns_forward: forward.or(needed),
+            dns_host: config.dns_host.v6.or_else(|| nameservers.iter().copied().find_map(of_v6)),
+            dns,
+        }
     });
     Pasta {
         dhcp: handlers.dhcp && v4.as_ref().is_some_and(|v4| v4.gateway.is_some()),
@@ -117,13 +133,44 @@ const fn loopback<A: Copy>(config: &Config, at: Option<A>) -> Loopback<A> {
     }
 }
 
-fn told<A>(list: &Told<IpAddr>, hosts: &[IpAddr], of: impl Fn(IpAddr) -> Option<A>) -> Vec<A> {
-    let these: &[IpAddr] = match list {
-        Told::Hosts => hosts,
-        Told::Nothing => &[],
-        Told::These(these) => these,
+/// The address that leads to the host's loopback.
+const fn at<A: Copy>(loopback: Loopback<A>, gateway: Option<A>) -> Option<A> {
+    match loopback {
+        Loopback::At(at) => Some(at),
+        Loopback::Gateway => gateway,
+        Loopback::Nowhere => None,
+    }
+}
+
+/// The nameservers that the guest is told of. What listens on the host's loopback, as stub resolvers do, it cannot reach
+/// there: `ours` stands for that, and comes back if it is needed.
+fn told<A: Copy + PartialEq>(
+    list: &Told<IpAddr>,
+    hosts: &[IpAddr],
+    of: impl Fn(IpAddr) -> Option<A>,
+    ours: Option<A>,
+) -> (Vec<A>, Option<A>) {
+    let hosts = match list {
+        Told::Nothing => return (Vec::new(), None),
+        Told::These(these) => return (these.iter().copied().filter_map(of).collect(), None),
+        Told::Hosts => hosts.iter().filter_map(|server| Some((of(*server)?, server.is_loopback()))),
     };
-    these.iter().copied().filter_map(of).collect()
+    let (mut told, mut needed) = (Vec::new(), None);
+    for (server, hidden) in hosts {
+        let reached = if hidden { ours } else { Some(server) };
+        told.extend(reached.filter(|one| !told.contains(one)));
+        needed = needed.or_else(|| ours.filter(|_| hidden));
+    }
+    (told, needed)
+}
+
+/// The search domains that the guest is told of.
+fn searched(list: &Told<String>, hosts: &[String]) -> Vec<String> {
+    match list {
+        Told::Hosts => hosts.to_vec(),
+        Told::Nothing => Vec::new(),
+        Told::These(these) => these.clone(),
+    }
 }
 
 fn outbound(config: &Config, template: &Template) -> Outbound {
@@ -164,8 +211,9 @@ pub(super) fn named_servers(dns_host: Pair) -> Vec<ZonedAddr> {
 }
 
 /// Whether we are the guest's nameserver anywhere.
-pub(super) const fn answers_names(config: &Config) -> bool {
-    config.dns_forward.v4.is_some() || config.dns_forward.v6.is_some()
+pub(super) fn answers_names(addresses: &Pasta) -> bool {
+    let v4 = addresses.v4.as_ref().is_some_and(|v4| v4.dns_forward.is_some());
+    v4 || addresses.v6.as_ref().is_some_and(|v6| v6.dns_forward.is_some())
 }
 
 /// The public addresses at which the shortcut reaches the namespace, of IPv4 and of IPv6.
@@ -201,5 +249,40 @@ const fn of_v6(address: IpAddr) -> Option<Ipv6Addr> {
     match address {
         IpAddr::V6(address) => Some(address),
         IpAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+    fn v4_told(list: &Told<IpAddr>, hosts: &[&str], ours: Option<Ipv4Addr>) -> (Vec<String>, bool) {
+        let hosts: Vec<IpAddr> = hosts.iter().map(|text| text.parse().unwrap()).collect();
+        let (told, needed) = told(list, &hosts, of_v4, ours);
+        assert!(needed.is_none() || needed == ours);
+        (told.iter().map(ToString::to_string).collect(), needed.is_some())
+    }
+
+    #[test]
+    fn a_stub_of_the_host_is_told_as_ours() {
+        let told = |hosts: &[&str], ours| v4_told(&Told::Hosts, hosts, ours);
+        assert_eq!(told(&["127.0.0.53", "::1"], Some(OURS)), (vec![OURS.to_string()], true));
+        assert_eq!(told(&["127.0.0.53", "127.0.0.54"], Some(OURS)), (vec![OURS.to_string()], true), "once");
+        assert_eq!(told(&["127.0.0.53", "9.9.9.9"], None), (vec!["9.9.9.9".to_owned()], false));
+        assert_eq!(told(&["9.9.9.9", "2001:db8::1"], Some(OURS)), (vec!["9.9.9.9".to_owned()], false));
+        // What was typed was meant.
+        let these = Told::These(vec![Ipv4Addr::LOCALHOST.into()]);
+        assert_eq!(v4_told(&these, &["9.9.9.9"], Some(OURS)), (vec!["127.0.0.1".to_owned()], false));
+        assert_eq!(v4_told(&Told::Nothing, &["9.9.9.9"], Some(OURS)), (Vec::new(), false));
+    }
+
+    #[test]
+    fn search_domains_are_the_hosts_those_typed_or_none() {
+        let hosts = ["a.example".to_owned()];
+        assert_eq!(searched(&Told::Hosts, &hosts), hosts);
+        assert_eq!(searched(&Told::These(vec!["b".to_owned()]), &hosts), ["b"]);
+        assert!(searched(&Told::Nothing, &hosts).is_empty());
     }
 }

@@ -4,10 +4,10 @@
 //! parse ─▶ background ─▶ template of the host's network ─▶ files ─▶ user ─▶ user namespace ─▶ TAP, configured by a child
 //!       ─▶ engine and event loop ─▶ thread inside ─▶ ports ─▶ sandbox, nameservers, filters ─▶ PID file ─▶ exit 0
 //! ```
-//! Invariants: whatever can fail does so before the process in the foreground ends, with one line on stderr and exit code
-//! 1; nothing that guests or clients send is looked at before the sandbox is up. This process stays in the host's network
-//! namespace and joins the guest's user namespace, while it has one thread: a thread that is started later, and goes
-//! inside, gets its right to do so from there. Contract: pasta B.
+//! Invariants: whatever can fail does so before the process in the foreground ends, with one line on stderr and exit
+//! code 1; nothing that guests or clients send is looked at before the sandbox is up. This process stays in the host's
+//! network namespace and joins the guest's user namespace, while it has one thread: a thread that is started later, and
+//! goes inside, gets its right to do so from there. Contract: pasta B.
 
 use super::config::{Config, Guest, Ids, Namespace, Place, Userns};
 use super::network;
@@ -23,11 +23,12 @@ use slipway_host::ports;
 use slipway_host::resolv_conf::{self, ResolvConf};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::tracers;
+use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::Inheritance;
 use slipway_host::strerror::{strerror, words};
 use slipway_host::sys::proc::close_inherited;
 use slipway_host::template::{self, Device, Op, Snapshot, Template};
-use slipway_netstack::config::Mtu;
+use slipway_netstack::config::{Config as EngineConfig, Mtu};
 use slipway_portfwd::Rule;
 use slipway_portfwd::api::socket::BindError;
 use slipway_portfwd::rule::passt::Context;
@@ -99,13 +100,17 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
         log::debug!("{error}");
     }
     let template = choose(config, guest)?;
-    let nameservers = nameservers();
+    let resolver = resolver();
+    let nameservers: Vec<IpAddr> = resolver.nameservers.iter().map(ZonedAddr::ip).collect();
+    let addresses = network::addresses(config, &template, &nameservers);
     let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
     if let Some(ids) = config.run_as {
         become_user(ids)?;
     }
     let mut seat = Seat::take(config, guest)?;
-    let mut session = open(config, guest, &template, &nameservers, &seat)?;
+    let mut session = open(config, guest, &template, &seat, |machine| {
+        network::engine(config, &template, &addresses, &resolver.search, machine)
+    })?;
 
     let inside = Inside::start(seat.netns.try_clone().map_err(system("keep the namespace"))?)
         .map_err(system("join the network namespace"))?;
@@ -125,7 +130,7 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     let servers = network::named_servers(config.dns_host);
     let confinement = Confinement {
         rights: Rights::AsPermitted,
-        names: match (network::answers_names(config), servers.as_slice()) {
+        names: match (network::answers_names(&addresses), servers.as_slice()) {
             (false, _) => Nameservers::Nobody,
             (true, []) => Nameservers::Hosts,
             (true, these) => Nameservers::These(these),
@@ -214,9 +219,9 @@ fn choose(config: &Config, guest: &Namespace) -> Result<Template, String> {
 }
 
 /// Those of the host's resolv.conf as it is now, for what is fixed at the start.
-fn nameservers() -> Vec<IpAddr> {
+fn resolver() -> ResolvConf {
     let text = resolv_conf::read_bounded(Path::new(resolv_conf::PATH)).unwrap_or_default();
-    ResolvConf::parse(&text).nameservers.iter().map(|server| server.ip()).collect()
+    ResolvConf::parse(&text)
 }
 
 fn promise(path: &Path) -> Result<Promise, String> {
@@ -341,8 +346,8 @@ fn open(
     config: &Config,
     guest: &Namespace,
     template: &Template,
-    nameservers: &[IpAddr],
     seat: &Seat,
+    engine: impl FnOnce(EngineConfig) -> EngineConfig,
 ) -> Result<Session, String> {
     let device = Device { mtu: config.mtu.and_then(Mtu::new), mac: guest.tap_mac };
     let bare = || vec![Op::Loopback, Op::Device(Device { mtu: None, ..device })];
@@ -354,8 +359,7 @@ fn open(
     if let Some(path) = &config.pcap {
         link = record(link, path)?;
     }
-    Session::open(link, config.mac, |machine| network::engine(config, template, nameservers, machine))
-        .map_err(|error| error.to_string())
+    Session::open(link, config.mac, engine).map_err(|error| error.to_string())
 }
 
 fn record(link: slipway_host::device::Link, path: &Path) -> Result<slipway_host::device::Link, String> {
