@@ -3,49 +3,27 @@
 //! The same lines go to the original, and both answers have to be the same; so a text is compared, not remembered. Each
 //! line ends before anything is made.
 
-use super::ours;
-use slipway_lab::tree;
+use super::{Original, ours};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// What the original says of the machine, whatever the line.
 const MACHINE: [&str; 4] =
     ["Can't run AVX2 build", "No interfaces with usable", "Started as root", "Couldn't get any nameserver"];
 
-fn answer(mut command: Command, line: &[&str]) -> Output {
+fn answer(command: &mut Command, line: &[&str]) -> Output {
     command.args(line).stdin(Stdio::null()).output().unwrap()
 }
 
 fn by_us(program: &Path, name: &str, line: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    command.arg0(name);
-    answer(command, line)
+    answer(Command::new(program).arg0(name), line)
 }
 
-/// The original, by the loader of its tree.
-struct Original {
-    root: PathBuf,
-    loader: PathBuf,
-}
-
-impl Original {
-    fn find(test: &str) -> Option<Self> {
-        let root = tree("peers").map_err(|reason| println!("SKIP {test}: {reason}")).ok()?;
-        let dirs = std::fs::read_dir(root.join("usr/lib")).ok()?;
-        let mut files =
-            dirs.flatten().filter_map(|dir| std::fs::read_dir(dir.path()).ok()).flatten().flatten();
-        let loader = files.find(|file| file.file_name().to_string_lossy().starts_with("ld-linux"))?.path();
-        let found = root.join("usr/bin/passt").is_file();
-        found.then_some(Self { root, loader })
-    }
-
-    fn answer(&self, name: &str, line: &[&str]) -> Output {
-        let mut command = Command::new(&self.loader);
-        command.arg("--library-path").arg(self.loader.parent().unwrap());
-        command.args(["--argv0", name]).arg(self.root.join("usr/bin/passt"));
-        answer(command, line)
-    }
+fn by_the_original(original: &Original, name: &str, line: &[&str]) -> Output {
+    let words = original.words(name);
+    let (loader, rest) = words.split_first().unwrap();
+    answer(Command::new(loader).args(rest), line)
 }
 
 /// What was said on standard error of the line; the usage text is everybody's own.
@@ -124,7 +102,9 @@ fn mistakes_are_told_as_by_the_original() {
         let here = by_us(&program, name, line);
         assert_eq!(here.status.code(), Some(1), "{name} {line:?}: {here:?}");
         assert!(here.stdout.is_empty() && !complaint(&here).is_empty(), "{name} {line:?}: {here:?}");
-        let Some(there) = original.as_ref().map(|original| original.answer(name, line)) else { continue };
+        let Some(there) = original.as_ref().map(|original| by_the_original(original, name, line)) else {
+            continue;
+        };
         assert_eq!(there.status.code(), Some(1), "{name} {line:?}: {there:?}");
         assert_eq!(complaint(&here), complaint(&there), "{name} {line:?}");
     }
@@ -156,7 +136,7 @@ fn what_was_asked_for_is_on_standard_output() {
         ("pasta", &["--vhost-user", "--version"], "passt "),
     ] {
         let here = by_us(&program, name, line);
-        let there = original.as_ref().map(|original| original.answer(name, line));
+        let there = original.as_ref().map(|original| by_the_original(original, name, line));
         for output in [Some(&here), there.as_ref()].into_iter().flatten() {
             assert_eq!(output.status.code(), Some(0), "{name} {line:?}: {output:?}");
             let text = String::from_utf8_lossy(&output.stdout);
