@@ -142,6 +142,14 @@ impl Wish {
         Ok(helpers)
     }
 
+    /// The same, with our `pasta` and `pesto` in the place of the version's own.
+    pub(crate) fn our_pasta(mut self) -> Self {
+        // Where it is not built, the fixture says so.
+        let ours = built("SLIPWAY_E2E_BINARY", "slipway").unwrap_or_default();
+        self.programs.extend(["pasta", "pesto"].map(|name| (name.to_owned(), ours.clone())));
+        self
+    }
+
     /// An ordinary user's, with this pair.
     pub(crate) fn new(pair: Pair) -> Self {
         Self {

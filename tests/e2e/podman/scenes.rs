@@ -2,7 +2,7 @@
 //!
 //! A scene makes its networks and removes them, so that several can follow each other.
 
-use slipway_lab::{HOST4, HOST6, LIMIT, WORLD4, WORLD6};
+use slipway_lab::{Cmd, HOST4, HOST6, LIMIT, Running, WORLD4, WORLD6};
 
 use super::{Podman, User};
 
@@ -71,5 +71,48 @@ pub(super) fn networks_come_and_go(podman: &Podman) {
     assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of web\n");
     podman.remove(&["web", "inner"]);
     podman.run(&["network", "rm", "one", "inside"]);
+    podman.leaves_nothing();
+}
+
+/// Containers each with a `pasta` of its own, which is what a rootless Podman starts when nobody names a network.
+pub(super) fn pasta(podman: &Podman) {
+    std::fs::write(podman.lab.dir().join("www/index.html"), "page of world\n").unwrap();
+    let _web = podman.lab.http().unwrap();
+    let _dns = podman.lab.dns().unwrap();
+    let options =
+        ["--network", "pasta", "-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "9000-9009:9000-9009/udp"];
+    podman.server("alone", &options);
+    // The host's own address, names by the host's servers, and the world.
+    let shown = podman.exec("alone", "ip -o -4 address").out();
+    assert!(shown.contains(HOST4), "{shown}");
+    assert_eq!(podman.found("alone", "name.test"), [WORLD4, WORLD6]);
+    let page = podman.exec("alone", &format!("wget -qO- http://{WORLD4}/index.html")).out();
+    assert_eq!(page, "page of world\n");
+    // From the world, from the host's own address and from its loopback.
+    assert_eq!(podman.fetch(&format!("{HOST4}:8080")), "page of alone\n");
+    // A tree has no curl: the machine's, in host's network.
+    let near = |at: &str| {
+        let host = podman.lab.host_pid().to_string();
+        let page = format!("http://{at}/index.html");
+        Cmd::new(["nsenter", "--target", &host, "--net", "curl", "-sgm", "5", &page])
+            .run(LIMIT)
+            .unwrap()
+            .out()
+    };
+    for at in ["127.0.0.1:8080", "127.0.0.1:8081", "[::1]:8080"] {
+        assert_eq!(near(at), "page of alone\n", "{at}");
+    }
+    let refused =
+        podman.lab.world(["curl", "-sgm", "5", &format!("http://{HOST4}:8081/")]).run(LIMIT).unwrap();
+    assert!(!refused.success(), "published on loopback alone: {refused}");
+    // The host itself has a name, though the container has its address.
+    let served = podman.lab.dir().join("www").to_string_lossy().into_owned();
+    let words =
+        ["nsenter", "--target", &podman.lab.host_pid().to_string(), "--net", "busybox", "httpd", "-f"];
+    let server = Cmd::new(words).args(["-p", "7000", "-h", &served]);
+    let _server = Running::server(server, "tcp", 7000).unwrap();
+    let shown = podman.exec("alone", "wget -qO- http://host.containers.internal:7000/index.html");
+    assert_eq!(shown.out(), "page of world\n", "{shown}");
+    podman.remove(&["alone"]);
     podman.leaves_nothing();
 }
