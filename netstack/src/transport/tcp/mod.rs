@@ -31,6 +31,7 @@
 //! A flow does its sending in [`Tcp::flush`] only, once per batch of frames and events: one acknowledgement covers the
 //! batch, and it rides on data where there is any.
 
+mod about;
 pub(crate) mod buffer;
 mod early;
 mod keepalive;
@@ -58,7 +59,6 @@ use crate::flow::FlowId;
 use crate::frame::Tx;
 use crate::surely::Surely;
 use crate::transport::table::Key;
-use crate::transport::{LONG, SHORT};
 use crate::upstream::{Errno, Event, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -449,80 +449,6 @@ impl Tcp {
             return Err(Step::Finished);
         }
         Ok(more)
-    }
-
-    /// The flow ends: gives back what it had of the shared pool.
-    pub(crate) fn release(&self, guest: IpAddr, id: FlowId, shared: &mut Shared) {
-        shared.pool += self.rx.promised();
-        shared.memory.account(guest, id, self.rx.held(), Held::default());
-        if shared.held() == 0 {
-            shared.spare.shrink();
-        }
-    }
-
-    /// What came ahead of a gap is forgotten.
-    pub(crate) fn forget_early(&mut self, guest: IpAddr, id: FlowId, shared: &mut Shared) {
-        let before = self.rx.held();
-        self.rx.forget_early();
-        shared.memory.account(guest, id, before, self.rx.held());
-    }
-
-    /// Bytes of memory held for this flow beyond its place in the table.
-    pub(crate) fn held(&self) -> usize {
-        size_of::<Self>() + self.rx.held().total()
-    }
-
-    /// Bytes of window that the guest may still use.
-    pub(crate) fn window(&self) -> u32 {
-        self.rx.under_way()
-    }
-
-    /// The name of the state, in the words of RFC 9293 as far as they fit a translator.
-    pub(crate) fn state_name(&self) -> &'static str {
-        match (self.stage, self.rx.guest_closed(), self.tx.upstream_closed()) {
-            (Stage::Waiting | Stage::Connecting, ..) => "connecting",
-            (Stage::Orphan(_), ..) => "orphan",
-            (Stage::SynSent, ..) => "syn-sent",
-            (Stage::SynReceived, ..) => "syn-received",
-            (Stage::Open, false, false) => "established",
-            (Stage::Open, true, false) => "guest-closed",
-            (Stage::Open, false, true) => "upstream-closed",
-            (Stage::Open, true, true) => "closing",
-        }
-    }
-
-    /// When the guest last said something.
-    pub(crate) const fn heard(&self) -> Instant {
-        self.heard
-    }
-
-    /// When something last got on: a byte or an end taken, or acknowledged.
-    pub(crate) const fn carried(&self) -> Instant {
-        self.carried
-    }
-
-    /// Whether there is a socket on the host's side.
-    pub(crate) fn has_socket(&self) -> bool {
-        self.stage != Stage::Waiting
-    }
-
-    /// Whether it began with the guest.
-    pub(crate) const fn is_outbound(&self) -> bool {
-        self.outbound
-    }
-
-    /// Whether both sides are connected.
-    pub(crate) fn is_open(&self) -> bool {
-        self.stage == Stage::Open
-    }
-
-    /// How long the flow must have been silent to be ended for want of room; `None`: it is not.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        match self.stage {
-            Stage::Waiting | Stage::Connecting | Stage::SynSent | Stage::SynReceived => Some(SHORT),
-            Stage::Open if self.rx.guest_closed() && self.tx.upstream_closed() => Some(LONG),
-            Stage::Open | Stage::Orphan(_) => None,
-        }
     }
 
     /// The guest has closed, and knows that we have: it may have forgotten the connection, and must not be asked about
