@@ -30,6 +30,8 @@ pub(crate) struct FakeHost {
     pub(crate) v6: bool,
     pub(crate) guest_v4: Option<IpAddr>,
     pub(crate) guest_v6: Option<IpAddr>,
+    /// Where loopback clients get, if elsewhere.
+    pub(crate) guest_near: Option<IpAddr>,
     /// Watching more descriptors than this fails.
     pub(crate) watch_limit: usize,
     pub(crate) watched: usize,
@@ -57,6 +59,7 @@ impl FakeHost {
             refuse: false,
             inside: false,
             shortcut: false,
+            guest_near: None,
             spliced: Vec::new(),
             connections: Vec::new(),
             datagrams: Vec::new(),
@@ -108,6 +111,10 @@ impl Forwarder for FakeHost {
 
     fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
         if ipv6 { self.guest_v6 } else { self.guest_v4 }
+    }
+
+    fn guest_address_toward(&self, from: IpAddr) -> Option<IpAddr> {
+        self.guest_near.filter(|_| from.is_loopback()).or_else(|| self.guest_address(from.is_ipv6()))
     }
 
     fn accept_tcp(

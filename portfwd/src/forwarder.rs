@@ -35,6 +35,12 @@ pub trait Forwarder {
     /// The guest's main address of a family, if it is known.
     fn guest_address(&self, ipv6: bool) -> Option<IpAddr>;
 
+    /// Where the guest is for a client at `from`, which may be another of its addresses than the main one of that
+    /// family: a link-local client is answered from a link-local address.
+    fn guest_address_toward(&self, from: IpAddr) -> Option<IpAddr> {
+        self.guest_address(from.is_ipv6())
+    }
+
     /// Carries the connection of `client` on to `guest`.
     ///
     /// # Errors
@@ -129,6 +135,10 @@ impl Forwarder for Driver {
 
     fn guest_address(&self, ipv6: bool) -> Option<IpAddr> {
         self.peek_engine().guest_address(ipv6)
+    }
+
+    fn guest_address_toward(&self, from: IpAddr) -> Option<IpAddr> {
+        self.peek_engine().guest_address_toward(from)
     }
 
     fn accept_tcp(

@@ -108,6 +108,16 @@ fn a_client_whose_family_has_no_guest_address_is_reset() {
 }
 
 #[test]
+fn a_client_is_led_to_the_address_that_the_guest_has_for_it() {
+    let near: IpAddr = [169, 254, 0, 7].into();
+    let (mut table, mut host) = (table(), FakeHost { guest_near: Some(near), ..FakeHost::v4_only() });
+    let id = table.add(rule("127.0.0.1::80"), &mut host).unwrap();
+    let _client = TcpStream::connect(endpoint(&table, id)).unwrap();
+    round(&mut table, &mut host);
+    assert_eq!(host.connections[0].2, SocketAddr::new(near, 80));
+}
+
+#[test]
 fn what_the_engine_refuses_is_counted() {
     let (mut table, mut host) = (table(), FakeHost { refuse: true, ..FakeHost::v4_only() });
     let tcp = table.add(rule("127.0.0.1::80"), &mut host).unwrap();

@@ -47,7 +47,7 @@ impl Turn<'_> {
         }
         let address: IpAddr = match self.rule.target() {
             Some(target) => Some(target).filter(|target| target.is_ipv6() == client.is_ipv6()),
-            None => host.guest_address(client.is_ipv6()),
+            None => host.guest_address_toward(client.ip()),
         }?;
         Some(SocketAddr::new(address, self.port.get()))
     }

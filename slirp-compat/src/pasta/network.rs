@@ -10,7 +10,7 @@ use nix::net::if_::if_nametoindex;
 use slipway_host::driver::Shortcut;
 use slipway_host::scope::ZonedAddr;
 use slipway_host::template::{Template, Wish, Wishes};
-use slipway_netstack::config::{Config as EngineConfig, Outbound, UdpConfig};
+use slipway_netstack::config::{Config as EngineConfig, GuestNames, Outbound, UdpConfig};
 use slipway_netstack::ethernet::neighbour::OnLink;
 use slipway_netstack::ip::plan::pasta::{Half, Loopback, Pasta};
 use slipway_netstack::ip::plan::{Carries, Plan};
@@ -64,6 +64,13 @@ pub(super) fn engine(
         dns_search: searched(&config.search, search),
         outbound: outbound(config, template),
         udp: UdpConfig { contacted_only: true, ..machine.udp },
+        names: GuestNames { host: config.hostname.clone(), full: config.fqdn.clone() },
+        tell_mtu: config.mtu.is_some(),
+        dns_search: match &config.search {
+            Told::These(domains) => domains.clone(),
+            Told::Nothing => Vec::new(),
+            Told::Hosts => machine.dns_search,
+        },
         ..machine
     }
 }
