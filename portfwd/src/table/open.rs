@@ -29,7 +29,7 @@ impl Table {
     /// Puts `rule` in force. Of one that scans no socket is opened before [`Table::follow`] says so.
     ///
     /// # Errors
-    /// When it cannot be had whole, or a weak one not at all (but for want of descriptors: then it has no ports as yet);
+    /// When it cannot be had whole, or a weak one not at all (but for want of descriptors: then it has no ports);
     /// nothing has changed then.
     pub fn add(&mut self, rule: Rule, host: &mut impl Forwarder) -> Result<RuleId, AddError> {
         if self.policy.checked {
