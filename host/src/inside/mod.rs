@@ -28,9 +28,10 @@
 
 mod pool;
 
+use crate::clock::LocalTime;
 use crate::netlink::{self, Netlink, Request};
 use crate::sandbox::caps::{self, Capability};
-use crate::sandbox::{SandboxError, seccomp};
+use crate::sandbox::{SandboxError, files, seccomp};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
@@ -164,7 +165,10 @@ impl Inside {
     }
 
     /// Leaves the thread these capabilities at most (CAP_NET_BIND_SERVICE for listeners on low ports, CAP_NET_ADMIN for
-    /// [`Inside::netlink`]), and with `filter` the system calls of [`seccomp::Profile::Inside`].
+    /// [`Inside::netlink`]), no files where the kernel has Landlock, and with `filter` the system calls of
+    /// [`seccomp::Profile::Inside`].
+    ///
+    /// A mount namespace is a thread's, too: one that the event loop goes into is not this one's.
     ///
     /// # Errors
     /// When a set cannot be written or the kernel has no seccomp; what came before it is done then.
@@ -174,6 +178,11 @@ impl Inside {
         filter: Option<seccomp::Mode>,
     ) -> Result<(), SandboxError> {
         let shut = move || {
+            if let Err(error) = files::keep(&[]) {
+                log::debug!("the thread inside keeps sight of files: {error}");
+            }
+            // The C library reads the time zone's file when it is first asked, by a line of the log, say.
+            let _ = LocalTime::now();
             caps::drop_all_but(capabilities)?;
             filter.map_or(Ok(()), |mode| seccomp::install(seccomp::Profile::Inside, mode))
         };

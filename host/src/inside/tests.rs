@@ -150,6 +150,22 @@ fn confined(work: impl FnOnce() + Send + 'static) -> Option<WaitStatus> {
 }
 
 #[test]
+fn without_a_filter_a_confined_thread_has_no_files_either() {
+    let name = "without_a_filter_a_confined_thread_has_no_files_either";
+    if crate::sys::landlock::version().is_err() {
+        println!("SKIP {name}: no Landlock here");
+        return;
+    }
+    in_new_namespace(name, || {
+        let inside = start_in_new_namespace();
+        inside.confine(&[], None).unwrap();
+        assert!(inside.ask(|| std::fs::File::open("/etc/passwd").is_err()).unwrap());
+        assert!(std::fs::File::open("/etc/passwd").is_ok(), "it is the thread's own");
+        assert!(inside.ask(|| TcpListener::bind("127.0.0.1:0").is_ok()).unwrap());
+    });
+}
+
+#[test]
 fn a_confined_thread_makes_sockets_and_nothing_else() {
     use nix::sys::signal::Signal;
     let name = "a_confined_thread_makes_sockets_and_nothing_else";
