@@ -66,11 +66,6 @@ pub(super) fn engine(
         udp: UdpConfig { contacted_only: true, ..machine.udp },
         names: GuestNames { host: config.hostname.clone(), full: config.fqdn.clone() },
         tell_mtu: config.mtu.is_some(),
-        dns_search: match &config.search {
-            Told::These(domains) => domains.clone(),
-            Told::Nothing => Vec::new(),
-            Told::Hosts => machine.dns_search,
-        },
         ..machine
     }
 }
