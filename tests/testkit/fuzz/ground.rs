@@ -15,6 +15,7 @@ use core::time::Duration;
 use ipnet::Ipv4Net;
 use slipway_netstack::device::vnet::{Checksum, GsoKind, HEADER_LEN};
 use slipway_netstack::device::{Capabilities, Gso, Offload, segment};
+use slipway_netstack::ip::plan::pasta::{Half, Loopback, Pasta};
 use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
 use slipway_netstack::ip::plan::{Case, Family, Leads, Learn, Plan, Prefix, Route, View};
 
@@ -113,6 +114,16 @@ enum Change {
     Client { udp: bool, from: u32, guest: u32 },
     /// Time passes.
     Wait(u16),
+    /// IPv4 as pasta has it: addresses and prefix lengths, the gateway; map-host-loopback, map-guest-addr, dns-forward
+    /// and dns-host; what is on, and a destination to look at.
+    Pasta {
+        addresses: Vec<(u32, u8)>,
+        gateway: Option<u32>,
+        special: [Option<u32>; 4],
+        on: u8,
+        to: u32,
+        port: u16,
+    },
 }
 
 /// A row of one of the tables.
@@ -183,6 +194,34 @@ fn apply(world: &mut World<RawGuest>, change: Change) -> bool {
             world.engine.readdress(now, new, &mut world.host);
             true
         }
+        Change::Pasta { addresses, gateway, special, on, to, port } => {
+            let bit = |n: u8| on >> n & 1 == 1;
+            let nets = addresses.iter().take(4);
+            let nets = nets.map(|&(bits, len)| Ipv4Net::new(bits.into(), len % 33).expect("a prefix"));
+            let [host, map_guest_addr, dns_forward, dns_host] = special.map(|bits| bits.map(Ipv4Addr::from));
+            let half = Half {
+                addresses: nets.collect(),
+                pinned: bit(0),
+                gateway: gateway.map(Ipv4Addr::from),
+                map_host_loopback: match host {
+                    Some(host) => Loopback::At(host),
+                    None if bit(1) => Loopback::Nowhere,
+                    None => Loopback::Gateway,
+                },
+                map_guest_addr,
+                dns_forward,
+                dns_host,
+                dns: Vec::new(),
+            };
+            let near = [host, map_guest_addr, dns_forward, half.gateway];
+            let to = near.get(usize::from(on >> 2)).copied().flatten().unwrap_or_else(|| to.into());
+            let port = [53, 853].get(usize::from(port)).copied().unwrap_or(port);
+            let pasta = Plan::pasta(&Pasta { v4: Some(half.clone()), ..Pasta::default() });
+            let found = pasta.outbound(SocketAddr::new(to.into(), port));
+            assert_eq!(found, pasta_by_hand(&half, to, port), "{to} port {port} of {half:?}");
+            world.engine.readdress(now, Plan { v4: pasta.v4, ..plan(|_| {}) }, &mut world.host);
+            true
+        }
         Change::Frame(frame) => {
             let (offload, frame) = frame.build();
             world.guest.send_frame(offload, frame);
@@ -224,6 +263,37 @@ fn by_hand(v4: &Ipv4Config, (host_loopback, internal): (bool, bool), dst: Ipv4Ad
         return Route::Nobody;
     }
     world(dst, true)
+}
+
+/// Where pasta's contract (E.4) says that a destination leads, in words instead of rows.
+fn pasta_by_hand(half: &Half<Ipv4Addr>, dst: Ipv4Addr, port: u16) -> Route {
+    let upstream = |to: Ipv4Addr| Route::Upstream(to.into());
+    let Some(first) = half.addresses.first() else { return Route::Nobody };
+    if half.dns_forward == Some(dst) && port == 53 {
+        return Route::Dns;
+    }
+    if half.dns_forward == Some(dst) && port == 853 {
+        return half.dns_host.map_or(Route::Closed, upstream);
+    }
+    let host = match half.map_host_loopback {
+        Loopback::Gateway => half.gateway,
+        Loopback::At(host) => Some(host),
+        Loopback::Nowhere => None,
+    };
+    if host == Some(dst) {
+        return upstream(Ipv4Addr::LOCALHOST);
+    }
+    if half.map_guest_addr == Some(dst) {
+        return upstream(first.addr());
+    }
+    if dst.is_unspecified() || dst.is_loopback() {
+        return Route::Nobody;
+    }
+    let all = |net: &Ipv4Net| net.prefix_len() < 31 && net.broadcast() == dst;
+    if dst.is_broadcast() || dst.is_multicast() || half.addresses.iter().any(all) {
+        return Route::Members(dst.into());
+    }
+    upstream(dst)
 }
 
 fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32], rows: &[Row]) -> Plan {
