@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::net::if_::if_nametoindex;
 use slipway_host::driver::Shortcut;
 use slipway_host::scope::ZonedAddr;
-use slipway_host::template::{Template, Wish, Wishes};
+use slipway_host::template::{Following, Template, Wish, Wishes};
 use slipway_netstack::config::{Config as EngineConfig, GuestNames, Outbound, UdpConfig};
 use slipway_netstack::ethernet::neighbour::OnLink;
 use slipway_netstack::ip::plan::pasta::{Half, Loopback, Pasta};
@@ -55,7 +55,7 @@ pub(super) fn engine(
     template: &Template,
     addresses: &Pasta,
     search: &[String],
-    machine: EngineConfig,
+    machine: &EngineConfig,
 ) -> EngineConfig {
     EngineConfig {
         on_link: OnLink::One { mac: None },
@@ -66,12 +66,15 @@ pub(super) fn engine(
         udp: UdpConfig { contacted_only: true, ..machine.udp },
         names: GuestNames { host: config.hostname.clone(), full: config.fqdn.clone() },
         tell_mtu: config.mtu.is_some(),
-        ..machine
+        ..*machine
     }
 }
 
-/// The values that the plan is made from. `nameservers` are those of the host.
-pub(super) fn addresses(config: &Config, template: &Template, nameservers: &[IpAddr]) -> Pasta {
+/// The values that the plan is made from: the guest has the addresses of the template, and others that it still speaks
+/// from. `nameservers` are those of the host.
+pub(super) fn addresses(config: &Config, following: &Following, nameservers: &[IpAddr]) -> Pasta {
+    let template = following.template();
+    let old: Vec<IpNet> = following.old().collect();
     let handlers = config.handlers;
     let v4 = template.v4.as_ref().map(|side| {
         let gateway = side.gateway.and_then(of_v4);
@@ -80,7 +83,7 @@ pub(super) fn addresses(config: &Config, template: &Template, nameservers: &[IpA
         let ours = forward.or_else(|| at(map_host_loopback, gateway));
         let (dns, needed) = told(&config.dns, nameservers, of_v4, ours);
         Half {
-            addresses: side.addresses.iter().filter_map(v4).collect::<Vec<Ipv4Net>>(),
+            addresses: side.addresses.iter().chain(&old).filter_map(v4).collect::<Vec<Ipv4Net>>(),
             pinned: pinned(config, config.address.v4.is_some()),
             gateway,
             map_host_loopback,
@@ -97,7 +100,7 @@ pub(super) fn addresses(config: &Config, template: &Template, nameservers: &[IpA
         let ours = forward.or_else(|| at(map_host_loopback, gateway));
         let (dns, needed) = told(&config.dns, nameservers, of_v6, ours);
         Half {
-            addresses: side.addresses.iter().filter_map(v6).collect::<Vec<Ipv6Net>>(),
+            addresses: side.addresses.iter().chain(&old).filter_map(v6).collect::<Vec<Ipv6Net>>(),
             pinned: pinned(config, config.address.v6.is_some()),
             gateway,
             map_host_loopback,

@@ -16,8 +16,8 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setuid};
+use slipway_host::driver::Driver;
 use slipway_host::inside::{Inside, Side};
-use slipway_host::netlink::Netlink;
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, Setup, Target, Watch};
 use slipway_host::ports;
 use slipway_host::resolv_conf::{self, ResolvConf};
@@ -27,14 +27,16 @@ use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::Inheritance;
 use slipway_host::strerror::{strerror, words};
 use slipway_host::sys::proc::close_inherited;
-use slipway_host::template::{self, Device, Op, Snapshot, Template};
+use slipway_host::template::{self, Device, Following, Op, Template};
 use slipway_netstack::config::{Config as EngineConfig, Mtu};
+use slipway_netstack::ip::plan::Plan;
 use slipway_portfwd::Rule;
 use slipway_portfwd::api::socket::BindError;
 use slipway_portfwd::rule::passt::Context;
 use slipway_portfwd::table::Policy;
 use slipway_runtime::background::{self, Tell};
 use slipway_runtime::logging::journal;
+use slipway_runtime::network::{HostNetwork, OpenError};
 use slipway_runtime::pid_file::Promise;
 use slipway_runtime::serve::{ApiError, End, Ending, Session};
 use slipway_runtime::start::{Confinement, Nameservers, Rights};
@@ -99,17 +101,18 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     if let Err(error) = tracers::keep_out() {
         log::debug!("{error}");
     }
-    let template = choose(config, guest)?;
+    let host = look(config, guest)?;
+    let template = host.following().template().clone();
     let resolver = resolver();
     let nameservers: Vec<IpAddr> = resolver.nameservers.iter().map(ZonedAddr::ip).collect();
-    let addresses = network::addresses(config, &template, &nameservers);
+    let addresses = network::addresses(config, host.following(), &nameservers);
     let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
     if let Some(ids) = config.run_as {
         become_user(ids)?;
     }
     let mut seat = Seat::take(config, guest)?;
     let mut session = open(config, guest, &template, &seat, |machine| {
-        network::engine(config, &template, &addresses, &resolver.search, machine)
+        network::engine(config, &template, &addresses, &resolver.search, &machine)
     })?;
 
     let inside = Inside::start(seat.netns.try_clone().map_err(system("keep the namespace"))?)
@@ -117,6 +120,7 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     session
         .go_inside(inside, network::shortcut(config, &template))
         .map_err(system("watch the thread inside"))?;
+    follow(config, guest, host, nameservers, &mut session)?;
     let rules: Vec<Rule> = config.forwards.all().collect();
     if let Err(error) = session.replace_rules(&rules, Policy::passt) {
         complain(&error.in_passts_words());
@@ -209,13 +213,31 @@ fn status(outcome: Outcome) -> u8 {
 }
 
 /// What the guest's interface shall look like. The host's network is looked at before any namespace is joined.
-fn choose(config: &Config, guest: &Namespace) -> Result<Template, String> {
-    let snapshot = Netlink::open().and_then(|mut netlink| Snapshot::take(&mut netlink));
-    let snapshot = snapshot.map_err(|error| format!("cannot look at the host's network: {error}"))?;
-    let template =
-        Template::choose(&snapshot, &network::wishes(config, guest)).map_err(|error| error.to_string())?;
-    template.infos().for_each(|info| log::info!("{info}"));
-    Ok(template)
+fn look(config: &Config, guest: &Namespace) -> Result<HostNetwork, String> {
+    let host = HostNetwork::open(network::wishes(config, guest)).map_err(|error| match error {
+        OpenError::Choose(error) => error.to_string(),
+        OpenError::Netlink(error) => format!("cannot look at the host's network: {error}"),
+    })?;
+    host.following().template().infos().for_each(|info| log::info!("{info}"));
+    Ok(host)
+}
+
+/// Keeps the guest like the host for as long as it is served.
+fn follow(
+    config: &Config,
+    guest: &Namespace,
+    host: HostNetwork,
+    nameservers: Vec<IpAddr>,
+    session: &mut Session,
+) -> Result<(), String> {
+    let config = config.clone();
+    let readdress = move |following: &Following, driver: &mut Driver| {
+        driver.readdress(Plan::pasta(&network::addresses(&config, following, &nameservers)));
+        driver.set_shortcut(network::shortcut(&config, following.template()));
+    };
+    session
+        .follow_host_network(host, guest.configure.is_some(), readdress)
+        .map_err(system("watch the host's network"))
 }
 
 /// Those of the host's resolv.conf as it is now, for what is fixed at the start.

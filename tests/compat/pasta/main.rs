@@ -4,6 +4,7 @@
 mod t01_words;
 mod t02_log;
 mod t03_told;
+mod t04_network;
 
 use slipway_lab::{built, tree};
 use std::path::{Path, PathBuf};
