@@ -147,8 +147,8 @@ const fn at<A: Copy>(loopback: Loopback<A>, gateway: Option<A>) -> Option<A> {
     }
 }
 
-/// The nameservers that the guest is told of. What listens on the host's loopback, as stub resolvers do, it cannot reach
-/// there: `ours` stands for that, and comes back if it is needed.
+/// The nameservers that the guest is told of. What listens on the host's loopback, as stub resolvers do, it cannot
+/// reach there: `ours` stands for that, and comes back if it is needed.
 fn told<A: Copy + PartialEq>(
     list: &Told<IpAddr>,
     hosts: &[IpAddr],
