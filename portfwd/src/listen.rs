@@ -81,6 +81,8 @@ pub(crate) struct Spot {
     pub(crate) proto: Proto,
     pub(crate) bind: Bind,
     pub(crate) interface: Option<Zone>,
+    /// The address need not be the host's.
+    pub(crate) free: bool,
     /// 0: the kernel chooses.
     pub(crate) port: u16,
 }
@@ -111,6 +113,10 @@ impl Spot {
         let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
         if ipv6 {
             sockopt::set(fd.as_fd(), Opt::V6_ONLY, v6_only.into())?;
+        }
+        if self.free {
+            let free = if ipv6 { Opt::FREE_ADDRESS_V6 } else { Opt::FREE_ADDRESS_V4 };
+            sockopt::set(fd.as_fd(), free, 1)?;
         }
         if let Some(interface) = self.interface {
             sockopt::bind_to_device(fd.as_fd(), interface.as_str())?;

@@ -97,17 +97,19 @@ pub struct Policy {
     pub checked: bool,
     /// At most so many sockets: what is beyond fails with EMFILE.
     pub sockets: usize,
+    /// Listeners may have addresses that the host does not have (yet): IP_FREEBIND of ip(7).
+    pub free: bool,
 }
 
 impl Policy {
     /// As many as the kernel has.
-    pub const KERNEL: Self = Self { checked: false, sockets: usize::MAX };
+    pub const KERNEL: Self = Self { checked: false, sockets: usize::MAX, free: false };
 
     /// As pasta has it: checked, and listeners take half of the descriptors that this process may have, so that those
     /// who come to them find some.
     #[must_use]
     pub const fn passt(descriptors: usize) -> Self {
-        Self { checked: true, sockets: descriptors / 2 }
+        Self { checked: true, sockets: descriptors / 2, free: false }
     }
 }
 

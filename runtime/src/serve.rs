@@ -224,7 +224,7 @@ impl Session {
     pub fn replace_rules(
         &mut self,
         rules: &[Rule],
-        policy: fn(usize) -> Policy,
+        policy: impl FnOnce(usize) -> Policy,
     ) -> Result<(), Box<ReplaceError>> {
         self.table.set_policy(policy(descriptors()));
         self.table.replace(rules, &mut self.driver).map(drop)

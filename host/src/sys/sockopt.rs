@@ -68,6 +68,10 @@ options! {
     Network LINGER = SOL_SOCKET, SO_LINGER;
     /// SO_REUSEADDR: a listener takes over a port that old connections of it still hold.
     Network REUSE_ADDRESS = SOL_SOCKET, SO_REUSEADDR;
+    /// IP_FREEBIND: a socket may have an address that the host does not have (yet).
+    Network FREE_ADDRESS_V4 = IPPROTO_IP, IP_FREEBIND;
+    /// IPV6_FREEBIND: the same.
+    Network FREE_ADDRESS_V6 = IPPROTO_IPV6, IPV6_FREEBIND;
     /// SO_BINDTODEVICE, whose value is a name: [`bind_to_device`].
     Network DEVICE = SOL_SOCKET, SO_BINDTODEVICE;
     /// SO_BINDTOIFINDEX: the same by its number (Linux 5.0).

@@ -33,7 +33,7 @@ impl Table {
         for id in ids {
             let Some(live) = self.rules.get_mut(&id) else { continue };
             let rule = live.rule;
-            let Ok(spot) = spot_of(&rule, host) else { continue };
+            let Ok(spot) = spot_of(&rule, self.policy.free, host) else { continue };
             let places = core::mem::take(&mut live.slots);
             let known = places.iter().filter_map(|&place| Some((self.slot(place)?.spot.port, place)));
             let mut known: HashMap<u16, u32> = known.collect();

@@ -12,11 +12,11 @@ use std::io;
 /// A port that cannot be had: where, and why.
 pub(super) type Failed = (Spot, io::Error);
 
-/// Where the sockets of `rule` listen: the kernel chooses the port of this one.
-pub(super) fn spot_of(rule: &Rule, host: &impl Forwarder) -> Result<Spot, AddError> {
+/// Where the sockets of `rule` listen: the kernel chooses the port of this one. `free`: see [`Policy::free`].
+pub(super) fn spot_of(rule: &Rule, free: bool, host: &impl Forwarder) -> Result<Spot, AddError> {
     let families = Families { v4: host.family_on(false), v6: host.family_on(true) };
     let bind = Bind::of(rule, families).ok_or(AddError::FamilyOff(*rule, families.v4))?;
-    Ok(Spot { side: rule.side(), proto: rule.proto(), bind, interface: rule.interface(), port: 0 })
+    Ok(Spot { side: rule.side(), proto: rule.proto(), bind, interface: rule.interface(), free, port: 0 })
 }
 
 /// Whether it makes no sense to try the next port, for want of descriptors or watches.
@@ -37,7 +37,7 @@ impl Table {
                 self.rules.values().map(|live| live.rule).filter(|other| other.side() == rule.side());
             RuleSet::in_force(beside.collect()).add(rule).map_err(Box::new)?;
         }
-        let spot = spot_of(&rule, host)?;
+        let spot = spot_of(&rule, self.policy.free, host)?;
         let count = usize::from(rule.ports().count().get());
         if !rule.scan() && self.tokens.len() - self.in_use() < count && !rule.weak() {
             return Err(AddError::Full(rule, self.in_use()));

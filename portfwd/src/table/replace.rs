@@ -108,7 +108,7 @@ impl Table {
         }
         for (at, next) in change.next.iter_mut().enumerate() {
             let rule = next.rule;
-            let spot = spot_of(&rule, host).map_err(|error| refused(rule, error))?;
+            let spot = spot_of(&rule, self.policy.free, host).map_err(|error| refused(rule, error))?;
             if let Some(own) = chosen.remove(&next.id) {
                 next.places = own;
                 continue;

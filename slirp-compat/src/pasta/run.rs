@@ -122,7 +122,8 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
         .map_err(system("watch the thread inside"))?;
     follow(config, guest, host, nameservers, &mut session)?;
     let rules: Vec<Rule> = config.forwards.all().collect();
-    if let Err(error) = session.replace_rules(&rules, Policy::passt) {
+    let policy = |descriptors| Policy { free: config.freebind, ..Policy::passt(descriptors) };
+    if let Err(error) = session.replace_rules(&rules, policy) {
         complain(&error.in_passts_words());
         return Err("Couldn't listen on requested ports".to_owned());
     }

@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 
 /// The lease, in one line.
 const SCRIPT: &str = "#!/bin/sh\n[ \"$1\" = bound ] && \
-     echo \"$ip $subnet router=$router dns=$dns search=$search mtu=$mtu lease=$lease\"\nexit 0\n";
+     echo \"$ip $subnet router=$router dns=$dns search=$search mtu=$mtu lease=$lease name=$hostname\"\nexit 0\n";
 
 /// A host with one interface, in namespaces of its own, on which a program serves a DHCP client.
 const HOST: &str = "ip link set lo up && ip tuntap add eth0 mode tap && ip address add 192.0.2.7/24 dev eth0 && \
      ip link set eth0 up && ip route add default via 192.0.2.1 && exec \"$@\"";
 
-const CLIENT: &str = "ip link set t0 up && exec busybox udhcpc -i t0 -n -q -f -t 5 -s";
+const CLIENT: &str = "ip link set t0 up && exec busybox udhcpc -i t0 -n -q -f -t 5 -O hostname -s";
 
-const CHOICES: [&[&str]; 9] = [
+const CHOICES: [&[&str]; 12] = [
     &[],
     &["-D", "9.9.9.9"],
     &["--dhcp-dns", "-D", "9.9.9.9"],
@@ -22,6 +22,9 @@ const CHOICES: [&[&str]; 9] = [
     &["--dhcp-dns", "-D", "none"],
     &["-S", "a.example", "--dhcp-search"],
     &["-S", "a.example"],
+    &["-H", "box"],
+    &["--fqdn", "box.a.example"],
+    &["-m", "0"],
     &["-a", "10.1.2.3", "-m", "1400"],
     &["-a", "10.1.2.3/20", "-g", "10.1.2.1"],
 ];

@@ -17,7 +17,7 @@ fn one(option: char, text: &str) -> Rule {
 
 fn pasta(sockets: usize) -> (Table, FakeHost) {
     let mut table = Table::new(TOKENS);
-    table.set_policy(Policy { checked: true, sockets });
+    table.set_policy(Policy { checked: true, sockets, free: false });
     (table, FakeHost { inside: true, ..FakeHost::new() })
 }
 
@@ -30,6 +30,22 @@ fn three(address: &str, from: u16) -> u16 {
 
 fn connects(address: &str, port: u16) -> bool {
     TcpStream::connect((address, port)).is_ok()
+}
+
+#[test]
+fn addresses_that_are_nobodys_can_be_listened_on_where_that_is_wanted() {
+    // Of the networks for documentation (RFC 5737, RFC 3849): nobody's.
+    let families = [("192.0.2.77", true), ("2001:db8::77", has_ipv6("addresses_that_are_nobodys"))];
+    for (address, _) in families.into_iter().filter(|(_, there)| *there) {
+        let (mut table, mut host) = pasta(99);
+        for option in ['t', 'u'] {
+            let rule = one(option, &format!("{address}/{}", own_port(90)));
+            assert!(table.add(rule, &mut host).is_err(), "{address}");
+            table.set_policy(Policy { free: true, ..Policy::passt(99) });
+            assert!(table.add(rule, &mut host).is_ok(), "{address}");
+            table.set_policy(Policy::passt(99));
+        }
+    }
 }
 
 #[test]
