@@ -10,6 +10,7 @@ use super::Driver;
 use crate::clock;
 use crate::epoll::EventSet;
 use crate::inside::{Inside, Kind, Side};
+use crate::netlink::Netlink;
 use crate::splice::{Conversation, Datagrams, Parties, Proto, Streams};
 use crate::token::Token;
 use crate::upstream::{Sockets, bind_source};
@@ -22,7 +23,7 @@ use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Client, Forwarded, Meta, Source};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ use std::time::Duration;
 const MOST_WAITING: usize = 256;
 /// Bytes of datagrams that wait.
 const MOST_BYTES: usize = 1 << 20;
+/// A guest's link-local address may change; the next look is so much later.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After descriptors ran out, those who wait are tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -57,6 +60,9 @@ pub(super) struct Bypass {
     datagrams: Datagrams,
     waiting: VecDeque<Waiting>,
     retry_at: Option<Instant>,
+    /// For a guest without a public address: where its link-local one is asked for, and what was found when.
+    addresses: Option<Netlink>,
+    link_local: Option<(Instant, Option<SocketAddrV6>)>,
 }
 
 /// A client whose socket is still to come.
@@ -108,7 +114,10 @@ enum Detour {
 
 impl Bypass {
     fn new(inside: Inside, shortcut: Shortcut) -> Self {
+        let addresses = inside.ask(Netlink::open).ok().and_then(Result::ok);
         Self {
+            addresses,
+            link_local: None,
             inside,
             shortcut,
             streams: Streams::default(),
@@ -133,6 +142,25 @@ impl Bypass {
         self.datagrams.release(listener);
         let is_theirs = |who: &Who| matches!(who, Who::Datagrams(theirs, _) if Rc::ptr_eq(theirs, listener));
         self.waiting.retain(|one| !is_theirs(&one.who));
+    }
+
+    /// A link-local address of the guest's, with its link as the guest's namespace numbers it. Asked for once a second
+    /// at most, of the kernel itself.
+    fn link_local(&mut self, now: Instant) -> Option<SocketAddrV6> {
+        if let Some((at, found)) = self.link_local
+            && now < at + LOOK_AGAIN
+        {
+            return found;
+        }
+        let all = self.addresses.as_mut()?.addresses().unwrap_or_default();
+        let found = all.iter().find_map(|address| match address.net.addr() {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                Some(SocketAddrV6::new(v6, 0, 0, address.interface))
+            }
+            _ => None,
+        });
+        self.link_local = Some((now, found));
+        found
     }
 
     /// A socket that is connected, or about to be, on the side across.
@@ -306,13 +334,13 @@ impl Driver {
 
     /// Where `client`, who came to `local`, is led by the shortcut, if it may go there.
     fn across(
-        &self,
+        &mut self,
         proto: Proto,
         side: Side,
         (client, local): (SocketAddr, SocketAddr),
         port: u16,
     ) -> Option<Parties> {
-        let bypass = self.bypass.as_ref()?;
+        let bypass = self.bypass.as_mut()?;
         let Shortcut { tcp, udp, loopback_destination, guest: [v4, v6] } = bypass.shortcut;
         let local = local.ip().to_canonical();
         let may = match proto {
@@ -323,14 +351,23 @@ impl Driver {
             return None;
         }
         let server = if side == Side::Namespace || loopback_destination {
-            local
+            SocketAddr::new(local, port)
         } else {
             let named = if local.is_ipv6() { v6 } else { v4 };
-            named.or_else(|| self.engine.guest_address(local.is_ipv6()))?
+            let public = named.or_else(|| self.engine.guest_address(local.is_ipv6()));
+            // To one of a link's own addresses the link has to be named, as the namespace calls it.
+            let is_of_a_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            match public.filter(|ip| !is_of_a_link(ip)) {
+                Some(public) => SocketAddr::new(public, port),
+                None if local.is_ipv6() => {
+                    let mut address = bypass.link_local(clock::now())?;
+                    address.set_port(port);
+                    address.into()
+                }
+                None => return None,
+            }
         };
-        // To one of a link's own addresses the link would have to be named, as the namespace calls it.
-        let is_of_a_link = matches!(server, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        (!is_of_a_link).then_some(Parties { side, client, server: SocketAddr::new(server, port) })
+        Some(Parties { side, client, server })
     }
 
     fn lead(

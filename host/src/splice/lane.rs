@@ -14,7 +14,8 @@
 //! **Edges.** Both sockets are watched edge-triggered. An [`End`] remembers what was announced and not used up yet: it
 //! is readable until a read has found nothing (or less than it asked for), writable until a write has. So a lane that
 //! can do nothing asks the kernel nothing, and whatever changes that raises an event. What goes on arriving while `to`
-//! is full changes nothing: at the first such event the source is no longer listened to ([`DEAF`]), until there is room.
+//! is full changes nothing: at the first such event the source is no longer listened to ([`DEAF`]), until there is
+//! room.
 
 use super::pipes::{Pipe, Pipes};
 use crate::sys::sockopt;

@@ -147,6 +147,40 @@ fn a_client_of_the_hosts_loopback_comes_out_at_the_guests_address() {
 }
 
 #[test]
+fn a_guest_without_a_public_address_is_reached_at_its_link_local_one() {
+    let name = "a_guest_without_a_public_address_is_reached_at_its_link_local_one";
+    if !crate::netns::testing::has_ipv6(name) {
+        return;
+    }
+    in_new_namespace(name, || {
+        let mut rig = Rig::new(Rig::public());
+        let local = "[::1]:80".parse().unwrap();
+        assert!(rig.driver.across(Proto::Tcp, Side::Host, (local, local), PORT).is_none(), "it has none");
+        rig.driver.bypass.as_mut().unwrap().link_local = None;
+        let inside = rig.driver.inside().unwrap();
+        let lo = inside.ask(|| Netlink::open().unwrap().interface("lo").unwrap().index).unwrap();
+        let add = Request::add_address_at_once(lo, "fe80::9/64".parse().unwrap());
+        inside.netlink(vec![add]).unwrap().remove(0).unwrap();
+        let service = rig.service("::");
+        // The kernel makes the way to a new address a little later; what is sent before that is lost.
+        let there = SocketAddrV6::new("fe80::9".parse().unwrap(), PORT, 0, lo).into();
+        let inside = rig.driver.inside().unwrap();
+        let arrives = move || TcpStream::connect_timeout(&there, Duration::from_millis(100)).is_ok();
+        assert!((0..100).any(|_| inside.ask(arrives).unwrap()));
+        rig.accepted(&service);
+        let door = TcpListener::bind("[::1]:0").unwrap();
+        let client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let (accepted, from) = door.accept().unwrap();
+        let local = accepted.local_addr().unwrap();
+        rig.driver.splice_tcp(Side::Host, accepted.into(), from, local, PORT).unwrap();
+        let (server, _) = rig.accepted(&service);
+        assert_eq!(server.local_addr().unwrap().to_string(), format!("[fe80::9%{lo}]:{PORT}"));
+        rig.crosses(&client, &server, b"ask");
+    });
+}
+
+#[test]
 fn a_client_inside_reaches_the_hosts_loopback_and_nothing_else() {
     in_new_namespace("a_client_inside_reaches_the_hosts_loopback_and_nothing_else", || {
         let mut rig = Rig::new(Rig::public());
