@@ -10,9 +10,11 @@ mod api;
 mod ending;
 
 use crate::fds::ExitFd;
+use crate::logging::tell;
 use crate::names::{self, Local, Names};
 use crate::network::{Follower as NetworkFollower, HostNetwork};
 use crate::pid_file::PidFile;
+use crate::report;
 use crate::scan::Scanner;
 use crate::tuning;
 use nix::errno::Errno;
@@ -98,6 +100,8 @@ pub struct Session {
     network: Option<NetworkFollower>,
     /// Whoever looks which ports are listened on, for rules that scan.
     scanner: Option<Scanner>,
+    /// How often counters are shown, and when next.
+    shown: Option<(Duration, Instant)>,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -149,6 +153,7 @@ impl Session {
             pid_file: None,
             network: None,
             scanner: None,
+            shown: None,
             ready: Vec::new(),
         }
     }
@@ -341,6 +346,11 @@ impl Session {
         Ok(())
     }
 
+    /// Shows the counters on standard error, from now on, so often.
+    pub fn show_counters(&mut self, every: Duration) {
+        self.shown = Some((every, clock::now() + every));
+    }
+
     /// Has ports of rules that scan follow those who listen across the border; it begins with a look at once. For a
     /// driver that has a thread inside, before the sandbox.
     ///
@@ -490,7 +500,8 @@ impl Session {
         let network = self.network.as_ref().and_then(NetworkFollower::next_deadline);
         let scan = self.scanner.as_ref().and_then(|scanner| scanner.next_deadline(&self.table));
         let names = self.names.next_deadline();
-        [self.table.next_deadline(), api, host, network, names, self.door_opens, scan]
+        let shown = self.shown.map(|(_, next)| next);
+        [self.table.next_deadline(), api, host, network, names, self.door_opens, scan, shown]
             .into_iter()
             .flatten()
             .min()
@@ -502,6 +513,10 @@ impl Session {
             if let Err(error) = self.driver.modify(door.as_fd(), Interest::READ, DOOR) {
                 log::warn!("no guest is let in any more: {error}");
             }
+        }
+        if let Some((every, _)) = self.shown.filter(|(_, next)| *next <= now) {
+            self.shown = Some((every, now + every));
+            tell(&report::counters(&self.driver, &self.table));
         }
         self.table.on_deadline(now, &mut self.driver);
         if let Some(scanner) = &mut self.scanner {

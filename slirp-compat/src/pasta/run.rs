@@ -150,6 +150,9 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     session.forbid_calls(&confinement).map_err(|error| error.to_string())?;
     tell.ready().map_err(system("tell that the network works"))?;
     journal::settle();
+    if let Some(every) = config.stats {
+        session.show_counters(every);
+    }
     if let Some(running) = &mut seat.running {
         running.start().map_err(|error| error.to_string())?;
     }

@@ -388,7 +388,7 @@ pub const FLAGS: &[Flag<Key>] = &[
     .value("PATH|none", Complete::File),
     flag(Key::MigrateExit, "migrate-exit", "accepted, without effect").hidden(),
     flag(Key::MigrateNoLinger, "migrate-no-linger", "accepted, without effect").hidden(),
-    flag(Key::Stats, "stats", "show counters on standard error, no more often than this; needs --foreground before it")
+    flag(Key::Stats, "stats", "show counters on standard error, so often; needs --foreground before it")
         .value("SECONDS", Complete::Nothing),
     flag(Key::ConfPath, "conf-path", "let pesto(1) change forwarded ports over this Unix socket")
         .short(b'c')

@@ -24,3 +24,22 @@ fn the_file_has_the_last_word() {
     assert!(word.contains("/nosuch/namespace"), "{said}");
     assert!(last.ends_with(&format!(" error: {word}")), "{text}");
 }
+
+/// In the foreground, and where it is asked for before.
+#[test]
+fn counters_are_shown_while_it_runs() {
+    let test = "counters_are_shown_while_it_runs";
+    let Some(program) = ours(test) else { return };
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        println!("SKIP {test}: /dev/net/tun: {error}");
+        return;
+    }
+    let host = "exec -a pasta \"$0\" -f --stats 1 --config-net -t none -u none -T none -U none -- sleep 3";
+    let mut command = Command::new("timeout");
+    command.args(["30", "unshare", "-Urn", "bash", "-c", host]).arg(&program);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // Whatever the guest sends first: its link comes up.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().any(|line| line.starts_with("frames ")), "{said}");
+}
