@@ -9,11 +9,12 @@
 //! - [`config`]: those into a [`config::Config`] of valid types, with every check and its exact message; [`guest`] is
 //!   where the guest is, [`world`] what is asked;
 //! - [`usage`]: the texts of `--help`, `--version` and `--print-capabilities`;
-//! - [`run`]: what happens then; `network` is what of it concerns addresses.
+//! - [`run`]: what happens then, and `machine` for a virtual one; `network` is what of it concerns addresses.
 
 pub mod args;
 pub mod config;
 mod guest;
+mod machine;
 mod network;
 pub mod run;
 pub mod table;

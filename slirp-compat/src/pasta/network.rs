@@ -19,17 +19,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 /// What is asked of the template.
-pub(super) fn wishes(config: &Config, guest: &Namespace) -> Wishes {
+pub(super) fn wishes(config: &Config, guest: Option<&Namespace>) -> Wishes {
     let [v4, v6] = config.families;
     let [copies4, copies6] = [0, 1].map(|family: usize| {
         let copy = |of: [bool; 2]| of.get(family).copied().unwrap_or(true);
         let both = |configure: Configure| (copy(configure.copy_addresses), copy(configure.copy_routes));
-        guest.configure.map_or((true, true), both)
+        guest.and_then(|guest| guest.configure).map_or((true, true), both)
     });
     let [outbound4, outbound6] = config.outbound_interface.clone();
     Wishes {
         interface: config.interface.clone(),
-        ifname: guest.tap.clone(),
+        ifname: guest.and_then(|guest| guest.tap.clone()),
         v4: v4.then_some(Wish {
             address: config.address.v4,
             prefix: config.prefix,

@@ -30,6 +30,7 @@ use slipway_host::sys::proc::close_inherited;
 use slipway_host::template::{self, Device, Following, Op, Template};
 use slipway_netstack::config::{Config as EngineConfig, Mtu};
 use slipway_netstack::ip::plan::Plan;
+use slipway_netstack::ip::plan::pasta::Pasta;
 use slipway_portfwd::Rule;
 use slipway_portfwd::api::socket::BindError;
 use slipway_portfwd::rule::passt::Context;
@@ -83,7 +84,7 @@ fn start(config: &Config, tell: &mut Tell) -> u8 {
     }
     let done = match &config.guest {
         Guest::Namespace(guest) => serve(config, guest, tell),
-        Guest::Machine(_) => Err("passt: links of virtual machines are not served yet".to_owned()),
+        Guest::Machine(machine) => super::machine::serve(config, machine, tell),
     };
     done.unwrap_or_else(|line| {
         journal::keep(&line);
@@ -92,7 +93,7 @@ fn start(config: &Config, tell: &mut Tell) -> u8 {
     })
 }
 
-fn system(doing: &str) -> impl Fn(std::io::Error) -> String {
+pub(super) fn system(doing: &str) -> impl Fn(std::io::Error) -> String {
     move |error| format!("cannot {doing}: {}", words(&error))
 }
 
@@ -101,18 +102,16 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     if let Err(error) = tracers::keep_out() {
         log::debug!("{error}");
     }
-    let host = look(config, guest)?;
-    let template = host.following().template().clone();
-    let resolver = resolver();
-    let nameservers: Vec<IpAddr> = resolver.nameservers.iter().map(ZonedAddr::ip).collect();
-    let addresses = network::addresses(config, host.following(), &nameservers);
+    let host = Host::look(config, Some(guest))?;
+    let template = host.network.following().template().clone();
+    let addresses = host.addresses();
     let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
     if let Some(ids) = config.run_as {
         become_user(ids)?;
     }
     let mut seat = Seat::take(config, guest)?;
     let mut session = open(config, guest, &template, &seat, |machine| {
-        network::engine(config, &template, &addresses, &resolver.search, &machine)
+        network::engine(config, &template, &addresses, &host.search, &machine)
     })?;
 
     let inside = Inside::start(seat.netns.try_clone().map_err(system("keep the namespace"))?)
@@ -120,27 +119,53 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     session
         .go_inside(inside, network::shortcut(config, &template))
         .map_err(system("watch the thread inside"))?;
-    follow(config, guest, host, nameservers, &mut session)?;
+    host.follow(guest.configure.is_some(), &mut session)?;
+    listen(config, &mut session)?;
+    if config.conf_path.is_some() || config.control.is_some() || config.forwards.all().any(|rule| rule.scan())
+    {
+        session.follow_listeners().map_err(system("look who listens"))?;
+    }
+    if let Some(watch) = seat.watch.take() {
+        session.watch_target(watch).map_err(system("watch the namespace"))?;
+    }
+    let calls = if seat.running.is_some() { Profile::ShortcutParent } else { Profile::Shortcut };
+    settle(config, &mut session, &addresses, (Rights::AsPermitted, calls), pid_file, tell)?;
+    if let Some(running) = &mut seat.running {
+        running.start().map_err(|error| error.to_string())?;
+    }
+    finish(&mut session, guest, seat.running)
+}
+
+/// Ports, sockets over which they are changed, signals.
+pub(super) fn listen(config: &Config, session: &mut Session) -> Result<(), String> {
     let rules: Vec<Rule> = config.forwards.all().collect();
     let policy = |descriptors| Policy { free: config.freebind, ..Policy::passt(descriptors) };
     if let Err(error) = session.replace_rules(&rules, policy) {
         complain(&error.in_passts_words());
         return Err("Couldn't listen on requested ports".to_owned());
     }
-    open_sockets(config, &mut session)?;
-    session.catch(&[Signal::SIGTERM, Signal::SIGQUIT]).map_err(system("catch signals"))?;
-    if let Some(watch) = seat.watch.take() {
-        session.watch_target(watch).map_err(system("watch the namespace"))?;
-    }
+    open_sockets(config, session)?;
+    session.catch(&[Signal::SIGTERM, Signal::SIGQUIT]).map_err(system("catch signals"))
+}
+
+/// The end of a start: the sandbox, the PID file, the background.
+pub(super) fn settle(
+    config: &Config,
+    session: &mut Session,
+    addresses: &Pasta,
+    (rights, calls): (Rights<'_>, Profile),
+    pid_file: Option<Promise>,
+    tell: &mut Tell,
+) -> Result<(), String> {
     let servers = network::named_servers(config.dns_host);
     let confinement = Confinement {
-        rights: Rights::AsPermitted,
-        names: match (network::answers_names(&addresses), servers.as_slice()) {
+        rights,
+        names: match (network::answers_names(addresses), servers.as_slice()) {
             (false, _) => Nameservers::Nobody,
             (true, []) => Nameservers::Hosts,
             (true, these) => Nameservers::These(these),
         },
-        calls: Some(if seat.running.is_some() { Profile::ShortcutParent } else { Profile::Shortcut }),
+        calls: Some(calls),
     };
     session.drop_rights(&confinement).map_err(|error| error.to_string())?;
     if let Some(promise) = pid_file {
@@ -153,17 +178,18 @@ fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, Stri
     if let Some(every) = config.stats {
         session.show_counters(every);
     }
-    if let Some(running) = &mut seat.running {
-        running.start().map_err(|error| error.to_string())?;
-    }
-    finish(&mut session, guest, seat.running)
+    Ok(())
 }
 
-/// The sockets over which rules are changed, and whoever looks after those that follow others.
+/// The sockets over which rules are changed.
 fn open_sockets(config: &Config, session: &mut Session) -> Result<(), String> {
     let can = config.abilities;
     if let Some(path) = &config.conf_path {
-        let tables = [(Side::Host, can), (Side::Namespace, can)];
+        let sides: &[Side] = match config.guest {
+            Guest::Namespace(_) => &[Side::Host, Side::Namespace],
+            Guest::Machine(_) => &[Side::Host],
+        };
+        let tables = sides.iter().map(|side| (*side, can));
         session.open_pesto(path, tables).map_err(|error| error.to_string())?;
     }
     if let Some(path) = &config.control {
@@ -174,10 +200,6 @@ fn open_sockets(config: &Config, session: &mut Session) -> Result<(), String> {
             // Where the profile of another program forbids it, everything else goes on.
             Err(error) => log::warn!("no orders are taken: {error}"),
         }
-    }
-    let may_change = config.conf_path.is_some() || config.control.is_some();
-    if may_change || config.forwards.all().any(|rule| rule.scan()) {
-        session.follow_listeners().map_err(system("look who listens"))?;
     }
     Ok(())
 }
@@ -216,32 +238,46 @@ fn status(outcome: Outcome) -> u8 {
     }
 }
 
-/// What the guest's interface shall look like. The host's network is looked at before any namespace is joined.
-fn look(config: &Config, guest: &Namespace) -> Result<HostNetwork, String> {
-    let host = HostNetwork::open(network::wishes(config, guest)).map_err(|error| match error {
-        OpenError::Choose(error) => error.to_string(),
-        OpenError::Netlink(error) => format!("cannot look at the host's network: {error}"),
-    })?;
-    host.following().template().infos().for_each(|info| log::info!("{info}"));
-    Ok(host)
+/// What the host's network says about the guest's. It is looked at before any namespace is joined.
+pub(super) struct Host<'a> {
+    config: &'a Config,
+    pub(super) network: HostNetwork,
+    /// Those of the host's resolv.conf as it is at the start.
+    nameservers: Vec<IpAddr>,
+    /// The host's search domains.
+    pub(super) search: Vec<String>,
 }
 
-/// Keeps the guest like the host for as long as it is served.
-fn follow(
-    config: &Config,
-    guest: &Namespace,
-    host: HostNetwork,
-    nameservers: Vec<IpAddr>,
-    session: &mut Session,
-) -> Result<(), String> {
-    let config = config.clone();
-    let readdress = move |following: &Following, driver: &mut Driver| {
-        driver.readdress(Plan::pasta(&network::addresses(&config, following, &nameservers)));
-        driver.set_shortcut(network::shortcut(&config, following.template()));
-    };
-    session
-        .follow_host_network(host, guest.configure.is_some(), readdress)
-        .map_err(system("watch the host's network"))
+impl<'a> Host<'a> {
+    pub(super) fn look(config: &'a Config, guest: Option<&Namespace>) -> Result<Self, String> {
+        let network = HostNetwork::open(network::wishes(config, guest)).map_err(|error| match error {
+            OpenError::Choose(error) => error.to_string(),
+            OpenError::Netlink(error) => format!("cannot look at the host's network: {error}"),
+        })?;
+        network.following().template().infos().for_each(|info| log::info!("{info}"));
+        let ResolvConf { nameservers, search, .. } = resolver();
+        let nameservers = nameservers.iter().map(ZonedAddr::ip).collect();
+        Ok(Self { config, network, nameservers, search })
+    }
+
+    /// What the engine's plan is made from.
+    pub(super) fn addresses(&self) -> Pasta {
+        network::addresses(self.config, self.network.following(), &self.nameservers)
+    }
+
+    /// Keeps the guest like the host for as long as it is served. One that we have configured is configured anew; any
+    /// other hears of it by its own questions.
+    pub(super) fn follow(self, is_configured: bool, session: &mut Session) -> Result<(), String> {
+        let Self { config, network, nameservers, .. } = self;
+        let config = config.clone();
+        let readdress = move |following: &Following, driver: &mut Driver| {
+            driver.readdress(Plan::pasta(&network::addresses(&config, following, &nameservers)));
+            driver.set_shortcut(network::shortcut(&config, following.template()));
+        };
+        session
+            .follow_host_network(network, is_configured, readdress)
+            .map_err(system("watch the host's network"))
+    }
 }
 
 /// Those of the host's resolv.conf as it is now, for what is fixed at the start.
@@ -250,13 +286,13 @@ fn resolver() -> ResolvConf {
     ResolvConf::parse(&text)
 }
 
-fn promise(path: &Path) -> Result<Promise, String> {
+pub(super) fn promise(path: &Path) -> Result<Promise, String> {
     Promise::open(path)
         .map_err(|error| format!("Couldn't open PID file {}: {}", path.display(), words(&error)))
 }
 
 /// Becomes a user whom the machine trusts with nothing. The rights to the guest come from its user namespace.
-fn become_user(ids: Ids) -> Result<(), String> {
+pub(super) fn become_user(ids: Ids) -> Result<(), String> {
     let failed = |error: Errno| {
         format!("cannot become user {} and group {}: {}", ids.user, ids.group, strerror(error))
     };
@@ -388,7 +424,10 @@ fn open(
     Session::open(link, config.mac, engine).map_err(|error| error.to_string())
 }
 
-fn record(link: slipway_host::device::Link, path: &Path) -> Result<slipway_host::device::Link, String> {
+pub(super) fn record(
+    link: slipway_host::device::Link,
+    path: &Path,
+) -> Result<slipway_host::device::Link, String> {
     let failed =
         |error: std::io::Error| format!("Couldn't open pcap file {}: {}", path.display(), words(&error));
     let file = File::create(path).map_err(failed)?;

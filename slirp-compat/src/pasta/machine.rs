@@ -1,0 +1,118 @@
+//! `passt` at work: a virtual machine at the other end of a stream socket ([`slipway_host::device::stream`]).
+//!
+//! Who connects is the guest, one at a time: a second one is sent away, and when the first has gone the next may come,
+//! unless one was all that was wanted. Until then nothing is carried; ports listen from the start, and what comes to
+//! them is refused while nobody is there. The guest configures itself by DHCP, DHCPv6 and router advertisements, and may
+//! have the host's own MAC address or ours. Contract: pasta A.4, F.6.
+//!
+//! Not served yet: memory that is shared with the machine (`--vhost-user`), which is refused in words. A migration is
+//! never asked for over a stream.
+
+use super::config::{Config, Machine};
+use super::network;
+use super::run::{Host, become_user, listen, promise, record, settle, system};
+use nix::sys::socket::SockType;
+use slipway_host::device::{Link, Listener, Stream};
+use slipway_host::sandbox::seccomp::Profile;
+use slipway_host::sandbox::tracers;
+use slipway_host::strerror::words;
+use slipway_host::sys::fdpass::take_inherited;
+use slipway_netstack::device::Capabilities;
+use slipway_portfwd::api::socket::{Access, BindError, listen_at};
+use slipway_runtime::background::Tell;
+use slipway_runtime::serve::{End, Ending, Session};
+use slipway_runtime::start::Rights;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// How many default paths there are.
+const PATHS: usize = 100;
+
+/// Where the machine is.
+enum Door {
+    /// It is there already.
+    Open(Link),
+    /// It will come.
+    Listens(Listener),
+}
+
+pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Result<u8, String> {
+    if machine.vhost_user {
+        return Err(
+            "--vhost-user: memory of virtual machines is not shared yet; use a socket or --fd".to_owned()
+        );
+    }
+    if let Err(error) = tracers::keep_out() {
+        log::debug!("{error}");
+    }
+    let host = Host::look(config, None)?;
+    let template = host.network.following().template().clone();
+    let addresses = host.addresses();
+    let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
+    let door = door(config, machine)?;
+    if let Some(ids) = config.run_as {
+        become_user(ids)?;
+    }
+    let mut session = Session::open_idle(Capabilities::default(), config.mac, |machine| {
+        network::engine(config, &template, &addresses, &host.search, &machine)
+    })
+    .map_err(|error| error.to_string())?;
+    match door {
+        Door::Open(link) => session.join(link).map_err(system("watch the guest's link"))?,
+        Door::Listens(listener) => session.readmit(listener).map_err(system("wait for a guest"))?,
+    }
+    host.follow(false, &mut session)?;
+    listen(config, &mut session)?;
+    settle(config, &mut session, &addresses, (Rights::Apart, Profile::Network), pid_file, tell)?;
+    let once = config.one_off || config.fd.is_some();
+    loop {
+        match session.run() {
+            Ok(End::Link(reason)) if once => {
+                log::info!("the guest has gone: {}", words(&reason));
+                break;
+            }
+            Ok(End::Link(reason)) => log::info!("the guest has gone, another may come: {}", words(&reason)),
+            Ok(End::Asked) => {}
+            Ok(End::Signal(_) | End::Target | End::ExitFd) => break,
+            Err(error) => return Err(format!("the network has ended: {}", words(&error))),
+        }
+    }
+    session.end(Ending::AtOnce);
+    Ok(0)
+}
+
+/// The machine, or where it will come to.
+fn door(config: &Config, machine: &Machine) -> Result<Door, String> {
+    if let Some(number) = config.fd {
+        let socket = take_inherited(number).map_err(|error| format!("--fd {number}: {}", words(&error)))?;
+        let mut link = Link::from(Stream::from_owned_fd(socket));
+        if let Some(path) = &config.pcap {
+            link = record(link, path)?;
+        }
+        return Ok(Door::Open(link));
+    }
+    if config.pcap.is_some() {
+        return Err("--pcap: frames are recorded with --fd only".to_owned());
+    }
+    let (listener, path) = bind(machine)?;
+    log::info!("UNIX domain socket bound at {}", path.display());
+    Ok(Door::Listens(Listener::stream(listener)))
+}
+
+/// The socket at the path that was named, or at the first default one that nobody answers at.
+fn bind(machine: &Machine) -> Result<(UnixListener, PathBuf), String> {
+    let at = |path: &Path| listen_at(path, SockType::Stream, Access::Umask);
+    if let Some(path) = &machine.socket {
+        return Ok((at(path).map_err(|error| error.to_string())?, path.clone()));
+    }
+    for number in 1..=PATHS {
+        let path = PathBuf::from(format!("/tmp/passt_{number}.socket"));
+        match at(&path) {
+            Ok(listener) => return Ok((listener, path)),
+            Err(BindError::InUse(_)) => {}
+            // Somebody else's, whom we may not ask: the next one.
+            Err(error) => log::debug!("{error}"),
+        }
+    }
+    Err(format!("none of /tmp/passt_1.socket to /tmp/passt_{PATHS}.socket is free"))
+}
