@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod names;
 mod pages;
+mod pasta;
 mod path;
 mod pesto;
 mod plugin;

@@ -1,0 +1,326 @@
+//! `pasta`: a namespace gets the host's own network, in the background, and the command line of the original. `passt`:
+//! the same for whoever is at the other end of a stream of frames.
+//!
+//! The lab's *host* is the machine whose addresses and routes the container gets. What other programs check of it by
+//! its words stands with its command line (`slirp-compat/src/pasta`), Podman in `podman`; here is what the network does.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use slipway_host::sys::tun::{DEVICE, Flags, attach, open_device};
+use slipway_lab::{Cmd, Container, HOST4, HOST6, LIMIT, Lab, Output, Running, WORLD4, WORLD6, lab};
+
+/// No ports at all, and nothing said.
+/// The world is the host's gateway here, which would lead to the host's loopback otherwise.
+const PLAIN: [&str; 11] =
+    ["--config-net", "--no-map-gw", "--quiet", "-t", "none", "-u", "none", "-T", "none", "-U", "none"];
+
+fn pasta(lab: &Lab, words: &[&str]) -> Cmd {
+    lab.host([&lab.program("slipway"), "pasta"]).args(words)
+}
+
+/// What the foreground process said, and the one that stays, by its PID file.
+fn started(lab: &Lab, role: &str, words: &[&str], target: &[String]) -> (Output, i32) {
+    let file = lab.home().join("pid");
+    let start = lab.host([&lab.program("slipway"), role]).args(words);
+    let done = start.args(["--pid", &file.to_string_lossy()]).args(target).run(LIMIT).unwrap();
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    (done, written.trim().parse().unwrap_or(0))
+}
+
+/// `pasta` for a container; it has to begin, and says nothing.
+fn start(lab: &Lab, container: &Container, words: &[&str]) -> Guarded {
+    let (done, pid) = started(lab, "pasta", words, &[container.pid().to_string()]);
+    assert!(done.success() && done.out().is_empty() && done.err().is_empty(), "{words:?}: {done}");
+    assert!(lives(pid), "{pid} is no process");
+    Guarded(pid)
+}
+
+/// A process that ends with the test.
+struct Guarded(i32);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if lives(self.0) {
+            let _ = kill(Pid::from_raw(self.0), Signal::SIGTERM);
+        }
+    }
+}
+
+fn lives(pid: i32) -> bool {
+    pid > 0 && Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Whether it has ended within the five seconds that Podman's own tests wait.
+fn ends(pid: i32) -> bool {
+    let until = Instant::now() + Duration::from_secs(5);
+    while lives(pid) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    !lives(pid)
+}
+
+fn shown(container: &Container, script: &str) -> String {
+    container.sh(script).unwrap().out()
+}
+
+/// Routes as `ip` shows them, less what belongs to one interface.
+fn routes(text: &str) -> Vec<String> {
+    let bare = |line: &str| {
+        let mut words: Vec<_> = line.split_whitespace().collect();
+        for word in ["src", "dev"] {
+            if let Some(at) = words.iter().position(|found| *found == word) {
+                words.drain(at..(at + 2).min(words.len()));
+            }
+        }
+        words.join(" ")
+    };
+    let mut lines: Vec<_> = text.lines().filter(|line| !line.starts_with("fe80")).map(bare).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_namespace_gets_the_hosts_network() {
+    let (lab, _) = lab!(ours "a_namespace_gets_the_hosts_network", ["busybox", "ping"]);
+    std::fs::write(lab.dir().join("www/index.html"), "fetched\n").unwrap();
+    let _server = lab.http().unwrap();
+    let container = lab.container().unwrap();
+    let _pasta = start(&lab, &container, &PLAIN);
+    // Exit 0: addresses can be used, none is tentative.
+    let addresses = shown(&container, "ip -o address show");
+    assert!(addresses.contains(HOST4) && addresses.contains(HOST6), "{addresses}");
+    assert!(!addresses.contains("tentative"), "{addresses}");
+    for family in ["-4", "-6"] {
+        let of_host = lab.host(["ip", family, "route"]).ok(LIMIT).unwrap().out();
+        let of_guest = shown(&container, &format!("ip {family} route"));
+        assert_eq!(routes(&of_guest), routes(&of_host), "{family}");
+    }
+    for at in [WORLD4.to_owned(), format!("[{WORLD6}]")] {
+        let page = shown(&container, &format!("busybox wget -qO- http://{at}/index.html"));
+        assert_eq!(page, "fetched\n", "{at}");
+    }
+    let pings = shown(&container, &format!("ping -c 1 -W 5 {WORLD4}; ping -6 -c 1 -W 5 {WORLD6}"));
+    assert_eq!(pings.matches(" 0% packet loss").count(), 2, "{pings}");
+}
+
+#[test]
+fn it_ends_with_its_namespace_and_at_a_signal() {
+    let (lab, _) = lab!(ours "it_ends_with_its_namespace_and_at_a_signal", []);
+    let mut container = lab.container().unwrap();
+    let pasta = start(&lab, &container, &PLAIN);
+    container.end();
+    assert!(ends(pasta.0), "its namespace is gone");
+    let container = lab.container().unwrap();
+    let pasta = start(&lab, &container, &PLAIN);
+    kill(Pid::from_raw(pasta.0), Signal::SIGTERM).unwrap();
+    assert!(ends(pasta.0), "it was told to");
+}
+
+#[test]
+fn a_failed_start_is_one_line_and_leaves_nobody() {
+    let (lab, _) = lab!(ours "a_failed_start_is_one_line_and_leaves_nobody", ["ncat"]);
+    let container = lab.container().unwrap();
+    let taken = lab.host(["ncat", "-lk", "0.0.0.0", "8080"]);
+    let _taken = Running::server(taken, "tcp", 8080).unwrap();
+    let none = ["-u", "none", "-T", "none", "-U", "none"];
+    for (words, line) in [
+        (&["-t", "8080"][..], "Listen failed for HOST TCP port *"),
+        (&["-t", "none", "-t", "0"], "attempts to map from port 0"),
+        (&["-t", "80", "-t", "80"], "Forwarding configuration conflict"),
+        (&["--userns", "/no/such"], "/no/such"),
+    ] {
+        let words = [&["--config-net", "-q"], words, &none].concat();
+        let (done, _) = started(&lab, "pasta", &words, &[container.pid().to_string()]);
+        assert_eq!(done.code(), 1, "{words:?}: {done}");
+        assert!(done.err().contains(line), "{words:?}: {done}");
+    }
+    let left = shown(&container, "ip -o link | wc -l");
+    assert_eq!(left.trim(), "1", "no interface but loopback is left");
+}
+
+#[test]
+fn ports_lead_in_from_everywhere_and_clients_are_seen() {
+    let test = "ports_lead_in_from_everywhere_and_clients_are_seen";
+    let (lab, _) = lab!(ours "ports_lead_in_from_everywhere_and_clients_are_seen", ["ncat"]);
+    let container = lab.container().unwrap();
+    let none = ["-u", "9005", "-T", "none", "-U", "none"];
+    let words =
+        [&["--config-net", "-q", "-t", "9001-9003:9000-9002", "-t", "127.0.0.1/9010:9000"][..], &none]
+            .concat();
+    let _pasta = start(&lab, &container, &words);
+    let who = "ncat -lk 9000 -c 'echo $NCAT_REMOTE_ADDR'";
+    let _server = Running::server(container.cmd(["sh", "-c", who]), "tcp", 9000).unwrap();
+    let ask = |from: Cmd| from.run(LIMIT).unwrap();
+    let near = |at: &str, port: &str| ask(lab.host(["ncat", "--recv-only", "-w", "5", at, port]));
+    let far = |at: &str, port: &str| ask(lab.world(["ncat", "--recv-only", "-w", "5", at, port]));
+    // The world's own address, over both families.
+    assert!(far(HOST4, "9001").out().contains(WORLD4), "{test}: {}", far(HOST4, "9001"));
+    assert!(far(HOST6, "9001").out().contains(WORLD6), "{test}: {}", far(HOST6, "9001"));
+    // By the shortcut the guest sees itself.
+    assert!(near("127.0.0.1", "9001").out().contains(HOST4), "{}", near("127.0.0.1", "9001"));
+    assert!(near("127.0.0.1", "9010").success());
+    assert!(!far(HOST4, "9010").success(), "published on loopback alone");
+    assert!(!far(HOST4, "9000").success(), "not published");
+    // Datagrams, each of which is sent back.
+    let peer = lab.program("slipway-lab-peer");
+    let echo = Running::server(container.cmd([&peer, "serve", "0.0.0.0:9005"]), "udp", 9005);
+    let _echo = echo.unwrap();
+    let asked = lab.world([&peer, "udp-rr", &format!("{HOST4}:9005"), "1"]).run(LIMIT).unwrap();
+    assert!(asked.success(), "from the world: {asked}");
+    let asked = lab.host([&peer, "udp-rr", "127.0.0.1:9005", "1"]).run(LIMIT).unwrap();
+    assert!(asked.success(), "by the shortcut: {asked}");
+}
+
+#[test]
+fn auto_follows_those_who_listen_on_either_side() {
+    let (lab, _) = lab!(ours "auto_follows_those_who_listen_on_either_side", ["ncat"]);
+    let container = lab.container().unwrap();
+    let _pasta = start(&lab, &container, &["--config-net", "-q"]);
+    let within = container.cmd(["ncat", "-lk", "0.0.0.0", "7001", "-c", "echo within"]);
+    let _within = Running::server(within, "tcp", 7001).unwrap();
+    let outside = lab.host(["ncat", "-lk", "127.0.0.1", "7002", "-c", "echo outside"]);
+    let _outside = Running::server(outside, "tcp", 7002).unwrap();
+    let tries = |port: u16| {
+        format!(
+            "for i in $(seq 100); do ncat --recv-only -w 5 127.0.0.1 {port} 2>/dev/null && exit; sleep 0.1; done"
+        )
+    };
+    let asked = lab.host(["sh", "-c", &tries(7001)]).run(LIMIT).unwrap();
+    assert_eq!(asked.out(), "within\n", "{asked}");
+    assert_eq!(shown(&container, &tries(7002)), "outside\n");
+}
+
+#[test]
+fn names_are_asked_of_the_hosts_servers() {
+    let (lab, _) = lab!(ours "names_are_asked_of_the_hosts_servers", ["dnsmasq", "busybox"]);
+    let _dns = lab.dns().unwrap();
+    let container = lab.container().unwrap();
+    let words = [&PLAIN[..], &["--dns-forward", "169.254.1.1"]].concat();
+    let _pasta = start(&lab, &container, &words);
+    let answer = shown(&container, "busybox nslookup -type=a name.test 169.254.1.1");
+    assert!(answer.contains(WORLD4), "{answer}");
+}
+
+#[test]
+fn a_command_has_a_machine_of_its_own() {
+    let (lab, _) = lab!(ours "a_command_has_a_machine_of_its_own", ["ping"]);
+    let script = format!(
+        "test $(id -u) = 0 && test $$ = 1 && ping -c 1 -W 5 {WORLD4} >/dev/null && hostname | grep -q ^pasta- && exit 7"
+    );
+    let run =
+        |words: &[&str], script: &str| pasta(&lab, words).args(["sh", "-c", script]).run(LIMIT).unwrap();
+    let done = run(&["--config-net"], &script);
+    assert_eq!(done.code(), 7, "{done}");
+    assert!(done.err().is_empty(), "{done}");
+    let done = run(
+        &["--config-net", "--no-pidns", "-H", "given"],
+        "test $$ != 1 && test $(hostname) = given && kill -9 $$",
+    );
+    assert_eq!(done.code(), 137, "{done}");
+    let done = pasta(&lab, &["--config-net", "/no/such/program"]).run(LIMIT).unwrap();
+    assert!(!done.success() && done.err().contains("/no/such/program"), "{done}");
+}
+
+/// Frames between a TAP in the container and a stream socket, as a virtual machine has them, until either is gone.
+fn pump(tap: &File, stream: &UnixStream) -> std::io::Result<()> {
+    let (mut tap, mut stream) = (tap, stream);
+    let (mut buffer, mut inbox) = (vec![0; 65_600], Vec::new());
+    loop {
+        let mut wait =
+            [PollFd::new(tap.as_fd(), PollFlags::POLLIN), PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wait, PollTimeout::NONE)?;
+        let [from_tap, from_stream] = wait.map(|fd| fd.any().unwrap_or(true));
+        if from_tap {
+            let count = match tap.read(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                read => read?,
+            };
+            stream.write_all(&u32::try_from(count).unwrap().to_be_bytes())?;
+            stream.write_all(&buffer[..count])?;
+        }
+        if from_stream {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => inbox.extend_from_slice(&buffer[..count]),
+            }
+            while let Some(len) = inbox.first_chunk().map(|len| u32::from_be_bytes(*len) as usize)
+                && inbox.len() >= 4 + len
+            {
+                tap.write_all(&inbox[4..4 + len])?;
+                inbox.drain(..4 + len);
+            }
+        }
+    }
+}
+
+/// A machine: a container whose TAP is at the other end of `socket`.
+fn machine(container: &Container, socket: &Path) -> (std::thread::JoinHandle<()>, UnixStream) {
+    let tap = container.within(|| {
+        let fd = open_device(Path::new(DEVICE))?;
+        attach(fd.as_fd(), "vm0", Flags::TAP | Flags::NO_PI)?;
+        Ok(File::from(fd))
+    });
+    let (tap, stream) = (tap.unwrap(), UnixStream::connect(socket).unwrap());
+    shown(container, "ip link set lo up; ip link set vm0 up");
+    let held = stream.try_clone().unwrap();
+    // It ends with the connection.
+    (std::thread::spawn(move || drop(pump(&tap, &stream))), held)
+}
+
+#[test]
+fn a_machine_configures_itself_and_another_may_come() {
+    let test = "a_machine_configures_itself_and_another_may_come";
+    let (lab, _) = lab!(ours "a_machine_configures_itself_and_another_may_come", ["busybox", "ncat", "ping"]);
+    if !lab.by_root() {
+        println!("SKIP {test}: only root opens a TAP in the container for it");
+        return;
+    }
+    std::fs::write(lab.dir().join("www/index.html"), "fetched\n").unwrap();
+    let _server = lab.http().unwrap();
+    let socket = lab.home().join("machine");
+    let path = socket.to_string_lossy().into_owned();
+    let words = ["--quiet", "--no-map-gw", "-s", &path, "-t", "8080:80"];
+    let (done, pid) = started(&lab, "passt", &words, &[]);
+    let passt = Guarded(pid);
+    assert!(done.success() && done.err().is_empty() && lives(passt.0), "{done}");
+    // A path where somebody answers is refused, and this one goes on.
+    let (again, _) = started(&lab, "passt", &["--quiet", "-s", &path], &[]);
+    assert_eq!((again.code(), again.err()), (1, format!("Socket path {path} already in use\n")), "{again}");
+    for round in 0..2 {
+        let container = lab.container().unwrap();
+        let (pump, stream) = machine(&container, &socket);
+        // One that comes meanwhile is sent away.
+        let mut second = UnixStream::connect(&socket).unwrap();
+        assert_eq!(second.read(&mut [0; 1]).unwrap(), 0, "round {round}");
+        let lease = "busybox udhcpc -i vm0 -n -q -f -s /bin/true 2>&1 | tail -1";
+        let leased = shown(&container, lease);
+        assert!(leased.contains(HOST4), "round {round}: {leased}");
+        let configure = format!("ip address add {HOST4}/24 dev vm0; ip route add default via {WORLD4}");
+        shown(&container, &configure);
+        let page = shown(
+            &container,
+            &format!("busybox wget -qO- http://{WORLD4}/index.html; ping -c 1 -W 5 {WORLD4}"),
+        );
+        assert!(page.starts_with("fetched\n") && page.contains(" 0% packet loss"), "round {round}: {page}");
+        let who = container.cmd(["ncat", "-lk", "0.0.0.0", "80", "-c", "echo of the machine"]);
+        let _who = Running::server(who, "tcp", 80).unwrap();
+        let asked = lab.world(["ncat", "--recv-only", "-w", "5", HOST4, "8080"]).run(LIMIT).unwrap();
+        assert_eq!(asked.out(), "of the machine\n", "round {round}: {asked}");
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        pump.join().unwrap();
+    }
+    assert!(lives(passt.0));
+    // A length that no frame has ends the connection, not the process.
+    let mut hostile = UnixStream::connect(&socket).unwrap();
+    hostile.write_all(&u32::MAX.to_be_bytes()).unwrap();
+    assert_eq!(hostile.read(&mut [0; 64]).map_or(0, |count| count % 64), 0);
+    assert!(lives(passt.0));
+}
