@@ -124,10 +124,6 @@ pub(super) fn passt() -> Page {
         synopsis: usage::PASST_SYNOPSIS.iter().map(|line| (*line).to_owned()).collect(),
         description: &[
             Text(
-                "Not served yet: the command line is understood and checked, and then it ends with exit status 1. What \
-                 follows is what it will do.",
-            ),
-            Text(
                 "Connects a virtual machine to the world over a Unix socket. The machine configures itself by DHCP, DHCPv6 \
                  and router advertisement, and gets the host's own addresses, unless --address gives it others. This is slipway \
                  under the name that QEMU and libvirt start; the command line is that of passt 2026_10_02.",
@@ -135,6 +131,10 @@ pub(super) fn passt() -> Page {
             Text(
                 "It goes to the background when it listens: exit status 0 says that, and that the file of --pid is complete. \
                  When the machine hangs up, the next one is let in, unless --one-off or --fd.",
+            ),
+            Text(
+                "--vhost-user, memory that is shared with the machine, is not served yet: it ends with exit status 1. --pcap \
+                 records with --fd only.",
             ),
         ],
         options: options_of(usage::options(Mode::Passt { vhost_user: false })),
