@@ -2,7 +2,8 @@
 //! the same for whoever is at the other end of a stream of frames.
 //!
 //! The lab's *host* is the machine whose addresses and routes the container gets. What other programs check of it by
-//! its words stands with its command line (`slirp-compat/src/pasta`), Podman in `podman`; here is what the network does.
+//! its words stands with its command line (`slirp-compat/src/pasta`), Podman in `podman`; here is what the network
+//! does.
 
 use std::fs::File;
 use std::io::{Read, Write};

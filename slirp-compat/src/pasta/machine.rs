@@ -2,8 +2,8 @@
 //!
 //! Who connects is the guest, one at a time: a second one is sent away, and when the first has gone the next may come,
 //! unless one was all that was wanted. Until then nothing is carried; ports listen from the start, and what comes to
-//! them is refused while nobody is there. The guest configures itself by DHCP, DHCPv6 and router advertisements, and may
-//! have the host's own MAC address or ours. Contract: pasta A.4, F.6.
+//! them is refused while nobody is there. The guest configures itself by DHCP, DHCPv6 and router advertisements, and
+//! may have the host's own MAC address or ours. Contract: pasta A.4, F.6.
 //!
 //! Not served yet: memory that is shared with the machine (`--vhost-user`), which is refused in words. A migration is
 //! never asked for over a stream.
