@@ -5,17 +5,19 @@
 //! (so that its number cannot pass to another unnoticed) and looked at once a second.
 //!
 //! A namespace itself tells nobody that it is empty, and our TAP keeps it alive anyway. So the process that was named
-//! is watched, or the file: engines unlink it when they are done (`ip netns delete`, Podman). Nothing else is polled.
+//! is watched, or the file: engines unlink it when they are done (`ip netns delete`, Podman). Where a user's instances
+//! of inotify(7) are used up (128 are the kernel's default, and each container may take some), the name is looked at
+//! once a second instead. Nothing else is polled.
 //!
 //! Limits: a namespace that is bound to a path and has no process left goes on for us until that path is removed or
 //! replaced; unmounting alone tells nobody. After the start no path is looked up again, for a sandbox may hide it.
 
 use crate::sys::proc::pidfd_open;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
 use nix::sys::time::{TimeSpec, TimeValLike as _};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::Pid;
@@ -46,6 +48,13 @@ enum Kind {
         inotify: Inotify,
         name: OsString,
     },
+    /// A name in an open directory, looked at when the timer says so: whether it still is this file.
+    Looked {
+        directory: OwnedFd,
+        name: OsString,
+        file: (u64, u64),
+        timer: TimerFd,
+    },
 }
 
 impl Watch {
@@ -69,10 +78,7 @@ impl Watch {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let process = open(format!("/proc/{pid}").as_str(), flags, Mode::empty())
             .map_err(|errno| if errno == Errno::ENOENT { Errno::ESRCH } else { errno })?;
-        let timer =
-            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        timer.set(Expiration::Interval(TimeSpec::seconds(1)), TimerSetTimeFlags::empty())?;
-        Ok(Self { kind: Kind::Polled { process, timer } })
+        Ok(Self { kind: Kind::Polled { process, timer: each_second()? } })
     }
 
     pub(super) fn from_pipe(pipe: OwnedFd) -> Self {
@@ -91,11 +97,27 @@ impl Watch {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::EISDIR.into());
         };
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        inotify.add_watch(dir, GONE | AddWatchFlags::IN_ONLYDIR)?;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .and_then(|inotify| inotify.add_watch(dir, GONE | AddWatchFlags::IN_ONLYDIR).map(|_| inotify));
+        let watch = match inotify {
+            Ok(inotify) => Self { kind: Kind::File { inotify, name: name.to_owned() } },
+            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => return Err(errno.into()),
+            Err(errno) => {
+                log::debug!("{} is looked at now and then: {errno}", path.display());
+                return Self::looked(dir, name);
+            }
+        };
         // Last, or its end could be missed.
         std::fs::metadata(&path)?;
-        Ok(Self { kind: Kind::File { inotify, name: name.to_owned() } })
+        Ok(watch)
+    }
+
+    fn looked(directory: &Path, name: &OsStr) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(directory, flags, Mode::empty())?;
+        let file = identity(&directory, name)?;
+        let kind = Kind::Looked { directory, name: name.to_owned(), file, timer: each_second()? };
+        Ok(Self { kind })
     }
 
     /// Whether a watched process has ended already.
@@ -106,7 +128,7 @@ impl Watch {
                 poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
             }
             Kind::Polled { process, .. } => has_ended(process),
-            Kind::Pipe(_) | Kind::File { .. } => false,
+            Kind::Pipe(_) | Kind::File { .. } | Kind::Looked { .. } => false,
         }
     }
 
@@ -118,6 +140,14 @@ impl Watch {
             Kind::Polled { process, timer } => {
                 let _ = timer.wait();
                 has_ended(process)
+            }
+            Kind::Looked { directory, name, file, timer } => {
+                let _ = timer.wait();
+                match identity(directory, name) {
+                    Ok(found) => found != *file,
+                    // What may not be looked at any more is there, for all that we know.
+                    Err(errno) => matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE),
+                }
             }
             Kind::File { inotify, name } => {
                 let mut ended = false;
@@ -152,10 +182,22 @@ impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.kind {
             Kind::Process(fd) | Kind::Pipe(fd) => fd.as_fd(),
-            Kind::Polled { timer, .. } => timer.as_fd(),
+            Kind::Polled { timer, .. } | Kind::Looked { timer, .. } => timer.as_fd(),
             Kind::File { inotify, .. } => inotify.as_fd(),
         }
     }
+}
+
+fn each_second() -> io::Result<TimerFd> {
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+    timer.set(Expiration::Interval(TimeSpec::seconds(1)), TimerSetTimeFlags::empty())?;
+    Ok(timer)
+}
+
+/// Which file has this name.
+fn identity(directory: &OwnedFd, name: &OsStr) -> Result<(u64, u64), Errno> {
+    let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    Ok((found.st_dev, found.st_ino))
 }
 
 /// Whether the process of this directory in /proc has ended, be it that nobody has waited for it yet.
@@ -295,5 +337,21 @@ mod tests {
         assert_eq!(Watch::path(&looped).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32));
         assert_eq!(Watch::path(Path::new("/")).unwrap_err().raw_os_error(), Some(Errno::EISDIR as i32));
         assert!(Watch::path(Path::new("/proc/0/ns/net")).is_err());
+    }
+
+    #[test]
+    fn without_inotify_a_name_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ns");
+        std::fs::write(&path, "").unwrap();
+        let watch = Watch::looked(dir.path(), OsStr::new("ns")).unwrap();
+        assert!(readable(&watch, 5000) && !watch.ended(), "a second has passed, and it is there");
+        std::fs::write(dir.path().join("other"), "").unwrap();
+        std::fs::rename(dir.path().join("other"), &path).unwrap();
+        assert!(readable(&watch, 5000) && watch.ended(), "another has its name");
+        let watch = Watch::looked(dir.path(), OsStr::new("ns")).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(readable(&watch, 5000) && watch.ended());
+        assert!(Watch::looked(dir.path(), OsStr::new("ns")).is_err());
     }
 }
