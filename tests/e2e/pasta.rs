@@ -10,13 +10,13 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use slipway_host::sys::tun::{DEVICE, Flags, attach, open_device};
-use slipway_lab::{Cmd, Container, HOST4, HOST6, LIMIT, Lab, Output, Running, WORLD4, WORLD6, lab};
+use slipway_lab::{Cmd, Container, HOST4, HOST6, LIMIT, Lab, Output, Running, WORLD4, WORLD6, lab, now};
 
 /// No ports at all, and nothing said.
 /// The world is the host's gateway here, which would lead to the host's loopback otherwise.
@@ -61,8 +61,8 @@ fn lives(pid: i32) -> bool {
 
 /// Whether it has ended within the five seconds that Podman's own tests wait.
 fn ends(pid: i32) -> bool {
-    let until = Instant::now() + Duration::from_secs(5);
-    while lives(pid) && Instant::now() < until {
+    let until = now() + Duration::from_secs(5);
+    while lives(pid) && now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
     !lives(pid)
@@ -208,6 +208,35 @@ fn names_are_asked_of_the_hosts_servers() {
     let _pasta = start(&lab, &container, &words);
     let answer = shown(&container, "busybox nslookup -type=a name.test 169.254.1.1");
     assert!(answer.contains(WORLD4), "{answer}");
+}
+
+/// What RootlessKit starts for Docker: addresses of its own, joined options, the process of its child.
+#[test]
+fn rootlesskits_words_make_its_network() {
+    let (lab, _) = lab!(ours "rootlesskits_words_make_its_network", ["dnsmasq", "busybox", "ncat"]);
+    std::fs::write(lab.dir().join("www/index.html"), "fetched\n").unwrap();
+    let (_dns, _server) = (lab.dns().unwrap(), lab.http().unwrap());
+    let container = lab.container().unwrap();
+    let words = "--stderr --ns-ifname=tap0 --mtu=65520 --config-net --address=10.0.2.100 --netmask=24 \
+                 --gateway=10.0.2.2 --dns-forward=10.0.2.3 --no-map-gw --ipv4-only --tcp-ports=auto \
+                 --udp-ports=auto --host-lo-to-ns-lo";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (done, pid) = started(&lab, "pasta", &words, &[container.pid().to_string()]);
+    let _pasta = Guarded(pid);
+    assert!(done.success() && lives(pid), "{done}");
+    let network = shown(&container, "ip -o -4 address show tap0; ip -4 route");
+    assert!(network.contains("10.0.2.100/24") && network.contains("default via 10.0.2.2"), "{network}");
+    let page = shown(&container, &format!("busybox wget -qO- http://{WORLD4}/index.html"));
+    assert_eq!(page, "fetched\n");
+    let answer = shown(&container, "busybox nslookup -type=a name.test 10.0.2.3");
+    assert!(answer.contains(WORLD4), "{answer}");
+    // A published port of Docker's listens in the namespace, also on its loopback alone.
+    let inner = container.cmd(["ncat", "-lk", "127.0.0.1", "7003", "-c", "echo published"]);
+    let _inner = Running::server(inner, "tcp", 7003).unwrap();
+    let tries =
+        "for i in $(seq 100); do ncat --recv-only -w 5 127.0.0.1 7003 2>/dev/null && exit; sleep 0.1; done";
+    let asked = lab.host(["sh", "-c", tries]).run(LIMIT).unwrap();
+    assert_eq!(asked.out(), "published\n", "{asked}");
 }
 
 #[test]
