@@ -167,7 +167,7 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
     let tests = wish.tests();
     let wanted = |subject: Subject| {
         (wish.subjects.is_empty() || wish.subjects.contains(&subject))
-            && tests.iter().any(|test| test.does(subject))
+            && tests.iter().any(|test| test.does(subject, wish.role))
     };
     let rivals = [(Subject::Slirp4netns, "slirp4netns"), (Subject::Pasta, "pasta")];
     let rivals = rivals.into_iter().filter(|(subject, _)| wanted(*subject));
@@ -212,7 +212,7 @@ fn stack(wish: &Wish, prepared: &Prepared) -> Done {
 fn measure(ground: &Ground, wish: &Wish, tests: &[Test], subjects: &[Subject]) -> Done<Vec<(Group, Table)>> {
     let mut tables: Vec<(Group, Table)> = Vec::new();
     for of_group in tests.chunk_by(|one, next| one.group() == next.group()) {
-        let does = |subject: &Subject| of_group.iter().any(|test| test.does(*subject));
+        let does = |subject: &Subject| of_group.iter().any(|test| test.does(*subject, wish.role));
         let subjects: Vec<Subject> = subjects.iter().copied().filter(does).collect();
         let mut table = Table::new(&subjects);
         for test in of_group {
@@ -233,7 +233,7 @@ fn rounds(ground: &Ground, wish: &Wish, test: &Test, subjects: &[Subject]) -> Do
         // Another one begins in each round, so that no subject always follows the same neighbour.
         for turn in 0..subjects.len() {
             let Some(subject) = subjects.get((round + turn) % subjects.len()).copied() else { continue };
-            if test.does(subject) {
+            if test.does(subject, wish.role) {
                 once(ground, subject, test, &mut results)?;
             }
         }

@@ -2,7 +2,7 @@
 
 use slipway_lab::Weather;
 
-use super::stage::{Subject, Variation};
+use super::stage::{Role, Subject, Variation};
 
 /// What is shown together, in a table and a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,6 +17,8 @@ pub(crate) enum Group {
     Requests,
     /// Short exchanges beside transfers.
     Latency,
+    /// Published ports from the host's loopback, which pasta leads past the device.
+    Shortcut,
     /// Start and memory.
     Footprint,
     /// A link with loss and no length.
@@ -36,6 +38,7 @@ impl Group {
             Self::Processor => "processor",
             Self::Requests => "requests",
             Self::Latency => "latency",
+            Self::Shortcut => "shortcut",
             Self::Footprint => "footprint",
             Self::WeatherNear => "weather-near",
             Self::WeatherFar => "weather-far",
@@ -51,6 +54,7 @@ impl Group {
             Self::Processor => "Processor time for a gigabyte",
             Self::Requests => "Short exchanges",
             Self::Latency => "Short exchanges beside four streams",
+            Self::Shortcut => "From the host's loopback",
             Self::Footprint => "Start and memory",
             Self::WeatherNear => "A link of 500 Mbit/s, RTT 0",
             Self::WeatherFar => "A link of 500 Mbit/s, RTT 100 ms",
@@ -83,6 +87,10 @@ pub(crate) enum Work {
     Train,
     /// Datagrams of 64 bytes.
     Small,
+    /// One stream through a published port, from the host's loopback.
+    Near,
+    /// Connections there, each with one question.
+    NearRequests,
     Start,
     Idle,
     Connections(u32),
@@ -141,10 +149,13 @@ pub(crate) struct Test {
 }
 
 impl Test {
-    /// Whether a subject can do this at all.
-    pub(crate) fn does(&self, subject: Subject) -> bool {
+    /// Whether a subject can do this at all, when ours has this role: a start is compared with that of the program
+    /// whose command line it has, and only pasta leads anybody past the device.
+    pub(crate) fn does(&self, subject: Subject, role: Role) -> bool {
+        let other = if role == Role::Pasta { Subject::Slirp4netns } else { Subject::Pasta };
         match self.work {
-            Work::Start => !matches!(subject, Subject::Pasta | Subject::Host),
+            Work::Start => subject != other && subject != Subject::Host,
+            Work::Near | Work::NearRequests => role == Role::Pasta && subject != Subject::Slirp4netns,
             Work::Idle => subject != Subject::Host,
             // slirp4netns does not open them in half a minute.
             Work::Connections(_) => !matches!(subject, Subject::Slirp4netns | Subject::Host),
@@ -161,6 +172,7 @@ impl Test {
             Work::Busy(_) => Group::Processor,
             Work::Requests(_) => Group::Requests,
             Work::Latency(_) => Group::Latency,
+            Work::Near | Work::NearRequests => Group::Shortcut,
             Work::Start | Work::Idle | Work::Connections(_) => Group::Footprint,
             Work::Weather(_) => match self.variation.weather {
                 Some(Weather { rtt: 0, .. }) if !self.variation.bbr => Group::WeatherNear,
@@ -327,6 +339,16 @@ pub(crate) const TESTS: &[Test] = &[
             Row::new("latency beside four downloads, MTU 1500, 99th percentile", "ms", Goal::AtMost(1.0)),
             Row::new("those downloads, MTU 1500", "Gbit/s", Goal::Shown),
         ],
+    },
+    Test {
+        work: Work::Near,
+        variation: LARGE,
+        rows: &[Row::new("published port from the host's loopback", "Gbit/s", Goal::OverBest(1.1))],
+    },
+    Test {
+        work: Work::NearRequests,
+        variation: LARGE,
+        rows: &[Row::new("connect+request+close from the host's loopback", "1/s", Goal::OverBest(1.5))],
     },
     Test { work: Work::Start, variation: LARGE, rows: &[Row::new("start to ready", "ms", Goal::LikeSlirp)] },
     Test {

@@ -184,6 +184,11 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Whether the subject takes pasta's command line.
+    pub(crate) fn is_pasta(&self) -> bool {
+        self.ground.is_pasta(self.subject)
+    }
+
     /// Resident memory of the subject, in KiB.
     pub(crate) fn resident(&self) -> Done<f64> {
         let pid = self.process.as_ref().map(Running::pid).ok_or("the host itself has no process")?;

@@ -34,6 +34,9 @@ pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<Vec<f64>> {
         Work::Busy(way) => busy::per_gigabyte(|| whole_transfer(stage, way, BUSY_SECONDS)),
         Work::Train => flood(stage, 1200, 32).map(|bytes| bytes * 8.0 / 1e9),
         Work::Small => flood(stage, 64, 1).map(|bytes| bytes / 64.0),
+        Work::Near => near(stage),
+        Work::NearRequests => near_requests(stage),
+        Work::Start if stage.is_pasta() => start_in_background(stage),
         Work::Start => start(stage),
         Work::Idle => {
             std::thread::sleep(Duration::from_millis(300));
@@ -104,6 +107,46 @@ fn published(stage: &Stage<'_>, words: &[&str]) -> Done<f64> {
     let client =
         stage.lab.world(["iperf3", "-J", "-t", &SECONDS.to_string(), "-c", HOST4, "-p", &port]).args(words);
     iperf::received(&client.run(LIMIT).map_err(said)?.out(), SECONDS)
+}
+
+/// Where a client on the host's loopback goes: to the published port, or for the host itself to the server.
+fn near(stage: &Stage<'_>) -> Done<f64> {
+    let port = PUBLISHED.to_string();
+    let _server = server(stage.guest(&["iperf3", "-s", "-1", "-p", &port]), PUBLISHED)?;
+    let words = ["iperf3", "-J", "-t", &SECONDS.to_string(), "-c", "127.0.0.1", "-p", &port];
+    iperf::received(&stage.lab.host(words).run(LIMIT).map_err(said)?.out(), SECONDS)
+}
+
+fn near_requests(stage: &Stage<'_>) -> Done<f64> {
+    let peer = stage.lab.program("slipway-lab-peer");
+    let _server = server(stage.guest(&[&peer, "serve", &format!("0.0.0.0:{PUBLISHED}")]), PUBLISHED)?;
+    let at = format!("127.0.0.1:{PUBLISHED}");
+    let rate = stage.lab.host([&peer, "crr", &at, &SECONDS.to_string()]).ok(LIMIT).map_err(said)?;
+    rate.out().trim().parse().map_err(said)
+}
+
+/// From exec to the end of the process in the foreground, each in a container of its own; the middle one of seven.
+fn start_in_background(stage: &Stage<'_>) -> Done<f64> {
+    let words = stage.ground.words(stage.subject).ok_or("the host itself has no start")?;
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let mut container = stage.lab.container().map_err(said)?;
+        let took = stage
+            .lab
+            .host([stage.lab.program("slipway-lab-peer"), "timed".to_owned()])
+            .args(words)
+            .args(["--config-net", "-q", "-t", "none", "-u", "none", "-T", "none", "-U", "none"])
+            .args([format!("--mtu={}", stage.variation.mtu), container.pid().to_string()])
+            .ok(LIMIT)
+            .map_err(said)?;
+        let first = took.out();
+        let first = first.split_whitespace().next().unwrap_or_default();
+        times.push(first.parse::<f64>().map_err(said)?);
+        // What stays in the background ends with its namespace.
+        container.end();
+    }
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().ok_or_else(|| "no start was timed".to_owned())
 }
 
 fn requests(stage: &Stage<'_>, verb: &str) -> Done<f64> {
