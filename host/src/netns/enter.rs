@@ -6,7 +6,6 @@
 //! either.
 
 use super::configure::Setup;
-use super::spawn::Namespaces;
 use super::{NetnsError, Watch};
 use crate::device::Tap;
 use crate::sandbox::tracers;
@@ -93,6 +92,15 @@ pub fn open_file(path: &Path) -> io::Result<OwnedFd> {
 
 fn enter_user(file: &File) -> Result<(), String> {
     setns(file, CloneFlags::CLONE_NEWUSER).map_err(strerror)
+}
+
+/// The namespaces that were made for a command.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// Its user namespace; that of this process, if none was made.
+    pub user: OwnedFd,
+    /// Its network namespace.
+    pub net: OwnedFd,
 }
 
 /// A TAP that came out of a namespace.

@@ -23,8 +23,8 @@ mod watch;
 pub(crate) mod testing;
 
 pub use configure::{Configure, Setup, Side};
-pub use enter::{Opened, Target, open_file, open_tap, open_tap_of};
-pub use spawn::{Command, Identity, Namespaces, Outcome, Running, StartError, spawn, spawn_in_namespaces};
+pub use enter::{Namespaces, Opened, Target, open_file, open_tap, open_tap_of};
+pub use spawn::{Command, Identity, Outcome, Running, StartError, spawn, spawn_in_namespaces};
 pub use watch::Watch;
 
 use std::io;

@@ -32,7 +32,7 @@
 use super::configure::{Setup, allow_low_ports, allow_ping};
 use super::cover::Cover;
 use super::diagnose::{Settings, Step};
-use super::enter::{Answer, Opened, open_here, receive, report_failure, report_tap};
+use super::enter::{Answer, Namespaces, Opened, open_here, receive, report_failure, report_tap};
 use super::supervise::{Keeper, TERMINAL};
 use super::{NetnsError, Watch};
 use crate::signals::Inheritance;
@@ -120,15 +120,6 @@ pub struct Running {
     death: OwnedFd,
     program: String,
     reaped: bool,
-}
-
-/// The namespaces that were made for a command.
-#[derive(Debug)]
-pub struct Namespaces {
-    /// Its user namespace; that of this process, if none was made.
-    pub user: OwnedFd,
-    /// Its network namespace.
-    pub net: OwnedFd,
 }
 
 /// Makes the namespaces, and in them the TAP `interface`, which is set up as `setup` says. The command waits for

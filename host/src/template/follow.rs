@@ -68,7 +68,7 @@ struct Old {
 }
 
 impl Following {
-    /// Begins with what a [`plan`](super::plan) of `template` has configured.
+    /// Begins with what a [`plan`](super::plan()) of `template` has configured.
     #[must_use]
     pub fn new(template: Template) -> Self {
         let state = |side: &Option<Side>| State {

@@ -7,10 +7,10 @@
 //! ```
 //! A caller takes a [`Snapshot`] in the host's namespace before it joins any other, chooses a [`Template`] from it by
 //! the [`Wishes`] of the command line, and reads there what its own engine must know: the guest's addresses and
-//! gateway, and the name of its interface ([`Template::ifname`]). With [`plan`] it has the list of steps that configure
-//! the guest's interface, which `netns::open_tap` carries out where it opens the TAP
-//! ([`crate::netns::Setup::Template`]), or [`apply`] in whatever namespace the calling thread and its socket are in. An
-//! empty plan leaves the interface as it is.
+//! gateway, and the name of its interface ([`Template::ifname`]). With [`plan()`] it has the list of steps that
+//! configure the guest's interface, which `netns::open_tap` carries out where it opens the TAP
+//! ([`crate::netns::Setup::Template`]), or [`apply()`] in whatever namespace the calling thread and its socket are in.
+//! An empty plan leaves the interface as it is.
 //!
 //! **Which interface**, for each family: the one that the command line names; else the first that a default route of
 //! the main table leads through; else the first that any route leads through which goes beyond the link; loopback

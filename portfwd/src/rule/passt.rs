@@ -21,8 +21,8 @@
 mod draft;
 mod set;
 
-pub use draft::{Capabilities, Draft, Reason, Refusal, Verb};
-pub use set::{Forwards, MAX_RULES, MAX_SOCKETS, RuleSet};
+pub use draft::{Capabilities, Draft, MAX_RULES, MAX_SOCKETS, Reason, Refusal, Verb};
+pub use set::{Forwards, RuleSet};
 
 use super::{Proto, Rule};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

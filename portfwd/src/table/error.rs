@@ -1,6 +1,5 @@
 //! Why a rule could not be put in force, in one line that says what to do.
 
-use super::open::Failed;
 use crate::listen::Spot;
 use crate::rule::passt::{Draft, Reason, Refusal};
 use crate::rule::{Proto, Rule};
@@ -10,6 +9,9 @@ use slipway_host::inside::Side;
 use slipway_host::scope::Endpoint;
 use slipway_host::strerror::words;
 use std::io;
+
+/// A port that cannot be had: where, and why.
+pub(super) type Failed = (Spot, io::Error);
 
 /// Why a rule could not be added.
 #[derive(Debug, thiserror::Error)]

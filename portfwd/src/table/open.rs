@@ -1,5 +1,6 @@
 //! Rules that come into force one by one.
 
+use super::error::Failed;
 use super::{AddError, Counters, Live, RuleId, Slot, Table};
 use crate::forwarder::Forwarder;
 use crate::listen::{Bind, Families, Listener, Spot};
@@ -9,10 +10,7 @@ use core::num::NonZeroU16;
 use nix::errno::Errno;
 use std::io;
 
-/// A port that cannot be had: where, and why.
-pub(super) type Failed = (Spot, io::Error);
-
-/// Where the sockets of `rule` listen: the kernel chooses the port of this one. `free`: see [`Policy::free`].
+/// Where the sockets of `rule` listen: the kernel chooses the port of this one. `free`: see [`super::Policy::free`].
 pub(super) fn spot_of(rule: &Rule, free: bool, host: &impl Forwarder) -> Result<Spot, AddError> {
     let families = Families { v4: host.family_on(false), v6: host.family_on(true) };
     let bind = Bind::of(rule, families).ok_or(AddError::FamilyOff(*rule, families.v4))?;

@@ -8,7 +8,8 @@
 //! `127.0.0.1`) is refused by the kernel as long as our own old socket is there. Such ports come last: the old socket
 //! is closed, the new one opened, and should that fail, the old one is opened again.
 
-use super::open::{Failed, is_exhausted, say_missing, spot_of};
+use super::error::Failed;
+use super::open::{is_exhausted, say_missing, spot_of};
 use super::{AddError, Counters, Live, ReplaceError, RuleId, Table};
 use crate::forwarder::Forwarder;
 use crate::listen::Spot;

@@ -8,6 +8,8 @@
 //! so they are read in a second pass, by [`super::config`], as everything else that depends on several options or on
 //! the system. Where an option is given twice the last one counts; nameservers, search domains and ports add up.
 
+pub use super::stop::Stop;
+
 use super::Mode;
 use super::table::{Audience, FLAGS, Key};
 use super::values::{
@@ -25,21 +27,6 @@ use std::time::Duration;
 pub const MTU_MAX: u16 = 65521;
 /// The least size of a log file: five lines of the longest kind.
 pub const LOG_SIZE_MIN: u64 = 40960;
-
-/// Why there is nothing to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
-    /// `--help`.
-    Help,
-    /// `--version`.
-    Version,
-    /// `--print-capabilities`.
-    Capabilities,
-    /// A command line that cannot be understood: this line and the usage text on stderr, exit code 1.
-    Usage(String),
-    /// A mistake in a value, or options that do not go together: these lines on stderr, exit code 1.
-    Value(String),
-}
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

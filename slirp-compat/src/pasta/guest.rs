@@ -86,7 +86,7 @@ pub enum Repair {
 pub struct Machine {
     /// Whether its memory is shared with us.
     pub vhost_user: bool,
-    /// Where it connects, if not at the first free default path (or by [`Config::fd`]).
+    /// Where it connects, if not at the first free default path (or by [`super::config::Config::fd`]).
     pub socket: Option<PathBuf>,
     /// `--repair-path`.
     pub repair: Repair,

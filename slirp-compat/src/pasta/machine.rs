@@ -8,9 +8,9 @@
 //! Not served yet: memory that is shared with the machine (`--vhost-user`), which is refused in words. A migration is
 //! never asked for over a stream.
 
+use super::begin::{Host, become_user, listen, promise, record, settle, system};
 use super::config::{Config, Machine};
 use super::network;
-use super::run::{Host, become_user, listen, promise, record, settle, system};
 use nix::sys::socket::SockType;
 use slipway_host::device::{Link, Listener, Stream};
 use slipway_host::sandbox::seccomp::Profile;

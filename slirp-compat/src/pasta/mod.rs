@@ -9,14 +9,18 @@
 //! - [`config`]: those into a [`config::Config`] of valid types, with every check and its exact message; [`guest`] is
 //!   where the guest is, [`world`] what is asked;
 //! - [`usage`]: the texts of `--help`, `--version` and `--print-capabilities`;
-//! - [`run`]: what happens then, and `machine` for a virtual one; `network` is what of it concerns addresses.
+//! - [`run`]: what happens then; `namespace` and `machine` serve the one and the other guest, from what they have in
+//!   common (`begin`); `network` is what of it concerns addresses.
 
 pub mod args;
+mod begin;
 pub mod config;
 mod guest;
 mod machine;
+mod namespace;
 mod network;
 pub mod run;
+mod stop;
 pub mod table;
 pub mod usage;
 mod values;

@@ -1,6 +1,6 @@
 //! Values of options, each read as the program that we stand in for reads it, or refused in its words.
 
-use super::args::Stop;
+use super::stop::Stop;
 use slipway_netstack::addr::MacAddr;
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};

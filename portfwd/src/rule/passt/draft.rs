@@ -8,7 +8,10 @@ use core::num::NonZeroU16;
 use slipway_host::inside::Side;
 use slipway_host::scope::{Zone, ZonedAddr};
 
-use super::set::{MAX_RULES, MAX_SOCKETS};
+/// Rules of one table.
+pub const MAX_RULES: usize = 255;
+/// Ports of all its rules together: five of each of 65536.
+pub const MAX_SOCKETS: usize = 5 << 16;
 
 /// What rules may ask for: what the guest has and the kernel permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,16 +4,11 @@
 //! protocol and a port are the same and their addresses are, or one of them is any address. The interface plays no
 //! part in that. What else listens on this host, the kernel says later.
 
-use super::draft::{Draft, Reason, Refusal, Verb};
+use super::draft::{Draft, MAX_RULES, MAX_SOCKETS, Reason, Refusal, Verb};
 use super::{Context, ParseError, parse, proto_of, side_of};
 use crate::rule::{Proto, Rule};
 use core::net::IpAddr;
 use slipway_host::inside::Side;
-
-/// Rules of one table.
-pub const MAX_RULES: usize = 255;
-/// Ports of all its rules together: five of each of 65536.
-pub const MAX_SOCKETS: usize = 5 << 16;
 
 /// The rules of one side, in the order in which they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
