@@ -124,7 +124,7 @@ impl Table {
 pub(super) fn say_missing(rule: &Rule, missing: usize, (spot, error): &Failed) {
     let draft = crate::rule::passt::Draft::from(rule).to_string();
     let words = slipway_host::strerror::words(error);
-    log::info!(
+    log::warn!(
         "{}: {missing} ports are not to be had, the first of them {}: {words}",
         draft.trim_end(),
         spot.port

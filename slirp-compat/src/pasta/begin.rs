@@ -18,7 +18,7 @@ use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::pasta::Pasta;
 use slipway_portfwd::Rule;
 use slipway_portfwd::api::socket::BindError;
-use slipway_portfwd::rule::passt::Context;
+use slipway_portfwd::rule::passt::{Context, Draft};
 use slipway_portfwd::table::Policy;
 use slipway_runtime::background::Tell;
 use slipway_runtime::logging::journal;
@@ -47,6 +47,9 @@ pub(super) fn listen(config: &Config, session: &mut Session) -> Result<(), Strin
     if let Err(error) = session.replace_rules(&rules, policy) {
         complain(&error.in_passts_words());
         return Err("Couldn't listen on requested ports".to_owned());
+    }
+    for rule in &rules {
+        log::info!("{}", Draft::from(rule).to_string().trim_end());
     }
     open_sockets(config, session)?;
     session.catch(&[Signal::SIGTERM, Signal::SIGQUIT]).map_err(system("catch signals"))
@@ -124,7 +127,20 @@ impl<'a> Host<'a> {
             OpenError::Choose(error) => error.to_string(),
             OpenError::Netlink(error) => format!("cannot look at the host's network: {error}"),
         })?;
-        network.following().template().infos().for_each(|info| log::info!("{info}"));
+        let template = network.following().template();
+        template.infos().for_each(|info| log::info!("{info}"));
+        for (family, side) in [("IPv4", &template.v4), ("IPv6", &template.v6)] {
+            let Some(side) = side else {
+                log::debug!("{family}: not wanted");
+                continue;
+            };
+            let like = side.interface.as_ref().map_or("none", |link| link.name.as_str());
+            log::debug!(
+                "{family}: template {like}, addresses {:?}, gateway {:?}",
+                side.addresses,
+                side.gateway
+            );
+        }
         let ResolvConf { nameservers, search, .. } = resolver();
         let nameservers = nameservers.iter().map(ZonedAddr::ip).collect();
         Ok(Self { config, network, nameservers, search })

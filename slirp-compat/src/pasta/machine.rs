@@ -22,6 +22,7 @@ use slipway_portfwd::api::socket::{Access, BindError, listen_at};
 use slipway_runtime::background::Tell;
 use slipway_runtime::serve::{End, Ending, Session};
 use slipway_runtime::start::Rights;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -67,11 +68,15 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
     let once = config.one_off || config.fd.is_some();
     loop {
         match session.run() {
-            Ok(End::Link(reason)) if once => {
-                log::info!("the guest has gone: {}", words(&reason));
-                break;
+            Ok(End::Link(reason)) => {
+                // A guest that hangs up is an ordinary one.
+                let orderly = reason.kind() == ErrorKind::UnexpectedEof;
+                let level = if orderly { log::Level::Info } else { log::Level::Warn };
+                log::log!(level, "the guest has gone: {}", words(&reason));
+                if once {
+                    break;
+                }
             }
-            Ok(End::Link(reason)) => log::info!("the guest has gone, another may come: {}", words(&reason)),
             Ok(End::Asked) => {}
             Ok(End::Signal(_) | End::Target | End::ExitFd) => break,
             Err(error) => return Err(format!("the network has ended: {}", words(&error))),
