@@ -210,6 +210,24 @@ fn names_are_asked_of_the_hosts_servers() {
     assert!(answer.contains(WORLD4), "{answer}");
 }
 
+/// Where nothing travels in packets there is no interface, and no device node is asked for.
+#[test]
+fn loopback_alone_takes_no_interface() {
+    let (lab, _) = lab!(ours "loopback_alone_takes_no_interface", ["ncat"]);
+    let container = lab.container().unwrap();
+    let words =
+        ["-q", "--splice-only", "--config-net", "-t", "7004", "-u", "none", "-T", "7005", "-U", "none"];
+    let _pasta = start(&lab, &container, &words);
+    assert_eq!(shown(&container, "ip -o link | wc -l").trim(), "1", "loopback");
+    let within = container.cmd(["ncat", "-lk", "127.0.0.1", "7004", "-c", "echo within"]);
+    let _within = Running::server(within, "tcp", 7004).unwrap();
+    let outside = lab.host(["ncat", "-lk", "127.0.0.1", "7005", "-c", "echo outside"]);
+    let _outside = Running::server(outside, "tcp", 7005).unwrap();
+    let asked = lab.host(["ncat", "--recv-only", "-w", "5", "127.0.0.1", "7004"]).run(LIMIT).unwrap();
+    assert_eq!(asked.out(), "within\n", "{asked}");
+    assert_eq!(shown(&container, "ncat --recv-only -w 5 127.0.0.1 7005"), "outside\n");
+}
+
 /// What RootlessKit starts for Docker: addresses of its own, joined options, the process of its child.
 #[test]
 fn rootlesskits_words_make_its_network() {

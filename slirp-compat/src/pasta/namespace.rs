@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use slipway_host::environment;
 use slipway_host::inside::Inside;
+use slipway_host::netlink::{self, Netlink};
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, Setup, Target, Watch};
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::tracers;
@@ -19,6 +20,7 @@ use slipway_host::signals::Inheritance;
 use slipway_host::strerror::{strerror, words};
 use slipway_host::template::{self, Device, Op, Template};
 use slipway_netstack::config::{Config as EngineConfig, Mtu};
+use slipway_netstack::device::Capabilities;
 use slipway_runtime::background::Tell;
 use slipway_runtime::serve::{End, Ending, Session};
 use slipway_runtime::start::Rights;
@@ -45,10 +47,16 @@ pub(super) fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Resu
 
     let inside = Inside::start(seat.netns.try_clone().map_err(system("keep the namespace"))?)
         .map_err(system("join the network namespace"))?;
+    if config.splice.only {
+        let up = inside.ask(loopback_up).map_err(system("reach the thread inside"))?;
+        up.map_err(|error| format!("cannot bring the loopback interface up: {error}"))?;
+    }
     session
         .go_inside(inside, network::shortcut(config, &template))
         .map_err(system("watch the thread inside"))?;
-    host.follow(guest.configure.is_some(), &mut session)?;
+    if !config.splice.only {
+        host.follow(guest.configure.is_some(), &mut session)?;
+    }
     listen(config, &mut session)?;
     if config.conf_path.is_some() || config.control.is_some() || config.forwards.all().any(|rule| rule.scan())
     {
@@ -199,6 +207,13 @@ fn hostname() -> String {
     name.chars().take(64).collect()
 }
 
+/// In the namespace of the calling thread.
+fn loopback_up() -> Result<(), netlink::Error> {
+    let mut netlink = Netlink::open()?;
+    let loopback = netlink.interface("lo")?;
+    netlink.set_up(&loopback)
+}
+
 /// The engine at work on the guest's TAP, which is opened and configured on the way.
 fn open(
     config: &Config,
@@ -207,6 +222,11 @@ fn open(
     seat: &Seat,
     engine: impl FnOnce(EngineConfig) -> EngineConfig,
 ) -> Result<Session, String> {
+    if config.splice.only {
+        // Nothing travels in packets, so there is no interface.
+        return Session::open_idle(Capabilities::default(), config.mac, engine)
+            .map_err(|error| error.to_string());
+    }
     let device = Device { mtu: config.mtu.and_then(Mtu::new), mac: guest.tap_mac };
     let bare = || vec![Op::Loopback, Op::Device(Device { mtu: None, ..device })];
     let steps = guest.configure.map_or_else(bare, |_| template::plan(template, device));
