@@ -214,6 +214,10 @@ fn measure(ground: &Ground, wish: &Wish, tests: &[Test], subjects: &[Subject]) -
     for of_group in tests.chunk_by(|one, next| one.group() == next.group()) {
         let does = |subject: &Subject| of_group.iter().any(|test| test.does(*subject, wish.role));
         let subjects: Vec<Subject> = subjects.iter().copied().filter(does).collect();
+        // What only pasta does is no table of another role.
+        if !of_group.iter().any(|test| test.does(Subject::Slipway, wish.role)) {
+            continue;
+        }
         let mut table = Table::new(&subjects);
         for test in of_group {
             for result in rounds(ground, wish, test, &subjects)? {
