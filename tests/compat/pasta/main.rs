@@ -23,13 +23,20 @@ struct Original {
 impl Original {
     /// `None` after saying that ours is on its own.
     fn find(test: &str) -> Option<Self> {
-        let root = tree("peers").map_err(|reason| println!("SKIP {test}: the original: {reason}")).ok()?;
+        let found = tree("peers").or_else(|_| tree("podman-6")).and_then(|root| {
+            let lies = || format!("{} has no passt that could be started", root.display());
+            Self::of(&root).ok_or_else(lies)
+        });
+        found.map_err(|reason| println!("SKIP {test}: the original: {reason}")).ok()
+    }
+
+    fn of(root: &Path) -> Option<Self> {
         let dirs = std::fs::read_dir(root.join("usr/lib")).ok()?;
         let mut files =
             dirs.flatten().filter_map(|dir| std::fs::read_dir(dir.path()).ok()).flatten().flatten();
         let loader = files.find(|file| file.file_name().to_string_lossy().starts_with("ld-linux"))?.path();
         let found = root.join("usr/bin/passt").is_file();
-        found.then_some(Self { root, loader })
+        found.then(|| Self { root: root.to_owned(), loader })
     }
 
     /// The words that start it under a name.
