@@ -66,7 +66,7 @@ pub fn keep(text: &str) {
     if let Some(journal) = JOURNAL.get()
         && let Ok(mut state) = journal.state.lock()
     {
-        state.keep(Level::Error, format_args!("{text}"));
+        text.lines().for_each(|line| state.keep(Level::Error, format_args!("{line}")));
     }
 }
 

@@ -5,6 +5,7 @@ use super::network;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use slipway_host::device::Link;
 use slipway_host::driver::Driver;
 use slipway_host::inside::Side;
 use slipway_host::ports;
@@ -27,15 +28,10 @@ use slipway_runtime::pid_file::Promise;
 use slipway_runtime::serve::{ApiError, Session};
 use slipway_runtime::start::{Confinement, Nameservers, Rights};
 use std::fs::File;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// Says something on stderr, a whole line. That nobody reads is no reason to fail.
-pub(super) fn complain(line: &str) {
-    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
-}
-
+/// What the kernel refused, in a line.
 pub(super) fn system(doing: &str) -> impl Fn(std::io::Error) -> String {
     move |error| format!("cannot {doing}: {}", words(&error))
 }
@@ -44,10 +40,9 @@ pub(super) fn system(doing: &str) -> impl Fn(std::io::Error) -> String {
 pub(super) fn listen(config: &Config, session: &mut Session) -> Result<(), String> {
     let rules: Vec<Rule> = config.forwards.all().collect();
     let policy = |descriptors| Policy { free: config.freebind, ..Policy::passt(descriptors) };
-    if let Err(error) = session.replace_rules(&rules, policy) {
-        complain(&error.in_passts_words());
-        return Err("Couldn't listen on requested ports".to_owned());
-    }
+    session
+        .replace_rules(&rules, policy)
+        .map_err(|error| format!("{}\nCouldn't listen on requested ports", error.in_passts_words()))?;
     for rule in &rules {
         log::info!("{}", Draft::from(rule).to_string().trim_end());
     }
@@ -172,6 +167,7 @@ fn resolver() -> ResolvConf {
     ResolvConf::parse(&text)
 }
 
+/// The PID file, opened for whoever will stay.
 pub(super) fn promise(path: &Path) -> Result<Promise, String> {
     Promise::open(path)
         .map_err(|error| format!("Couldn't open PID file {}: {}", path.display(), words(&error)))
@@ -189,10 +185,8 @@ pub(super) fn become_user(ids: Ids) -> Result<(), String> {
     tracers::keep_out().map_err(|error| error.to_string())
 }
 
-pub(super) fn record(
-    link: slipway_host::device::Link,
-    path: &Path,
-) -> Result<slipway_host::device::Link, String> {
+/// The link, with its frames written down.
+pub(super) fn record(link: Link, path: &Path) -> Result<Link, String> {
     let failed =
         |error: std::io::Error| format!("Couldn't open pcap file {}: {}", path.display(), words(&error));
     let file = File::create(path).map_err(failed)?;

@@ -37,6 +37,7 @@ enum Door {
     Listens(Listener),
 }
 
+/// Serves whoever comes, until the end; the exit code.
 pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Result<u8, String> {
     if machine.vhost_user {
         return Err(
@@ -47,7 +48,7 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
         log::debug!("{error}");
     }
     let host = Host::look(config, None)?;
-    let template = host.network.following().template().clone();
+    let template = host.network.following().template();
     let addresses = host.addresses();
     let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
     let door = door(config, machine)?;
@@ -55,7 +56,7 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
         become_user(ids)?;
     }
     let mut session = Session::open_idle(Capabilities::default(), config.mac, |machine| {
-        network::engine(config, &template, &addresses, &host.search, &machine)
+        network::engine(config, template, &addresses, &host.search, &machine)
     })
     .map_err(|error| error.to_string())?;
     match door {

@@ -28,21 +28,22 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
+/// Serves the guest from start to end; the exit code.
 pub(super) fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Result<u8, String> {
     // Whoever starts us may have put us into the guest's user namespace.
     if let Err(error) = tracers::keep_out() {
         log::debug!("{error}");
     }
     let host = Host::look(config, Some(guest))?;
-    let template = host.network.following().template().clone();
+    let template = host.network.following().template();
     let addresses = host.addresses();
     let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
     if let Some(ids) = config.run_as {
         become_user(ids)?;
     }
     let mut seat = Seat::take(config, guest)?;
-    let mut session = open(config, guest, &template, &seat, |machine| {
-        network::engine(config, &template, &addresses, &host.search, &machine)
+    let mut session = open(config, guest, template, &seat, |machine| {
+        network::engine(config, template, &addresses, &host.search, &machine)
     })?;
 
     let inside = Inside::start(seat.netns.try_clone().map_err(system("keep the namespace"))?)
@@ -52,7 +53,7 @@ pub(super) fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Resu
         up.map_err(|error| format!("cannot bring the loopback interface up: {error}"))?;
     }
     session
-        .go_inside(inside, network::shortcut(config, &template))
+        .go_inside(inside, network::shortcut(config, template))
         .map_err(system("watch the thread inside"))?;
     if !config.splice.only {
         host.follow(guest.configure.is_some(), &mut session)?;

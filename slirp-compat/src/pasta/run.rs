@@ -7,7 +7,6 @@
 //! Invariants: whatever can fail does so before the process in the foreground ends, with one line on stderr and exit
 //! code 1; nothing that guests or clients send is looked at before the sandbox is up.
 
-use super::begin::complain;
 use super::config::{Config, Guest};
 use super::world::System;
 use slipway_host::strerror::words;
@@ -22,7 +21,7 @@ use std::process::ExitCode;
 pub fn main(program: &str, args: &[OsString]) -> ExitCode {
     let mut notices = Vec::new();
     let config = super::read(program, args, &mut notices, &System);
-    notices.iter().for_each(|notice| complain(notice));
+    notices.iter().for_each(|notice| Tell::nobody().complain(notice));
     let config = match config {
         Ok(config) => config,
         Err(stop) => return super::tell(&stop, program, args),
@@ -34,7 +33,7 @@ pub fn main(program: &str, args: &[OsString]) -> ExitCode {
         return ExitCode::from(start(&config, &mut Tell::nobody()));
     }
     background::leave(|tell| start(&config, tell)).unwrap_or_else(|error| {
-        complain(&format!("cannot go to the background: {}", words(&error)));
+        Tell::nobody().complain(&format!("cannot go to the background: {}", words(&error)));
         ExitCode::FAILURE
     })
 }
@@ -42,7 +41,7 @@ pub fn main(program: &str, args: &[OsString]) -> ExitCode {
 /// Starts and serves; the exit code.
 fn start(config: &Config, tell: &mut Tell) -> u8 {
     if let Err(line) = journal::open(&config.log()) {
-        complain(&line);
+        tell.complain(&line);
         return 1;
     }
     let done = match &config.guest {
