@@ -31,6 +31,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["slipway-netstack", "slipway-host", "slipway-portfwd", "slipway-runtime", "slipway-uplink"],
     ),
     (
+        "slipway-gvproxy",
+        &[
+            "slipway-netstack",
+            "slipway-host",
+            "slipway-manual",
+            "slipway-portfwd",
+            "slipway-dns",
+            "slipway-runtime",
+        ],
+    ),
+    (
         "slipway",
         &[
             "slipway-netstack",

@@ -1,0 +1,1 @@
+//! The virtual network: from the configuration to engine, zones and leases.
