@@ -19,6 +19,8 @@ use std::net::IpAddr;
 
 /// IPPROTO_UDP.
 const UDP: u8 = 17;
+/// So many connections are looked through in the kernel's text: it takes a microsecond for each.
+const FEW: u32 = 3000;
 
 /// At setup: those that came to a published port of this host and lead elsewhere.
 pub(super) fn forget_unpublished(socket: &mut Netfilter, ports: &PortRules) {
@@ -38,13 +40,16 @@ pub(super) fn forget_published(socket: &mut Netfilter, ports: &PortRules) {
     forget(socket, ports, |connection, _, container| connection.reply.0.ip() == container);
 }
 
-/// Whether there may be a connection to one of these ports. The kernel's list by netlink costs ten milliseconds even
+/// Whether there may be a connection to one of these ports. The kernel's list by netlink costs six milliseconds even
 /// when it is empty, for all 262144 slots of the table are walked with a lock for each; its number of connections costs
-/// nothing, and its list as a text no locks. Not every kernel has that (CONFIG_NF_CONNTRACK_PROCFS): then there may be.
+/// nothing, and its list as a text no locks, but more for each of them. Not every kernel has that
+/// (CONFIG_NF_CONNTRACK_PROCFS): then there may be.
 pub(super) fn may_be_tracked(udp: &[&PortMapping]) -> bool {
     let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
-    if count.is_ok_and(|count| count.trim_end() == "0") {
-        return false;
+    match count.ok().and_then(|count| count.trim_end().parse::<u32>().ok()) {
+        Some(0) => return false,
+        Some(count) if count > FEW => return true,
+        _ => {}
     }
     // The thread's own namespace, which /proc/net is not.
     let Ok(file) = File::open("/proc/thread-self/net/nf_conntrack") else { return true };
@@ -80,9 +85,13 @@ fn forget(
     if udp.is_empty() || !may_be_tracked(&udp) {
         return;
     }
+    let port = match udp.as_slice() {
+        [one] if one.count() == 1 => Some(one.host_port),
+        _ => None,
+    };
     let mut forget_all = || -> Result<(), Errno> {
         for (container, _) in ports.addresses() {
-            for connection in socket.connections(container.is_ipv6(), UDP)? {
+            for connection in socket.connections(container.is_ipv6(), UDP, port)? {
                 let concerned = |mapping: &PortMapping| {
                     is_for(&connection, mapping) && stale(&connection, mapping, container)
                 };

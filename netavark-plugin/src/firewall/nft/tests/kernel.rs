@@ -232,8 +232,34 @@ fn the_older_contract_has_no_connection_mark() {
 
 /// The kernel's UDP connections to that port.
 fn connections(port: u16) -> usize {
-    let found = Netfilter::open().unwrap().connections(false, 17).unwrap();
-    found.iter().filter(|connection| connection.original.1.port() == port).count()
+    let mut netfilter = Netfilter::open().unwrap();
+    let all = netfilter.connections(false, 17, None).unwrap();
+    let found = netfilter.connections(false, 17, Some(port)).unwrap().len();
+    assert_eq!(all.iter().filter(|connection| connection.original.1.port() == port).count(), found);
+    found
+}
+
+#[test]
+fn one_port_among_thousands_of_connections_is_forgotten_alone() {
+    in_new_namespace("one_port_among_thousands_of_connections_is_forgotten_alone", || {
+        let mut netlink = Netlink::open().unwrap();
+        let lo = netlink.interface("lo").unwrap();
+        netlink.set_up(&lo).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let firewall = Firewall::select(None, directory.path(), false).unwrap();
+        let network = network(&["10.88.0.0/16"]);
+        firewall.setup(&network, &ports(&network, &[]), &others()).unwrap();
+        // More than are looked through as a text.
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for port in 20_000..23_100_u16 {
+            peer.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        }
+        assert!(conntrack::may_be_tracked(&[&mapping("", "udp", 5000, 53, 1)]));
+        assert_eq!((connections(20_500), connections(20_501)), (1, 1));
+        let published = ports(&network, &[mapping("", "udp", 20_500, 53, 1)]);
+        firewall.setup(&network, &published, &others()).unwrap();
+        assert_eq!((connections(20_500), connections(20_501)), (0, 1));
+    });
 }
 
 #[test]
