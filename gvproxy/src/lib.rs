@@ -1,30 +1,54 @@
 //! The network of virtual machine hosts: `gvproxy`.
 //!
 //! A program of its own: an HTTP server and an SSH client are linked with nothing else of ours. Which personality it
-//! plays follows from the last part of `argv[0]`.
+//! plays follows from the last part of `argv[0]`: `slipway-pages` writes its man pages, any other name is `gvproxy`.
 //!
 //! ```text
-//! config      what a start was asked for, valid and complete; plain data that everything below is made from
-//! network     addresses, names and leases: from the configuration to engine and zones
-//! orders      what the control process asks of the one that carries packets, and how that carries it out
-//! control     the control process: HTTP API, notifications, SSH forwards
+//! flags, args  Go's rules for a command line; the table of gvproxy's flags
+//! yaml         the configuration file
+//! listen       URLs of sockets, and how they are listened at
+//! config       what a start was asked for, valid and complete; plain data that everything below is made from
+//! validate     from words and file to that
+//! logrus       the shape of the log
+//! begin, run   from the words to a configuration; from that to the end
+//! network      addresses, names and leases: from the configuration to engine and zones
+//! orders       what the control process asks of the one that carries packets, and how that carries it out
+//! control      the control process: HTTP API, notifications, SSH forwards
+//! docs         man page and completion
 //! ```
 //! Two processes: one carries packets and is as shut in as those of other personalities, the other talks to whoever
 //! gives orders. If the second fails, packets flow on.
 
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod begin;
 pub mod config;
 pub mod control;
+pub mod docs;
+pub mod flags;
+pub mod listen;
+pub mod logrus;
 pub mod network;
 pub mod orders;
+pub mod own;
+pub mod run;
+pub mod validate;
+pub mod yaml;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Plays the personality that the first word of `argv` names.
 #[must_use]
 pub fn main(argv: &[OsString]) -> ExitCode {
-    let _ = argv;
-    ExitCode::FAILURE
+    let (program, words) = match argv.split_first() {
+        Some((program, words)) => (program.to_string_lossy().into_owned(), words),
+        None => ("gvproxy".to_owned(), argv),
+    };
+    if Path::new(&program).file_name().is_some_and(|name| name == slipway_manual::PROGRAM) {
+        return docs::manual().main(words);
+    }
+    begin::main(&program, words)
 }

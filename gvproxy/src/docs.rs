@@ -1,0 +1,196 @@
+//! The man page and the completion of `gvproxy`, from the table of its flags.
+
+use crate::args::{FLAGS, Key};
+use crate::flags::{Flag, Kind};
+use slipway_manual::Manual;
+use slipway_manual::complete::Completion;
+use slipway_manual::model::{Block, Offer, Opt, Page};
+
+use Block::{Code, Term, Text};
+
+/// What this program has to say of itself.
+#[must_use]
+pub fn manual() -> Manual {
+    let page = page();
+    Manual { completions: vec![Completion::of_page(&page)], pages: vec![page] }
+}
+
+fn page() -> Page {
+    Page {
+        name: "gvproxy",
+        section: 1,
+        command: "gvproxy",
+        about: "the network of virtual machines, without root",
+        synopsis: vec!["[FLAG]...".into()],
+        description: &[
+            Text(
+                "Gives virtual machines a network of their own behind a gateway that serves DHCP and names, and leads to the world \
+                 through ordinary sockets of this user. Guests come to a socket that a hypervisor connects to; several may, and they \
+                 reach each other.",
+            ),
+            Text(
+                "Command line, configuration file and exit codes are those of gvproxy 0.8, so that it can take the place of that program: \
+                 podman machine looks for it in the directories of helper_binaries_dir (containers.conf(5)).",
+            ),
+            Text(
+                "The network is 192.168.127.0/24 unless told otherwise: .1 is the gateway and the name server, .2 the first guest, .254 stands \
+                 for the loopback of the host. The names gateway and host exist below containers.internal and docker.internal.",
+            ),
+            Text(
+                "The process ends when its last guest has gone, unless -stay, HyperKit or the HTTP API ask for more.",
+            ),
+        ],
+        options: FLAGS.iter().map(option).collect(),
+        commands: Vec::new(),
+        sections: &[
+            (
+                "FLAGS",
+                &[Text(
+                    "One dash is as good as two, and a space as good as the equals sign, but for flags without an argument: -debug=false. The first word \
+                     that is no flag ends them.",
+                )],
+            ),
+            (
+                "ADDRESSES",
+                &[
+                    Term("unix:///path", "a stream socket. Nothing may be there yet."),
+                    Term("unixpacket:///path", "a socket of packets, for -listen-bess."),
+                    Term("unixgram:///path", "a socket of datagrams, for -listen-vfkit."),
+                    Term("tcp://host:port", "TCP; without a host, all addresses."),
+                    Term("vsock://cid:port", "vsock; without a CID, any of this machine's."),
+                    Text("Sockets have the mode 0600."),
+                ],
+            ),
+            (
+                "CONFIGURATION",
+                &[
+                    Text(
+                        "A file named by -config is YAML. Keys that nobody knows are passed over; every one may be left out:",
+                    ),
+                    Code(
+                        "listen: [unix:///run/net.sock]\n\
+                         log-level: info\n\
+                         stack:\n  \
+                           mtu: 1500\n  \
+                           subnet: 192.168.127.0/24\n  \
+                           gatewayIP: 192.168.127.1\n  \
+                           deviceIP: 192.168.127.2\n  \
+                           hostIP: 192.168.127.254\n  \
+                           gatewayMacAddress: 5a:94:ef:e4:0c:dd\n  \
+                           dns:\n  \
+                           - name: containers.internal.\n    \
+                             records:\n    \
+                             - {name: gateway, ip: 192.168.127.1}\n    \
+                             - {regexp: \"^web[0-9]+$\", ip: 192.168.127.3}\n    \
+                             defaultIP: 192.168.127.254\n  \
+                           dnsSearchDomains: [example.org]\n  \
+                           forwards: {\"127.0.0.1:2222\": \"192.168.127.2:22\", \"udp:127.0.0.1:53\": \"192.168.127.2:53\"}\n  \
+                           nat: {192.168.127.254: 127.0.0.1}\n  \
+                           gatewayVirtualIPs: [192.168.127.254]\n  \
+                           dhcpStaticLeases: {192.168.127.2: 5a:94:ef:e4:0c:ee}\n  \
+                           ec2MetadataAccess: false\n  \
+                           tcpMaxInFlight: 128\n  \
+                           tcpConnectTimeout: 30s\n  \
+                           capture-file: /tmp/gateway.pcap\n\
+                         interfaces: {qemu: \"unix:///run/qemu.sock\"}\n\
+                         pid-file: /run/gvproxy.pid\n\
+                         log-file: /run/gvproxy.log\n\
+                         services: unix:///run/api.sock\n\
+                         notification: /run/events.sock",
+                    ),
+                    Text(
+                        "With a file there are no zones, search domains, leases or forwarded ports but those that it names. Of subnet and addresses the file counts more than \
+                         the command line, of everything else the command line. stay, ipv6, preserve-source and gateway-expose-all-protocols are keys, too.",
+                    ),
+                ],
+            ),
+            (
+                "SIGNALS",
+                &[Term(
+                    "SIGTERM, SIGINT",
+                    "end the network at once: connections are reset, sockets and PID file removed.",
+                )],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    Term(
+                        "0",
+                        "the network has ended, for whatever reason: the log has it behind gvproxy exiting;",
+                    ),
+                    Term("1", "file or values make no sense;"),
+                    Term("2", "the command line makes none."),
+                ],
+            ),
+            (
+                "EXAMPLES",
+                &[
+                    Text("A machine of QEMU, whose port 22 is port 2222 of the host:"),
+                    Code(
+                        "gvproxy -listen-qemu unix:///tmp/net.sock &\n\
+                         qemu-system-x86_64 ... -netdev stream,id=n,addr.type=unix,addr.path=/tmp/net.sock \\\n    \
+                             -device virtio-net-pci,netdev=n,mac=5a:94:ef:e4:0c:ee",
+                    ),
+                ],
+            ),
+        ],
+        see_also: &["podman-machine(1)", "containers.conf(5)", "pasta(1)"],
+    }
+}
+
+fn option(flag: &Flag<Key>) -> Opt {
+    let value = match flag.key {
+        Key::Listen | Key::Services | Key::Notification => Some("URL"),
+        Key::Vpnkit | Key::Qemu | Key::Bess | Key::Vfkit => Some("URL"),
+        Key::Config | Key::PidFile | Key::LogFile | Key::Pcap | Key::ForwardIdentity => Some("FILE"),
+        Key::ForwardSock | Key::ForwardDest => Some("PATH"),
+        Key::ForwardUser => Some("USER"),
+        Key::Mtu => Some("BYTES"),
+        Key::SshPort => Some("PORT"),
+        Key::Subnet => Some("NETWORK"),
+        Key::GatewayIp | Key::DeviceIp | Key::HostIp => Some("ADDRESS"),
+        Key::Stdio => Some("WORD"),
+        _ => None,
+    };
+    Opt {
+        short: None,
+        long: Some(flag.name.to_owned()),
+        value: value.map(str::to_owned),
+        offer: if value.is_some_and(|value| matches!(value, "FILE" | "PATH")) {
+            Offer::File
+        } else {
+            Offer::Nothing
+        },
+        help: flag.help.to_owned(),
+        default: match flag.kind {
+            Kind::Number(number) if number != 0 => Some(format!("default: {number}")),
+            _ => None,
+        },
+        more: flag.more.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_on_the_page_with_what_it_takes() {
+        let (_, text) = manual().files().swap_remove(0);
+        for flag in FLAGS {
+            assert!(text.contains(&format!("\\-\\-{}", flag.name.replace('-', "\\-"))), "{}", flag.name);
+            assert_eq!(option(flag).value.is_none(), flag.kind == Kind::Truth, "{}", flag.name);
+        }
+    }
+
+    #[test]
+    fn the_file_on_the_page_is_one() {
+        let (_, blocks) = page().sections[2];
+        let Code(text) = blocks[1] else { panic!("an example") };
+        let document = crate::yaml::parse(text.as_bytes()).unwrap();
+        let stack = document.stack.unwrap();
+        assert!(stack.capture_file.is_some() && stack.tcp_connect_timeout.is_some());
+        assert_eq!(stack.forwards.unwrap().0.len(), 2);
+        assert!(document.notification.is_some() && document.interfaces.unwrap().qemu.is_some());
+    }
+}
