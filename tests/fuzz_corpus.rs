@@ -283,6 +283,16 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("cluster", b"-cr3\0--conf\0--\0-6".to_vec()),
             ("bad", b"--nope\0-z\0--mtu".to_vec()),
         ]),
+        "goflag_argv" => named(vec![
+            ("podman", b"-mtu\x001500\0-ssh-port\x0041117\0-listen-qemu\0unix:///q\0-forward-sock\0/s\0-forward-dest\0/d\0-forward-user\0core\0-forward-identity\0/k\0-pid-file\0/p".to_vec()),
+            ("addresses", b"--subnet=10.0.0.0/8\0--gatewayIP=10.0.0.1\0-debug=false\0-stay\0--\0rest".to_vec()),
+            ("bad", b"-nosuch\0-mtu=0x_1\0---x".to_vec()),
+        ]),
+        "yaml_config" => named(vec![
+            ("whole", b"listen: [unix:///a]\nlog-level: debug\nstack:\n  mtu: 4000\n  subnet: 10.0.0.0/8\n  forwards: {':1': '10.0.0.2:2'}\n  dns:\n  - name: a.\n    records: [{name: b, ip: 10.0.0.3}, {regexp: 'c+', ip: 10.0.0.4}]\n    defaultIP: 10.0.0.5\n  dhcpStaticLeases: {10.0.0.2: '5A:94:EF:E4:0C:EE'}\n  tcpConnectTimeout: 1m30s\n".to_vec()),
+            ("anchors", b"a: &a [x, x]\nb: &b [*a, *a]\nlisten: *b\nstack: {<<: {mtu: 1500}}\n---\nsecond: 1\n".to_vec()),
+            ("bad", b"stack:\n\tmtu: [1\n".to_vec()),
+        ]),
         "pasta_argv" => named(vec![
             ("podman", words(0, "--config-net -t 127.0.0.1/8080-8080:80-80 -T none --quiet --netns /run/n --map-guest-addr 169.254.1.2")),
             ("rootlesskit", words(0, "--stderr --ns-ifname=tap0 --mtu=65520 --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2 4711")),

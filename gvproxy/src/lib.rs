@@ -27,6 +27,7 @@ pub mod config;
 pub mod control;
 pub mod docs;
 pub mod flags;
+pub mod fuzz;
 pub mod listen;
 pub mod logrus;
 pub mod network;

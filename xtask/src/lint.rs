@@ -89,7 +89,7 @@ fn other_architecture() -> Done {
         tool::skip(&format!("a check for {OTHER}"), "the compiler has no standard library for it");
         return Ok(());
     }
-    let products = ["slipway", "slipway-dns", "slipway-netavark"];
+    let products = ["slipway", "slipway-dns", "slipway-netavark", "slipway-gvproxy"];
     let mut check = cargo(&["check", "--target", OTHER]);
     tool::run(check.args(products.iter().flat_map(|name| ["--package", name])))
 }

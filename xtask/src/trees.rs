@@ -1,9 +1,9 @@
-//! Root file systems with newer programs than the machine's: Podmans, for suites that run them on a lab's *host*, and
-//! the peers that the bench compares with.
+//! Root file systems with newer programs than the machine's: Podmans, for suites that run them on a lab's *host*, the
+//! gvproxy beside which ours is tested, and the peers that the bench compares with.
 //!
 //! apt resolves and fetches the packages as if nothing were installed, in directories of its own, from the Debian
 //! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by
-//! name. A tree is made once, at about 150 MB (the peers' at 20), and kept below `target/trees`; it is made anew when
+//! name. A tree is made once, at about 150 MB (the others at 20), and kept below `target/trees`; it is made anew when
 //! its description changes, and the peers' when it is a week old, for they are to be the newest. Where it cannot be
 //! had, the suites that want it are skipped by name.
 
@@ -28,7 +28,7 @@ struct Tree {
 /// MiB that a tree may take when every run of the suites makes it: each of them is fetched and written by everybody.
 const LARGEST: u64 = 200;
 
-const TREES: [Tree; 2] = [
+const TREES: [Tree; 3] = [
     Tree {
         name: "podman-5",
         proof: "podman_5.",
@@ -43,6 +43,14 @@ const TREES: [Tree; 2] = [
         suites: &["sid", "experimental"],
         preferred: "podman netavark aardvark-dns golang-github-containers-*",
         packages: PACKAGES,
+        age: None,
+    },
+    Tree {
+        name: "gvproxy",
+        proof: "gvproxy_",
+        suites: &["sid"],
+        preferred: "",
+        packages: &["gvproxy"],
         age: None,
     },
 ];

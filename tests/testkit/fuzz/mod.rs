@@ -19,7 +19,7 @@
 //! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
-//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`port_spec`], [`getopt_argv`], [`pasta_argv`] | texts |
+//! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`port_spec`], [`getopt_argv`], [`pasta_argv`], [`goflag_argv`], [`yaml_config`] | texts |
 //! | [`dns_zone`] | zones with regular expressions, and questions about them |
 //! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
 //! | [`route_replay`] | dumps of a host that the guest is to look like |
@@ -56,9 +56,9 @@ pub use ground::{address_plan, frame_finish};
 pub use tcp::tcp_actions;
 pub use texts::{
     control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv,
-    netavark_options, netfilter, nft_rule, pasta_argv, pesto_wire, plugin_request, port_rule, port_spec,
-    proc_text, resolv_conf, rootlessport, route_netlink, route_replay, router_advert, slirp_json, sock_diag,
-    uplink_order, uplink_request,
+    goflag_argv, netavark_options, netfilter, nft_rule, pasta_argv, pesto_wire, plugin_request, port_rule,
+    port_spec, proc_text, resolv_conf, rootlessport, route_netlink, route_replay, router_advert, slirp_json,
+    sock_diag, uplink_order, uplink_request, yaml_config,
 };
 
 /// A fuzz target.
@@ -71,7 +71,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 40] = [
+pub const TARGETS: [Target; 42] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -90,6 +90,7 @@ pub const TARGETS: [Target; 40] = [
     Target { name: "frame", body: frame },
     Target { name: "frame_finish", body: frame_finish },
     Target { name: "getopt_argv", body: getopt_argv },
+    Target { name: "goflag_argv", body: goflag_argv },
     Target { name: "ndp", body: ndp },
     Target { name: "netavark_options", body: netavark_options },
     Target { name: "netfilter", body: netfilter },
@@ -112,6 +113,7 @@ pub const TARGETS: [Target; 40] = [
     Target { name: "uplink_order", body: uplink_order },
     Target { name: "uplink_request", body: uplink_request },
     Target { name: "vnet", body: vnet },
+    Target { name: "yaml_config", body: yaml_config },
 ];
 
 /// What one input may have others send, in bytes. It is more than first windows and buffers hold, so that they fill up

@@ -174,6 +174,16 @@ pub fn pasta_argv(data: &[u8]) {
     slirp_compat::fuzz::start_of_pasta(data);
 }
 
+/// Words of a command line of `gvproxy`, with zero bytes between them.
+pub fn goflag_argv(data: &[u8]) {
+    slipway_gvproxy::fuzz::command_line(data);
+}
+
+/// A configuration file of `gvproxy`.
+pub fn yaml_config(data: &[u8]) {
+    slipway_gvproxy::fuzz::file(data);
+}
+
 /// A machine on which everything is there, or nothing.
 struct Nowhere(Result<(), Errno>);
 

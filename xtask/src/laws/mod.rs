@@ -312,7 +312,15 @@ mod tests {
     #[test]
     fn a_crate_that_may_have_unsafe_code_is_found() {
         let roots = roots(&metadata().unwrap());
-        for name in ["slipway-runtime", "slipway-uplink", "slirp-compat", "slipway", "slipway-lab", "xtask"] {
+        for name in [
+            "slipway-runtime",
+            "slipway-uplink",
+            "slirp-compat",
+            "slipway-gvproxy",
+            "slipway",
+            "slipway-lab",
+            "xtask",
+        ] {
             assert!(roots.iter().any(|(package, _)| package == name), "{name}");
         }
         assert_eq!(

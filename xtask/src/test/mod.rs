@@ -19,8 +19,15 @@ use ledger::{Count, Ledger};
 use neighbour::Neighbour;
 
 /// The suites that drive programs from outside.
-const OUTSIDE: [&str; 6] =
-    ["e2e", "compat_slirp4netns", "compat_pasta", "compat_aardvark", "compat_netavark", "compat_dhcp_proxy"];
+const OUTSIDE: [&str; 7] = [
+    "e2e",
+    "compat_slirp4netns",
+    "compat_pasta",
+    "compat_gvproxy",
+    "compat_aardvark",
+    "compat_netavark",
+    "compat_dhcp_proxy",
+];
 
 /// What is run again with the programs as shipped, by the beginnings of tests' names: a row for each command, and the
 /// sandboxes, for another C library makes other system calls.
@@ -49,7 +56,7 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
         ledger.stage("lint", lint::run);
     }
     ledger.stage("build", || {
-        let programs = ["slipway", "slipway-dns", "slipway-netavark", "slipway-lab"];
+        let programs = ["slipway", "slipway-dns", "slipway-netavark", "slipway-gvproxy", "slipway-lab"];
         tool::run(cargo(&["build"]).args(programs.iter().flat_map(|name| ["--package", name])))?;
         tool::run(&mut runner.command(&["--workspace", "--no-run"]))
     });
