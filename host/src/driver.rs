@@ -35,6 +35,7 @@
 //!   then: waits neither look nor let datagrams gather.
 
 mod network;
+mod services;
 mod shortcut;
 
 use crate::busy_poll::{BusyPoll, Woken};
@@ -161,6 +162,8 @@ pub struct Driver {
     more: bool,
     /// What goes past the engine, if anything may.
     bypass: Option<Box<Bypass>>,
+    /// The port that the next connection of ours seems to come from.
+    dial_port: u16,
 }
 
 impl Driver {
@@ -193,6 +196,7 @@ impl Driver {
             changed: true,
             more: false,
             bypass: None,
+            dial_port: services::FIRST_PORT,
         })
     }
 

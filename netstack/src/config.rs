@@ -160,6 +160,11 @@ pub struct TcpConfig {
     pub keepalive_probes: u8,
     /// How long a connection whose one half is closed may stay silent.
     pub half_closed_timeout: Duration,
+    /// How long the host may take to make a connection. `None`: as long as its kernel does.
+    pub connect_timeout: Option<Duration>,
+    /// How many connections the host may be making at once. What is over waits; SYNs that have waited too long get no
+    /// answer, and come again. `None`: any number.
+    pub max_in_flight: Option<u32>,
 }
 
 impl Default for TcpConfig {
@@ -175,6 +180,8 @@ impl Default for TcpConfig {
             // conntrack's TIME for a half-closed connection is 2 minutes; a download after an early
             // shutdown(SHUT_WR) may pause far longer, so this is a day: bounded, yet no working flow is cut.
             half_closed_timeout: Duration::from_secs(86_400),
+            connect_timeout: None,
+            max_in_flight: None,
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::ip::icmp_error::IcmpErrors;
 use crate::ip::path_mtu::PathMtus;
 use crate::schedule::{DRAIN, LOOK_COST, List, Schedule, Share};
 use crate::transport::destinations::Destinations;
+use crate::transport::dials::Dials;
 use crate::transport::echo::Echo;
 use crate::transport::silence::Silence;
 use crate::transport::table::{Key, Kind, Table};
@@ -40,13 +41,13 @@ use crate::transport::tcp::{self, Opening, Tcp};
 use crate::transport::timer::Timers;
 use crate::transport::turns::Turns;
 use crate::transport::udp::{self, Role, Udp};
-use crate::upstream::{Event, Forwarded, Upstream};
+use crate::upstream::{Errno, Event, Forwarded, ServiceId, Upstream};
 use crate::within::Within;
-use crate::within::dns::{self, Queries};
+use crate::within::dns::Queries;
 use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 use siphasher::sip::SipHasher13;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Frames that may wait in the outbox. Beyond, they are dropped as on a full link.
 const OUTBOX: usize = 1024;
@@ -79,8 +80,10 @@ pub struct Engine {
     pub(crate) destinations: Destinations,
     /// Of these, those that wait for their turn to be made.
     pub(crate) turns: Turns,
-    /// Flows that lead to the DNS address, and some that did.
-    pub(crate) conversations: Vec<FlowId>,
+    /// And those that are being made.
+    pub(crate) dials: Dials,
+    /// Flows that lead to a service of this process, and some that did; `None` is the DNS address.
+    pub(crate) conversations: BTreeMap<Option<ServiceId>, Vec<FlowId>>,
     /// Flows from the host's side that wait for the guest's MAC address.
     pub(crate) unresolved: Unresolved,
     /// Identification of the datagrams that we fragment.
@@ -148,8 +151,9 @@ impl Engine {
             buffer: TxBuffer::default(),
             silence: Silence::default(),
             destinations: Destinations::default(),
-            turns: Turns::default(),
-            conversations: Vec::new(),
+            turns: Turns::new(config.tcp.max_in_flight),
+            dials: Dials::new(config.tcp.max_in_flight),
+            conversations: BTreeMap::new(),
             unresolved: Unresolved::default(),
             next_ident: first_ident(&config.keys),
             crowded: false,
@@ -212,6 +216,10 @@ impl Engine {
                 Body::Tcp(tcp) if tcp.needs_neighbour() => {
                     self.await_neighbour(now, id);
                 }
+                Body::Tcp(tcp) if tcp.dial_ends(&self.config.tcp).is_some_and(|at| at <= now) => {
+                    up.close(id);
+                    self.refuse(now, id, Errno::TimedOut);
+                }
                 Body::Tcp(_) => self.tcp_step(now, id, up, Tcp::on_timeout),
                 Body::Udp(udp) if udp.expiry(&self.config.udp) <= now => self.finish(id, up),
                 Body::Udp(udp) => {
@@ -232,6 +240,7 @@ impl Engine {
             self.neighbours.next_timeout(),
             self.within.next_timeout(),
             self.paths.next_timeout(),
+            self.dial_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -244,7 +253,7 @@ impl Engine {
     /// sleeping and calls again. When the device has no room, that is not the reason: see [`Engine::awaits_link`].
     pub fn drain<U: Upstream, D: Device>(&mut self, now: Instant, up: &mut U, dev: &mut D) -> bool {
         self.flush_udp_batch(now, up);
-        self.connect_waiting(now, up);
+        let is_connecting = self.connect_waiting(now, up);
         if core::mem::take(&mut self.crowded) {
             self.thin_out(now, up);
         }
@@ -279,7 +288,7 @@ impl Engine {
             }
         }
         dev.flush();
-        self.is_sending() || !self.turns.is_empty()
+        self.is_sending() || is_connecting
     }
 
     /// Whether flows have more to send than they had a turn for, and the link has room.
@@ -381,12 +390,6 @@ impl Engine {
         self.flows.get_mut(flow).map(|(key, _)| key.guest)
     }
 
-    /// The next query over UDP to the DNS address, to be resolved by the caller and answered by [`Engine::dns_answer`].
-    /// Ask after every round: what waits is bounded, and beyond that whoever has most of it loses.
-    pub fn dns_query(&mut self) -> Option<dns::Query> {
-        self.queries.pop()
-    }
-
     /// Where a rule without guest address leads: the configured address, or the one that the guest was seen to use,
     /// as the plan has it.
     #[must_use]
@@ -445,6 +448,9 @@ impl Engine {
         match entry.body {
             Body::Tcp(tcp) => {
                 tcp.release(key.guest.ip(), id, &mut self.tcp);
+                if tcp.is_dialling() {
+                    self.dials.end(id);
+                }
                 if let Some(to) = tcp.to {
                     self.destinations.remove(to, key.guest.ip());
                 }

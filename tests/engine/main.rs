@@ -4,6 +4,7 @@ mod chaos;
 mod dhcp;
 mod dns;
 mod fragments;
+mod gvproxy;
 mod icmp;
 mod idle;
 mod latency;

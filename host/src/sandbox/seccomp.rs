@@ -37,6 +37,8 @@ pub enum Profile {
     Shortcut,
     /// The same, and the parent of the command that runs in the namespace.
     ShortcutParent,
+    /// A network of machines, of which some connections lead to another process of the same program.
+    Machines,
     /// Its thread in that namespace. Each thread has a filter of its own.
     Inside,
     /// A server of names for containers.

@@ -37,7 +37,8 @@ pub(super) struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     places: [Place; FLOWS],
-    /// Where bytes go that are peeked only to get behind them; empty as long as no socket has to.
+    /// Where bytes go that are peeked only to get behind them, or read only to be rid of them; empty as long as no
+    /// socket has to.
     scratch: Vec<u8>,
     /// How often a place was refused since one was last given away.
     refused: u32,
@@ -91,6 +92,14 @@ impl Ahead {
         let end = (len < asked).then_some(len);
         let shown = self.show(flow, offset, into, end.map(|end| offset + end)).unwrap_or(0);
         Ok(Seen { shown, end })
+    }
+
+    /// Room for up to `count` bytes that nobody looks at; some at least.
+    pub(super) fn scratch(&mut self, count: usize) -> &mut [u8] {
+        if self.scratch.is_empty() {
+            self.scratch.resize(SCRATCH, 0);
+        }
+        self.scratch.get_mut(..count.min(SCRATCH)).surely()
     }
 
     /// `count` bytes were taken from the front of the queue of `flow`.

@@ -38,9 +38,10 @@ use crate::token::Token;
 use ahead::Ahead;
 use allowance::Allowance;
 use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use ping::PingSocket;
 use slipway_netstack::upstream::{
-    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Source, Upstream,
+    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, ServiceId, Source, Upstream,
 };
 use slipway_netstack::{FlowId, Instant};
 use std::collections::{BTreeSet, VecDeque};
@@ -66,6 +67,8 @@ pub struct Sockets {
     bell: within::Bell,
     /// Their streams that nobody has taken yet.
     fresh: VecDeque<(FlowId, Stream)>,
+    /// Far ends of flows that lead to services, which nobody has taken yet either.
+    clients: VecDeque<ServiceClient>,
     /// Datagrams received since the last [`Sockets::take_datagrams`].
     datagrams: usize,
     /// Time for connect().
@@ -108,7 +111,10 @@ impl Socket {
     }
 }
 
-/// Connections to the DNS address that nobody has taken yet: twice what the engine lets be. They are taken after every
+/// A connection to a service: which one, its flow, and the far end.
+pub type ServiceClient = (ServiceId, FlowId, OwnedFd);
+
+/// Connections to the DNS address, and to services, that nobody has taken yet: twice what the engine lets be. They are taken after every
 /// round of the event loop.
 const MAX_FRESH: usize = 128;
 
@@ -123,6 +129,15 @@ pub fn prepare_listener(listener: BorrowedFd<'_>) {
 /// The kernel's.
 pub(crate) fn prepare_datagrams(fd: BorrowedFd<'_>, ipv6: bool) -> Result<(), nix::errno::Errno> {
     udp::prepare(fd, ipv6)
+}
+
+/// Two streams that are each other's far end.
+///
+/// # Errors
+/// The kernel's: out of descriptors or memory.
+pub fn local_pair() -> Result<(OwnedFd, OwnedFd), nix::errno::Errno> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
 }
 
 impl Sockets {
@@ -148,6 +163,7 @@ impl Sockets {
             sharing: BTreeSet::new(),
             bell: within::Bell::default(),
             fresh: VecDeque::new(),
+            clients: VecDeque::new(),
             datagrams: 0,
             connecting: Allowance::default(),
         })
@@ -184,6 +200,22 @@ impl Sockets {
         self.events.add(socket.as_fd(), Token::Flow(flow), tcp::INTEREST)?;
         self.put(flow, Socket::Tcp(socket));
         Ok(())
+    }
+
+    /// Makes a stream of AF_UNIX the far end of `flow`.
+    ///
+    /// # Errors
+    /// The kernel's: out of watches or memory. The socket is then closed.
+    pub fn attach_local(&mut self, flow: FlowId, socket: OwnedFd) -> io::Result<()> {
+        let socket = TcpSocket::local(socket, false);
+        self.events.add(socket.as_fd(), Token::Flow(flow), tcp::INTEREST)?;
+        self.put(flow, Socket::Tcp(socket));
+        Ok(())
+    }
+
+    /// The next connection to a service that nobody has taken yet. Its flow may be gone already.
+    pub fn take_service_client(&mut self) -> Option<ServiceClient> {
+        self.clients.pop_front()
     }
 
     /// Lets `flow` send through a socket that it shares with others, from the address `at` unless that is unspecified.
@@ -328,6 +360,16 @@ impl Upstream for Sockets {
         let (shared, stream) = self.bell.stream(flow);
         self.put(flow, Socket::Within(shared));
         self.fresh.push_back((flow, stream));
+        Ok(())
+    }
+
+    fn tcp_connect_service(&mut self, flow: FlowId, service: ServiceId) -> Result<(), Errno> {
+        if self.clients.len() >= MAX_FRESH {
+            return Err(Errno::Exhausted);
+        }
+        let (ours, theirs) = local_pair().map_err(errno)?;
+        self.open(flow, Socket::Tcp(TcpSocket::local(ours, true)), tcp::INTEREST)?;
+        self.clients.push_back((service, flow, theirs));
         Ok(())
     }
 

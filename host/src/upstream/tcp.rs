@@ -20,6 +20,13 @@
 //! peek offset, nothing behind urgent data can be peeked at all before what is in front of it has been taken, nor the
 //! end of an MPTCP stream ([`TcpSocket::wants_news`]).
 //!
+//! **Sockets of this machine.** The far end may be a stream of AF_UNIX: a service of this program, or of its clients.
+//! It can be peeked at like the others (with an offset since Linux 3.4). But bytes are taken by reading them, for
+//! MSG_TRUNC is not known there; and a peek may stop short of the queue's end, at descriptors that somebody has sent
+//! along, so an end is known only from a peek that found nothing. There is no traffic class, no probing, no urgency. A
+//! reset is an ordinary close: whoever is at the far end reads end-of-file, and learns that it was one when a write is
+//! refused (EPIPE) although it has not closed its own half.
+//!
 //! The kernel behaviour that all this leans on is tested in `tests/platform/tcp.rs`.
 
 use super::ahead::{Ahead, Seen};
@@ -31,7 +38,8 @@ use crate::sys::{tcp, tcp_info};
 use nix::errno::Errno as Code;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, shutdown, socket,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, recv,
+    shutdown, socket,
 };
 use slipway_netstack::FlowId;
 use slipway_netstack::surely::Surely;
@@ -100,6 +108,8 @@ pub(super) struct TcpSocket {
     peek_at: Option<u32>,
     /// There is nothing from this offset on, until the next event.
     dry_at: Option<u32>,
+    /// It is one of AF_UNIX.
+    local: bool,
     connecting: bool,
     /// The last send was short: the engine waits for room.
     short: bool,
@@ -143,6 +153,12 @@ impl TcpSocket {
         Self::new(fd, peeking, false)
     }
 
+    /// Takes over a stream of AF_UNIX. One that is `fresh` has been told to nobody yet, and to the engine becomes a
+    /// connection that is being made.
+    pub(super) fn local(fd: OwnedFd, fresh: bool) -> Self {
+        Self { local: true, ..Self::new(fd, Peeking::Offset, fresh) }
+    }
+
     fn new(fd: OwnedFd, peeking: Peeking, connecting: bool) -> Self {
         Self {
             fd,
@@ -150,6 +166,7 @@ impl TcpSocket {
             peek_at: None,
             // What a connection that is being made receives raises an event; one that was accepted may have it already.
             dry_at: connecting.then_some(0),
+            local: false,
             connecting,
             short: false,
             ask_always: false,
@@ -224,6 +241,9 @@ impl TcpSocket {
 
     /// Offers the kernel a byte as urgent data.
     pub(super) fn send_urgent(&mut self, byte: u8) -> Sent {
+        if self.local {
+            return self.send(&[&[byte]]);
+        }
         match retry(|| tcp::send_urgent(self.fd.as_fd(), byte)) {
             Ok(taken) => Sent::Taken(taken),
             Err(Code::EAGAIN) => {
@@ -240,6 +260,9 @@ impl TcpSocket {
     /// are asked for, all of them first, so that what arrives in between is not mistaken for a difference. Nothing is
     /// read meanwhile, so the option has no other effect.
     pub(super) fn urgent(&self) -> Option<usize> {
+        if self.local {
+            return None;
+        }
         let fd = self.fd.as_fd();
         let all = tcp::queued(fd).ok()?;
         sockopt::set(fd, Opt::URGENT_INLINE, 0).ok()?;
@@ -271,7 +294,7 @@ impl TcpSocket {
             Ok(Seen { shown: 0, .. }) => Peek::End,
             Ok(Seen { shown, end }) => {
                 let last = self.ended && self.peeking == Peeking::Offset;
-                if let Some(end) = end {
+                if let Some(end) = end.filter(|_| !self.local) {
                     self.note_end(offset + end, last);
                 }
                 Peek::Data(shown)
@@ -335,7 +358,13 @@ impl TcpSocket {
     pub(super) fn consume(&mut self, flow: FlowId, ahead: &mut Ahead, count: usize) {
         let mut left = count;
         while left > 0 {
-            match retry(|| tcp::discard(self.fd.as_fd(), left)) {
+            let taken = if self.local {
+                let into = ahead.scratch(left);
+                retry(|| recv(self.fd.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT))
+            } else {
+                retry(|| tcp::discard(self.fd.as_fd(), left))
+            };
+            match taken {
                 Ok(taken @ 1..) => left = left.saturating_sub(taken),
                 // Cannot be with bytes that were peeked; if it is, the next peek tells why.
                 Ok(0) | Err(_) => break,
@@ -355,7 +384,9 @@ impl TcpSocket {
 
     /// Gives what is sent from now on another traffic class.
     pub(super) fn set_class(&self, class: u8) {
-        set_class(self.fd.as_fd(), class);
+        if !self.local {
+            set_class(self.fd.as_fd(), class);
+        }
     }
 
     /// Closes our half.
@@ -366,6 +397,9 @@ impl TcpSocket {
 
     /// Probes the peer in this rhythm. The kernel counts at once from when it last heard of it.
     pub(super) fn keepalive(&self, idle: Duration, interval: Duration) {
+        if self.local {
+            return;
+        }
         for (opt, time) in [(Opt::KEEPALIVE_IDLE, idle), (Opt::KEEPALIVE_INTERVAL, interval)] {
             // Refused only beyond its own bounds, which are far wider than the engine's; the old rhythm then stays.
             let _ = sockopt::set(self.fd.as_fd(), opt, i32::try_from(time.as_secs()).unwrap_or(i32::MAX));

@@ -8,13 +8,14 @@ use slipway_netstack::Engine;
 use slipway_netstack::config::Config;
 use slipway_netstack::device::Capabilities;
 use slipway_netstack::ethernet::neighbour::OnLink;
-use slipway_netstack::upstream::{Client, Forwarded, Meta};
+use slipway_netstack::ip::plan::{Case, Leads};
+use slipway_netstack::upstream::{Client, Forwarded, Meta, ServiceId};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 const GATEWAY: [u8; 6] = [0x52, 0x55, 10, 0, 2, 2];
@@ -471,4 +472,47 @@ fn connect(driver: &mut Driver, guest: &Guest) -> std::net::TcpStream {
     let (stream, _) = connection.unwrap();
     stream.set_nonblocking(false).unwrap();
     stream
+}
+
+/// Rounds until what is asked of the driver is there.
+fn wait_for<T>(driver: &mut Driver, what: &str, mut found: impl FnMut(&mut Driver) -> Option<T>) -> T {
+    let end = clock::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = found(driver) {
+            return found;
+        }
+        assert!(clock::now() < end, "{what}");
+        driver.turn(Some(clock::now() + Duration::from_millis(1))).unwrap();
+    }
+}
+
+#[test]
+fn a_guest_meets_services_of_the_program_and_they_meet_it() {
+    let mut config = config();
+    let service = Case::port(Ipv4Addr::new(10, 0, 2, 2), 80, Leads::Service(ServiceId(80)));
+    config.plan.v4.as_mut().unwrap().cases.insert(0, service);
+    let (mut driver, [guest]) = guests_of(config);
+    guest.send_syn(80);
+    let (service, from, _far) = wait_for(&mut driver, "a client", |driver| driver.service_clients().pop());
+    assert_eq!((service, from), (ServiceId(80), "10.0.2.100:5000".parse().unwrap()));
+    // Flags and ports of a segment.
+    let segment = |frame: Vec<u8>| (frame[12..14] == [8, 0]).then(|| (frame[47], frame[34..38].to_vec()));
+    let heard = wait_for(&mut driver, "an answer", |_| guest.frames().into_iter().find_map(segment));
+    assert_eq!(heard, (0x12, vec![0, 80, 0x13, 0x88]), "SYN and ACK");
+    let mut ports = BTreeSet::new();
+    for _ in 0..3 {
+        let ours = driver.dial("10.0.2.100:22".parse().unwrap()).unwrap();
+        let (flags, at) = wait_for(&mut driver, "a SYN", |_| guest.frames().into_iter().find_map(segment));
+        assert_eq!((flags, &at[2..]), (2, &[0, 22][..]));
+        ports.insert(at[..2].to_vec());
+        let mut ours = UnixStream::from(ours);
+        assert_eq!(ours.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "nobody has answered yet");
+        driver.forget_guest("10.0.2.100".parse().unwrap());
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        assert_eq!(ours.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        guest.send_udp(9, b"it is back");
+        rounds(&mut driver, 3);
+        guest.frames();
+    }
+    assert_eq!(ports.len(), 3, "each from a port of its own");
 }

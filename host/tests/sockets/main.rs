@@ -5,6 +5,7 @@ mod driver;
 #[path = "../../src/families.rs"]
 mod families;
 mod links;
+mod local;
 mod ping;
 mod tcp;
 mod udp;

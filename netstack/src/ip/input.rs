@@ -225,7 +225,7 @@ impl Engine {
     /// Passes a report from the host's error queue on to the guest.
     pub(crate) fn icmp_report(&mut self, now: Instant, mac: MacAddr, packet: &[u8], report: &DatagramError) {
         let Some(problem) = Problem::from_report(report) else { return };
-        let seen = |ip| ends(packet).and_then(|(guest, _)| self.config.plan.inbound(ip, guest));
+        let seen = |ip| ends(packet).and_then(|(guest, _)| self.config.plan.answering(ip, guest));
         match report.reporter.and_then(seen) {
             Some(from) => self.icmp_from(now, mac, from, packet, problem),
             None => self.icmp_error(now, mac, packet, problem),

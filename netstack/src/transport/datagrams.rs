@@ -99,7 +99,9 @@ impl Engine {
                     Role::Inbound { .. } => key.peer,
                     Role::Any { .. } => {
                         let to = report.to;
-                        let Some(seen) = self.config.plan.inbound(to.ip(), guest.ip()) else { return };
+                        let plan = &self.config.plan;
+                        let seen = udp.sees(to).or_else(|| plan.answering(to.ip(), guest.ip()));
+                        let Some(seen) = seen else { return };
                         SocketAddr::new(seen, to.port())
                     }
                 };

@@ -5,6 +5,7 @@
 
 mod datagrams;
 pub(crate) mod destinations;
+pub(crate) mod dials;
 pub(crate) mod echo;
 #[cfg(test)]
 pub(crate) mod lab;
@@ -27,7 +28,7 @@ use crate::engine::{Body, Engine, Entry};
 use crate::flow::FlowId;
 use crate::ip::Packet;
 use crate::ip::problem::Problem;
-use crate::upstream::{Errno, Event, Upstream};
+use crate::upstream::{Errno, Event, ServiceId, Upstream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use places::Tenant;
@@ -97,9 +98,10 @@ impl Engine {
         if packet.src.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        let to = match self.lead(now, mac, packet, key.peer)? {
-            Lead::Upstream(to) | Lead::Members(to) => Some(to),
-            Lead::Dns => None,
+        let (to, service) = match self.lead(now, mac, packet, key.peer)? {
+            Lead::Upstream(to) | Lead::Members(to) => (Some(to), None),
+            Lead::Dns => (None, None),
+            Lead::Service(id) => (None, Some(id)),
             Lead::Closed => {
                 self.reject(mac, &key, seg);
                 return Err(DropReason::NoSuchHost);
@@ -108,7 +110,7 @@ impl Engine {
         let guest = key.guest.ip();
         match to {
             Some(to) => self.find_port(now, to, guest)?,
-            None => self.make_place(now, guest, up),
+            None => self.make_place(now, service, guest, up),
         }
         let class = packet.traffic_class & DSCP;
         let opening = Opening { class, to, ..self.opening(now, &key, Some(mac)) };
@@ -117,7 +119,7 @@ impl Engine {
         match to {
             Some(to) => {
                 self.destinations.add(to, guest);
-                if self.turns.is_empty() && up.may_connect() {
+                if self.turns.is_empty() && self.dials.admits(guest) && up.may_connect() {
                     self.connect(now, id, to, up);
                 } else if let Some(forgotten) = self.turns.wait(guest, id) {
                     self.counters.drop(DropReason::NoRoom);
@@ -125,11 +127,15 @@ impl Engine {
                 }
             }
             None => {
-                self.conversations.push(id);
+                self.conversations.entry(service).or_default().push(id);
                 if let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) {
-                    tcp.connecting();
+                    tcp.connecting(now);
                 }
-                self.started(now, id, up.tcp_connect_dns(id));
+                let started = match service {
+                    None => up.tcp_connect_dns(id),
+                    Some(service) => up.tcp_connect_service(id, service),
+                };
+                self.started(now, id, started);
             }
         }
         Ok(())
@@ -148,21 +154,43 @@ impl Engine {
         Ok(())
     }
 
-    /// Connections that wait for their turn are made, as many as the host has time for.
-    pub(crate) fn connect_waiting<U: Upstream>(&mut self, now: Instant, up: &mut U) {
-        while !self.turns.is_empty() && up.may_connect() {
-            let Some(id) = self.turns.next() else { break };
+    /// Connections that wait for their turn are made, as many as there may be and the host has time for. Returns whether
+    /// that alone is why others still wait.
+    pub(crate) fn connect_waiting<U: Upstream>(&mut self, now: Instant, up: &mut U) -> bool {
+        while !self.turns.is_empty() {
+            if !up.may_connect() {
+                return true;
+            }
+            let Self { turns, dials, .. } = self;
+            let Some(id) = turns.next(|guest| dials.admits(guest)) else {
+                match self.dials.victim() {
+                    Some((from, victim)) if from <= now => {
+                        self.counters.drop(DropReason::NoRoom);
+                        self.abandon(victim, up);
+                        continue;
+                    }
+                    _ => return false,
+                }
+            };
             // It may have ended meanwhile.
             let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { continue };
             if let Some(to) = tcp.to {
                 self.connect(now, id, to, up);
             }
         }
+        false
+    }
+
+    /// When somebody who waits for a place among the connections that are being made gets one.
+    pub(crate) fn dial_timeout(&self) -> Option<Instant> {
+        if self.turns.is_empty() { None } else { self.dials.victim().map(|(from, _)| from) }
     }
 
     fn connect<U: Upstream>(&mut self, now: Instant, id: FlowId, to: SocketAddr, up: &mut U) {
-        let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
-        tcp.connecting();
+        let Some((key, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
+        tcp.connecting(now);
+        self.dials.begin(now, id, key.guest.ip());
+        self.timers.set(id, tcp.dial_ends(&self.config.tcp));
         let class = tcp.class;
         let started = up.tcp_connect(id, to, self.config.outbound.toward(to.ip()), class);
         if started == Err(Errno::NoPort) {
@@ -182,11 +210,18 @@ impl Engine {
         }
     }
 
-    /// A guest at `newcomer` is about to begin a conversation with the DNS address: another one is reset if it must
-    /// make room.
-    fn make_place<U: Upstream>(&mut self, now: Instant, newcomer: IpAddr, up: &mut U) {
+    /// A guest at `newcomer` is about to begin a conversation with a service, or the DNS address: another one with it is
+    /// reset if it must make room.
+    fn make_place<U: Upstream>(
+        &mut self,
+        now: Instant,
+        service: Option<ServiceId>,
+        newcomer: IpAddr,
+        up: &mut U,
+    ) {
         let mut tenants = Vec::with_capacity(places::PLACES);
-        self.conversations.retain(|&flow| match self.flows.get_mut(flow) {
+        let Self { conversations, flows, .. } = self;
+        conversations.entry(service).or_default().retain(|&flow| match flows.get_mut(flow) {
             Some((key, Entry { body: Body::Tcp(tcp), .. })) => {
                 let (opened, since) = (tcp.is_open(), tcp.carried());
                 tenants.push(Tenant { flow, guest: key.guest.ip(), opened, since });
@@ -205,6 +240,9 @@ impl Engine {
         let Some((_, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else { return };
         match event {
             Event::Connected => {
+                if tcp.is_dialling() {
+                    self.dials.end(id);
+                }
                 tcp.connected();
                 self.enqueue(id);
             }
@@ -217,7 +255,7 @@ impl Engine {
     }
 
     /// The host could not connect, and the flow has no socket: the guest is told in the way that its own network would.
-    fn refuse(&mut self, now: Instant, id: FlowId, errno: Errno) {
+    pub(crate) fn refuse(&mut self, now: Instant, id: FlowId, errno: Errno) {
         self.counters.tcp_refused += 1;
         let Some((key, entry)) = self.flows.get_mut(id) else { return };
         let (key, Body::Tcp(tcp)) = (*key, &entry.body) else { return };

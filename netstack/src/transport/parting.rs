@@ -96,11 +96,11 @@ impl Engine {
         let Some((key, Entry { body: Body::Tcp(tcp), .. })) = self.flows.get_mut(id) else {
             return self.finish(id, up);
         };
-        // Whoever resolves names for a guest that is gone does it for nobody.
-        let resolver = self.config.plan.outbound(key.peer) == Route::Dns;
+        // Whoever serves a guest that is gone does it for nobody.
+        let served = matches!(self.config.plan.outbound(key.peer), Route::Dns | Route::Service(_));
         let guest = key.guest.ip();
         let mut ctx = Ctx { now, id, guest, up, shared: &mut self.tcp, counters: &mut self.counters };
-        match tcp.part(!resolver, &mut ctx) {
+        match tcp.part(!served, &mut ctx) {
             Parted::Over => self.forget(id),
             Parted::Orphan(until) => {
                 self.flows.unlist(id);

@@ -1,9 +1,9 @@
-//! Places for the conversations with the DNS address.
+//! Places for the conversations with the DNS address, and as many for those with each service of this process.
 //!
 //! A connection to the DNS address ends in this process. It costs no descriptor, so the bound that the host's sockets
 //! have does not hold it; it costs memory (queries and answers that somebody has not read) and the resolver's
 //! attention. So there are [`PLACES`] of them, and a newcomer who finds none free gets one: another conversation is
-//! reset for it.
+//! reset for it. With a service it is the same, but that each costs two descriptors.
 //!
 //! Whose: one that never opened goes before one that did, then one of the address that has most, and of those the one
 //! in which nothing has got on for longest. While others have conversations too, an address with [`SHARE`] of them

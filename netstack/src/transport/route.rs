@@ -6,10 +6,11 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
-use crate::headers::PROTO_UDP;
+use crate::headers::{PROTO_TCP, PROTO_UDP};
 use crate::ip::Packet;
 use crate::ip::plan::Route;
 use crate::ip::problem::Problem;
+use crate::upstream::ServiceId;
 use core::net::SocketAddr;
 
 /// Where a flow that the guest begins leads.
@@ -21,6 +22,8 @@ pub(crate) enum Lead {
     Members(SocketAddr),
     /// To the host's nameservers.
     Dns,
+    /// A connection to a service of this process.
+    Service(ServiceId),
     /// To a port of ours that nobody serves: each transport has a way of its own to say so.
     Closed,
 }
@@ -48,7 +51,10 @@ impl Engine {
                 Ok(Lead::Members(SocketAddr::new(ip, dst.port())))
             }
             Route::Dns => Ok(Lead::Dns),
-            Route::Closed => Ok(Lead::Closed),
+            Route::Service(id) if packet.protocol == PROTO_TCP => Ok(Lead::Service(id)),
+            Route::Closed | Route::Service(_) => Ok(Lead::Closed),
+            Route::Blocked if packet.protocol == PROTO_TCP => Ok(Lead::Closed),
+            Route::Blocked => Err(DropReason::Forbidden),
             Route::Forbidden => {
                 self.icmp_error(now, mac, packet.whole, Problem::NetUnreachable);
                 Err(DropReason::Forbidden)

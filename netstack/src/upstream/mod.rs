@@ -164,6 +164,10 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceId(pub NonZeroU32);
 
+/// A service that this process plays on a port of ours: whoever drives the engine knows which one it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u16);
+
 /// Where a socket of the host's speaks from. What is left out is the kernel's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Source {
@@ -217,6 +221,15 @@ pub trait Upstream {
     /// # Errors
     /// When it fails on the spot. The flow then leads nowhere.
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno>;
+
+    /// The same for a connection to a service of this process. Whoever has none refuses.
+    ///
+    /// # Errors
+    /// When it fails on the spot. The flow then leads nowhere.
+    fn tcp_connect_service(&mut self, flow: FlowId, service: ServiceId) -> Result<(), Errno> {
+        let _ = (flow, service);
+        Err(Errno::Refused)
+    }
 
     /// Offers the bytes of `pieces`, at most [`MAX_PIECES`], one behind the other.
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent;

@@ -8,6 +8,9 @@
 //! have is told so at once (DHCPNAK), and one that we have forgotten (after a restart) keeps its address if it is free.
 //! RFC 2131 §4.3.2 asks for silence in that case for the sake of other servers; there are none (deviation).
 //!
+//! What a network does otherwise (addresses kept for one station, who counts as one client, which options are sent) is
+//! in its plan ([`DhcpManner`]).
+//!
 //! A guest that is alone on its link may be several clients, one after the other: the firmware that loads its kernel,
 //! its first ramdisk, its system. Each gets the address, whoever had it before, and so does a BOOTP client (RFC 1534).
 //!
@@ -18,10 +21,11 @@ use crate::addr::MacAddr;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::drop_reason::DropReason;
-use crate::ip::plan::{DhcpPool, Family};
+use crate::ip::plan::{DhcpManner, DhcpPool, Family};
 use crate::within::names;
 use core::net::Ipv4Addr;
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 pub use message::{Kind, Request};
 use message::{Reply as Writer, option};
@@ -89,6 +93,7 @@ pub struct Server {
     v4: Family<Ipv4Addr>,
     gateway: Ipv4Addr,
     pool: DhcpPool,
+    manner: DhcpManner,
     /// In bytes, if it is told.
     mtu: Option<u16>,
     search: Vec<u8>,
@@ -102,10 +107,13 @@ impl Server {
     #[must_use]
     pub fn new(config: &Config) -> Option<Self> {
         let v4 = config.plan.v4.clone()?;
+        let mut manner = config.plan.dhcp_manner.clone();
+        manner.reserved.retain(|(addr, _)| is_host(&v4, *addr) && !v4.defends(*addr));
         Some(Self {
             gateway: v4.gateway?,
             v4,
             pool: config.plan.dhcp?,
+            manner,
             mtu: config.tell_mtu.then_some(config.mtu.bytes()),
             // One option: longer lists would have to be split (RFC 3396), which not every client puts together.
             search: names::encode(&config.dns_search, 255),
@@ -142,6 +150,11 @@ impl Server {
         reply.map_or_else(Answer::Ignore, Answer::Reply)
     }
 
+    /// The addresses that are kept for somebody, and for whom.
+    pub fn reserved(&self) -> impl Iterator<Item = (Ipv4Addr, MacAddr)> {
+        self.manner.reserved.iter().copied()
+    }
+
     /// The addresses in use at `now`, and by whom.
     pub fn leases(&self, now: Instant) -> impl Iterator<Item = (Ipv4Addr, MacAddr)> {
         self.leases
@@ -154,14 +167,15 @@ impl Server {
 
     /// RFC 2131 §4.3.1.
     fn discover(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
-        let client = Client::of(request);
-        let addr = self.choose(now, &client, request.requested).ok_or(DropReason::NoRoom)?;
-        if request.rapid_commit {
+        let client = self.client(request);
+        let wish = request.requested.filter(|_| self.manner.heeds_wishes);
+        let addr = self.choose(now, &client, request.mac, wish).ok_or(DropReason::NoRoom)?;
+        if request.rapid_commit && self.manner.rapid {
             // RFC 4039 §3.1: who asks for it is spared the second round.
             self.hold(client, request.mac, addr, now + self.pool.lease, true);
             let mut ack = self.lease_reply(option::ACK, request, addr);
             ack.option(option::RAPID_COMMIT, &[]);
-            return Ok(deliver(ack, request, addr).granting(addr));
+            return Ok(self.deliver(ack, request, addr).granting(addr));
         }
         // An offer to somebody who has the address already does not shorten the lease.
         let held = self
@@ -170,12 +184,12 @@ impl Server {
         if !held {
             self.hold(client, request.mac, addr, now + OFFER_HOLD, false);
         }
-        Ok(deliver(self.lease_reply(option::OFFER, request, addr), request, addr))
+        Ok(self.deliver(self.lease_reply(option::OFFER, request, addr), request, addr))
     }
 
     /// RFC 2131 §4.3.2: the four states of a client that sends DHCPREQUEST.
     fn request(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
-        let client = Client::of(request);
+        let client = self.client(request);
         let addr = match (request.server, request.requested, request.ciaddr) {
             // SELECTING another server: our offer is void.
             (Some(server), _, _) if server != self.gateway => {
@@ -188,11 +202,11 @@ impl Server {
             (_, _, ciaddr) if !ciaddr.is_unspecified() => ciaddr,
             _ => return Err(DropReason::Malformed),
         };
-        if !self.may_have(now, &client, addr) {
+        if !self.may_have(now, &client, request.mac, addr) {
             return Ok(nak(self.reply(option::NAK, request)));
         }
         self.hold(client, request.mac, addr, now + self.pool.lease, true);
-        Ok(deliver(self.lease_reply(option::ACK, request, addr), request, addr).granting(addr))
+        Ok(self.deliver(self.lease_reply(option::ACK, request, addr), request, addr).granting(addr))
     }
 
     /// RFC 1534 §2: a BOOTP client has its address for ever, which is too long where there are several.
@@ -200,18 +214,18 @@ impl Server {
         if !self.v4.alone {
             return Err(DropReason::Unsolicited);
         }
-        let client = Client::of(request);
-        let addr = self.choose(now, &client, None).ok_or(DropReason::NoRoom)?;
+        let client = self.client(request);
+        let addr = self.choose(now, &client, request.mac, None).ok_or(DropReason::NoRoom)?;
         self.hold(client, request.mac, addr, now + self.pool.lease, true);
         let mut reply = Writer::to(request);
         reply.your_address(addr);
         self.parameters(&mut reply, request);
-        Ok(deliver(reply, request, addr).granting(addr))
+        Ok(self.deliver(reply, request, addr).granting(addr))
     }
 
     /// RFC 2131 §4.3.3: the client found out that somebody has the address.
     fn decline(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
-        let client = Client::of(request);
+        let client = self.client(request);
         let addr = request.requested.ok_or(DropReason::Malformed)?;
         let lease = self
             .leases
@@ -225,7 +239,7 @@ impl Server {
 
     /// RFC 2131 §4.3.4. There is no answer to it.
     fn release(&mut self, now: Instant, request: &Request<'_>) -> Result<Reply, DropReason> {
-        let client = Client::of(request);
+        let client = self.client(request);
         let released = self
             .leases
             .iter_mut()
@@ -241,36 +255,82 @@ impl Server {
     fn inform(&self, request: &Request<'_>) -> Result<Reply, DropReason> {
         let addr = request.ciaddr;
         // The answer goes to an address that the client claims; it has to be one of this link.
-        if !self.is_host(addr) || self.is_ours(addr) {
+        if !is_host(&self.v4, addr) || self.v4.defends(addr) {
             return Err(DropReason::Martian);
         }
-        let mut ack = self.reply(option::ACK, request);
-        self.parameters(&mut ack, request);
+        let ack = self.arranged(option::ACK, request, None).unwrap_or_else(|| {
+            let mut ack = self.reply(option::ACK, request);
+            self.parameters(&mut ack, request);
+            ack
+        });
         Ok(Reply { payload: ack.finish(), to_mac: request.mac, to_ip: addr, grants: None })
     }
 
     // ── leases ─────────────────────────────────────────────────────────────────────────────────────────
 
-    /// RFC 2131 §4.3.1: the client's present or former address, the one it wishes, any free one; at last the one whose
-    /// time has been up for longest.
-    fn choose(&self, now: Instant, client: &Client, wish: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    /// Who has sent `request`.
+    fn client(&self, request: &Request<'_>) -> Client {
+        let named = request.client.filter(|_| !self.manner.by_hardware);
+        named.map_or(Client::Hardware(request.mac), |name| Client::Named(name.into()))
+    }
+
+    /// RFC 2131 §4.3.1: what is kept for the client; its present or former address, the one it wishes, any free one; at
+    /// last the one whose time has been up for longest, or that was offered longest ago.
+    fn choose(
+        &self,
+        now: Instant,
+        client: &Client,
+        mac: MacAddr,
+        wish: Option<Ipv4Addr>,
+    ) -> Option<Ipv4Addr> {
         if self.v4.alone {
             return self.pool().next();
         }
+        if let Some(kept) = self.reserved_for(mac) {
+            return Some(kept);
+        }
         let known = self.lease_of(client).map(|lease| lease.addr);
-        let wish = wish.filter(|&addr| self.may_have(now, client, addr));
-        let fresh = || self.pool().find(|&addr| self.leases.iter().all(|lease| lease.addr != addr));
-        let stale = || {
-            let over = self.leases.iter().filter(|lease| lease.until <= now);
-            over.min_by_key(|lease| lease.until).map(|lease| lease.addr)
-        };
-        known.or(wish).or_else(fresh).or_else(stale)
+        let wish = wish.filter(|&addr| self.may_have(now, client, mac, addr));
+        known.or(wish).or_else(|| self.fresh()).or_else(|| self.stale(now))
     }
 
-    /// Whether `client` may use `addr` from now on.
-    fn may_have(&self, now: Instant, client: &Client, addr: Ipv4Addr) -> bool {
+    /// The first address that nobody has had. Of a pool that is used up the look is short: every DISCOVER of a flood
+    /// comes by here.
+    fn fresh(&self) -> Option<Ipv4Addr> {
+        let used = self.leases.iter().filter(|lease| self.is_pooled(lease.addr)).count();
+        if used >= usize::from(self.pool.count) {
+            return None;
+        }
+        let taken: BTreeSet<Ipv4Addr> = self.leases.iter().map(|lease| lease.addr).collect();
+        self.pool().find(|addr| !taken.contains(addr))
+    }
+
+    /// The address that somebody else needs least, if it can be taken from him.
+    fn stale(&self, now: Instant) -> Option<Ipv4Addr> {
+        let longest = |is_over: &dyn Fn(&&Lease) -> bool| {
+            let over = self.leases.iter().filter(|lease| !self.is_reserved(lease.addr)).filter(is_over);
+            over.min_by_key(|lease| lease.until).map(|lease| lease.addr)
+        };
+        let offered =
+            |lease: &&Lease| self.manner.offers_yield && !lease.bound && lease.client != Client::Stranger;
+        longest(&|lease| lease.until <= now).or_else(|| longest(&offered))
+    }
+
+    /// Whether `client` at `mac` may use `addr` from now on.
+    fn may_have(&self, now: Instant, client: &Client, mac: MacAddr, addr: Ipv4Addr) -> bool {
+        if let Some(kept) = self.reserved_for(mac) {
+            return kept == addr;
+        }
         let is_free = |lease: &Lease| lease.addr != addr || lease.client == *client || lease.until <= now;
-        self.pool().any(|pooled| pooled == addr) && (self.v4.alone || self.leases.iter().all(is_free))
+        self.is_pooled(addr) && (self.v4.alone || self.leases.iter().all(is_free))
+    }
+
+    fn reserved_for(&self, mac: MacAddr) -> Option<Ipv4Addr> {
+        self.manner.reserved.iter().find(|(_, of)| *of == mac).map(|(addr, _)| *addr)
+    }
+
+    fn is_reserved(&self, addr: Ipv4Addr) -> bool {
+        self.manner.reserved.iter().any(|(kept, _)| *kept == addr)
     }
 
     /// Puts on record that `client` has `addr`, and nothing else, until then.
@@ -283,23 +343,22 @@ impl Server {
         self.leases.iter().find(|lease| lease.client == *client)
     }
 
-    /// The addresses that may be leased, in order.
+    /// The addresses that may be leased to anybody, in order.
     fn pool(&self) -> impl Iterator<Item = Ipv4Addr> {
         let first = u32::from(self.pool.first);
         (0..u32::from(self.pool.count))
             .filter_map(move |n| first.checked_add(n).map(Ipv4Addr::from))
-            .filter(|&addr| self.is_host(addr) && !self.is_ours(addr))
+            .filter(|&addr| self.is_leasable(addr))
     }
 
-    /// Whether a host of the network can have `addr`.
-    fn is_host(&self, addr: Ipv4Addr) -> bool {
-        let network = self.v4.network;
-        let edges = network.prefix_len() < 31 && (addr == network.network() || addr == network.broadcast());
-        network.contains(&addr) && !edges
+    /// Whether `addr` is one of them.
+    fn is_pooled(&self, addr: Ipv4Addr) -> bool {
+        let number = addr.to_bits().checked_sub(self.pool.first.to_bits());
+        number.is_some_and(|number| number < self.pool.count.into()) && self.is_leasable(addr)
     }
 
-    fn is_ours(&self, addr: Ipv4Addr) -> bool {
-        self.v4.defends(addr)
+    fn is_leasable(&self, addr: Ipv4Addr) -> bool {
+        is_host(&self.v4, addr) && !self.v4.defends(addr) && !self.is_reserved(addr)
     }
 
     // ── replies ────────────────────────────────────────────────────────────────────────────────────────
@@ -318,9 +377,12 @@ impl Server {
 
     /// An offer or acknowledgement of `addr`.
     fn lease_reply(&self, kind: u8, request: &Request<'_>, addr: Ipv4Addr) -> Writer {
+        if let Some(reply) = self.arranged(kind, request, Some(addr)) {
+            return reply;
+        }
         let mut reply = self.reply(kind, request);
         reply.your_address(addr);
-        let lease = u32::try_from(self.pool.lease.as_secs()).unwrap_or(u32::MAX);
+        let lease = self.lease_seconds();
         reply.option(option::LEASE, &lease.to_be_bytes());
         // RFC 2131 §4.4.5: half of the lease, and seven eighths. A lease without end is never renewed.
         if lease != u32::MAX {
@@ -329,6 +391,46 @@ impl Server {
         }
         self.parameters(&mut reply, request);
         reply
+    }
+
+    /// The same, or an acknowledgement without an address, where the network has an order of its own for the options.
+    fn arranged(&self, kind: u8, request: &Request<'_>, addr: Option<Ipv4Addr>) -> Option<Writer> {
+        let order = self.manner.options?;
+        let mut all = self.all_parameters();
+        all.push((option::MESSAGE_TYPE, vec![kind]));
+        all.push((option::SERVER, self.gateway.octets().to_vec()));
+        // There already, unless there is nothing to search in: then it is empty.
+        all.push((option::SEARCH, Vec::new()));
+        all.extend(request.client.map(|name| (option::CLIENT, name.to_vec())));
+        all.extend(request.relay.map(|note| (option::RELAY, note.to_vec())));
+        let mut reply = Writer::to(request);
+        if let Some(addr) = addr {
+            reply.your_address(addr);
+            all.push((option::LEASE, self.lease_seconds().to_be_bytes().to_vec()));
+        }
+        for code in order {
+            if let Some((_, data)) = all.iter().find(|(known, _)| known == code) {
+                reply.option(*code, data);
+            }
+        }
+        Some(reply)
+    }
+
+    fn lease_seconds(&self) -> u32 {
+        u32::try_from(self.pool.lease.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// RFC 2131 §4.1: to the address the client has, else to all if it says that it hears nothing else, or everybody is
+    /// answered so; else to the address that it is getting.
+    fn deliver(&self, reply: Writer, request: &Request<'_>, addr: Ipv4Addr) -> Reply {
+        let (to_mac, to_ip) = if !request.ciaddr.is_unspecified() {
+            (request.mac, request.ciaddr)
+        } else if request.broadcast || self.manner.to_all {
+            (MacAddr::BROADCAST, Ipv4Addr::BROADCAST)
+        } else {
+            (request.mac, addr)
+        };
+        Reply { payload: reply.finish(), to_mac, to_ip, grants: None }
     }
 
     /// What every host on the link has to know, whoever leased it its address. In the order that the client asks for
@@ -380,23 +482,11 @@ impl Reply {
     }
 }
 
-impl Client {
-    fn of(request: &Request<'_>) -> Self {
-        request.client.map_or(Self::Hardware(request.mac), |name| Self::Named(name.into()))
-    }
-}
-
-/// RFC 2131 §4.1: to the address the client has, else to all if it says that it hears nothing else, else to the address
-/// that it is getting.
-fn deliver(reply: Writer, request: &Request<'_>, addr: Ipv4Addr) -> Reply {
-    let (to_mac, to_ip) = if !request.ciaddr.is_unspecified() {
-        (request.mac, request.ciaddr)
-    } else if request.broadcast {
-        (MacAddr::BROADCAST, Ipv4Addr::BROADCAST)
-    } else {
-        (request.mac, addr)
-    };
-    Reply { payload: reply.finish(), to_mac, to_ip, grants: None }
+/// Whether a host of the network can have `addr`.
+fn is_host(v4: &Family<Ipv4Addr>, addr: Ipv4Addr) -> bool {
+    let network = v4.network;
+    let edges = network.prefix_len() < 31 && (addr == network.network() || addr == network.broadcast());
+    network.contains(&addr) && !edges
 }
 
 /// RFC 2131 §4.1: a refusal always goes to all, the client's address being in doubt.

@@ -12,6 +12,7 @@ use crate::transport::udp::{self, Datagram};
 use crate::within::ra::Advertiser;
 use crate::within::{dhcp4, dhcp6};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeMap;
 
 /// The servers and their state.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Within {
     /// `config` has a new plan instead of `old`, as of `now`. Whose addresses are as they were goes on: leases stay.
     pub(crate) fn readdress(&mut self, now: Instant, config: &Config, old: &Plan) {
         let new = &config.plan;
-        if (&new.v4, new.dhcp) != (&old.v4, old.dhcp) {
+        if (&new.v4, new.dhcp, &new.dhcp_manner) != (&old.v4, old.dhcp, &old.dhcp_manner) {
             self.dhcp4 = dhcp4::Server::new(config);
         }
         if (&new.v6, new.advertise, new.dhcp6) != (&old.v6, old.advertise, old.dhcp6) {
@@ -48,6 +49,19 @@ impl Within {
 }
 
 impl Engine {
+    /// Who has which address of the link, as far as we assign them: we, whoever an address is kept for, and who has a
+    /// lease.
+    #[must_use]
+    pub fn leases(&self, now: Instant) -> Vec<(Ipv4Addr, MacAddr)> {
+        let gateway = self.config.plan.v4.as_ref().and_then(|v4| v4.gateway);
+        let mut all: BTreeMap<_, _> = gateway.map(|gateway| (gateway, self.config.mac)).into_iter().collect();
+        if let Some(server) = &self.within.dhcp4 {
+            all.extend(server.leases(now));
+            all.extend(server.reserved());
+        }
+        all.into_iter().collect()
+    }
+
     /// Advertisements that are due.
     pub(crate) fn within_timeout(&mut self, now: Instant) {
         if let Some(frame) = self.within.advertiser.on_timeout(now, &self.config) {
@@ -71,7 +85,7 @@ impl Engine {
         datagram: &Datagram<'_>,
     ) -> Result<bool, DropReason> {
         match (packet.dst, datagram.dst_port) {
-            (IpAddr::V4(dst), dhcp4::SERVER_PORT) => self.serve_dhcp4(now, dst, datagram.payload),
+            (IpAddr::V4(dst), dhcp4::SERVER_PORT) => self.serve_dhcp4(now, dst, datagram),
             (IpAddr::V6(dst), dhcp6::SERVER_PORT) => {
                 let client = SocketAddr::new(packet.src, dhcp6::CLIENT_PORT);
                 self.serve_dhcp6(mac, client, dst, datagram.payload)
@@ -80,16 +94,23 @@ impl Engine {
         }
     }
 
-    fn serve_dhcp4(&mut self, now: Instant, dst: Ipv4Addr, payload: &[u8]) -> Result<bool, DropReason> {
+    fn serve_dhcp4(
+        &mut self,
+        now: Instant,
+        dst: Ipv4Addr,
+        datagram: &Datagram<'_>,
+    ) -> Result<bool, DropReason> {
         let Some(server) = &mut self.within.dhcp4 else { return Ok(false) };
         if !server.listens_at(dst) {
             return Ok(false);
         }
         let own = server.address();
-        match server.answer(now, payload) {
+        match server.answer(now, datagram.payload) {
             dhcp4::Answer::Reply(reply) => {
                 let src = SocketAddr::new(own.into(), dhcp4::SERVER_PORT);
-                let dst = SocketAddr::new(reply.to_ip.into(), dhcp4::CLIENT_PORT);
+                let asked_from =
+                    Some(datagram.src_port).filter(|&port| port > 0 && self.config.plan.dhcp_manner.to_all);
+                let dst = SocketAddr::new(reply.to_ip.into(), asked_from.unwrap_or(dhcp4::CLIENT_PORT));
                 self.post_datagram(reply.to_mac, src, dst, &reply.payload);
                 if let Some(addr) = reply.grants {
                     self.guests.claims(&self.config.plan, addr.into());

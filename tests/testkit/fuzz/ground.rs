@@ -17,7 +17,7 @@ use slipway_netstack::device::vnet::{Checksum, GsoKind, HEADER_LEN};
 use slipway_netstack::device::{Capabilities, Gso, Offload, segment};
 use slipway_netstack::ip::plan::pasta::{Half, Loopback, Pasta};
 use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
-use slipway_netstack::ip::plan::{Case, Family, Leads, Learn, Plan, Prefix, Route, View};
+use slipway_netstack::ip::plan::{Case, Family, Leads, Learn, Plan, Prefix, Route, ServiceId, View};
 
 /// What a card does that can do everything.
 const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
@@ -299,7 +299,7 @@ fn pasta_by_hand(half: &Half<Ipv4Addr>, dst: Ipv4Addr, port: u16) -> Route {
 fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32], rows: &[Row]) -> Plan {
     let addr = |bits: &u32| Ipv4Addr::from(*bits);
     let prefix = |(bits, len): (u32, u8)| Prefix::new(Ipv4Addr::from(bits), len % 33);
-    let leads = |row: &Row| match row.leads % 8 {
+    let leads = |row: &Row| match row.leads % 10 {
         0 => Leads::There,
         1 => Leads::To(addr(&row.to)),
         2 => Leads::Dns,
@@ -307,7 +307,9 @@ fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32],
         4 => Leads::Forbidden,
         5 => Leads::Group,
         6 => Leads::Members,
-        _ => Leads::Nobody,
+        7 => Leads::Nobody,
+        8 => Leads::Blocked,
+        _ => Leads::Service(ServiceId(80)),
     };
     let (views, cases): (Vec<&Row>, Vec<&Row>) = rows.iter().take(16).partition(|row| row.view);
     let family = Family {
@@ -316,6 +318,7 @@ fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32],
         gateway: gateway.map(Ipv4Addr::from),
         learn: Learn::Pinned,
         alone: false,
+        beyond: true,
         dns: Vec::new(),
         ours: ours.iter().take(4).map(addr).collect(),
         link: views.iter().map(|row| prefix(row.at)).collect(),
@@ -331,6 +334,7 @@ fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32],
                 seen: row.port.is_none().then(|| addr(&row.to)),
             })
             .collect(),
+        answers: None,
     };
     Plan { v4: Some(family), ..plan(|_| {}) }
 }

@@ -24,7 +24,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use datagram::{DatagramSocket, EchoService, UdpService};
 use slipway_netstack::upstream::{
-    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, Source, Upstream,
+    DatagramError, Empty, Errno, Event, Meta, Peek, Received, Sent, ServiceId, Source, Upstream,
 };
 use slipway_netstack::{FlowId, Instant};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -137,6 +137,12 @@ enum Wake {
 
 /// Stands for whoever resolves names for the guest: the service that connections to the DNS address meet.
 pub const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 53);
+
+/// Stands for a service of the engine's own process.
+#[must_use]
+pub const fn within(service: ServiceId) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), service.0)
+}
 
 /// The last so many are remembered in the records of opened sockets and datagrams.
 const RECORD: usize = 4096;
@@ -429,7 +435,7 @@ impl Upstream for Host {
     }
 
     fn tcp_connect(&mut self, flow: FlowId, to: SocketAddr, from: Source, _: u8) -> Result<(), Errno> {
-        if to != RESOLVER {
+        if !to.ip().is_unspecified() {
             assert!(self.may_connect(), "{flow:?} connects although there is no time for it");
             self.connects_left = self.connects_left.saturating_sub(1);
         }
@@ -447,6 +453,10 @@ impl Upstream for Host {
 
     fn tcp_connect_dns(&mut self, flow: FlowId) -> Result<(), Errno> {
         self.tcp_connect(flow, RESOLVER, Source::default(), 0)
+    }
+
+    fn tcp_connect_service(&mut self, flow: FlowId, service: ServiceId) -> Result<(), Errno> {
+        self.tcp_connect(flow, within(service), Source::default(), 0)
     }
 
     fn tcp_send(&mut self, flow: FlowId, pieces: &[&[u8]]) -> Sent {

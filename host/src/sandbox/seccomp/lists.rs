@@ -61,6 +61,10 @@ pub(super) const fn of(profile: Profile) -> Lists {
             plain: &[THREAD, COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE, SHORTCUT, PARENT],
             ..of(Profile::Shortcut)
         },
+        Profile::Machines => Lists {
+            closed: &[MEMORY, COMMON_CLOSED, READING, NETWORK_CLOSED, MACHINES_CLOSED],
+            ..of(Profile::Network)
+        },
         Profile::Inside => Lists {
             plain: &[THREAD, INSIDE],
             closed: &[MEMORY, INSIDE_CLOSED],
@@ -240,6 +244,9 @@ const NETWORK: &[c_long] = &[
     // The end of a capture on a full disk: host::device::pcap.
     libc::SYS_ftruncate,
 ];
+
+/// Connections with a service of the program's own: host::driver::services.
+const MACHINES_CLOSED: &[Call] = &[Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)])];
 
 /// The shortcut between host and namespace (`host/src/splice`): from one socket to the other by way of a pipe.
 const SHORTCUT: &[c_long] = &[libc::SYS_splice, libc::SYS_pipe2];

@@ -9,11 +9,12 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 9] = [
+const PROFILES: [Profile; 10] = [
     Profile::Network,
     Profile::Parent,
     Profile::Shortcut,
     Profile::ShortcutParent,
+    Profile::Machines,
     Profile::Inside,
     Profile::Names { report: false },
     Profile::Names { report: true },

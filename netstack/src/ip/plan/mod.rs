@@ -4,7 +4,7 @@
 //! the network is nobody's business; others lend the guest the host's own address, or have no gateway at all. So there
 //! are no branches here for any of them, only tables that are gone through from the top, where the first row that fits
 //! decides: [`Case`] says where a destination leads, [`View`] how the guest sees a peer. A constructor for each
-//! personality stands in a file of its own ([`slirp`], [`pasta`]) and is tested row by row.
+//! personality stands in a file of its own ([`slirp`], [`pasta`], [`gvproxy`]) and is tested row by row.
 //!
 //! The engine has one plan at a time and can be given another while it runs ([`crate::Engine::readdress`]). Tables are
 //! short (ten rows), and asked for a packet that begins a flow, and for datagrams; a segment of a connection never gets
@@ -12,12 +12,15 @@
 //!
 //! Invariant: what no row names leads to nobody. A plan that forgets something is closed, not open.
 
+pub mod gvproxy;
 pub mod pasta;
 mod prefix;
 pub mod slirp;
 
+pub use crate::upstream::ServiceId;
 pub use prefix::{Address, Prefix};
 
+use crate::addr::MacAddr;
 use crate::headers::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -35,8 +38,12 @@ pub enum Route {
     Upstream(IpAddr),
     /// To the host's nameservers.
     Dns,
+    /// To a service of this process: connections alone can go there, and to anything else that port is closed.
+    Service(ServiceId),
     /// To a port of ours that nobody serves.
     Closed,
+    /// To where nobody gets: a connection is refused, and whatever else goes there is lost.
+    Blocked,
     /// To where this guest must not go.
     Forbidden,
     /// To all members of this group, or all stations of the network whose broadcast address it is, out there:
@@ -57,8 +64,12 @@ pub enum Leads<A> {
     To(A),
     /// To the host's nameservers.
     Dns,
+    /// To a service of this process.
+    Service(ServiceId),
     /// Nowhere: nobody serves that port of ours.
     Closed,
+    /// Nowhere, as if an unknown host out there refused it.
+    Blocked,
     /// Nowhere: it is forbidden, and the guest is told.
     Forbidden,
     /// To everybody out there who has that address: datagrams alone can.
@@ -163,6 +174,8 @@ pub struct Family<A: Address> {
     pub learn: Learn,
     /// Whether the guest is the only one on the link, and so may have any address but ours.
     pub alone: bool,
+    /// Whether clients may be led to addresses beyond the link, which some router there knows.
+    pub beyond: bool,
     /// Our address, the guest's default router. None: the guest sends everything onto the link.
     pub gateway: Option<A>,
     /// The name servers that the guest is told of.
@@ -173,8 +186,10 @@ pub struct Family<A: Address> {
     pub link: Vec<Prefix<A>>,
     /// Where destinations lead.
     pub cases: Vec<Case<A>>,
-    /// How peers look; others look as they are.
+    /// How clients look that come from the host's side; others look as they are.
     pub inbound: Vec<View<A>>,
+    /// How those look that answer a guest's datagrams, and routers on the way there. `None`: as clients do.
+    pub answers: Option<Vec<View<A>>>,
 }
 
 impl<A: Address> Family<A> {
@@ -203,7 +218,9 @@ impl<A: Address> Family<A> {
             Some(Leads::There) => Route::Upstream(to.into()),
             Some(Leads::To(addr)) => Route::Upstream(addr.into()),
             Some(Leads::Dns) => Route::Dns,
+            Some(Leads::Service(id)) => Route::Service(id),
             Some(Leads::Closed) => Route::Closed,
+            Some(Leads::Blocked) => Route::Blocked,
             Some(Leads::Forbidden) => Route::Forbidden,
             Some(Leads::Members) => Route::Members(to.into()),
             Some(Leads::Group) => Route::Group,
@@ -212,9 +229,19 @@ impl<A: Address> Family<A> {
     }
 
     fn inbound(&self, from: A, guest: A) -> Option<A> {
-        let fits = |view: &&View<A>| view.from.contains(from) && view.toward.contains(guest);
-        self.inbound.iter().find(fits).map_or(Some(from), |view| view.seen)
+        let is_led = self.beyond || self.is_on_link(guest) && !self.defends(guest);
+        if is_led { look(&self.inbound, from, guest) } else { None }
     }
+
+    fn answering(&self, from: A, guest: A) -> Option<A> {
+        look(self.answers.as_ref().unwrap_or(&self.inbound), from, guest)
+    }
+}
+
+/// How a guest sees `from`, as the first row says that fits.
+fn look<A: Address>(views: &[View<A>], from: A, guest: A) -> Option<A> {
+    let fits = |view: &&View<A>| view.from.contains(from) && view.toward.contains(guest);
+    views.iter().find(fits).map_or(Some(from), |view| view.seen)
 }
 
 /// A run of addresses that the DHCP server leases.
@@ -223,9 +250,47 @@ pub struct DhcpPool {
     /// The first address.
     pub first: Ipv4Addr,
     /// How many, the first included. At least 1.
-    pub count: u8,
+    pub count: u16,
     /// How long a lease is valid.
     pub lease: Duration,
+}
+
+/// What the DHCP server does in a manner of its own. The default is the manner of the RFCs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent habits")]
+pub struct DhcpManner {
+    /// Addresses that are kept for one station, by its hardware address: it gets that one and no other, and nobody else
+    /// gets it. They need not lie in the pool, but on the link.
+    pub reserved: Vec<(Ipv4Addr, MacAddr)>,
+    /// A client is its hardware address, whatever else it calls itself (option 61).
+    pub by_hardware: bool,
+    /// Whether a new client is offered the address that it wishes for (option 50), if that is free.
+    pub heeds_wishes: bool,
+    /// Whether a client that would take it is spared the second round (RFC 4039).
+    pub rapid: bool,
+    /// Whether an address that was offered, but not taken up yet, goes to the next client in need when there is no
+    /// other. If not, it waits for a minute.
+    pub offers_yield: bool,
+    /// Whether a client without an address is answered by broadcast, and at the port that it asked from, also if it
+    /// does not say that it hears nothing else.
+    pub to_all: bool,
+    /// The options that are sent, in this order, whatever is asked for; search domains then also if there are none.
+    /// `None`: all that there are, as they are asked for.
+    pub options: Option<&'static [u8]>,
+}
+
+impl Default for DhcpManner {
+    fn default() -> Self {
+        Self {
+            reserved: Vec::new(),
+            by_hardware: false,
+            heeds_wishes: true,
+            rapid: true,
+            offers_yield: false,
+            to_all: false,
+            options: None,
+        }
+    }
 }
 
 /// The addresses of a link, and what of them the servers within hand out. The default is a link without any.
@@ -237,6 +302,8 @@ pub struct Plan {
     pub v6: Option<Family<Ipv6Addr>>,
     /// Addresses handed out by DHCP; `None`, or no gateway that could do it, switches the server off.
     pub dhcp: Option<DhcpPool>,
+    /// How they are.
+    pub dhcp_manner: DhcpManner,
     /// Whether to answer router solicitations (and so make the guest configure itself).
     pub advertise: bool,
     /// Whether to answer DHCPv6 (stateless information, and the guest's first address).
@@ -265,16 +332,31 @@ impl Plan {
         }
     }
 
-    /// How a guest that has the address `guest` sees a peer that has `from` on the host's side. `None`: not at all, nor
-    /// across families.
+    /// How a guest that has the address `guest` sees a client that has `from` on the host's side. `None`: not at all,
+    /// nor across families.
     #[must_use]
     pub fn inbound(&self, from: IpAddr, guest: IpAddr) -> Option<IpAddr> {
-        match (from, guest) {
+        self.seen((from, guest), Family::inbound, Family::inbound)
+    }
+
+    /// The same for a peer that answers what the guest began, or for a router on the way there.
+    #[must_use]
+    pub fn answering(&self, from: IpAddr, guest: IpAddr) -> Option<IpAddr> {
+        self.seen((from, guest), Family::answering, Family::answering)
+    }
+
+    fn seen(
+        &self,
+        ends: (IpAddr, IpAddr),
+        v4: impl Fn(&Family<Ipv4Addr>, Ipv4Addr, Ipv4Addr) -> Option<Ipv4Addr>,
+        v6: impl Fn(&Family<Ipv6Addr>, Ipv6Addr, Ipv6Addr) -> Option<Ipv6Addr>,
+    ) -> Option<IpAddr> {
+        match ends {
             (IpAddr::V4(from), IpAddr::V4(guest)) => {
-                self.v4.as_ref().map_or(Some(from), |v4| v4.inbound(from, guest)).map(IpAddr::V4)
+                self.v4.as_ref().map_or(Some(from), |family| v4(family, from, guest)).map(IpAddr::V4)
             }
             (IpAddr::V6(from), IpAddr::V6(guest)) => {
-                self.v6.as_ref().map_or(Some(from), |v6| v6.inbound(from, guest)).map(IpAddr::V6)
+                self.v6.as_ref().map_or(Some(from), |family| v6(family, from, guest)).map(IpAddr::V6)
             }
             _ => None,
         }

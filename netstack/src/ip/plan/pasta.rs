@@ -14,7 +14,9 @@
 //! Contract: pasta §E.4. Promises: no row leads to the host's loopback but the one for it, and port 853 if that is
 //! where the nameserver is; no peer is seen at a loopback address, nor at one of the guest's.
 
-use super::{Address, Carries, Case, DNS_PORT, DhcpPool, Family, Leads, Learn, Plan, Prefix, View};
+use super::{
+    Address, Carries, Case, DNS_PORT, DhcpManner, DhcpPool, Family, Leads, Learn, Plan, Prefix, View,
+};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -113,6 +115,7 @@ impl Plan {
             advertise: of.advertise,
             dhcp6: of.dhcp6,
             carries: Carries { ndp: of.carries.ndp && of.carries.icmp, ..of.carries },
+            dhcp_manner: DhcpManner::default(),
         }
     }
 }
@@ -144,12 +147,14 @@ fn ipv4(of: &Half<Ipv4Addr>) -> Option<Family<Ipv4Addr>> {
         guests,
         learn: of.learn(),
         alone: true,
+        beyond: true,
         gateway: of.gateway,
         dns: of.dns.clone(),
         link: of.link(&ours, all),
         ours,
         cases,
         inbound,
+        answers: None,
     })
 }
 
@@ -186,12 +191,14 @@ fn ipv6(of: &Half<Ipv6Addr>) -> Family<Ipv6Addr> {
         guests,
         learn: of.learn(),
         alone: true,
+        beyond: true,
         gateway: of.gateway.or(Some(link_local)),
         dns: of.dns.clone(),
         link: of.link(&ours, all),
         ours,
         cases,
         inbound,
+        answers: None,
     }
 }
 

@@ -7,7 +7,9 @@
 //! internal: then the world is forbidden like the gateway. Contract: slirp4netns §8. Promise: no row lets a guest reach
 //! the host's loopback but the gateway's.
 
-use super::{Address, Carries, Case, DNS_PORT, DhcpPool, Family, Leads, Learn, Plan, Prefix, View};
+use super::{
+    Address, Carries, Case, DNS_PORT, DhcpManner, DhcpPool, Family, Leads, Learn, Plan, Prefix, View,
+};
 use crate::addr::MacAddr;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -101,6 +103,7 @@ impl Plan {
             advertise: of.v6.is_some_and(|v6| v6.advertise),
             dhcp6: of.v6.is_some_and(|v6| v6.dhcp),
             carries: Carries::default(),
+            dhcp_manner: DhcpManner::default(),
         }
     }
 }
@@ -130,12 +133,14 @@ fn ipv4(of: &Slirp, v4: &Ipv4Config) -> Family<Ipv4Addr> {
         guests: if guest.is_unspecified() { Vec::new() } else { vec![guest] },
         learn: Learn::Pinned,
         alone: false,
+        beyond: true,
         gateway: Some(gateway),
         dns: dns.into_iter().collect(),
         ours: own(gateway, dns, None),
         link: own(gateway, dns, silent).into_iter().map(Prefix::host).collect(),
         cases,
         inbound: of.views(gateway, &near, Prefix::new(Ipv4Addr::UNSPECIFIED, 0)),
+        answers: None,
     }
 }
 
@@ -168,12 +173,14 @@ fn ipv6(of: &Slirp, v6: &Ipv6Config, link_local: Ipv6Addr) -> Family<Ipv6Addr> {
         guests: guest.into_iter().collect(),
         learn: Learn::Traffic,
         alone: false,
+        beyond: true,
         gateway: Some(gateway),
         dns: dns.into_iter().collect(),
         link: ours.iter().copied().map(Prefix::host).collect(),
         ours,
         cases,
         inbound: of.views(gateway, &near, Prefix::new(Ipv6Addr::UNSPECIFIED, 0)),
+        answers: None,
     }
 }
 

@@ -139,12 +139,14 @@ fn a_plan_holds_several_guest_addresses_and_no_gateway() {
             guests: guests.clone(),
             learn: Learn::Pinned,
             alone: false,
+            beyond: true,
             gateway: None,
             dns: Vec::new(),
             ours: Vec::new(),
             link: vec![all],
             cases: vec![Case::all(all, Leads::There)],
             inbound: Vec::new(),
+            answers: None,
         }),
         ..Plan::default()
     };

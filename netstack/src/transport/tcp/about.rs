@@ -3,6 +3,7 @@
 use super::memory::Held;
 use super::{Shared, Stage, Tcp};
 use crate::clock::Instant;
+use crate::config::TcpConfig;
 use crate::flow::FlowId;
 use crate::transport::{LONG, SHORT};
 use core::net::IpAddr;
@@ -62,6 +63,16 @@ impl Tcp {
     /// Whether there is a socket on the host's side.
     pub(crate) fn has_socket(&self) -> bool {
         self.stage != Stage::Waiting
+    }
+
+    /// Whether the host is making the connection.
+    pub(crate) fn is_dialling(&self) -> bool {
+        self.stage == Stage::Connecting && self.to.is_some()
+    }
+
+    /// Until when that may take, if there is a bound.
+    pub(crate) fn dial_ends(&self, config: &TcpConfig) -> Option<Instant> {
+        config.connect_timeout.filter(|_| self.is_dialling()).map(|most| self.carried + most)
     }
 
     /// Whether it began with the guest.

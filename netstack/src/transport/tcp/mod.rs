@@ -375,7 +375,8 @@ impl Tcp {
     /// When [`Tcp::on_timeout`] wants to be called.
     pub(crate) fn deadline(&self, config: &TcpConfig) -> Option<Instant> {
         match self.stage {
-            Stage::Waiting | Stage::Connecting => return None, // the kernel's own timeout ends it
+            Stage::Waiting => return None,
+            Stage::Connecting => return self.dial_ends(config), // else the kernel's own timeout ends it
             Stage::Orphan(until) => return Some(until),
             Stage::SynSent | Stage::SynReceived | Stage::Open => {}
         }

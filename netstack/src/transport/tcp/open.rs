@@ -104,9 +104,10 @@ impl Tcp {
     }
 
     /// The host begins to connect.
-    pub(crate) fn connecting(&mut self) {
+    pub(crate) fn connecting(&mut self, now: Instant) {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Connecting;
+            self.carried = now;
         }
     }
 

@@ -93,6 +93,14 @@ impl Udp {
         }
     }
 
+    /// How the guest sees `from`, if that is where its last datagram went: two addresses may lead there.
+    pub(crate) fn sees(&self, from: SocketAddr) -> Option<IpAddr> {
+        match &self.role {
+            Role::Any { lead: Some((peer, to)), .. } if *to == from => Some(peer.ip()),
+            _ => None,
+        }
+    }
+
     /// Addresses mean something else from now on.
     pub(crate) const fn forget_lead(&mut self) {
         if let Role::Any { lead, .. } = &mut self.role {

@@ -62,7 +62,7 @@ impl Engine {
                 Lead::Upstream(to) => (to, false),
                 Lead::Members(to) => (to, true),
                 Lead::Dns => return self.ask_dns(Asker { guest, at: peer, mac }, &datagram, segment),
-                Lead::Closed => {
+                Lead::Closed | Lead::Service(_) => {
                     self.icmp_error(now, mac, packet.whole, Problem::PortUnreachable);
                     return Err(DropReason::NoSuchHost);
                 }

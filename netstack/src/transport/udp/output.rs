@@ -15,10 +15,16 @@ use crate::frame::{Envelope, MAX_PAYLOAD, Transport, Tx};
 use crate::transport::table::{Key, Kind};
 use crate::transport::udp::{self, Role, Train, Udp};
 use crate::upstream::{Client, Forwarded, Meta, Received, Upstream};
-use crate::within::dns::Asker;
+use crate::within::dns::{Asker, Query};
 use core::net::SocketAddr;
 
 impl Engine {
+    /// The next query over UDP to the DNS address, to be resolved by the caller and answered by [`Engine::dns_answer`].
+    /// Ask after every round: what waits is bounded, and beyond that whoever has most of it loses.
+    pub fn dns_query(&mut self) -> Option<Query> {
+        self.queries.pop()
+    }
+
     /// The answer to a query of [`Engine::dns_query`]; leaves with the next drain.
     pub fn dns_answer(&mut self, asker: &Asker, message: &[u8]) {
         if message.len() > udp::MAX_PAYLOAD {
@@ -147,7 +153,7 @@ impl Engine {
         if !udp.admits(src) {
             return self.counters.drop(DropReason::Unsolicited);
         }
-        let Some(seen) = self.config.plan.inbound(src.ip(), guest.ip()) else {
+        let Some(seen) = udp.sees(src).or_else(|| self.config.plan.answering(src.ip(), guest.ip())) else {
             return self.counters.drop(DropReason::FamilyOff);
         };
         src.set_ip(seen);

@@ -37,6 +37,7 @@ pub(super) mod option {
     pub(in super::super) const CLIENT: u8 = 61;
     pub(in super::super) const RAPID_COMMIT: u8 = 80;
     pub(in super::super) const FULL_NAME: u8 = 81;
+    pub(in super::super) const RELAY: u8 = 82;
     pub(in super::super) const SEARCH: u8 = 119;
     pub(in super::super) const ROUTES: u8 = 121;
 
@@ -87,6 +88,8 @@ pub struct Request<'a> {
     pub max_packet: usize,
     /// The options that it asks for, in the order that it wants them in (option 55).
     pub parameters: &'a [u8],
+    /// What somebody on the way noted of it, to get it back (option 82).
+    pub relay: Option<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
@@ -121,6 +124,7 @@ impl<'a> Request<'a> {
             rapid_commit: false,
             max_packet: DEFAULT_PACKET,
             parameters: &[],
+            relay: None,
         };
         let mut kind = None;
         let mut overload = 0;
@@ -189,6 +193,7 @@ impl<'a> Request<'a> {
                 }
                 option::RAPID_COMMIT => self.rapid_commit = true,
                 option::PARAMETERS => self.parameters = data,
+                option::RELAY => self.relay = Some(data),
                 _ => {}
             }
         }

@@ -6,6 +6,8 @@ use crate::testing::{self, GUEST};
 use proptest::prelude::*;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 
+mod gvproxy;
+
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
