@@ -11,7 +11,7 @@ mod ending;
 
 use crate::fds::ExitFd;
 use crate::logging::tell;
-use crate::names::{self, Local, Names};
+use crate::names::{self, Known, Names};
 use crate::network::{Follower as NetworkFollower, HostNetwork};
 use crate::pid_file::PidFile;
 use crate::report;
@@ -383,8 +383,8 @@ impl Session {
     }
 
     /// Answers these names at the DNS address, before any nameserver is asked.
-    pub fn use_names(&mut self, local: Local) {
-        self.names.set_local(local);
+    pub fn use_names(&mut self, known: impl Known + 'static) {
+        self.names.set_local(Box::new(known));
     }
 
     /// When the guest has hung up, or there is none yet, lets in the next one that comes to `door`.

@@ -8,8 +8,8 @@
 //! Two manners. [`Manner::Contract`] is what gvproxy does, and what its callers may have built on: only A is
 //! answered, other types of our names go upstream, letters count with their case, no EDNS in answers.
 //! [`Manner::Strict`] keeps our names at home: other types have no data (a missing AAAA must not be NXDOMAIN, or musl
-//! gives up on the name), AAAA is answered where a record has an IPv6 address, case does not matter, EDNS is answered
-//! with EDNS.
+//! gives up on the name), AAAA is answered where a record has an IPv6 address, case does not matter, of the record, of
+//! its expression and of the question, EDNS is answered with EDNS.
 //!
 //! Regular expressions are Go's, which are nearly those of the `regex` crate: both run in linear time, without back
 //! references. Classes are ASCII, as in Go; Go's `\p{..}` is refused as an error, as is what compiles to more than
@@ -101,7 +101,7 @@ impl Zones {
             return Err(Error::TooMany);
         }
         let mut expressions =
-            zone.records.iter().map(|r| compile(&zone, r)).collect::<Result<Vec<_>, _>>()?;
+            zone.records.iter().map(|r| compile(&zone, r, self.manner)).collect::<Result<Vec<_>, _>>()?;
         self.records = count;
         match self.zones.iter_mut().find(|known| known.zone.name == zone.name) {
             Some(known) => {
@@ -149,7 +149,7 @@ impl Zones {
         if wanted != RecordType::A && !strict {
             return Outcome::NotOurs;
         }
-        let Some(address) = zone.lookup(rest) else { return rcode(Rcode::NXDOMAIN, out) };
+        let Some(address) = zone.lookup(rest, self.manner) else { return rcode(Rcode::NXDOMAIN, out) };
         let mut answer = self.builder(query, Rcode::NOERROR, limit, out);
         match (wanted, address) {
             (RecordType::A, IpAddr::V4(address)) => answer.record(wanted, 0, &address.octets()),
@@ -188,19 +188,26 @@ impl Compiled {
         before.strip_suffix(b".").filter(|_| same)
     }
 
-    fn lookup(&self, rest: &[u8]) -> Option<IpAddr> {
+    fn lookup(&self, rest: &[u8], manner: Manner) -> Option<IpAddr> {
+        let is_called = |record: &Record| match manner {
+            Manner::Contract => record.name.as_bytes() == rest,
+            Manner::Strict => record.name.as_bytes().eq_ignore_ascii_case(rest),
+        };
         let mut records = self.zone.records.iter().zip(&self.expressions);
-        let found = records.find(|(record, expression)| match expression {
-            Some(expression) => expression.is_match(rest) || record.name.as_bytes() == rest,
-            None => record.name.as_bytes() == rest,
+        let found = records.find(|(record, expression)| {
+            expression.as_ref().is_some_and(|expression| expression.is_match(rest)) || is_called(record)
         });
         found.map_or(self.zone.default_ip, |(record, _)| record.ip).map(|address| address.to_canonical())
     }
 }
 
-fn compile(zone: &Zone, record: &Record) -> Result<Option<Regex>, Error> {
+fn compile(zone: &Zone, record: &Record, manner: Manner) -> Result<Option<Regex>, Error> {
     let Some(pattern) = record.regexp.as_ref().filter(|pattern| !pattern.is_empty()) else { return Ok(None) };
-    let compiled = RegexBuilder::new(pattern).unicode(false).size_limit(MAX_REGEX).build();
+    let compiled = RegexBuilder::new(pattern)
+        .unicode(false)
+        .case_insensitive(manner == Manner::Strict)
+        .size_limit(MAX_REGEX)
+        .build();
     compiled.map(Some).map_err(|error| Error::Regexp {
         zone: zone.name.clone(),
         record: pattern.clone(),
@@ -274,6 +281,23 @@ mod tests {
         assert_eq!(ask(&zones, "six.example", RecordType::AAAA), (FOUND, Some([0, 0, 0, 6])));
         assert_eq!(ask(&zones, "b.example", RecordType(16)), NONE);
         assert_eq!(ask(&zones, "example", RecordType::A), ELSEWHERE);
+    }
+
+    #[test]
+    fn strict_zones_know_names_in_any_case() {
+        let mut zones = Zones::new(Manner::Strict);
+        let records = [("Api-Int", "", "192.0.2.1"), ("", "^APPS[.-]", "192.0.2.2")];
+        zones.add(zone("Crc.Testing.", &records, "")).unwrap();
+        for (name, expected) in [
+            ("api-int.crc.testing", Some([192, 0, 2, 1])),
+            ("API-INT.CRC.TESTING", Some([192, 0, 2, 1])),
+            ("console.crc.testing", None),
+            ("apps.crc.testing", None),
+            ("apps.x.crc.testing", Some([192, 0, 2, 2])),
+            ("aPPs-y.crc.testing", Some([192, 0, 2, 2])),
+        ] {
+            assert_eq!(ask(&zones, name, RecordType::A).1, expected, "{name}");
+        }
     }
 
     #[test]

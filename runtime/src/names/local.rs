@@ -24,6 +24,18 @@ pub struct Local {
     members: HashSet<IpAddr>,
 }
 
+/// Whoever knows names here, before any nameserver is asked.
+pub trait Known: std::fmt::Debug {
+    /// Decides about a query that `source` has sent. An answer is all that is in `out` afterwards.
+    fn find<'a>(
+        &'a self,
+        source: IpAddr,
+        transport: Transport,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Found<'a>;
+}
+
 /// What becomes of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
@@ -49,9 +61,10 @@ impl Local {
     ) -> Self {
         Self { snapshot, network, internal, members }
     }
+}
 
-    /// Decides about a query that `source` has sent. An answer is all that is in `out` afterwards.
-    pub fn find<'a>(
+impl Known for Local {
+    fn find<'a>(
         &'a self,
         source: IpAddr,
         transport: Transport,

@@ -13,7 +13,7 @@
 //! What was learned holds for the host's network as it was. Whether that has changed is asked of the kernel when
 //! somebody asks us, so that a host whose links come and go wakes nobody who is idle.
 //!
-//! Names that are known here ([`Local`]) are answered without any of that.
+//! Names that are known here ([`Known`]) are answered without any of that.
 //!
 //! Tokens: one for each place of an exchange. An event that was under way when its exchange ended finds another one
 //! there, or none, and then there is nothing to receive.
@@ -23,7 +23,7 @@ mod local;
 mod servers;
 mod streams;
 
-pub use local::{Found, Local};
+pub use local::{Found, Known, Local};
 
 use exchanges::Exchanges;
 use servers::Servers;
@@ -65,7 +65,7 @@ pub(crate) struct Names {
 #[derive(Debug, Default)]
 struct Sources {
     /// In the first place, if there is anything.
-    local: Option<Local>,
+    local: Option<Box<dyn Known>>,
     servers: Servers,
 }
 
@@ -128,7 +128,7 @@ impl Names {
     }
 
     /// The names that are known here, from now on.
-    pub(crate) fn set_local(&mut self, local: Local) {
+    pub(crate) fn set_local(&mut self, local: Box<dyn Known>) {
         self.sources.local = Some(local);
     }
 
