@@ -1,7 +1,7 @@
 //! The virtual network: from the configuration to engine, zones and leases.
 //!
-//! What addresses stand for is a table of the engine's ([`slipway_netstack::ip::plan::gvproxy`]); here the configuration
-//! becomes that table, and the engine's limits. Names are [`names`]. Nothing here opens a socket.
+//! What addresses stand for is a table of the engine's ([`slipway_netstack::ip::plan::gvproxy`]); here the
+//! configuration becomes that table, and the engine's limits. Names are [`names`]. Nothing here opens a socket.
 
 pub mod names;
 

@@ -1,8 +1,8 @@
 //! Names of the network: zones that are answered here, before the host's nameservers hear of it.
 //!
 //! A name in a zone belongs to the network for every type: there is no data of another type, instead of a question to
-//! strangers. Zones change while queries come, so whoever answers and whoever gives orders hold the same ones. A name in
-//! no zone is for the forwarder that all personalities share, and so is a zone's own name.
+//! strangers. Zones change while queries come, so whoever answers and whoever gives orders hold the same ones. A name
+//! in no zone is for the forwarder that all personalities share, and so is a zone's own name.
 
 use slipway_dns::config::gvproxy::Zone;
 use slipway_dns::message::{Query, Transport};

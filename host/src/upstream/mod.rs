@@ -114,8 +114,8 @@ impl Socket {
 /// A connection to a service: which one, its flow, and the far end.
 pub type ServiceClient = (ServiceId, FlowId, OwnedFd);
 
-/// Connections to the DNS address, and to services, that nobody has taken yet: twice what the engine lets be. They are taken after every
-/// round of the event loop.
+/// Connections to the DNS address, and to services, that nobody has taken yet: twice what the engine lets be. They are
+/// taken after every round of the event loop.
 const MAX_FRESH: usize = 128;
 
 /// Sets on a listening TCP socket what the connections that are accepted from it are to have: once, instead of on each.

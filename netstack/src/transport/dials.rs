@@ -4,9 +4,9 @@
 //! A connect() to where nobody answers takes half a minute to fail. So whoever asks for many of them must not take all
 //! the places: of the places one guest address may have seven times as many as are free, as with ports
 //! ([`super::destinations`]). What finds no place waits for its turn ([`super::turns`]), and when somebody waits, what
-//! has taken [`PATIENCE`] makes room: the oldest of whoever has most is forgotten, as if its SYN had been lost. It comes
-//! again. So a place is had within that time however many black holes there are, and a peer that is merely far away is
-//! reached unless others press.
+//! has taken [`PATIENCE`] makes room: the oldest of whoever has most is forgotten, as if its SYN had been lost. It
+//! comes again. So a place is had within that time however many black holes there are, and a peer that is merely far
+//! away is reached unless others press.
 //!
 //! Nothing is kept where there is no bound.
 

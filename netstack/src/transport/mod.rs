@@ -154,8 +154,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Connections that wait for their turn are made, as many as there may be and the host has time for. Returns whether
-    /// that alone is why others still wait.
+    /// Connections that wait for their turn are made, as many as there may be and the host has time for. Returns
+    /// whether that time alone is why others still wait.
     pub(crate) fn connect_waiting<U: Upstream>(&mut self, now: Instant, up: &mut U) -> bool {
         while !self.turns.is_empty() {
             if !up.may_connect() {
@@ -210,8 +210,8 @@ impl Engine {
         }
     }
 
-    /// A guest at `newcomer` is about to begin a conversation with a service, or the DNS address: another one with it is
-    /// reset if it must make room.
+    /// A guest at `newcomer` is about to begin a conversation with a service, or the DNS address: another one with it
+    /// is reset if it must make room.
     fn make_place<U: Upstream>(
         &mut self,
         now: Instant,
