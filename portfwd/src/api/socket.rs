@@ -3,18 +3,30 @@
 //! At the path may be a socket on which somebody listens: then that one has it. Or what a process that was killed has
 //! left behind, which makes way. Who is there is found out by connecting, without waiting: a queue that is full belongs
 //! to somebody, too.
+//!
+//! What the servers behind such sockets have in common is [`Reception`]: who comes in, the places that clients have, and
+//! what becomes of one that has to be seen again. What is said there is each server's own.
 
+use crate::forwarder::Forwarder;
+use core::ops::Range;
+use core::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
+use slipway_host::driver::Interest;
 use slipway_host::strerror::words;
+use slipway_netstack::clock::Instant;
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Clients that may wait to be accepted.
 const QUEUE: i32 = 64;
+/// Clients accepted in one round, and tries to accept one.
+pub(super) const ACCEPTS_PER_ROUND: usize = 16;
+/// How long nobody is accepted when the host is out of descriptors or memory.
+const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Why a socket could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +88,194 @@ pub fn listen_at(path: &Path, kind: SockType, access: Access) -> Result<UnixList
         Ok(UnixListener::from(fd))
     };
     open().map_err(|errno: Errno| failed(errno.into()))
+}
+
+/// Whether a client has to be seen again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// When its socket is ready for this.
+    Wait(Interest),
+    /// It does not.
+    Done,
+}
+
+/// Whom an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Whoever is at the door.
+    Newcomer,
+    /// The client at this place.
+    Client(usize),
+}
+
+/// A listening socket, and the clients that have come in by it, each at a place.
+///
+/// The first token is the socket's; those behind it are the places', in order.
+#[derive(Debug)]
+pub(super) struct Reception<C> {
+    listener: UnixListener,
+    /// What it is, in front of "clients" and "socket".
+    name: &'static str,
+    first_token: u32,
+    clients: Vec<Option<C>>,
+    resume_at: Option<Instant>,
+    /// A pause was logged, and nobody has been accepted since.
+    complained: bool,
+}
+
+impl<C: AsFd> Reception<C> {
+    /// As many clients as there are `places`. The listener does not wait for clients.
+    pub(super) fn new(listener: UnixListener, name: &'static str, first_token: u32, places: u32) -> Self {
+        let clients = (0..places).map(|_| None).collect();
+        Self { listener, name, first_token, clients, resume_at: None, complained: false }
+    }
+
+    /// Has the socket watched. Until then clients wait in the kernel's queue.
+    pub(super) fn start(&self, host: &mut impl Forwarder) -> io::Result<()> {
+        host.watch(self.listener.as_fd(), Interest::READ, self.first_token)
+    }
+
+    /// The tokens in use.
+    pub(super) fn tokens(&self) -> Range<u32> {
+        self.first_token..self.token(self.clients.len())
+    }
+
+    /// Whom an event with this token is about, if it is one of ours.
+    pub(super) fn caller(&self, token: u32) -> Option<Caller> {
+        let place = match token.checked_sub(self.first_token)?.checked_sub(1) {
+            None => return Some(Caller::Newcomer),
+            Some(place) => usize::try_from(place).ok()?,
+        };
+        (place < self.clients.len()).then_some(Caller::Client(place))
+    }
+
+    fn token(&self, place: usize) -> u32 {
+        self.first_token.saturating_add(1).saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// Has newcomers told, or not.
+    pub(super) fn heed_newcomers(&self, heed: bool, host: &mut impl Forwarder) {
+        let interest = if heed { Interest::READ } else { Interest::NONE };
+        if let Err(error) = host.modify(self.listener.as_fd(), interest, self.first_token) {
+            log::warn!("the {} socket is not watched any more: {error}", self.name);
+        }
+    }
+
+    /// The next client in the kernel's queue, whose socket does not wait either. `None`: there is none, or the host has
+    /// nothing left for it, and it is tried again later ([`Reception::resumes_at`]).
+    pub(super) fn accept(&mut self, now: Instant, host: &mut impl Forwarder) -> Option<UnixStream> {
+        for _ in 0..ACCEPTS_PER_ROUND {
+            match self.listener.accept() {
+                Ok((client, _)) => {
+                    self.complained = false;
+                    match client.set_nonblocking(true) {
+                        Ok(()) => return Some(client),
+                        Err(error) => log::warn!("one of the {} clients is turned away: {error}", self.name),
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return None,
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => {
+                        self.pause(&error, now, host);
+                        return None;
+                    }
+                },
+            }
+        }
+        None
+    }
+
+    /// Nobody can be accepted just now; the listener would be ready all the time.
+    fn pause(&mut self, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
+        if !core::mem::replace(&mut self.complained, true) {
+            log::warn!("{} clients have to wait: {error}", self.name);
+        }
+        if host.modify(self.listener.as_fd(), Interest::NONE, self.first_token).is_ok() {
+            self.resume_at = Some(now + BACKOFF);
+        }
+    }
+
+    /// When [`Reception::resume`] wants to be called.
+    pub(super) const fn resumes_at(&self) -> Option<Instant> {
+        self.resume_at
+    }
+
+    /// Heeds newcomers again, if it is time.
+    pub(super) fn resume(&mut self, now: Instant, host: &mut impl Forwarder) {
+        if self.resume_at.is_some_and(|at| at <= now) {
+            self.resume_at = None;
+            self.heed_newcomers(true, host);
+        }
+    }
+
+    /// The clients.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &C> {
+        self.clients.iter().flatten()
+    }
+
+    /// The client at `place`.
+    pub(super) fn client(&self, place: usize) -> Option<&C> {
+        self.clients.get(place)?.as_ref()
+    }
+
+    /// Finds a place for `client`. If there is none, the one with the lowest `rank` makes room, and is gone.
+    pub(super) fn admit<K: Ord>(
+        &mut self,
+        client: C,
+        interest: Interest,
+        rank: impl Fn(&C) -> K,
+        host: &mut impl Forwarder,
+    ) -> Option<usize> {
+        let vacant = self.clients.iter().position(Option::is_none);
+        let lowest = || {
+            let ranks = self.clients.iter().enumerate();
+            ranks.min_by_key(|(_, client)| client.as_ref().map(&rank)).map(|(place, _)| place)
+        };
+        let place = vacant.or_else(lowest)?;
+        if let Some(old) = self.take(place) {
+            host.unwatch(old.as_fd());
+        }
+        match host.watch(client.as_fd(), interest, self.token(place)) {
+            Ok(()) => {
+                *self.clients.get_mut(place)? = Some(client);
+                Some(place)
+            }
+            Err(error) => {
+                log::warn!("one of the {} clients is turned away: {error}", self.name);
+                None
+            }
+        }
+    }
+
+    /// Takes the client from its place, to do something with it.
+    pub(super) fn take(&mut self, place: usize) -> Option<C> {
+        self.clients.get_mut(place)?.take()
+    }
+
+    /// Puts it back if it has to be seen again; otherwise it is gone, and that is returned.
+    pub(super) fn put_back(
+        &mut self,
+        place: usize,
+        client: C,
+        next: Next,
+        host: &mut impl Forwarder,
+    ) -> Option<C> {
+        if let Next::Wait(interest) = next
+            && host.modify(client.as_fd(), interest, self.token(place)).is_ok()
+            && let Some(seat) = self.clients.get_mut(place)
+        {
+            *seat = Some(client);
+            return None;
+        }
+        host.unwatch(client.as_fd());
+        Some(client)
+    }
+
+    /// The place of a client that is to be seen.
+    pub(super) fn find(&self, is_it: impl Fn(&C) -> bool) -> Option<usize> {
+        self.clients.iter().position(|client| client.as_ref().is_some_and(&is_it))
+    }
 }
 
 #[cfg(test)]

@@ -5,46 +5,35 @@
 //! been silent longest gives way. Every change is whole or not at all. The socket belongs to the user who started us.
 
 use super::message::{MAX_LISTED, MAX_REQUEST, Refusal, Request, granted, listed};
-use crate::api::socket::{Access, BindError, listen_at};
+use crate::api::socket::{ACCEPTS_PER_ROUND, Access, BindError, Caller, Next, Reception, listen_at};
 use crate::forwarder::Forwarder;
 use crate::rule::Rule;
 use crate::rule::passt::Context;
 use crate::table::{AddError, RuleId, Table};
 use core::ops::Range;
-use core::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockType, recv, send};
 use serde_json::json;
 use slipway_host::driver::Interest;
 use slipway_netstack::clock::Instant;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Clients served at once.
 const SLOTS: u32 = 32;
-/// Clients accepted in one round.
-const ACCEPTS_PER_ROUND: usize = 16;
 /// Requests of one client that are answered in one round.
 const REQUESTS_PER_ROUND: usize = 16;
-/// How long nobody is accepted when the host is out of descriptors or memory.
-const BACKOFF: Duration = Duration::from_millis(100);
 
 /// The control socket and its clients.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
-    first_token: u32,
+    reception: Reception<Client>,
     context: Context,
-    clients: Vec<Option<Client>>,
     /// Room for a packet; none before the first.
     packet: Vec<u8>,
     /// Rounds so far, to know who has been silent longest.
     rounds: u64,
-    resume_at: Option<Instant>,
-    /// A pause was logged, and nobody has been accepted since.
-    complained: bool,
 }
 
 #[derive(Debug)]
@@ -55,11 +44,10 @@ struct Client {
     heard: u64,
 }
 
-/// Whether a client has to be seen again.
-#[derive(Clone, Copy)]
-enum Next {
-    Wait(Interest),
-    Done,
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Server {
@@ -71,16 +59,9 @@ impl Server {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(path: &Path, first_token: u32, context: Context) -> Result<Self, BindError> {
-        Ok(Self {
-            listener: listen_at(path, SockType::SeqPacket, Access::Owner)?,
-            first_token,
-            context,
-            clients: (0..SLOTS).map(|_| None).collect(),
-            packet: Vec::new(),
-            rounds: 0,
-            resume_at: None,
-            complained: false,
-        })
+        let listener = listen_at(path, SockType::SeqPacket, Access::Owner)?;
+        let reception = Reception::new(listener, "control", first_token, SLOTS);
+        Ok(Self { reception, context, packet: Vec::new(), rounds: 0 })
     }
 
     /// Has the socket watched. Until then clients wait in the kernel's queue.
@@ -88,102 +69,58 @@ impl Server {
     /// # Errors
     /// What epoll_ctl says.
     pub fn start(&self, host: &mut impl Forwarder) -> io::Result<()> {
-        host.watch(self.listener.as_fd(), Interest::READ, self.first_token)
+        self.reception.start(host)
     }
 
     /// The tokens in use.
     #[must_use]
-    pub const fn tokens(&self) -> Range<u32> {
-        self.first_token..self.first_token.saturating_add(Self::TOKENS)
+    pub fn tokens(&self) -> Range<u32> {
+        self.reception.tokens()
     }
 
     /// Whether an event with this token is for [`Server::on_ready`].
     #[must_use]
     pub fn owns(&self, token: u32) -> bool {
-        self.tokens().contains(&token)
+        self.reception.caller(token).is_some()
     }
 
     /// The socket watched with `token` has something, or had it when the event was made.
     pub fn on_ready(&mut self, token: u32, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
         self.rounds = self.rounds.wrapping_add(1);
-        match token.checked_sub(self.first_token) {
+        match self.reception.caller(token) {
             None => {}
-            Some(0) => self.accept_all(now, host),
-            Some(place) => self.serve(place - 1, table, host),
+            Some(Caller::Newcomer) => self.accept_all(now, host),
+            Some(Caller::Client(place)) => self.serve(place, table, host),
         }
     }
 
     /// When [`Server::on_deadline`] wants to be called.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Instant> {
-        self.resume_at
+        self.reception.resumes_at()
     }
 
     /// Accepts clients again.
     pub fn on_deadline(&mut self, now: Instant, host: &mut impl Forwarder) {
-        if self.resume_at.is_some_and(|at| at <= now) {
-            self.resume_at = None;
-            if let Err(error) = host.modify(self.listener.as_fd(), Interest::READ, self.first_token) {
-                log::warn!("the control socket is not watched any more: {error}");
-            }
-        }
+        self.reception.resume(now, host);
     }
 
     fn accept_all(&mut self, now: Instant, host: &mut impl Forwarder) {
         for _ in 0..ACCEPTS_PER_ROUND {
-            let client = match self.listener.accept() {
-                Ok((client, _)) => client,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return,
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
-                    _ => return self.pause(&error, now, host),
-                },
-            };
-            self.complained = false;
-            if client.set_nonblocking(true).is_ok() {
-                self.admit(client.into(), host);
-            }
+            let Some(client) = self.reception.accept(now, host) else { return };
+            let client = Client { socket: client.into(), reply: None, heard: self.rounds };
+            self.reception.admit(client, Interest::READ, |client| client.heard, host);
         }
     }
 
-    /// Nobody can be accepted just now; the listener would be ready all the time.
-    fn pause(&mut self, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
-        if !core::mem::replace(&mut self.complained, true) {
-            log::warn!("control clients have to wait: {error}");
-        }
-        if host.modify(self.listener.as_fd(), Interest::NONE, self.first_token).is_ok() {
-            self.resume_at = Some(now + BACKOFF);
-        }
-    }
-
-    fn admit(&mut self, socket: OwnedFd, host: &mut impl Forwarder) {
-        let vacant = self.clients.iter().position(Option::is_none);
-        let quietest = || {
-            let heard = self.clients.iter().enumerate();
-            heard.min_by_key(|(_, client)| client.as_ref().map(|client| client.heard)).map(|(at, _)| at)
-        };
-        let Some(place) = vacant.or_else(quietest) else { return };
-        let Some(slot) = self.clients.get_mut(place) else { return };
-        if let Some(old) = slot.take() {
-            host.unwatch(old.socket.as_fd());
-        }
-        let token =
-            u32::try_from(place).unwrap_or(u32::MAX).saturating_add(self.first_token).saturating_add(1);
-        if host.watch(socket.as_fd(), Interest::READ, token).is_ok() {
-            *slot = Some(Client { socket, reply: None, heard: self.rounds });
-        }
-    }
-
-    fn serve(&mut self, place: u32, table: &mut Table, host: &mut impl Forwarder) {
-        let slot = usize::try_from(place).ok().and_then(|place| self.clients.get_mut(place));
-        let Some(slot) = slot else { return };
-        let Some(mut client) = slot.take() else { return };
+    fn serve(&mut self, place: usize, table: &mut Table, host: &mut impl Forwarder) {
+        let Some(mut client) = self.reception.take(place) else { return };
         client.heard = self.rounds;
         // A byte more than a request has: what is longer shows.
         self.packet.resize(MAX_REQUEST + 1, 0);
         let mut next = client.write();
         for _ in 0..REQUESTS_PER_ROUND {
-            if !matches!(next, Next::Wait(interest) if interest == Interest::READ) {
+            if next != Next::Wait(Interest::READ) {
                 break;
             }
             let request = match recv(client.socket.as_raw_fd(), &mut self.packet, MsgFlags::empty()) {
@@ -197,13 +134,7 @@ impl Server {
             client.reply = Some(answer(request, &self.context, table, host));
             next = client.write();
         }
-        let token = self.first_token.saturating_add(1).saturating_add(place);
-        match next {
-            Next::Wait(interest) if host.modify(client.socket.as_fd(), interest, token).is_ok() => {
-                *slot = Some(client);
-            }
-            Next::Wait(_) | Next::Done => host.unwatch(client.socket.as_fd()),
-        }
+        self.reception.put_back(place, client, next, host);
     }
 }
 

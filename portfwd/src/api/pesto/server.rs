@@ -3,13 +3,19 @@
 //! A client has read all rules when it sends all rules, so two that did so side by side would undo each other's change.
 //! So each has its *turn*, from the greeting to the end; the others wait in the kernel's queue. Nothing here blocks,
 //! and a packet never waits for a client. One that is silent for 2 s, or has not finished after 10 s (a byte now and
-//! then is silence, too), loses its turn.
+//! then is silence, too), is dropped.
+//!
+//! **Those who say nothing do not hold up those who do.** A program sends its change microseconds after it has read the
+//! rules. When one is silent for longer, and others wait, it stands aside for the next: its turn is over, but not its
+//! connection. The more stand aside the sooner the next one does ([`Server::grace`]), so that a whole queue of silent
+//! clients costs whoever is behind them about a second. A change that comes from the side counts as made when its rules
+//! were read ([`rebased`]): it removes what it removed, adds what it added, and undoes nothing of what others did since.
 //!
 //! A change is whole or not at all ([`Table::replace`]). Its client learns what came of it ([`Status`]), which a client
 //! of the original does not wait for. Who may connect is the umask's business, as in the original; who does is logged.
 
 use super::wire::{self, Status, Update, WireError};
-use crate::api::socket::{Access, BindError, listen_at};
+use crate::api::socket::{Access, BindError, Caller, Next, Reception, listen_at};
 use crate::forwarder::Forwarder;
 use crate::rule::Rule;
 use crate::rule::passt::{Capabilities, Draft, Verb};
@@ -22,34 +28,38 @@ use slipway_host::driver::Interest;
 use slipway_host::inside::Side;
 use slipway_netstack::clock::Instant;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// How long a client may be silent.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long a turn lasts at most.
+/// How long a client has from the greeting to the end.
 const TURN: Duration = Duration::from_secs(10);
-/// How long nobody is accepted when the host is out of descriptors or memory.
-const BACKOFF: Duration = Duration::from_millis(100);
+/// How long it may be silent before somebody else has a turn.
+const GRACE: Duration = Duration::from_millis(200);
+/// Clients at once: one whose turn it is, and those who stand aside. One more, and the oldest is dropped.
+const SLOTS: u32 = 64;
 
-/// The socket, and the client whose turn it is.
+/// The socket, and its clients.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
-    first_token: u32,
+    reception: Reception<Visit>,
     tables: Vec<(Side, Capabilities)>,
-    turn: Option<Turn>,
-    resume_at: Option<Instant>,
-    /// A pause was logged, and nobody has been accepted since.
-    complained: bool,
+    /// The place of the client whose turn it is.
+    turn: Option<usize>,
+    /// Newcomers are heeded, although it is somebody's turn.
+    heeding: bool,
 }
 
+/// A client, from its greeting to its end.
 #[derive(Debug)]
-struct Turn {
+struct Visit {
     stream: UnixStream,
     /// What is still to be written.
     unsent: Vec<u8>,
+    /// The rules that it was told.
+    told: Vec<Rule>,
     update: Update,
     /// Nothing more is expected once everything is written.
     finished: bool,
@@ -57,16 +67,15 @@ struct Turn {
     began: Instant,
 }
 
-/// Whether the client has to be seen again.
-#[derive(Clone, Copy)]
-enum Next {
-    Wait(Interest),
-    Done,
+impl AsFd for Visit {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 impl Server {
     /// How many tokens a server uses, from its first on.
-    pub const TOKENS: u32 = 2;
+    pub const TOKENS: u32 = SLOTS + 1;
 
     /// Listens at `path`, for changes to the rules of these sides, which may ask for so much. Events carry tokens from
     /// `first_token` on.
@@ -79,8 +88,8 @@ impl Server {
         tables: impl IntoIterator<Item = (Side, Capabilities)>,
     ) -> Result<Self, BindError> {
         let listener = listen_at(path, SockType::Stream, Access::Umask)?;
-        let tables = tables.into_iter().collect();
-        Ok(Self { listener, first_token, tables, turn: None, resume_at: None, complained: false })
+        let reception = Reception::new(listener, "configuration", first_token, SLOTS);
+        Ok(Self { reception, tables: tables.into_iter().collect(), turn: None, heeding: true })
     }
 
     /// Has the socket watched. Until then clients wait in the kernel's queue.
@@ -88,119 +97,107 @@ impl Server {
     /// # Errors
     /// What epoll_ctl says.
     pub fn start(&self, host: &mut impl Forwarder) -> io::Result<()> {
-        host.watch(self.listener.as_fd(), Interest::READ, self.first_token)
+        self.reception.start(host)
     }
 
     /// The tokens in use.
     #[must_use]
-    pub const fn tokens(&self) -> Range<u32> {
-        self.first_token..self.first_token.saturating_add(Self::TOKENS)
+    pub fn tokens(&self) -> Range<u32> {
+        self.reception.tokens()
     }
 
     /// Whether an event with this token is for [`Server::on_ready`].
     #[must_use]
     pub fn owns(&self, token: u32) -> bool {
-        self.tokens().contains(&token)
+        self.reception.caller(token).is_some()
     }
 
     /// The socket watched with `token` has something, or had it when the event was made.
     pub fn on_ready(&mut self, token: u32, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
-        if token == self.first_token {
-            self.accept(now, table, host);
-        } else if let Some(turn) = &mut self.turn {
-            let next = turn.step(now, &self.tables, table, host);
-            self.go_on(next, host);
+        match self.reception.caller(token) {
+            None => {}
+            Some(Caller::Newcomer) if self.steps_aside_at().is_none_or(|at| at <= now) => {
+                self.begin_turn(now, table, host);
+            }
+            // Whose turn it is has spoken meanwhile.
+            Some(Caller::Newcomer) => self.heed(false, host),
+            Some(Caller::Client(place)) => {
+                let Some(mut visit) = self.reception.take(place) else { return };
+                let next = visit.step(now, &self.tables, table, host);
+                self.go_on(place, visit, next, host);
+            }
         }
     }
 
     /// When [`Server::on_deadline`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let turn = self.turn.as_ref().map(Turn::ends);
-        turn.into_iter().chain(self.resume_at).min()
+        let ends = self.reception.clients().map(Visit::ends);
+        let aside = self.steps_aside_at().filter(|_| !self.heeding);
+        ends.chain(aside).chain(self.reception.resumes_at()).min()
     }
 
-    /// Ends the turn of a client whose time is up.
+    /// Drops clients whose time is up, and lets in others if whose turn it is says nothing.
     pub fn on_deadline(&mut self, now: Instant, host: &mut impl Forwarder) {
-        if self.resume_at.is_some_and(|at| at <= now) {
-            self.resume_at = None;
-            self.listen_again(host);
-        }
-        if self.turn.as_ref().is_some_and(|turn| turn.ends() <= now) {
+        self.reception.resume(now, host);
+        while let Some(place) = self.reception.find(|visit| visit.ends() <= now) {
+            let Some(visit) = self.reception.take(place) else { return };
             log::warn!("a configuration client is silent and loses its turn");
-            self.go_on(Next::Done, host);
+            self.go_on(place, visit, Next::Done, host);
+        }
+        if !self.heeding && self.steps_aside_at().is_some_and(|at| at <= now) {
+            self.heed(true, host);
         }
     }
 
-    fn listen_again(&self, host: &mut impl Forwarder) {
-        if let Err(error) = host.modify(self.listener.as_fd(), Interest::READ, self.first_token) {
-            log::warn!("the configuration socket is not watched any more: {error}");
-        }
+    /// When the client whose turn it is has been silent long enough for another to have one.
+    fn steps_aside_at(&self) -> Option<Instant> {
+        let visit = self.turn.and_then(|place| self.reception.client(place))?;
+        Some(visit.silent_since + self.grace())
     }
 
-    /// Begins a turn with whoever is next.
-    fn accept(&mut self, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
-        if self.turn.is_some() {
-            return;
-        }
-        let stream = match self.listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {
-                    return;
-                }
-                _ => return self.pause(&error, now, host),
-            },
-        };
-        self.complained = false;
+    /// Less for each one that stands aside: the sum of 1/n grows slowly.
+    fn grace(&self) -> Duration {
+        let present = u32::try_from(self.reception.clients().count()).unwrap_or(u32::MAX);
+        GRACE / present.max(1)
+    }
+
+    fn heed(&mut self, heed: bool, host: &mut impl Forwarder) {
+        self.heeding = heed;
+        self.reception.heed_newcomers(heed, host);
+    }
+
+    /// Begins a turn with whoever is next. Whose turn it was stands aside.
+    fn begin_turn(&mut self, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
+        let Some(stream) = self.reception.accept(now, host) else { return };
         let pid = getsockopt(&stream, sockopt::PeerCredentials).map_or(0, |peer| peer.pid());
         log::info!("Accepted configuration client, PID {pid}");
-        if let Err(error) = stream.set_nonblocking(true) {
-            log::warn!("a configuration client is turned away: {error}");
-            return;
-        }
-        let mut turn = Turn {
+        let mut visit = Visit {
             stream,
             unsent: self.everything(table),
+            told: rules_of(table),
             update: Update::default(),
             finished: false,
             silent_since: now,
             began: now,
         };
-        let Next::Wait(interest) = turn.step(now, &self.tables, table, host) else { return };
-        if let Err(error) = host.watch(turn.stream.as_fd(), interest, self.first_token.saturating_add(1)) {
-            log::warn!("a configuration client is turned away: {error}");
-            return;
-        }
-        self.turn = Some(turn);
-        if let Err(error) = host.modify(self.listener.as_fd(), Interest::NONE, self.first_token) {
-            log::warn!("the configuration socket: {error}");
-        }
-    }
-
-    /// Nobody can be accepted just now; the listener would be ready all the time.
-    fn pause(&mut self, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
-        if !core::mem::replace(&mut self.complained, true) {
-            log::warn!("configuration clients have to wait: {error}");
-        }
-        if host.modify(self.listener.as_fd(), Interest::NONE, self.first_token).is_ok() {
-            self.resume_at = Some(now + BACKOFF);
+        let Next::Wait(interest) = visit.step(now, &self.tables, table, host) else { return };
+        if let Some(place) = self.reception.admit(visit, interest, |visit| visit.began, host) {
+            self.turn = Some(place);
+            self.heed(false, host);
         }
     }
 
     /// Waits for the client, or lets the next one in.
-    fn go_on(&mut self, next: Next, host: &mut impl Forwarder) {
-        let Some(turn) = self.turn.take() else { return };
-        if let Next::Wait(interest) = next
-            && host.modify(turn.stream.as_fd(), interest, self.first_token.saturating_add(1)).is_ok()
-        {
-            self.turn = Some(turn);
+    fn go_on(&mut self, place: usize, visit: Visit, next: Next, host: &mut impl Forwarder) {
+        if self.reception.put_back(place, visit, next, host).is_none() {
             return;
         }
-        host.unwatch(turn.stream.as_fd());
         log::debug!("Closing configuration socket");
-        drop(turn);
-        self.listen_again(host);
+        if self.turn == Some(place) {
+            self.turn = None;
+            self.heed(true, host);
+        }
     }
 
     /// The greeting and all tables.
@@ -216,7 +213,11 @@ impl Server {
     }
 }
 
-impl Turn {
+fn rules_of(table: &Table) -> Vec<Rule> {
+    table.list().map(|info| *info.rule).collect()
+}
+
+impl Visit {
     fn ends(&self) -> Instant {
         (self.silent_since + SILENCE).min(self.began + TURN)
     }
@@ -240,7 +241,7 @@ impl Turn {
                 }
             }
             match self.read(now) {
-                Ok(Some(true)) => self.finish(&apply(&self.update, tables, table, host)),
+                Ok(Some(true)) => self.finish(&apply(&self.update, &self.told, tables, table, host)),
                 Ok(Some(false)) => {}
                 Ok(None) => return Next::Wait(Interest::READ),
                 Err(Gone::HungUp) => return Next::Done,
@@ -309,15 +310,16 @@ fn refused(text: String) -> Status {
     Status { done: false, text }
 }
 
-/// Puts in force what a client wants.
+/// Puts in force what a client wants who was told of other rules.
 fn apply(
     update: &Update,
+    told: &[Rule],
     tables: &[(Side, Capabilities)],
     table: &mut Table,
     host: &mut impl Forwarder,
 ) -> Status {
     let rules = match rules(update, tables) {
-        Ok(rules) => rules,
+        Ok(rules) => rebased(told, rules, &rules_of(table)),
         Err(text) => return refused(text),
     };
     match table.replace(&rules, host) {
@@ -332,6 +334,17 @@ fn apply(
         }
         Err(error) => refused(format!("{}\nCouldn't listen on requested ports", error.in_passts_words())),
     }
+}
+
+/// What a change comes to when the rules are no longer those that its client was `told`: what it does without goes, what
+/// it has new comes. It is as if the change had been made when the rules were read, and the others after it.
+fn rebased(told: &[Rule], wanted: Vec<Rule>, current: &[Rule]) -> Vec<Rule> {
+    if told == current {
+        return wanted;
+    }
+    let kept = current.iter().filter(|rule| wanted.contains(rule) || !told.contains(rule));
+    let new = wanted.iter().filter(|rule| !told.contains(rule) && !current.contains(rule));
+    kept.chain(new).copied().collect()
 }
 
 fn rules(update: &Update, tables: &[(Side, Capabilities)]) -> Result<Vec<Rule>, String> {

@@ -8,6 +8,7 @@
 //! The socket's mode is the umask's business and access to its path the only authentication, as in the original.
 
 use super::message::{Entry, MAX_REQUEST, Refusal, Reply, Request};
+use crate::api::socket::{ACCEPTS_PER_ROUND, Caller, Next, Reception};
 use crate::forwarder::Forwarder;
 use crate::table::Table;
 use core::ops::Range;
@@ -19,18 +20,14 @@ use slipway_host::strerror::words;
 use slipway_netstack::clock::Instant;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Clients served at once.
 const SLOTS: u32 = 32;
-/// Clients accepted in one round.
-const ACCEPTS_PER_ROUND: usize = 16;
 /// How long a client may take, from its connect to the end of its reply.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long nobody is accepted when the host is out of descriptors or memory.
-const BACKOFF: Duration = Duration::from_millis(100);
 /// sizeof(sun_path), unix(7): the terminating NUL has to fit too.
 const MAX_PATH: usize = 108;
 
@@ -72,13 +69,8 @@ pub enum Notice<'a> {
 /// The API socket and its clients.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
-    first_token: u32,
+    reception: Reception<Client>,
     observer: fn(Notice<'_>),
-    clients: Vec<Option<Client>>,
-    resume_at: Option<Instant>,
-    /// A pause was logged, and nobody has been accepted since.
-    complained: bool,
 }
 
 #[derive(Debug)]
@@ -90,10 +82,10 @@ struct Client {
     deadline: Instant,
 }
 
-/// Whether a client has to be seen again.
-enum Next {
-    Wait(Interest),
-    Done,
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 impl Server {
@@ -120,8 +112,7 @@ impl Server {
             Ok(listener)
         };
         let listener = listen().map_err(|error| BindError::Bind { path: path.to_owned(), error })?;
-        let clients = (0..SLOTS).map(|_| None).collect();
-        Ok(Self { listener, first_token, observer, clients, resume_at: None, complained: false })
+        Ok(Self { reception: Reception::new(listener, "API", first_token, SLOTS), observer })
     }
 
     /// Has the socket watched. Until then clients wait in the kernel's queue.
@@ -129,116 +120,63 @@ impl Server {
     /// # Errors
     /// What epoll_ctl says.
     pub fn start(&self, host: &mut impl Forwarder) -> io::Result<()> {
-        host.watch(self.listener.as_fd(), Interest::READ, self.first_token)
+        self.reception.start(host)
     }
 
     /// The tokens in use.
     #[must_use]
-    pub const fn tokens(&self) -> Range<u32> {
-        self.first_token..self.first_token.saturating_add(Self::TOKENS)
+    pub fn tokens(&self) -> Range<u32> {
+        self.reception.tokens()
     }
 
     /// Whether an event with this token is for [`Server::on_ready`].
     #[must_use]
     pub fn owns(&self, token: u32) -> bool {
-        self.tokens().contains(&token)
+        self.reception.caller(token).is_some()
     }
 
     /// The socket watched with `token` has something, or had it when the event was made.
     pub fn on_ready(&mut self, token: u32, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
-        match token.checked_sub(self.first_token) {
+        match self.reception.caller(token) {
             None => {}
-            Some(0) => self.accept_all(now, table, host),
-            Some(place) => self.serve(place - 1, table, host),
+            Some(Caller::Newcomer) => self.accept_all(now, table, host),
+            Some(Caller::Client(place)) => {
+                let Some(mut client) = self.reception.take(place) else { return };
+                let next = client.step(self.observer, table, host);
+                self.reception.put_back(place, client, next, host);
+            }
         }
     }
 
     /// When [`Server::on_deadline`] wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.clients.iter().flatten().map(|client| client.deadline).chain(self.resume_at).min()
+        let deadlines = self.reception.clients().map(|client| client.deadline);
+        deadlines.chain(self.reception.resumes_at()).min()
     }
 
     /// Answers or drops the clients whose time is up.
     pub fn on_deadline(&mut self, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
-        if self.resume_at.is_some_and(|at| at <= now) {
-            self.resume_at = None;
-            if let Err(error) = host.modify(self.listener.as_fd(), Interest::READ, self.first_token) {
-                log::warn!("the API socket is not watched any more: {error}");
-            }
-        }
-        for client in &mut self.clients {
-            if client.as_ref().is_some_and(|client| client.deadline <= now)
-                && let Some(mut late) = client.take()
-            {
-                // An incomplete request is treated as if it ended here.
-                late.answer(true, self.observer, table, host);
-                late.write();
-                late.leave(host);
-            }
+        self.reception.resume(now, host);
+        while let Some(place) = self.reception.find(|client| client.deadline <= now) {
+            let Some(mut late) = self.reception.take(place) else { return };
+            // An incomplete request is treated as if it ended here.
+            late.answer(true, self.observer, table, host);
+            late.write();
+            self.reception.put_back(place, late, Next::Done, host);
         }
     }
 
     fn accept_all(&mut self, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
         for _ in 0..ACCEPTS_PER_ROUND {
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return,
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
-                    _ => return self.pause(&error, now, host),
-                },
-            };
-            self.complained = false;
+            let Some(stream) = self.reception.accept(now, host) else { return };
             (self.observer)(Notice::Connected);
-            if stream.set_nonblocking(true).is_ok() {
-                self.admit(stream, now, table, host);
+            let deadline = now + PATIENCE;
+            let mut client = Client { stream, received: Vec::new(), reply: Vec::new(), deadline };
+            // Its request is there already, nearly always.
+            if let Next::Wait(interest) = client.step(self.observer, table, host) {
+                self.reception.admit(client, interest, |client| client.deadline, host);
             }
-        }
-    }
-
-    /// Nobody can be accepted just now; the listener would be ready all the time.
-    fn pause(&mut self, error: &io::Error, now: Instant, host: &mut impl Forwarder) {
-        if !core::mem::replace(&mut self.complained, true) {
-            log::warn!("API clients have to wait: {error}");
-        }
-        if host.modify(self.listener.as_fd(), Interest::NONE, self.first_token).is_ok() {
-            self.resume_at = Some(now + BACKOFF);
-        }
-    }
-
-    /// Serves a new client at once if its request is there, as it nearly always is; otherwise finds it a slot.
-    fn admit(&mut self, stream: UnixStream, now: Instant, table: &mut Table, host: &mut impl Forwarder) {
-        let deadline = now + PATIENCE;
-        let mut client = Client { stream, received: Vec::new(), reply: Vec::new(), deadline };
-        let Next::Wait(interest) = client.step(self.observer, table, host) else { return };
-        let vacant = self.clients.iter().position(Option::is_none);
-        let oldest = || {
-            let ages = self.clients.iter().enumerate();
-            ages.min_by_key(|(_, client)| client.as_ref().map(|client| client.deadline)).map(|(at, _)| at)
-        };
-        let Some(place) = vacant.or_else(oldest) else { return };
-        let Some(slot) = self.clients.get_mut(place) else { return };
-        if let Some(old) = slot.take() {
-            old.leave(host);
-        }
-        let token =
-            u32::try_from(place).unwrap_or(u32::MAX).saturating_add(self.first_token).saturating_add(1);
-        if host.watch(client.stream.as_fd(), interest, token).is_ok() {
-            *slot = Some(client);
-        }
-    }
-
-    fn serve(&mut self, place: u32, table: &mut Table, host: &mut impl Forwarder) {
-        let slot = usize::try_from(place).ok().and_then(|place| self.clients.get_mut(place));
-        let Some(slot) = slot else { return };
-        let Some(mut client) = slot.take() else { return };
-        let token = self.first_token.saturating_add(1).saturating_add(place);
-        match client.step(self.observer, table, host) {
-            Next::Wait(interest) if host.modify(client.stream.as_fd(), interest, token).is_ok() => {
-                *slot = Some(client);
-            }
-            Next::Wait(_) | Next::Done => client.leave(host),
         }
     }
 }
@@ -310,10 +248,6 @@ impl Client {
                 Next::Done
             }
         }
-    }
-
-    fn leave(self, host: &mut impl Forwarder) {
-        host.unwatch(self.stream.as_fd());
     }
 }
 

@@ -183,7 +183,7 @@ fn who_reads_nothing_holds_nobody_up() {
     }
     let reply = world.ask(&other, &json!({ "execute": "list" }));
     assert_eq!(reply["return"]["more"], false);
-    assert!(world.server.clients.iter().flatten().any(|client| client.reply.is_some()));
+    assert!(world.server.reception.clients().any(|client| client.reply.is_some()));
     for _ in 0..50 {
         world.reply(&deaf);
     }

@@ -248,17 +248,17 @@ fn who_is_silent_or_dawdles_loses_the_turn() {
     let mut world = World::new();
     let mut silent = world.connect();
     world.round(1000);
-    let _next = world.connect();
-    world.round(100);
+    assert_eq!(world.server.next_deadline(), Some(Instant::ZERO + GRACE));
+    world.pass(GRACE);
     assert_eq!(world.server.next_deadline(), Some(Instant::ZERO + SILENCE));
-    world.pass(Duration::from_millis(1999));
+    world.pass(SILENCE - GRACE - Duration::from_millis(1));
     assert!(world.server.turn.is_some());
     world.pass(Duration::from_millis(1));
     assert!(world.server.turn.is_none());
     let mut rest = Vec::new();
     silent.read_to_end(&mut rest).unwrap();
     // The next one has its turn, and says a byte now and then.
-    let mut next = _next;
+    let mut next = world.connect();
     world.round(1000);
     assert!(world.server.turn.is_some());
     let mut table = Vec::new();
@@ -270,6 +270,66 @@ fn who_is_silent_or_dawdles_loses_the_turn() {
     }
     assert!(world.server.turn.is_none(), "seven bytes take longer than a turn");
     assert_eq!(world.shown().len(), 0);
+}
+
+#[test]
+fn whoever_is_behind_a_queue_of_silent_clients_waits_for_about_a_second() {
+    let own = own_address(9);
+    let at = own.as_str();
+    let mut world = World::new();
+    let port = free_port(11);
+    // As many as the kernel's queue takes beside one.
+    let silent: Vec<_> = (0..60).map(|_| world.connect()).collect();
+    let mut honest = world.connect();
+    let mut wish = Vec::new();
+    wire::new_table(1, &drafts(&rules(&[('t', &format!("{at}/{port}"))]).host), &mut wish);
+    wish.push(0);
+    // It may send before it has read; the others never do.
+    honest.write_all(&wish).unwrap();
+    let mut steps = 0;
+    while world.shown().is_empty() {
+        world.round(0);
+        world.pass(Duration::from_millis(1));
+        steps += 1;
+        assert!(steps < 1100, "{steps} ms");
+    }
+    assert!(steps > 200, "nobody had a turn of a decent length");
+    // Each of them loses its place 2 s after it was greeted, not after the others.
+    world.pass(SILENCE);
+    assert_eq!((world.server.reception.clients().count(), world.host.watched), (0, 2));
+    drop(silent);
+}
+
+#[test]
+fn a_change_that_comes_late_undoes_nothing() {
+    let own = own_address(9);
+    let at = own.as_str();
+    let mut world = World::new();
+    let [gone, late, other] = [free_port(12), free_port(13), free_port(14)];
+    world.add(&format!("{at}/{gone}"));
+    let mut slow = world.connect();
+    world.round(1000);
+    world.pass(GRACE);
+    let add = |path: &Path| {
+        let client = Client::connect(path, PATIENCE).unwrap();
+        let mut all = client.tables()[0].rules.clone();
+        all.extend(drafts(&rules(&[('t', &format!("{at}/{other}"))]).host));
+        client.replace(&[(1, all)]).unwrap().unwrap()
+    };
+    assert!(world.while_others(add).done);
+    // It has read one rule, which it does without, and wants another.
+    let mut wish = Vec::new();
+    wire::new_table(1, &drafts(&rules(&[('t', &format!("{at}/{late}"))]).host), &mut wish);
+    wish.push(0);
+    slow.write_all(&wish).unwrap();
+    world.round(1000);
+    let shown = [other, late].map(|port| format!("TCP [{at}]:{port}  =>  {port}"));
+    assert_eq!(world.shown(), shown);
+    // The same again, told of by two: once is enough.
+    let all = rules(&[('t', "5"), ('t', "6")]).all().collect::<Vec<_>>();
+    assert_eq!(rebased(&[], all.clone(), &all[..1]), all);
+    assert_eq!(rebased(&all[..1], all[1..].to_vec(), &all), all[1..]);
+    assert_eq!(rebased(&all, all.clone(), &all[1..]), all[1..]);
 }
 
 #[test]

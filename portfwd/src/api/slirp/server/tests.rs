@@ -52,7 +52,7 @@ impl World {
     }
 
     fn busy(&self) -> usize {
-        self.server.clients.iter().flatten().count()
+        self.server.reception.clients().count()
     }
 
     /// Sends `request` in one piece without half-closing, and returns the reply.
@@ -198,8 +198,8 @@ fn a_reply_longer_than_the_socket_buffer_arrives_whole() {
     let mut writing =
         Client { stream, received: Vec::new(), reply: long.clone(), deadline: Instant::ZERO + PATIENCE };
     assert!(matches!(writing.write(), Next::Wait(Interest::WRITE)), "it did not fill the buffer");
-    world.host.watch(writing.stream.as_fd(), Interest::WRITE, FIRST + 1).unwrap();
-    world.server.clients[0] = Some(writing);
+    let place = world.server.reception.admit(writing, Interest::WRITE, |_| (), &mut world.host);
+    assert_eq!(place, Some(0));
     client.set_nonblocking(true).unwrap();
     let (mut text, mut buffer) = (Vec::new(), [0; 65536]);
     for _ in 0..1000 {
