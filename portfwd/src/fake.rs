@@ -1,6 +1,6 @@
 //! An event loop without an engine, for the tests of this crate: a real epoll set, and lists of what was handed over.
 
-use crate::forwarder::Forwarder;
+use crate::forwarder::{Connection, Forwarder};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slipway_host::driver::Interest;
 use slipway_host::inside::Side;
@@ -43,6 +43,8 @@ pub(crate) struct FakeHost {
     pub(crate) spliced: Vec<(Side, SocketAddr, SocketAddr, u16)>,
     pub(crate) connections: Vec<(OwnedFd, SocketAddr, SocketAddr)>,
     pub(crate) datagrams: Vec<Datagrams>,
+    /// What is told to be under way.
+    pub(crate) under_way: Vec<Connection>,
 }
 
 impl FakeHost {
@@ -63,6 +65,7 @@ impl FakeHost {
             spliced: Vec::new(),
             connections: Vec::new(),
             datagrams: Vec::new(),
+            under_way: Vec::new(),
         }
     }
 
@@ -142,6 +145,10 @@ impl Forwarder for FakeHost {
 
     fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
         self.datagrams.retain(|datagrams| !Rc::ptr_eq(&datagrams.listener, listener));
+    }
+
+    fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_> {
+        Box::new(self.under_way.iter().copied())
     }
 
     fn open_listener(

@@ -5,12 +5,35 @@
 
 use slipway_host::driver::{Driver, Interest};
 use slipway_host::inside::Side;
+use slipway_host::splice::Conversation;
 use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::listing::FlowInfo;
 use slipway_netstack::upstream::Forwarded;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
+
+/// Something under way between the guest, or its namespace, and others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// It goes by the guest's link, in packets.
+    Link(FlowInfo),
+    /// It goes by the shortcut, from socket to socket.
+    Shortcut(Conversation),
+}
+
+impl Connection {
+    /// Its number, from 1 on, in the order of lists: no other has it at the same time.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        const SHORTCUT: u64 = 1 << 40;
+        match self {
+            Self::Link(flow) => u64::try_from(flow.id.index()).unwrap_or(SHORTCUT).saturating_add(1),
+            Self::Shortcut(conversation) => SHORTCUT | conversation.id,
+        }
+    }
+}
 
 /// An event loop with an engine behind it.
 pub trait Forwarder {
@@ -61,6 +84,11 @@ pub trait Forwarder {
 
     /// The UDP socket `listener` is about to be closed: the flows whose answers leave through it end.
     fn release_udp(&mut self, listener: &Rc<OwnedFd>);
+
+    /// What is under way, by id ([`Connection::id`]).
+    fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_> {
+        Box::new(std::iter::empty())
+    }
 
     /// Makes a socket on a side of the border: `listen` is run in that side's network namespace, perhaps by another
     /// thread.
@@ -156,6 +184,11 @@ impl Forwarder for Driver {
 
     fn release_udp(&mut self, listener: &Rc<OwnedFd>) {
         Self::release_udp(self, listener);
+    }
+
+    fn connections(&self) -> Box<dyn Iterator<Item = Connection> + '_> {
+        let flows = self.peek_engine().flows().map(Connection::Link);
+        Box::new(flows.chain(self.conversations().map(Connection::Shortcut)))
     }
 
     fn open_listener(

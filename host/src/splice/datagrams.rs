@@ -203,7 +203,8 @@ impl Datagrams {
 
     /// All of them.
     pub(crate) fn list(&self) -> impl Iterator<Item = Conversation> {
-        self.slab.iter().map(|(_, talk)| Conversation {
+        self.slab.iter().map(|(id, talk)| Conversation {
+            id: super::number(Proto::Udp, id.place),
             proto: Proto::Udp,
             side: talk.parties.side,
             client: talk.parties.client,

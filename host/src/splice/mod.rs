@@ -40,6 +40,8 @@ pub enum Proto {
 /// A conversation that goes by the shortcut, for those who list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conversation {
+    /// Its number, below 2^32: no other has it at the same time. Lists are in its order.
+    pub id: u64,
     /// Its protocol.
     pub proto: Proto,
     /// Where the client is.
@@ -52,4 +54,13 @@ pub struct Conversation {
     pub up: u64,
     /// Bytes delivered to the client.
     pub down: u64,
+}
+
+/// [`Conversation::id`]: connections come first, each kind by its place.
+fn number(proto: Proto, place: u32) -> u64 {
+    let first = match proto {
+        Proto::Tcp => 0,
+        Proto::Udp => 1 << 31,
+    };
+    first | u64::from(place)
 }

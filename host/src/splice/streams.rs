@@ -176,7 +176,8 @@ impl Streams {
 
     /// All of them.
     pub(crate) fn list(&self) -> impl Iterator<Item = Conversation> {
-        self.slab.iter().map(|(_, stream)| Conversation {
+        self.slab.iter().map(|(id, stream)| Conversation {
+            id: super::number(Proto::Tcp, id.place),
             proto: Proto::Tcp,
             side: stream.parties.side,
             client: stream.parties.client,

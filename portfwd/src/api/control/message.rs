@@ -5,6 +5,7 @@
 //! {"execute":"replace","arguments":{"rules":[RULE,...]}}     {"return":{"ids":[[1],[2,3]]}}
 //! {"execute":"remove","arguments":{"ids":[1,2]}}             {"return":{}}
 //! {"execute":"list","arguments":{"after":0}}                 {"return":{"rules":[...],"more":false}}
+//! {"execute":"connections","arguments":{"after":0}}          {"return":{"connections":[...],"more":false}}
 //! anything else                                              {"error":"...","errno":22}
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! known is refused: where `listen` is misspelt, a port would be open to everybody. Bounds are checked before memory is
 //! taken; JSON has its own on depth (serde_json's).
 
+use crate::forwarder::Connection;
 use crate::rule::Rule;
 use crate::rule::passt::{Context, Draft, Verb, parse};
 use crate::rule::{Proto, passt};
@@ -22,6 +24,7 @@ use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 use slipway_host::inside::Side;
 use slipway_host::scope::Zone;
+use slipway_host::splice;
 
 /// A request has at most this many bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
@@ -29,6 +32,8 @@ pub const MAX_REQUEST: usize = 64 << 10;
 pub const MAX_BATCH: usize = 2 * passt::MAX_RULES;
 /// Rules of one reply.
 pub const MAX_LISTED: usize = 100;
+/// Connections of one reply.
+pub const MAX_CONNECTIONS: usize = 250;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub enum Request {
     Remove(Vec<RuleId>),
     /// Those with an id above this one.
     List(u64),
+    /// Connections and conversations with an id above this one.
+    Connections(u64),
 }
 
 /// Why a client does not get it.
@@ -98,11 +105,9 @@ impl Request {
                 let ids = arguments.list("ids")?.iter().map(id).collect::<Option<Vec<_>>>();
                 ids.map(Self::Remove).ok_or_else(|| Refusal::bad("ids are numbers from 1 on"))
             }
-            "list" => match arguments(&["after"])?.get("after") {
-                None => Ok(Self::List(0)),
-                Some(after) => after.as_u64().map(Self::List).ok_or_else(|| Refusal::bad("after is an id")),
-            },
-            _ => Err(Refusal::bad("execute is one of add, replace, remove, list")),
+            "list" => Ok(Self::List(after(&arguments(&["after"])?)?)),
+            "connections" => Ok(Self::Connections(after(&arguments(&["after"])?)?)),
+            _ => Err(Refusal::bad("execute is one of add, replace, remove, list, connections")),
         }
     }
 }
@@ -149,6 +154,11 @@ impl<'a> Fields<'a> {
         }
         Ok(list)
     }
+}
+
+/// The id behind which a list goes on.
+fn after(arguments: &Fields<'_>) -> Result<u64, Refusal> {
+    arguments.get("after").map_or(Some(0), Value::as_u64).ok_or_else(|| Refusal::bad("after is an id"))
 }
 
 fn rules(arguments: &Fields<'_>, context: &Context) -> Result<Vec<Vec<Rule>>, Refusal> {
@@ -245,7 +255,7 @@ fn port(value: &Value) -> Option<u16> {
 pub fn object(rule: &Rule) -> Value {
     let Draft { proto, listen, interface, first, last, to, target, weak, scan } = Draft::from(rule);
     json!({
-        "side": if rule.side() == Side::Host { "host" } else { "namespace" },
+        "side": side_name(rule.side()),
         "proto": proto.name(),
         "listen": listen.map(|address| address.to_string()),
         "interface": interface.as_ref().map(Zone::as_str),
@@ -271,6 +281,42 @@ pub fn listed(info: &Info<'_>) -> Value {
     value
 }
 
+/// A connection, or a conversation over UDP or ICMP, as it is now.
+#[must_use]
+pub fn connection(connection: &Connection) -> Value {
+    let id = connection.id();
+    match connection {
+        Connection::Link(flow) => json!({
+            "id": id,
+            "by": "link",
+            "proto": flow.protocol,
+            "guest": flow.guest.to_string(),
+            "peer": flow.peer.to_string(),
+            "state": (!flow.state.is_empty()).then_some(flow.state),
+        }),
+        Connection::Shortcut(conversation) => json!({
+            "id": id,
+            "by": "shortcut",
+            "proto": match conversation.proto {
+                splice::Proto::Tcp => "tcp",
+                splice::Proto::Udp => "udp",
+            },
+            "side": side_name(conversation.side),
+            "client": conversation.client.to_string(),
+            "server": conversation.server.to_string(),
+            "up": conversation.up,
+            "down": conversation.down,
+        }),
+    }
+}
+
+const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Host => "host",
+        Side::Namespace => "namespace",
+    }
+}
+
 /// The reply to a request that was carried out.
 #[must_use]
 pub fn granted(value: &Value) -> String {
@@ -288,7 +334,7 @@ pub fn dry_run(packet: &[u8], context: &Context) -> String {
     let entries = match Request::parse(packet, context) {
         Err(refusal) => return refusal.to_json(),
         Ok(Request::Add(entries) | Request::Replace(entries)) => entries,
-        Ok(Request::Remove(_) | Request::List(_)) => Vec::new(),
+        Ok(Request::Remove(_) | Request::List(_) | Request::Connections(_)) => Vec::new(),
     };
     let rules: Vec<Value> = entries.iter().flatten().map(object).collect();
     for (value, expected) in rules.iter().zip(entries.iter().flatten()) {

@@ -4,7 +4,7 @@
 //! here blocks: a client that reads nothing waits with its own reply. When all places are taken, the client that has
 //! been silent longest gives way. Every change is whole or not at all. The socket belongs to the user who started us.
 
-use super::message::{MAX_LISTED, MAX_REQUEST, Refusal, Request, granted, listed};
+use super::message::{self, MAX_CONNECTIONS, MAX_LISTED, MAX_REQUEST, Refusal, Request, granted, listed};
 use crate::api::socket::{ACCEPTS_PER_ROUND, Access, BindError, Caller, Next, Reception, listen_at};
 use crate::forwarder::Forwarder;
 use crate::rule::Rule;
@@ -161,6 +161,7 @@ fn answer(packet: &[u8], context: &Context, table: &mut Table, host: &mut impl F
         Request::Replace(entries) => replace(&entries, table, host),
         Request::Remove(ids) => remove(&ids, table, host),
         Request::List(after) => Ok(list(after, table)),
+        Request::Connections(after) => Ok(connections(after, host)),
     });
     match done {
         Ok(value) => granted(&value),
@@ -236,6 +237,12 @@ fn list(after: u64, table: &Table) -> serde_json::Value {
     let mut rest = table.list().filter(|info| info.id.get() > after);
     let rules: Vec<_> = rest.by_ref().take(MAX_LISTED).map(|info| listed(&info)).collect();
     json!({ "rules": rules, "more": rest.next().is_some() })
+}
+
+fn connections(after: u64, host: &impl Forwarder) -> serde_json::Value {
+    let mut rest = host.connections().filter(|one| one.id() > after);
+    let some: Vec<_> = rest.by_ref().take(MAX_CONNECTIONS).map(|one| message::connection(&one)).collect();
+    json!({ "connections": some, "more": rest.next().is_some() })
 }
 
 #[cfg(test)]

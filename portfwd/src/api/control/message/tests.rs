@@ -87,7 +87,7 @@ fn requests_are_told_apart() {
         assert_eq!(ids(wrong).unwrap_err().errno, Errno::EINVAL);
     }
     let text = |value: Value| parsed(&value).unwrap_err().text;
-    assert_eq!(text(json!({})), "execute is one of add, replace, remove, list");
+    assert_eq!(text(json!({})), "execute is one of add, replace, remove, list, connections");
     assert_eq!(text(json!([])), "the request must be an object");
     assert_eq!(text(json!({ "execute": 7 })), "execute of the request must be a string");
     assert_eq!(text(json!({ "execute": "list", "arguments": [] })), "arguments must be an object");

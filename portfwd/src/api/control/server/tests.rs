@@ -1,9 +1,14 @@
 use super::*;
 use crate::fake::{FakeHost, own_address, own_port};
+use crate::forwarder::Connection;
 use crate::rule::passt::Capabilities;
 use crate::table::Policy;
 use nix::sys::socket::{AddressFamily, SockFlag, UnixAddr, connect, socket};
 use serde_json::Value;
+use slipway_host::inside::Side;
+use slipway_host::splice::{self, Conversation};
+use slipway_netstack::FlowId;
+use slipway_netstack::listing::FlowInfo;
 use std::net::{TcpListener, TcpStream};
 
 const API: u32 = 7;
@@ -167,6 +172,47 @@ fn a_long_list_comes_in_portions() {
         after = rules.last().unwrap()["id"].clone();
     }
     assert_eq!(seen, 230);
+}
+
+#[test]
+fn connections_by_the_link_and_by_the_shortcut_are_in_one_list() {
+    let mut world = World::new();
+    let flow = |place| FlowInfo {
+        id: FlowId::new(place, 9),
+        protocol: "tcp",
+        guest: "10.0.2.100:4000".parse().unwrap(),
+        peer: "192.0.2.1:443".parse().unwrap(),
+        state: "established",
+        memory: 0,
+        window: 0,
+    };
+    let spliced = Conversation {
+        id: 5,
+        proto: splice::Proto::Udp,
+        side: Side::Namespace,
+        client: "127.0.0.1:5000".parse().unwrap(),
+        server: "127.0.0.1:53".parse().unwrap(),
+        up: 7,
+        down: 8,
+    };
+    let flows = (0..300).map(|place| Connection::Link(flow(place)));
+    world.host.under_way = flows.chain([Connection::Shortcut(spliced)]).collect();
+    let client = world.connect();
+    let mut seen = Vec::new();
+    for more in [true, false] {
+        let after = seen.last().map_or_else(|| json!(0), |last: &Value| last["id"].clone());
+        let reply = world.ask(&client, &json!({ "execute": "connections", "arguments": { "after": after } }));
+        assert_eq!(reply["return"]["more"], more);
+        seen.extend(reply["return"]["connections"].as_array().unwrap().clone());
+    }
+    assert_eq!(seen.len(), 301);
+    let first = json!({ "id": 1, "by": "link", "proto": "tcp", "guest": "10.0.2.100:4000", "peer": "192.0.2.1:443",
+        "state": "established" });
+    let last = json!({ "id": (1u64 << 40) + 5, "by": "shortcut", "proto": "udp", "side": "namespace",
+        "client": "127.0.0.1:5000", "server": "127.0.0.1:53", "up": 7, "down": 8 });
+    assert_eq!((&seen[0], &seen[300]), (&first, &last));
+    let refused = world.ask(&client, &json!({ "execute": "connections", "arguments": { "after": -1 } }));
+    assert_eq!(refused["error"], "after is an id");
 }
 
 #[test]
