@@ -3,8 +3,10 @@
 //!
 //! Invariant: whoever was accepted is a link that does not block.
 
+use super::pcap::Recorder;
 use super::{Link, Seqpacket, Stream};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::UnixListener;
@@ -25,6 +27,8 @@ pub struct Listener {
     /// `std` calls it a stream listener; accept(2) does not care.
     inner: UnixListener,
     kind: Kind,
+    /// Where the frames of all guests are written down.
+    recorder: Option<Recorder>,
 }
 
 impl Listener {
@@ -41,13 +45,21 @@ impl Listener {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
         bind(fd.as_raw_fd(), &address)?;
         listen(&fd, Backlog::new(1)?)?;
-        Ok(Self { inner: UnixListener::from(fd), kind: Kind::Packets })
+        Ok(Self { inner: UnixListener::from(fd), kind: Kind::Packets, recorder: None })
     }
 
     /// Waits at a socket that listens already, for guests that send a stream of frames.
     #[must_use]
     pub const fn stream(inner: UnixListener) -> Self {
-        Self { inner, kind: Kind::Stream }
+        Self { inner, kind: Kind::Stream, recorder: None }
+    }
+
+    /// Has everything that passes, from whichever guest, written to `file` in pcap format.
+    ///
+    /// # Errors
+    /// When the file's header cannot be written.
+    pub fn captured(self, file: File) -> io::Result<Self> {
+        Ok(Self { recorder: Some(Recorder::new(file)?), ..self })
     }
 
     /// From now on [`Listener::accept`] does not wait, for an event loop that watches the listener.
@@ -71,9 +83,13 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Link> {
         let (socket, _) = self.inner.accept()?;
         socket.set_nonblocking(true)?;
-        Ok(match self.kind {
-            Kind::Packets => Seqpacket::from_owned_fd(socket.into()).into(),
+        let link = match self.kind {
+            Kind::Packets => Link::from(Seqpacket::from_owned_fd(socket.into())),
             Kind::Stream => Stream::from_owned_fd(socket.into()).into(),
+        };
+        Ok(match &self.recorder {
+            Some(recorder) => link.recorded(recorder.clone()),
+            None => link,
         })
     }
 }

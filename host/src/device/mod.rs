@@ -18,7 +18,7 @@ pub mod tap;
 
 pub use links::{LinkId, Links};
 pub use listener::Listener;
-pub use pcap::Capture;
+pub use pcap::{Capture, Recorder};
 pub use seqpacket::Seqpacket;
 pub use stream::Stream;
 pub use tap::Tap;
@@ -81,7 +81,13 @@ impl Link {
     /// # Errors
     /// When the file's header cannot be written.
     pub fn captured(self, file: std::fs::File) -> io::Result<Self> {
-        Ok(Self::Captured(Box::new(Capture::new(self, file)?)))
+        Ok(self.recorded(Recorder::new(file)?))
+    }
+
+    /// The same with a file that has frames of other links, too.
+    #[must_use]
+    pub fn recorded(self, recorder: Recorder) -> Self {
+        Self::Captured(Box::new(Capture::new(self, recorder)))
     }
 
     /// Its descriptor.

@@ -8,24 +8,32 @@
 //! them on an interface with offloads. Each frame is one write, so the file is complete when we are killed. A capture
 //! must not hurt what it watches: if the file cannot be written any more, it ends with one log line, behind the last
 //! frame that is whole. The line is an error, for somebody asked for what is not there now: it is said under `--quiet`
-//! too.
+//! too. A file may have the frames of several links, of guests that come one after the other.
 
 use super::Link;
 use slipway_netstack::device::{Device, Full, Offload};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 const SNAPLEN: u32 = 262_144;
 const LINKTYPE_ETHERNET: u32 = 1;
 
+/// A file in which frames are written down.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    /// `None` after a write has failed.
+    records: Rc<RefCell<Option<Records>>>,
+}
+
 /// A link that is written down.
 #[derive(Debug)]
 pub struct Capture<L> {
     inner: L,
-    /// `None` after a write has failed.
-    records: Option<Records>,
+    recorder: Recorder,
 }
 
 /// The file, and how much of it is whole.
@@ -35,12 +43,12 @@ struct Records {
     whole: u64,
 }
 
-impl<L> Capture<L> {
+impl Recorder {
     /// Writes the file's header.
     ///
     /// # Errors
     /// Those of write(2).
-    pub fn new(inner: L, mut file: File) -> io::Result<Self> {
+    pub fn new(mut file: File) -> io::Result<Self> {
         let mut header = Vec::with_capacity(24);
         header.extend(MAGIC_MICROSECONDS.to_ne_bytes());
         header.extend(2_u16.to_ne_bytes()); // version 2.4
@@ -50,7 +58,23 @@ impl<L> Capture<L> {
         header.extend(LINKTYPE_ETHERNET.to_ne_bytes());
         file.write_all(&header)?;
         let whole = u64::try_from(header.len()).map_err(io::Error::other)?;
-        Ok(Self { inner, records: Some(Records { file, whole }) })
+        Ok(Self { records: Rc::new(RefCell::new(Some(Records { file, whole }))) })
+    }
+
+    fn record(&self, frame: &[u8]) {
+        let mut records = self.records.borrow_mut();
+        let Some(open) = records.as_mut() else { return };
+        if let Err(error) = open.add(now(), frame) {
+            log::error!("the packet capture ends here: {error}");
+            *records = None;
+        }
+    }
+}
+
+impl<L> Capture<L> {
+    /// The link, written down there.
+    pub const fn new(inner: L, recorder: Recorder) -> Self {
+        Self { inner, recorder }
     }
 
     /// The link itself.
@@ -67,14 +91,6 @@ impl<L> Capture<L> {
     pub fn into_inner(self) -> L {
         self.inner
     }
-
-    fn record(&mut self, frame: &[u8]) {
-        let Some(records) = &mut self.records else { return };
-        if let Err(error) = records.add(now(), frame) {
-            log::error!("the packet capture ends here: {error}");
-            self.records = None;
-        }
-    }
 }
 
 impl Capture<Link> {
@@ -85,7 +101,7 @@ impl Capture<Link> {
     pub fn read_frame(&mut self, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
         let read = self.inner.read_frame(into)?;
         if let Some(frame) = read.and_then(|(_, len)| into.get(..len)) {
-            self.record(frame);
+            self.recorder.record(frame);
         }
         Ok(read)
     }
@@ -94,7 +110,7 @@ impl Capture<Link> {
 impl<L: Device> Device for Capture<L> {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
         self.inner.transmit(offload, frame)?;
-        self.record(frame);
+        self.recorder.record(frame);
         Ok(())
     }
 }
@@ -207,9 +223,10 @@ mod tests {
         assert!(Link::from(socket).captured(File::open(&path).unwrap()).is_err(), "told at the start");
         let (socket, _guest) = pair();
         let records = Some(Records { file: File::open(&path).unwrap(), whole: 0 });
-        let mut capture = Capture { inner: Link::from(socket), records };
+        let recorder = Recorder { records: Rc::new(RefCell::new(records)) };
+        let mut capture = Capture::new(Link::from(socket), recorder.clone());
         assert_eq!(capture.transmit(Offload::NONE, &[0; 60]), Ok(()));
-        assert!(capture.records.is_none(), "it has ended");
+        assert!(recorder.records.borrow().is_none(), "it has ended");
         assert_eq!(capture.transmit(Offload::NONE, &[0; 60]), Ok(()));
     }
 
