@@ -3,6 +3,7 @@
 
 use super::Driver;
 use crate::clock;
+use slipway_netstack::config::Outbound;
 use slipway_netstack::ip::plan::Plan;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,6 +14,17 @@ impl Driver {
     pub fn readdress(&mut self, plan: Plan) {
         self.changed = true;
         self.engine.readdress(clock::now(), plan, &mut self.sockets);
+    }
+
+    /// From now on the guest is told these search domains.
+    pub fn set_dns_search(&mut self, search: Vec<String>) {
+        self.changed = true;
+        self.engine.set_dns_search(search);
+    }
+
+    /// From now on sockets that are opened for the guest speak from there.
+    pub fn set_outbound(&mut self, outbound: Outbound) {
+        self.engine.set_outbound(outbound);
     }
 
     /// The host has these addresses no longer. Nothing will ever come to a socket that has one of them: its connection

@@ -10,6 +10,7 @@
 //! within begin anew if it is their family that has changed, and routers' advertisements say so at once.
 
 use crate::clock::Instant;
+use crate::config::Outbound;
 use crate::engine::{Body, Engine, Entry};
 use crate::flow::FlowId;
 use crate::ip::plan::Plan;
@@ -46,6 +47,19 @@ impl Engine {
         let old = core::mem::replace(&mut self.config.plan, plan);
         self.forget_leads();
         self.settle_in(now, &old);
+    }
+
+    /// From now on the guest is told these search domains: when it asks, and by an advertisement to all at once.
+    pub fn set_dns_search(&mut self, search: Vec<String>) {
+        if self.config.dns_search != search {
+            self.config.dns_search = search;
+            self.within.retell(&self.config);
+        }
+    }
+
+    /// From now on sockets that are opened for the guest speak from there. Those that are open stay as they are.
+    pub fn set_outbound(&mut self, outbound: Outbound) {
+        self.config.outbound = outbound;
     }
 
     /// What the guest's datagrams meant may be something else by now.

@@ -87,6 +87,11 @@ struct Lease {
     bound: bool,
 }
 
+/// One option: longer lists would have to be split (RFC 3396), which not every client puts together.
+fn search(config: &Config) -> Vec<u8> {
+    names::encode(&config.dns_search, 255)
+}
+
 /// The server of one link.
 #[derive(Debug)]
 pub struct Server {
@@ -115,12 +120,16 @@ impl Server {
             pool: config.plan.dhcp?,
             manner,
             mtu: config.tell_mtu.then_some(config.mtu.bytes()),
-            // One option: longer lists would have to be split (RFC 3396), which not every client puts together.
-            search: names::encode(&config.dns_search, 255),
+            search: search(config),
             host_name: config.names.host.as_deref().map(|name| name.as_bytes().into()),
             full_name: config.names.full.as_deref().and_then(full_name),
             leases: Vec::new(),
         })
+    }
+
+    /// From now on clients are told the search domains of `config`.
+    pub(super) fn retell(&mut self, config: &Config) {
+        self.search = search(config);
     }
 
     /// Its own address, the gateway's.

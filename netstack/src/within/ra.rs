@@ -15,6 +15,9 @@
 //! of zero, so that nothing new begins from its addresses, and what is left of that time as the valid one, for a host
 //! does not believe in a shorter one (RFC 4862 §5.5.3 (e)). Nothing of that time is added by repeating it.
 //!
+//! **A nameserver that is no longer told** is withdrawn by a lifetime of zero (RFC 8106 §5.1) for as long, in case the
+//! first word of it got lost: a guest that believed in it would go on asking it for 18 hours.
+//!
 //! Advertisements to all nodes are limited to [`BURST`] at once and one per 3 s (§6.2.6, MIN_DELAY_BETWEEN_RAS);
 //! what exceeds that is sent when the time has come, once for all who asked.
 
@@ -49,8 +52,10 @@ const MAX_RETIRED: usize = 4;
 const FOREVER: u32 = u32::MAX;
 /// Nameservers, for the same reason.
 const MAX_SERVERS: usize = 16;
+/// How many nameservers are withdrawn at a time, the latest.
+const MAX_WITHDRAWN: usize = 6;
 /// Bytes of search domains, so that the whole fits the minimum MTU with room to spare.
-const MAX_SEARCH: usize = 768;
+const MAX_SEARCH: usize = 640;
 
 /// Decides when to advertise.
 #[derive(Debug)]
@@ -59,6 +64,17 @@ pub struct Advertiser {
     to_all: TokenBucket,
     /// Prefixes that were the link's, and until when their addresses are valid.
     retired: VecDeque<(Ipv6Net, Instant)>,
+    /// Nameservers that were told, and until when it is said that they are none.
+    withdrawn: VecDeque<(Ipv6Addr, Instant)>,
+}
+
+/// What an advertisement says of former times.
+#[derive(Debug, Default)]
+struct Former {
+    /// Prefixes that are no longer the link's, and for how long their addresses are still valid.
+    prefixes: Vec<(Ipv6Net, Duration)>,
+    /// Nameservers that are none.
+    servers: Vec<Ipv6Addr>,
 }
 
 impl Advertiser {
@@ -66,7 +82,12 @@ impl Advertiser {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let next = is_enabled(&config.plan).then_some(Instant::ZERO);
-        Self { next, to_all: TokenBucket::new(BURST, MIN_DELAY), retired: VecDeque::new() }
+        Self {
+            next,
+            to_all: TokenBucket::new(BURST, MIN_DELAY),
+            retired: VecDeque::new(),
+            withdrawn: VecDeque::new(),
+        }
     }
 
     /// Something else than under the plan `old` is to be said from `now` on: to all, at once, or as soon as the limit
@@ -85,6 +106,24 @@ impl Advertiser {
             }
             self.retired.push_back((before, now + RETIRED));
         }
+        self.withdraw(now, told(old), told(&config.plan));
+    }
+
+    /// Nameservers that were told `before` and are not told `today`.
+    fn withdraw(&mut self, now: Instant, before: &[Ipv6Addr], today: &[Ipv6Addr]) {
+        self.withdrawn.retain(|(known, until)| !today.contains(known) && *until > now);
+        for server in before.iter().filter(|server| !today.contains(server)) {
+            self.withdrawn.retain(|(known, _)| known != server);
+            if self.withdrawn.len() >= MAX_WITHDRAWN {
+                self.withdrawn.pop_front();
+            }
+            self.withdrawn.push_back((*server, now + RETIRED));
+        }
+    }
+
+    /// Something else than addresses is to be told: to all, at once, or as soon as the limit allows.
+    pub fn retell(&mut self, config: &Config) {
+        self.next = is_enabled(&config.plan).then_some(Instant::ZERO);
     }
 
     /// Somebody with the address `from` (perhaps unspecified), whose frames come from `mac`, looks for a router: the
@@ -124,19 +163,21 @@ impl Advertiser {
 
     fn advertisement(&self, now: Instant, config: &Config, to: Ipv6Addr, mac: MacAddr) -> Option<Vec<u8>> {
         let left = self.retired.iter().filter(|(_, until)| *until > now);
-        let retired: Vec<_> = left.map(|(network, until)| (*network, *until - now)).collect();
-        frame(config, to, mac, &retired)
+        let prefixes = left.map(|(network, until)| (*network, *until - now)).collect();
+        let left = self.withdrawn.iter().filter(|(_, until)| *until > now);
+        let servers = left.map(|(server, _)| *server).collect();
+        frame(config, to, mac, &Former { prefixes, servers })
     }
 }
 
 /// The frame that advertises us to `to`, which is at `to_mac`; `None` when IPv6 is off or not to be advertised.
 #[must_use]
 pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<Vec<u8>> {
-    frame(config, to, to_mac, &[])
+    frame(config, to, to_mac, &Former::default())
 }
 
-/// The same with prefixes that are no longer the link's, and for how long their addresses are still valid.
-fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, retired: &[(Ipv6Net, Duration)]) -> Option<Vec<u8>> {
+/// The same with what was so before.
+fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, former: &Former) -> Option<Vec<u8>> {
     let v6 = config.plan.v6.as_ref().filter(|_| config.plan.advertise)?;
     let search = names::encode(&config.dns_search, MAX_SEARCH);
     let informs = !v6.dns.is_empty() || !search.is_empty();
@@ -154,21 +195,32 @@ fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, retired: &[(Ipv6Net, Du
     if !is_link_local(v6.network) {
         prefix_option(&mut message, v6.network, FOREVER, FOREVER);
     }
-    for (network, left) in retired {
+    for (network, left) in &former.prefixes {
         prefix_option(&mut message, *network, u32::try_from(left.as_secs()).unwrap_or(FOREVER), 0);
     }
-    let servers = v6.dns.get(..MAX_SERVERS).unwrap_or(&v6.dns);
-    if let Ok(count) = u8::try_from(servers.len())
-        && count > 0
-    {
-        // RFC 8106 §5.1.
-        message.extend_from_slice(&[25, 1 + 2 * count, 0, 0]);
-        message.extend_from_slice(&u32::from(LIFETIME).to_be_bytes());
-        servers.iter().for_each(|dns| message.extend_from_slice(&dns.octets()));
-    }
+    servers_option(&mut message, bounded(&v6.dns), LIFETIME.into());
+    servers_option(&mut message, &former.servers, 0);
     search_option(&mut message, &search);
     let from = config.plan.link_local().unwrap_or_else(|| config.mac.link_local());
     Some(icmpv6_frame(config.mac, to_mac, from, to, &message))
+}
+
+/// The nameservers that a plan tells.
+fn told(plan: &Plan) -> &[Ipv6Addr] {
+    plan.v6.as_ref().filter(|_| plan.advertise).map_or(&[], |v6| bounded(&v6.dns))
+}
+
+fn bounded(servers: &[Ipv6Addr]) -> &[Ipv6Addr] {
+    servers.get(..MAX_SERVERS).unwrap_or(servers)
+}
+
+/// RFC 8106 §5.1; the lifetime is seconds.
+fn servers_option(message: &mut Vec<u8>, servers: &[Ipv6Addr], lifetime: u32) {
+    if let Ok(count @ 1..) = u8::try_from(servers.len()) {
+        message.extend_from_slice(&[25, 1 + 2 * count, 0, 0]);
+        message.extend_from_slice(&lifetime.to_be_bytes());
+        servers.iter().for_each(|dns| message.extend_from_slice(&dns.octets()));
+    }
 }
 
 fn is_enabled(plan: &Plan) -> bool {
@@ -384,6 +436,47 @@ mod tests {
         assert_eq!(told, [0x13, 0x0f, 0x10, 0x11, 0x12], "the latest");
     }
 
+    /// RFC 8106 §5.1: a lifetime of zero means that the address must no longer be used.
+    #[test]
+    fn a_nameserver_that_went_away_is_withdrawn() {
+        let servers = |list: &[u16]| {
+            let mut config = config();
+            let all = list.iter().map(|n| [0xfd00, 0, 0, 0, 0, 0, 0, *n].into());
+            config.plan.v6.as_mut().unwrap().dns = all.collect();
+            config
+        };
+        let seen = |frame: &[u8]| {
+            let all = options(frame).into_iter().filter(|(kind, _)| *kind == 25);
+            all.map(|(_, option)| {
+                let lifetime = u32::from_be_bytes(option[4..8].try_into().unwrap());
+                (lifetime, option[8..].chunks(16).map(|server| server[15]).collect::<Vec<_>>())
+            })
+            .collect::<Vec<_>>()
+        };
+        let mut before = servers(&[1, 2]);
+        let mut ra = Advertiser::new(&before);
+        let mut change = |at_second: u64, list: &[u16]| {
+            let after = servers(list);
+            ra.readdress(at(at_second), &after, &before.plan);
+            before = after;
+            let frame = ra.on_timeout(at(at_second), &before).expect("at once, to all");
+            (
+                seen(&frame),
+                seen(&ra.on_solicit(at(at_second + 7300), &before, GUEST.link_local(), GUEST).unwrap()),
+            )
+        };
+        let life = u32::from(LIFETIME);
+        assert_eq!(change(100, &[2, 3]), (vec![(life, vec![2, 3]), (0, vec![1])], vec![(life, vec![2, 3])]));
+        // One that comes back is not denied, and with the last one gone there is nothing but denials.
+        assert_eq!(change(200, &[1]).0, [(life, vec![1]), (0, vec![2, 3])]);
+        assert_eq!(change(300, &[]).0, [(0, vec![2, 3, 1])]);
+        assert_eq!(
+            change(400, &[4, 5, 6, 7, 8, 9, 10]).0,
+            [(life, vec![4, 5, 6, 7, 8, 9, 10]), (0, vec![2, 3, 1])]
+        );
+        assert_eq!(change(500, &[]).0, [(0, vec![5, 6, 7, 8, 9, 10])], "the latest");
+    }
+
     #[test]
     fn all_nameservers_are_told_and_no_mtu_that_is_not_to_be() {
         let mut config = config();
@@ -409,8 +502,13 @@ mod tests {
     proptest! {
         #[test]
         fn it_fits_the_minimum_mtu_and_parses(search in prop::collection::vec("[a-z.]{0,80}", 0..40)) {
-            let config = Config { dns_search: search, ..config() };
-            let frame = advertisement(&config, ALL_NODES, GUEST).unwrap();
+            let mut config = Config { dns_search: search, ..config() };
+            config.plan.v6.as_mut().unwrap().dns = vec![Ipv6Addr::LOCALHOST; MAX_SERVERS];
+            let former = Former {
+                prefixes: vec![("fd77::/64".parse().unwrap(), RETIRED); MAX_RETIRED],
+                servers: vec![Ipv6Addr::LOCALHOST; MAX_WITHDRAWN],
+            };
+            let frame = frame(&config, ALL_NODES, GUEST, &former).unwrap();
             prop_assert!(frame.len() <= 14 + 1280);
             let icmp = Icmpv6Packet::new_checked(&frame[54..]).unwrap();
             prop_assert!(NdiscRepr::parse(&icmp).is_ok());

@@ -43,6 +43,15 @@ impl Within {
         }
     }
 
+    /// `config` has something else to tell than addresses. Leases stay.
+    pub(crate) fn retell(&mut self, config: &Config) {
+        if let Some(dhcp4) = &mut self.dhcp4 {
+            dhcp4.retell(config);
+        }
+        self.dhcp6 = dhcp6::Server::new(config);
+        self.advertiser.retell(config);
+    }
+
     pub(crate) const fn next_timeout(&self) -> Option<Instant> {
         self.advertiser.next_timeout()
     }
