@@ -44,6 +44,12 @@ impl Place {
         Self { rights: read.rights | write, ..read }
     }
 
+    /// Sockets are made there, and removed; by the kernel's book, so is whatever else is no directory.
+    #[must_use]
+    pub fn sockets(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), rights: make_bitflags!(AccessFs::{MakeSock | RemoveFile}) }
+    }
+
     /// What is no directory is removed there, and nothing is looked at.
     #[must_use]
     pub fn removal(path: impl Into<PathBuf>) -> Self {

@@ -264,9 +264,12 @@ mod tests {
         use nix::libc;
         use nix::sys::signal::Signal;
         let own = tempfile::tempdir().unwrap();
-        for calls in
-            [seccomp::Profile::Names { report: false }, seccomp::Profile::Leases, seccomp::Profile::Uplink]
-        {
+        for calls in [
+            seccomp::Profile::Names { report: false },
+            seccomp::Profile::Leases,
+            seccomp::Profile::Uplink,
+            seccomp::Profile::Control,
+        ] {
             let ended = |name: &str, work: fn() -> u8| {
                 let status = attempt(calls, own.path(), work);
                 assert!(

@@ -50,6 +50,8 @@ pub enum Profile {
     Leases,
     /// The supervisor of the networks' processes.
     Uplink,
+    /// Whoever takes orders for a network of virtual machines, beside the process that carries its packets.
+    Control,
 }
 
 /// What becomes of a call that is not on the list.

@@ -4,7 +4,8 @@ use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockType, getsockopt, recvmsg, sendmsg, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4, getsockopt, recvmsg, sendmsg,
+    sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -29,12 +30,21 @@ pub fn send(socket: BorrowedFd<'_>, payload: &[u8], fd: Option<BorrowedFd<'_>>) 
 /// # Errors
 /// As [`send`].
 pub fn send_all(socket: BorrowedFd<'_>, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let sent = send_part(socket, payload, fds)?;
+    if sent == payload.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+}
+
+/// The same over a stream that may be full: so many bytes of `payload` were taken, and with the first of them all
+/// descriptors.
+///
+/// # Errors
+/// Those of sendmsg(2): EAGAIN when nothing was taken, of a socket that does not block.
+pub fn send_part(socket: BorrowedFd<'_>, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
-    let sent =
-        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(payload)], control, MsgFlags::MSG_NOSIGNAL, None)?;
-    if sent == payload.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+    let parts = [IoSlice::new(payload)];
+    Ok(sendmsg::<()>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
 /// Receives what [`send`] sent: the number of payload bytes (0 at the end), and the descriptor if one came, with
@@ -56,13 +66,41 @@ pub fn receive(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize,
 /// or a packet longer than `payload`. What came is closed then, unless this process may have no more descriptors: then
 /// some stay.
 pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let Part { len, fds, cut, lost } = receive_part(socket, payload)?;
+    if lost || cut || fds.len() > MAX_FDS {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    Ok((len, fds))
+}
+
+/// What [`receive_part`] received.
+#[derive(Debug)]
+pub struct Part {
+    /// So many bytes; 0 at the end.
+    pub len: usize,
+    /// The descriptors, with close-on-exec set. Of a stream, those of one message at the most: the kernel reads no
+    /// further than to the end of one that had some.
+    pub fds: Vec<OwnedFd>,
+    /// A packet was longer than the buffer, and the rest is gone. Never of a stream.
+    pub cut: bool,
+    /// Descriptors are missing: this process may have no more.
+    pub lost: bool,
+}
+
+/// Receives part of what [`send_part`] sent, and tells what is missing instead of failing.
+///
+/// # Errors
+/// Those of recvmsg(2).
+pub fn receive_part(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<Part> {
     // As many as the kernel ever sends at once: those that find no room here would be open, and unknown.
     let mut space = cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut parts = [IoSliceMut::new(payload)];
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let cut = message.flags.contains(MsgFlags::MSG_TRUNC);
+    // Control messages that were cut short are not to be taken apart.
     if message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
+        return Ok(Part { len: message.bytes, fds: Vec::new(), cut, lost: true });
     }
     let mut received = Vec::new();
     for control in message.cmsgs()? {
@@ -73,10 +111,18 @@ pub fn receive_all(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<(us
             }
         }
     }
-    if message.flags.contains(MsgFlags::MSG_TRUNC) || received.len() > MAX_FDS {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
-    }
-    Ok((message.bytes, received))
+    Ok(Part { len: message.bytes, fds: received, cut, lost: false })
+}
+
+/// Accepts a connection of any family, whose address nobody asks for: it does not block and has close-on-exec set.
+///
+/// # Errors
+/// Those of accept4(2).
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = accept4(listener.as_raw_fd(), flags)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The listening Unix socket of this kind that somebody else has opened; `None` when `fd` is anything else. Whoever
@@ -120,7 +166,7 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{AddressFamily, SockFlag, socketpair};
+    use nix::sys::socket::{AddressFamily, socketpair};
     use std::io::{Read, Seek, Write};
     use std::os::fd::{AsFd, IntoRawFd};
     use std::os::unix::net::UnixStream;
@@ -181,6 +227,53 @@ mod tests {
         assert_eq!(open(), 1, "what did come is closed");
         send(a.as_fd(), b"longer than the buffer", None).unwrap();
         assert_eq!(receive_all(b.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_stream_takes_what_it_can_and_the_descriptor_comes_with_the_first_byte() {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
+        let (x, _y) = pair();
+        send_all(a.as_fd(), b"before", &[]).unwrap();
+        let taken = send_part(a.as_fd(), &vec![7; 4 << 20], &[x.as_fd()]).unwrap();
+        assert!((1..4 << 20).contains(&taken), "{taken}");
+        let full = send_part(a.as_fd(), &vec![7; 4 << 20], &[]).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let mut buffer = [0; 8];
+        let mut fds = Vec::new();
+        let mut left = 6 + taken;
+        while left > 0 {
+            let part = receive_part(b.as_fd(), &mut buffer).unwrap();
+            assert!(part.len > 0 && !part.cut && !part.lost);
+            left -= part.len;
+            fds.extend(part.fds.into_iter().map(|_| left));
+        }
+        assert!(fds.len() == 1 && fds[0] >= taken - 8, "{fds:?} of {taken}");
+        let none = receive_part(b.as_fd(), &mut buffer).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_connection_is_accepted_whatever_its_family() {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let unix = UnixListener::bind(dir.path().join("s")).unwrap();
+        unix.set_nonblocking(true).unwrap();
+        assert_eq!(accept(unix.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut clients = (
+            std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap(),
+            UnixStream::connect(dir.path().join("s")).unwrap(),
+        );
+        for (listener, client) in
+            [(tcp.as_fd(), &mut clients.0 as &mut dyn Write), (unix.as_fd(), &mut clients.1)]
+        {
+            let mut accepted = std::fs::File::from(accept(listener).unwrap());
+            let mut buffer = [0; 1];
+            assert_eq!(accepted.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            client.write_all(b"x").unwrap();
+            // A byte on a loopback is there when write(2) has returned.
+            assert_eq!(accepted.read(&mut buffer).unwrap(), 1);
+        }
     }
 
     #[test]

@@ -88,6 +88,12 @@ pub(super) const fn of(profile: Profile) -> Lists {
             sockets: &[],
             options: false,
         },
+        Profile::Control => Lists {
+            plain: &[THREAD, COMMON, COMMON_HERE, CONTROL],
+            closed: &[MEMORY, COMMON_CLOSED, READING],
+            sockets: &[(libc::AF_UNIX, libc::SOCK_STREAM, 0)],
+            options: false,
+        },
         Profile::Leases => Lists {
             plain: &[THREAD, COMMON, COMMON_HERE, LEASES, FILES, FILES_HERE, REPLACING],
             closed: &[MEMORY, COMMON_CLOSED, LEASES_CLOSED],
@@ -415,4 +421,22 @@ const UPLINK_CLOSED: &[Call] = &[
     Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)]),
     Call(libc::SYS_setsockopt, &sets(Opt::RECEIVE_PATIENCE)),
     Call(libc::SYS_setsockopt, &sets(Opt::SEND_PATIENCE)),
+];
+
+/// The control process of a network of virtual machines (`gvproxy/src/control`). It makes and removes sockets of
+/// files, and talks to who comes to them; where in the file system, is for Landlock to say.
+const CONTROL: &[c_long] = &[
+    // Orders, and the descriptors that go with them: host::sys::fdpass.
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    // Clients: stream.
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_shutdown,
+    libc::SYS_writev,
+    // Sockets that are exposed: socket_file.
+    libc::SYS_listen,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_unlinkat,
 ];

@@ -9,7 +9,7 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 10] = [
+const PROFILES: [Profile; 11] = [
     Profile::Network,
     Profile::Parent,
     Profile::Shortcut,
@@ -20,6 +20,7 @@ const PROFILES: [Profile; 10] = [
     Profile::Names { report: true },
     Profile::Leases,
     Profile::Uplink,
+    Profile::Control,
 ];
 
 fn under_filter(profile: Profile, work: impl FnOnce()) -> WaitStatus {
