@@ -51,6 +51,10 @@ pub(crate) struct Families {
 impl Bind {
     /// Where `rule` listens when the guest has `families`; `None` if it has none that fits.
     pub(crate) fn of(rule: &Rule, families: Families) -> Option<Self> {
+        if let (true, Some(target)) = (rule.manner().crossing, rule.target()) {
+            let on = if target.is_ipv6() { families.v6 } else { families.v4 };
+            return on.then_some(rule.listen().map_or(Self::Dual, Self::One));
+        }
         let one = match (rule.listen(), rule.target()) {
             (Some(address), _) => address,
             (None, Some(IpAddr::V4(_))) => V4_ANY.into(),

@@ -138,11 +138,15 @@ pub struct Manner {
     pub weak: bool,
     /// Its ports are open while somebody listens on them across the border.
     pub scan: bool,
+    /// Clients of the other family are led to its target as well, which sees them as the gateway: TCP alone can do
+    /// that ([`Rule::crossing`]).
+    pub crossing: bool,
 }
 
 impl Manner {
     /// On the host, on all interfaces, whole or not at all, all the time.
-    pub const PLAIN: Self = Self { side: Side::Host, interface: None, weak: false, scan: false };
+    pub const PLAIN: Self =
+        Self { side: Side::Host, interface: None, weak: false, scan: false, crossing: false };
 }
 
 /// A forwarding rule.
@@ -171,19 +175,28 @@ impl Rule {
         if let Some(listen) = listen.filter(ZonedAddr::lacks_zone) {
             return Err(InvalidRule::ZoneMissing(listen.ip()));
         }
-        let target = target.map(|address| address.to_canonical());
-        if let Some(target) = target {
-            let broadcast = target == IpAddr::V4(Ipv4Addr::BROADCAST);
-            if target.is_unspecified() || target.is_multicast() || broadcast {
-                return Err(InvalidRule::Target(target));
-            }
-            if let Some(listen) = listen.map(|listen| listen.ip())
-                && listen.is_ipv4() != target.is_ipv4()
-            {
-                return Err(InvalidRule::Families { listen, target });
-            }
+        let target = target.map(|address| one_host(address.to_canonical())).transpose()?;
+        if let (Some(listen), Some(target)) = (listen.map(|listen| listen.ip()), target)
+            && listen.is_ipv4() != target.is_ipv4()
+        {
+            return Err(InvalidRule::Families { listen, target });
         }
         Ok(Self { proto, listen, ports, target, manner: Manner::PLAIN })
+    }
+
+    /// A TCP rule that listens on `listen` (`None`: every address of both families) and leads clients of either family
+    /// to `target`.
+    ///
+    /// # Errors
+    /// See [`InvalidRule`].
+    pub fn crossing(
+        listen: Option<impl Into<ZonedAddr>>,
+        ports: Ports,
+        target: IpAddr,
+    ) -> Result<Self, InvalidRule> {
+        let rule = Self::new(Proto::Tcp, listen, ports, None)?;
+        let manner = Manner { crossing: true, ..Manner::PLAIN };
+        Ok(Self { target: Some(one_host(target.to_canonical())?), manner, ..rule })
     }
 
     /// The same rule, served in another manner.
@@ -249,8 +262,17 @@ impl Rule {
     /// Whether it listens on every address of both families.
     #[must_use]
     pub const fn dual(&self) -> bool {
-        self.listen.is_none() && self.target.is_none()
+        self.listen.is_none() && (self.target.is_none() || self.manner.crossing)
     }
+}
+
+/// `target`, which can be that of one guest.
+fn one_host(target: IpAddr) -> Result<IpAddr, InvalidRule> {
+    let nobodys = target.is_unspecified() || target.is_multicast();
+    if nobodys || target == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err(InvalidRule::Target(target));
+    }
+    Ok(target)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::turn::ACCEPTS_PER_ROUND;
 use super::*;
 use crate::fake::FakeHost;
-use crate::rule::Proto;
+use crate::rule::{Ports, Proto};
 use nix::errno::Errno;
 use slipway_host::scope::Endpoint;
 use slipway_netstack::upstream::Client;
@@ -73,6 +73,39 @@ fn a_rule_without_address_serves_both_families() {
     let seen: Vec<_> = host.connections.iter().map(|(_, from, guest)| (*from, guest.to_string())).collect();
     assert_eq!(seen[0], (v4.local_addr().unwrap(), "10.0.2.100:80".to_owned()));
     assert_eq!(seen[1], (v6.local_addr().unwrap(), "[fd00::100]:80".to_owned()));
+}
+
+#[test]
+fn a_crossing_rule_leads_clients_of_either_family_to_its_target() {
+    if !has_ipv6("a_crossing_rule_leads_clients_of_either_family_to_its_target") {
+        return;
+    }
+    let (mut table, mut host) = (table(), FakeHost::v4_only());
+    let target: IpAddr = "10.0.2.7".parse().unwrap();
+    let port = Ports::single(None, NonZeroU16::new(80).unwrap());
+    let everywhere = Rule::crossing(None::<IpAddr>, port, target).unwrap();
+    let id = table.add(everywhere, &mut host).unwrap();
+    let v4 = TcpStream::connect(loopback(&table, id, false)).unwrap();
+    round(&mut table, &mut host);
+    let v6 = TcpStream::connect(loopback(&table, id, true)).unwrap();
+    round(&mut table, &mut host);
+    let of_other = Rule::crossing(Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), port, target).unwrap();
+    let id = table.add(of_other, &mut host).unwrap();
+    let near = TcpStream::connect(endpoint(&table, id)).unwrap();
+    round(&mut table, &mut host);
+    let seen: Vec<_> = host.connections.iter().map(|(_, from, guest)| (*from, guest.to_string())).collect();
+    let guest = "10.0.2.7:80".to_owned();
+    let as_loopback = |client: &TcpStream| {
+        let port = client.local_addr().unwrap().port();
+        (SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), guest.clone())
+    };
+    assert_eq!(seen, [(v4.local_addr().unwrap(), guest.clone()), as_loopback(&v6), as_loopback(&near)]);
+    assert!(Rule::crossing(None::<IpAddr>, port, Ipv4Addr::BROADCAST.into()).is_err());
+    let missing = Rule::crossing(None::<IpAddr>, port, "fd00::7".parse().unwrap()).unwrap();
+    assert!(
+        matches!(table.add(missing, &mut host), Err(AddError::FamilyOff(..))),
+        "no IPv6 on the guest's link"
+    );
 }
 
 #[test]

@@ -46,7 +46,8 @@ impl Turn<'_> {
             return None;
         }
         let address: IpAddr = match self.rule.target() {
-            Some(target) => Some(target).filter(|target| target.is_ipv6() == client.is_ipv6()),
+            Some(target) => Some(target)
+                .filter(|target| self.rule.manner().crossing || target.is_ipv6() == client.is_ipv6()),
             None => host.guest_address_toward(client.ip()),
         }?;
         Some(SocketAddr::new(address, self.port.get()))
@@ -98,7 +99,7 @@ impl Turn<'_> {
                 self.count(false, 1);
                 continue;
             };
-            let taken = host.accept_tcp(stream.into(), client, guest).is_ok();
+            let taken = host.accept_tcp(stream.into(), seen_from(guest, client), guest).is_ok();
             self.count(taken, 1);
         }
         None
@@ -140,6 +141,17 @@ impl Turn<'_> {
             self.counters.refused += how_many;
         }
     }
+}
+
+/// Whom `guest` is to see. A client of the other family is none that it could answer: it becomes one of the loopback,
+/// and those look like the gateway.
+fn seen_from(guest: SocketAddr, client: SocketAddr) -> SocketAddr {
+    let loopback: IpAddr = match (guest, client) {
+        (SocketAddr::V4(_), SocketAddr::V6(_)) => Ipv4Addr::LOCALHOST.into(),
+        (SocketAddr::V6(_), SocketAddr::V4(_)) => Ipv6Addr::LOCALHOST.into(),
+        _ => return client,
+    };
+    SocketAddr::new(loopback, client.port())
 }
 
 fn unspecified(ipv6: bool) -> IpAddr {

@@ -235,7 +235,7 @@ impl Draft {
         let listen = listen.map(|listen| zoned(listen, self.interface));
         let rule = Rule::new(self.proto, listen, ports, self.target).map_err(Reason::Invalid)?;
         let Self { interface, weak, scan, .. } = *self;
-        Ok(rule.served(Manner { side, interface, weak, scan }))
+        Ok(rule.served(Manner { side, interface, weak, scan, crossing: false }))
     }
 }
 
