@@ -4,6 +4,7 @@
 //! is one that a host may have. Fragments are not yet whole then ([`Packet::fragment`]); the engine passes them through
 //! `fragment` and parses the result again.
 
+pub mod bare;
 mod complaint;
 pub mod extension;
 pub mod fragment;
