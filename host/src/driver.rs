@@ -31,16 +31,19 @@
 //! - What changes the engine between two rounds (a new forwarded connection) is drained before the next wait.
 //! - No round fails for a flow's sake, nor for a link's: its end is told once ([`Driver::take_loss`]), and whatever
 //!   is left goes on without it.
-//! - Several links ([`crate::device::links`]) share a round's budget. What is known of one guest's rhythm is of no use
-//!   then: waits neither look nor let datagrams gather.
+//! - Several links ([`crate::device::links`]) share a round's budget, so that one which always has something costs the
+//!   others little. What is known of one guest's rhythm is of no use then: waits neither look nor let datagrams gather.
+//! - What a link has read ahead is no reason to sleep: no event tells of it.
 
+mod guests;
 mod network;
+mod ready;
 mod services;
 mod shortcut;
 
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
-use crate::device::links::Remains;
+use crate::device::links::{Arrived, Remains, Turn};
 use crate::device::{Link, LinkId, Links, Lost, MAX_FRAME};
 use crate::epoll::Events;
 use crate::moderation::Moderation;
@@ -48,8 +51,11 @@ use crate::sys::heap;
 use crate::token::Token;
 use crate::trim::Trim;
 use crate::upstream::{Sockets, Stream};
+pub use guests::GuestListener;
+use guests::Guests;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+pub use ready::{Interest, Ready};
 use shortcut::Bypass;
 pub use shortcut::Shortcut;
 use slipway_netstack::addr::canonical;
@@ -72,64 +78,13 @@ const FRAMES_A_LOOK: usize = 16;
 /// Bytes taken from the link in one round: two super-frames. The guest gets its acknowledgement, and goes on on another
 /// core, while we have not yet read all it sent; larger rounds cost a tenth of the upload.
 const BYTE_BUDGET: usize = 128 << 10;
+/// A turn of a link that always has something, while others have, too: what they ask waits for this.
+const SHORT_READING: Duration = Duration::from_micros(32);
+const SHORT_BUDGET: usize = 64 << 10;
 /// A wait that took this long has slept: what ended it has only just come.
 const SLEPT: Duration = Duration::from_micros(4);
 /// A frame that asks or acknowledges, rather than one of a stream.
 const SMALL_FRAME: usize = 512;
-
-/// What a watched descriptor is waited for. With neither, only errors and hang-ups are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Interest {
-    /// Something to read, or a connection to accept.
-    pub readable: bool,
-    /// Room to write.
-    pub writable: bool,
-}
-
-impl Interest {
-    /// Neither.
-    pub const NONE: Self = Self { readable: false, writable: false };
-    /// Reading only.
-    pub const READ: Self = Self { readable: true, writable: false };
-    /// Writing only.
-    pub const WRITE: Self = Self { readable: false, writable: true };
-    /// Both.
-    pub const BOTH: Self = Self { readable: true, writable: true };
-
-    fn flags(self) -> EpollFlags {
-        let mut flags = EpollFlags::empty();
-        flags.set(EpollFlags::EPOLLIN, self.readable);
-        flags.set(EpollFlags::EPOLLOUT, self.writable);
-        flags
-    }
-}
-
-/// A watched descriptor that is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ready {
-    /// The number given to [`Driver::watch`].
-    pub token: u32,
-    /// Reading will not block.
-    pub readable: bool,
-    /// Writing will not block.
-    pub writable: bool,
-    /// The other end is gone.
-    pub hangup: bool,
-    /// The descriptor is in an error state.
-    pub error: bool,
-}
-
-impl Ready {
-    fn new(token: u32, flags: EpollFlags) -> Self {
-        Self {
-            token,
-            readable: flags.contains(EpollFlags::EPOLLIN),
-            writable: flags.contains(EpollFlags::EPOLLOUT),
-            hangup: flags.contains(EpollFlags::EPOLLHUP),
-            error: flags.contains(EpollFlags::EPOLLERR),
-        }
-    }
-}
 
 /// How a link has ended.
 #[derive(Debug)]
@@ -164,6 +119,8 @@ pub struct Driver {
     bypass: Option<Box<Bypass>>,
     /// The port that the next connection of ours seems to come from.
     dial_port: u16,
+    /// Where guests come in, if they come and go.
+    guests: Option<Box<Guests>>,
 }
 
 impl Driver {
@@ -173,7 +130,7 @@ impl Driver {
     /// The kernel's: out of descriptors or memory.
     pub fn new(engine: Engine, link: Link) -> io::Result<Self> {
         let mut driver = Self::idle(engine)?;
-        driver.join(link)?;
+        driver.join_link(link)?;
         Ok(driver)
     }
 
@@ -183,7 +140,7 @@ impl Driver {
     /// The kernel's: out of descriptors or memory.
     pub fn idle(engine: Engine) -> io::Result<Self> {
         Ok(Self {
-            links: Links::new(engine.config().mac, engine.config().device)?,
+            links: Links::new(engine.config().mac, engine.config().device, engine.config().mtu.bytes())?,
             engine,
             sockets: Sockets::new()?,
             events: Events::default(),
@@ -197,6 +154,7 @@ impl Driver {
             more: false,
             bypass: None,
             dial_port: services::FIRST_PORT,
+            guests: None,
         })
     }
 
@@ -273,7 +231,7 @@ impl Driver {
     ///
     /// # Errors
     /// The kernel's: out of watches or memory.
-    pub fn join(&mut self, link: Link) -> io::Result<LinkId> {
+    pub fn join_link(&mut self, link: Link) -> io::Result<LinkId> {
         let first = self.links.is_empty();
         let id = self.links.join(link, self.engine.stations(), self.sockets.events())?;
         if first {
@@ -343,6 +301,7 @@ impl Driver {
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_timeout(now, &mut self.sockets);
         }
+        self.care_for_guests(now);
         self.drain(now);
         self.work_on_shortcut(now);
         if self.trim.is_due(now, self.engine.memory()) {
@@ -355,7 +314,8 @@ impl Driver {
     fn drain(&mut self, now: Instant) {
         self.changed = false;
         self.more = self.engine.drain(now, &mut self.sockets, &mut self.links);
-        self.links.await_room(self.sockets.events());
+        let untold = self.links.await_room(self.sockets.events());
+        self.expect_room(now, untold);
     }
 
     /// Waits, and returns when that ended.
@@ -393,11 +353,13 @@ impl Driver {
     /// How long the wait may last; `None`: for ever.
     fn timeout(&self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
         let bypass = self.bypass.as_deref();
-        if self.changed || self.more || bypass.is_some_and(Bypass::is_busy) {
+        let ahead = self.links.ahead().next().is_some();
+        if self.changed || self.more || ahead || bypass.is_some_and(Bypass::is_busy) {
             return Some(Duration::ZERO);
         }
         let bypass = bypass.and_then(Bypass::next_timeout);
-        let due = [self.engine.next_timeout(), deadline, self.trim.deadline(), bypass];
+        let guests = self.guests.as_ref().and_then(|guests| guests.next_timeout());
+        let due = [self.engine.next_timeout(), deadline, self.trim.deadline(), bypass, guests];
         let due = due.into_iter().flatten().min()?;
         Some(due - now)
     }
@@ -425,6 +387,11 @@ impl Driver {
                     woken.by_host = true;
                     self.ready.push(Ready::new(token, flags));
                 }
+                Some(Token::Door(number)) => {
+                    let frames = self.on_door(number, now);
+                    woken.by_guest |= frames;
+                    woken.by_host |= !frames;
+                }
                 Some(token) => {
                     woken.by_host = true;
                     self.on_shortcut(now, token, flags);
@@ -446,31 +413,37 @@ impl Driver {
                 return false;
             }
         }
-        if let Err(reason) = self.read_link(link, now, slept)
-            && let Some(lost) = self.hang_up(now, link)
-        {
-            self.losses.push_back(Loss { link, reason, lost });
+        if let Err(reason) = self.read_link(link, now, slept) {
+            self.lose_link(now, link, reason);
         }
         true
     }
 
     /// Takes frames until there are none, or the link's part of the round's budget is spent.
     fn read_link(&mut self, link: LinkId, now: Instant, slept: bool) -> io::Result<()> {
-        let links = self.links.len().max(1);
-        let began = if links == 1 { now } else { clock::now() };
-        let reading = READING / u32::try_from(links).unwrap_or(u32::MAX);
-        let mut bytes = 0;
+        let (began, reading, most) = match self.links.turn_of(link, now) {
+            Turn::Whole => (now, READING, BYTE_BUDGET),
+            Turn::Part => (clock::now(), READING / 4, BYTE_BUDGET / 2),
+            Turn::Short => (clock::now(), SHORT_READING, SHORT_BUDGET),
+        };
+        let (mut bytes, mut spent) = (0, false);
         for nth in 1usize.. {
-            let Some((offload, len)) = self.links.read_frame(link, &mut self.frame)? else { break };
-            let frame = self.frame.get(..len).surely();
-            self.engine.on_frame(now, offload, frame, &mut self.sockets);
+            let Some(Arrived { offload, len, ours }) = self.links.read_frame(link, &mut self.frame)? else {
+                break;
+            };
+            if ours {
+                let frame = self.frame.get(..len).surely();
+                self.engine.on_frame(now, offload, frame, &mut self.sockets);
+            }
             bytes += len;
             let lone = slept && bytes <= SMALL_FRAME;
             let late = nth.is_multiple_of(FRAMES_A_LOOK) && clock::now() - began >= reading;
-            if lone || late || bytes >= BYTE_BUDGET / links {
+            spent = late || bytes >= most;
+            if lone || spent {
                 break;
             }
         }
+        self.links.had_turn(link, now, spent);
         self.links.thin_out(|| self.engine.stations());
         Ok(())
     }

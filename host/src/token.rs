@@ -17,6 +17,8 @@ use slipway_netstack::FlowId;
 pub enum Token {
     /// A guest's link, by its number.
     Link(u32),
+    /// Where guests come in, by its number.
+    Door(u32),
     /// A descriptor that somebody else watches through the driver, by the number that they chose.
     Foreign(u32),
     /// The socket of a flow.
@@ -48,6 +50,7 @@ const FLOW: u64 = 3;
 const SPLICE: u64 = 4;
 const SPLICE_UDP: u64 = 5;
 const INSIDE: u64 = 6;
+const DOOR: u64 = 7;
 
 const PLACE_BITS: u32 = 24;
 const SERVER: u64 = 1 << 55;
@@ -69,6 +72,7 @@ impl Token {
     pub const fn to_bits(self) -> u64 {
         match self {
             Self::Link(number) => LINK << SHIFT | number as u64,
+            Self::Door(number) => DOOR << SHIFT | number as u64,
             Self::Foreign(number) => FOREIGN << SHIFT | number as u64,
             Self::Flow(flow) => FLOW << SHIFT | flow.to_bits(),
             Self::Splice { place, generation, server } => {
@@ -85,6 +89,7 @@ impl Token {
     pub const fn from_bits(bits: u64) -> Option<Self> {
         match bits >> SHIFT {
             LINK => Some(Self::Link(bits as u32)),
+            DOOR => Some(Self::Door(bits as u32)),
             FOREIGN => Some(Self::Foreign(bits as u32)),
             FLOW => Some(Self::Flow(FlowId::from_bits(bits))),
             SPLICE => {
@@ -110,6 +115,8 @@ mod tests {
         for token in [
             Token::Link(0),
             Token::Link(u32::MAX),
+            Token::Door(0),
+            Token::Door(u32::MAX),
             Token::Foreign(0),
             Token::Foreign(u32::MAX),
             Token::Flow(FlowId::new(0, 0)),

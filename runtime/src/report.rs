@@ -58,6 +58,8 @@ pub fn counters(driver: &Driver, table: &Table) -> String {
         ("lost: refused by the kernel", lost.rejected),
         ("lost: no room for one of several", lost.no_room),
         ("lost: in another guest's name", lost.forged),
+        ("lost: for a station that nobody knows", lost.astray),
+        ("lost: no frame by its length", lost.misshapen),
         ("lost: malformed offload header", lost.malformed),
     ];
     for (name, count) in named {

@@ -163,7 +163,7 @@ impl Session {
     /// # Errors
     /// The kernel's: out of watches or memory.
     pub fn join(&mut self, link: Link) -> io::Result<()> {
-        self.driver.join(link).map(drop)
+        self.driver.join_link(link).map(drop)
     }
 
     /// The event loop, to look at its engine and link.
@@ -480,7 +480,7 @@ impl Session {
                 if !door.turns_away() {
                     self.driver.unwatch(door.as_fd());
                 }
-                self.driver.join(guest).map(drop)
+                self.driver.join_link(guest).map(drop)
             }
             // One that has gone away again is no reason to stop.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {

@@ -1,49 +1,84 @@
 //! The links of one driver: one as a rule, or one for each of several guests.
 //!
 //! ```text
-//!   link 0 ─┐                                              ┌─▶ the link of the station that it is for
-//!   link 1 ─┼─ read, learn who is there ─▶ engine ─ give ──┤
-//!   link 2 ─┘                                              └─▶ all links: for a group, or a station that nobody has seen
+//!   link 0 ─┐                        ┌─▶ engine ─ give ─┐
+//!   link 1 ─┼─ read ─▶ Switch ───────┤                  ├─▶ the link of the station that it is for
+//!   link 2 ─┘                        └─ hand over ──────┘   or all of them, for a group
 //! ```
-//! To the engine all of them are one device, and it knows no links: where a station is, [`Stations`] tells. What guests
-//! send each other is for nobody here.
+//! To the engine all of them are one device, and it knows no links. Where a station is, and what becomes of a frame, a
+//! [`Switch`] tells; what guests send each other never meets the engine.
 //!
 //! Invariants.
-//! - With one link nothing is learnt or looked up.
+//! - With one link nothing is learnt or looked up, unless guests come and go ([`Links::expect_guests`]).
 //! - A station of one link is on no other: a frame that says so is lost, and counted.
 //! - A link does no harm to others. One that has no room holds up what leads to its own stations (see
-//!   [`Device::is_full`]); what is for everybody passes it by, and is counted. One that ends takes along what led to
-//!   its own stations. One that can do less than the engine was told gets frames that are finished here
-//!   ([`segment::finish`]); the others get trains.
+//!   [`Device::is_full`]); what is for everybody, and what other guests send, passes it by, and is counted. What others
+//!   send never takes all of a stream's room. One that ends takes along what led to its own stations. One that always
+//!   has something gets short turns while others have something, too ([`Links::turn_of`]).
+//! - One that can do less than the engine was told gets frames that are finished here ([`segment::finish`]); the others
+//!   get trains. What one guest left undone is finished before another gets it ([`bare::finish`]).
 //! - A frame is taken whole or not at all. What a link had no room for of a train that it has begun is kept, and goes
 //!   before anything else.
 //! - A number is given once: an event or a call for a link that is gone finds nothing.
 
-use super::{Link, Lost};
+use super::news::News;
+use super::{GuestNews, Link, Lost, UNCHECKED};
 use crate::epoll::{EventSet, Events};
 use crate::token::Token;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
+use slipway_netstack::Instant;
 use slipway_netstack::addr::MacAddr;
-use slipway_netstack::device::{Capabilities, Device, Full, Offload, Stations, segment};
-use slipway_netstack::ethernet::{destination, source};
+use slipway_netstack::device::switch::{Decision, Refusal, Way};
+use slipway_netstack::device::{Capabilities, Device, Full, Offload, Switch, segment};
+use slipway_netstack::drop_reason::DropReason;
+use slipway_netstack::ethernet::source;
+use slipway_netstack::ip::bare;
+use slipway_netstack::surely::Surely;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Frames in a neighbour's name that are passed over before others have their turn.
-const FORGED_AT_ONCE: usize = 64;
+/// A link that was heard of within this time is waiting for its turn.
+const PRESENT: Duration = Duration::from_millis(5);
 
 /// A link, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
+
+/// A frame of a guest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    /// What is left to do in it.
+    pub(crate) offload: Offload,
+    /// Its bytes.
+    pub(crate) len: usize,
+    /// The engine gets it.
+    pub(crate) ours: bool,
+}
+
+/// How much of a round is a link's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nobody else has anything.
+    Whole,
+    /// Others have.
+    Part,
+    /// Others have, and this one had more than its part before.
+    Short,
+}
 
 /// The links of a driver.
 #[derive(Debug)]
 pub struct Links {
     /// By number, upwards.
     members: Vec<Member>,
-    stations: Stations,
+    switch: Switch,
+    /// Guests come and go, so that each frame is looked at though there is one link.
+    guests: bool,
+    /// The longest packet that every guest takes, in bytes.
+    mtu: usize,
     /// What the engine was told that a device can do.
     told: Capabilities,
     next: u32,
@@ -51,6 +86,9 @@ pub struct Links {
     alone: EventSet,
     /// What links did not carry that are gone, and what was sent when there was none.
     gone: Lost,
+    news: News,
+    /// Somebody else speaks for a station of this link: is it still there?
+    contested: Option<LinkId>,
 }
 
 #[derive(Debug)]
@@ -67,6 +105,12 @@ struct Member {
     full: bool,
     /// It is watched for room.
     awaited: bool,
+    /// It was told of.
+    told: bool,
+    /// When it was read last.
+    heard: Instant,
+    /// It had more than its turn allowed.
+    greedy: bool,
 }
 
 /// What is left of a link.
@@ -79,19 +123,45 @@ pub(crate) struct Remains {
 
 impl Member {
     fn give(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
-        let given =
-            if self.finish { self.give_finished(offload, frame) } else { self.link.transmit(offload, frame) };
+        let given = if self.finish {
+            self.give_finished(|caps, out| segment::finish(offload, frame, caps, out))
+        } else {
+            self.link.transmit(offload, frame)
+        };
         // Until the kernel says otherwise, though the next frame may find room: whoever was refused waits for that
         // word.
         self.full |= given.is_err();
         given
     }
 
-    fn give_finished(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+    /// What another guest sends: it waits for nobody.
+    fn take_over(&mut self, offload: Offload, frame: &[u8], mtu: usize) {
+        let given = if self.link.is_crowded() {
+            Err(Full)
+        } else {
+            let given = self.give_finished(|caps, out| {
+                if offload == UNCHECKED {
+                    bare::finish(frame, mtu, caps, out)
+                } else {
+                    segment::finish(offload, frame, caps, out)
+                }
+            });
+            self.full |= given.is_err();
+            given
+        };
+        if given.is_err() {
+            self.lost.no_room = self.lost.no_room.saturating_add(1);
+        }
+    }
+
+    fn give_finished(
+        &mut self,
+        finish: impl FnOnce(Capabilities, &mut dyn FnMut(Offload, &[u8])) -> Result<(), DropReason>,
+    ) -> Result<(), Full> {
         self.give_rest()?;
         let Self { link, rest, .. } = self;
         let (mut begun, mut refused) = (false, false);
-        let finished = segment::finish(offload, frame, link.capabilities(), &mut |offload, frame| {
+        let finished = finish(link.capabilities(), &mut |offload, frame| {
             if refused {
                 return;
             }
@@ -120,19 +190,58 @@ impl Member {
         Ok(())
     }
 
+    /// Watches it for room, or no longer.
+    fn watch_room(&mut self, events: &EventSet) {
+        let token = Token::Link(self.id.0);
+        // They are in the set, or come into it, so this can fail for want of memory alone: then it is tried again.
+        let done = match (self.link.output(), self.link.fd()) {
+            (Some(output), _) if self.full => events.add(output, token, EpollFlags::EPOLLOUT),
+            (Some(output), _) => {
+                events.remove(output);
+                Ok(())
+            }
+            (None, Some(fd)) => {
+                let mut interest = EpollFlags::EPOLLIN;
+                interest.set(EpollFlags::EPOLLOUT, self.full);
+                events.modify(fd, token, interest)
+            }
+            (None, None) => Ok(()),
+        };
+        if done.is_ok() {
+            self.awaited = self.full;
+        }
+    }
+
     fn lost(&self) -> Lost {
         self.link.lost().and(self.lost)
     }
 }
 
 impl Links {
-    /// No links. `ours` is the engine's own MAC address, and `told` what it was told that a device can do.
+    /// No links. `ours` is the engine's own MAC address, `told` what it was told that a device can do, and `mtu` the
+    /// longest packet of it, in bytes.
     ///
     /// # Errors
     /// The kernel's: out of descriptors or memory.
-    pub(crate) fn new(ours: MacAddr, told: Capabilities) -> io::Result<Self> {
-        let (stations, alone) = (Stations::new(ours), EventSet::new()?);
-        Ok(Self { members: Vec::new(), stations, told, next: 0, alone, gone: Lost::default() })
+    pub(crate) fn new(ours: MacAddr, told: Capabilities, mtu: u16) -> io::Result<Self> {
+        Ok(Self {
+            members: Vec::new(),
+            switch: Switch::new(ours),
+            guests: false,
+            mtu: mtu.into(),
+            told,
+            next: 0,
+            alone: EventSet::new()?,
+            gone: Lost::default(),
+            news: News::default(),
+            contested: None,
+        })
+    }
+
+    /// From now on guests come and go: whatever is told of them is kept for [`Links::take_news`], and frames are
+    /// switched though there is one link.
+    pub(crate) const fn expect_guests(&mut self) {
+        self.guests = true;
     }
 
     /// How many there are.
@@ -159,6 +268,28 @@ impl Links {
         Some(self.members.get(self.find(id)?)?.lost())
     }
 
+    /// Which station is behind which link, by address, as far as that is looked at.
+    pub fn stations(&self) -> impl Iterator<Item = (MacAddr, LinkId)> {
+        self.switch.stations().iter().map(|(station, port)| (station, LinkId(port)))
+    }
+
+    /// What has happened to guests since this was asked for.
+    pub(crate) fn take_news(&mut self) -> Vec<GuestNews> {
+        self.news.take()
+    }
+
+    /// Whether anything has.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// Has somebody told of a guest that never came.
+    pub(crate) fn tell(&mut self, news: GuestNews) {
+        if self.guests {
+            self.news.tell(news);
+        }
+    }
+
     /// One more, which `events` then tells of. `stations`: those that flows lead to; they are behind the one link that
     /// there is, if there is one.
     pub(crate) fn join(
@@ -169,19 +300,34 @@ impl Links {
     ) -> io::Result<LinkId> {
         let next = self.next.checked_add(1).ok_or(Errno::EOVERFLOW)?;
         let id = LinkId(self.next);
-        events.add(link.fd(), Token::Link(id.0), EpollFlags::EPOLLIN)?;
-        if let Err(error) = self.alone.add(link.fd(), Token::Link(id.0), EpollFlags::EPOLLIN) {
-            events.remove(link.fd());
-            return Err(error);
+        if let Some(fd) = link.fd() {
+            events.add(fd, Token::Link(id.0), EpollFlags::EPOLLIN)?;
+            if let Err(error) = self.alone.add(fd, Token::Link(id.0), EpollFlags::EPOLLIN) {
+                events.remove(fd);
+                return Err(error);
+            }
         }
         if let [only] = self.members.as_slice() {
             for station in stations {
-                self.stations.learn(station, only.id.0);
+                self.switch.stations_mut().learn(station, only.id.0);
             }
         }
-        let finish = self.told.exceed(link.capabilities());
-        let (rest, lost) = (VecDeque::new(), Lost::default());
-        self.members.push(Member { id, link, finish, rest, lost, full: false, awaited: false });
+        let told = !link.is_greeting();
+        if told {
+            self.tell(GuestNews::Joined(id));
+        }
+        self.members.push(Member {
+            id,
+            finish: self.told.exceed(link.capabilities()),
+            link,
+            rest: VecDeque::new(),
+            lost: Lost::default(),
+            full: false,
+            awaited: false,
+            told,
+            heard: Instant::ZERO,
+            greedy: false,
+        });
         self.next = next;
         Ok(id)
     }
@@ -190,11 +336,16 @@ impl Links {
     pub(crate) fn leave(&mut self, id: LinkId, events: &EventSet) -> Option<Remains> {
         let member = self.members.remove(self.find(id)?);
         // Others may hold the same open file; closing ours alone would leave it in the sets.
-        events.remove(member.link.fd());
-        self.alone.remove(member.link.fd());
+        for fd in [member.link.fd(), member.link.output()].into_iter().flatten() {
+            events.remove(fd);
+            self.alone.remove(fd);
+        }
         let left = Lost { down: u64::try_from(member.rest.len()).unwrap_or(u64::MAX), ..member.lost };
-        let mut stations = self.stations.forget(id.0);
+        let mut stations = self.switch.stations_mut().forget(id.0);
         stations.sort_unstable();
+        if member.told {
+            self.tell(GuestNews::Left { link: id, macs: stations.clone() });
+        }
         let remains = Remains { lost: left.and(member.link.close()), stations };
         self.gone = self.gone.and(remains.lost);
         Some(remains)
@@ -205,28 +356,130 @@ impl Links {
         self.members.first().map(|member| member.id)
     }
 
-    /// Reads a frame from one: see [`Link::read_frame`]. `None`: there is none now, none for a while that counts, or no
-    /// such link.
-    pub(crate) fn read_frame(&mut self, id: LinkId, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
-        let several = self.members.len() > 1;
+    /// Whether anybody was told of it.
+    pub(crate) fn was_told(&self, id: LinkId) -> bool {
+        self.find(id).and_then(|at| self.members.get(at)).is_some_and(|member| member.told)
+    }
+
+    /// What was lost before it was known whose it is.
+    pub(crate) fn note(&mut self, lost: Lost) {
+        self.gone = self.gone.and(lost);
+    }
+
+    /// Whether there is one of that number.
+    pub(crate) fn has(&self, id: LinkId) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// Reads a frame from one: see [`Link::read_frame`]. `None`: there is none now, or no such link.
+    pub(crate) fn read_frame(&mut self, id: LinkId, into: &mut [u8]) -> io::Result<Option<Arrived>> {
+        let switched = self.is_switched();
         let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) else { return Ok(None) };
-        for _ in 0..FORGED_AT_ONCE {
-            let Some((offload, len)) = member.link.read_frame(into)? else { return Ok(None) };
-            let station = if several { into.get(..len).and_then(source) } else { None };
-            if station.is_none_or(|station| self.stations.learn(station, id.0)) {
-                return Ok(Some((offload, len)));
-            }
-            member.lost.forged = member.lost.forged.saturating_add(1);
+        let read = member.link.read_frame(into)?;
+        if !member.told && !member.link.is_greeting() {
+            member.told = true;
+            self.tell(GuestNews::Joined(id));
         }
-        Ok(None)
+        let Some((offload, len)) = read else { return Ok(None) };
+        let ours = !switched || self.pass_on(id, offload, into.get(..len).surely());
+        Ok(Some(Arrived { offload, len, ours }))
+    }
+
+    /// A frame has come from a guest whose link has no descriptor of its own; whether the engine gets it.
+    pub(crate) fn arrived(&mut self, id: LinkId, frame: &[u8]) -> bool {
+        if let Some(Link::Datagrams(guest)) =
+            self.find(id).and_then(|at| self.members.get_mut(at)).map(|member| &mut member.link)
+        {
+            guest.is_heard();
+        }
+        self.pass_on(id, UNCHECKED, frame)
+    }
+
+    /// Whether a frame is looked at before the engine gets it.
+    const fn is_switched(&self) -> bool {
+        self.guests || self.members.len() > 1
+    }
+
+    /// Takes a frame of a guest to other guests, if it is for them; whether the engine gets it.
+    fn pass_on(&mut self, id: LinkId, offload: Offload, frame: &[u8]) -> bool {
+        let Decision { way, new } = self.switch.decide(id.0, frame);
+        if let Some(mac) = new {
+            self.tell(GuestNews::Seen { link: id, mac });
+        }
+        let mtu = self.mtu;
+        match way {
+            Way::Us => true,
+            Way::Port(port) => {
+                if let Some(member) = self.find(LinkId(port)).and_then(|at| self.members.get_mut(at)) {
+                    member.take_over(offload, frame, mtu);
+                }
+                false
+            }
+            Way::Everybody => {
+                for member in self.members.iter_mut().filter(|member| member.id != id) {
+                    member.take_over(offload, frame, mtu);
+                }
+                true
+            }
+            Way::Nobody(refusal) => {
+                self.refuse(id, refusal, frame);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, id: LinkId, refusal: Refusal, frame: &[u8]) {
+        if refusal == Refusal::Forged {
+            let holder = source(frame).and_then(|station| self.switch.stations().port_of(station));
+            self.contested = holder.map(LinkId).or(self.contested);
+        }
+        let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) else { return };
+        let count = match refusal {
+            Refusal::Short => &mut member.lost.misshapen,
+            Refusal::Source | Refusal::Forged => &mut member.lost.forged,
+            Refusal::Unknown | Refusal::Local => &mut member.lost.astray,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// A link for whose station another one speaks, since this was last asked for: maybe its guest has gone, and come
+    /// back by that other one.
+    pub(crate) fn take_contested(&mut self) -> Option<LinkId> {
+        self.contested.take()
+    }
+
+    /// Looks whether a guest is still there whose end nothing tells; reading then says so.
+    pub(crate) fn look_after(&mut self, id: LinkId) {
+        if let Some(Link::Datagrams(guest)) =
+            self.find(id).and_then(|at| self.members.get_mut(at)).map(|member| &mut member.link)
+        {
+            guest.look();
+        }
+    }
+
+    /// How much of a round is this link's.
+    pub(crate) fn turn_of(&self, id: LinkId, now: Instant) -> Turn {
+        let present = |member: &Member| member.id != id && now - member.heard < PRESENT;
+        if self.members.len() <= 1 || !self.members.iter().any(present) {
+            return Turn::Whole;
+        }
+        let greedy = self.find(id).and_then(|at| self.members.get(at)).is_some_and(|member| member.greedy);
+        if greedy { Turn::Short } else { Turn::Part }
+    }
+
+    /// It had its turn, and maybe more than that to say.
+    pub(crate) fn had_turn(&mut self, id: LinkId, now: Instant, greedy: bool) {
+        if let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) {
+            (member.heard, member.greedy) = (now, greedy);
+        }
     }
 
     /// Forgets stations of a link that has too many, but for those that are `in_use`: asked for only if it has.
     pub(crate) fn thin_out<I: Iterator<Item = MacAddr>>(&mut self, in_use: impl FnOnce() -> I) {
-        if let Some(port) = self.stations.crowded() {
+        if let Some(port) = self.switch.stations().crowded() {
             let mut used: Vec<_> = in_use().collect();
             used.sort_unstable();
-            self.stations.thin_out(port, |station| used.binary_search(&station).is_ok());
+            self.switch.stations_mut().thin_out(port, |station| used.binary_search(&station).is_ok());
         }
     }
 
@@ -239,17 +492,26 @@ impl Links {
     pub(crate) fn has_room(&mut self, id: LinkId) {
         if let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) {
             member.full = false;
+            member.link.has_room();
         }
     }
 
-    /// Watches those for room that had none, and no others.
-    pub(crate) fn await_room(&mut self, events: &EventSet) {
-        for member in self.members.iter_mut().filter(|member| member.full != member.awaited) {
-            let mut interest = EpollFlags::EPOLLIN;
-            interest.set(EpollFlags::EPOLLOUT, member.full);
-            // It is in the set, so this cannot fail.
-            let _ = events.modify(member.link.fd(), Token::Link(member.id.0), interest);
-            member.awaited = member.full;
+    /// Watches those for room that had none, and no others. Returns whether there is one of which no event will tell.
+    pub(crate) fn await_room(&mut self, events: &EventSet) -> bool {
+        let mut untold = false;
+        for member in self.members.iter_mut().filter(|member| member.full != member.awaited || member.full) {
+            untold |= member.full && member.link.fd().is_none();
+            if member.full != member.awaited {
+                member.watch_room(events);
+            }
+        }
+        untold
+    }
+
+    /// Those may have room again of which no event will tell.
+    pub(crate) fn suppose_room(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.link.fd().is_none()) {
+            member.full = false;
         }
     }
 
@@ -258,20 +520,28 @@ impl Links {
         self.alone.wait(events, Some(timeout))
     }
 
+    /// Frames of some link come by this descriptor, too.
+    pub(crate) fn wait_for(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        self.alone.add(fd, token, EpollFlags::EPOLLIN)
+    }
+
     fn find(&self, id: LinkId) -> Option<usize> {
         self.members.binary_search_by_key(&id, |member| member.id).ok()
     }
 
-    /// The one that a station is behind, if it is known.
-    fn toward(&self, station: MacAddr) -> Option<usize> {
-        self.stations.port_of(station).and_then(|port| self.find(LinkId(port)))
-    }
-
-    /// With several, or none: to the one whose station it is for, else to all.
+    /// With several, or none: to the one whose station it is for; to all, if it is for a group, or nobody has looked
+    /// from the beginning where stations are.
     fn distribute(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
-        let one = destination(frame).and_then(|station| self.toward(station));
-        if let Some(member) = one.and_then(|at| self.members.get_mut(at)) {
-            return member.give(offload, frame);
+        match self.switch.decide_ours(frame) {
+            Way::Port(port) => {
+                let member = self.find(LinkId(port)).and_then(|at| self.members.get_mut(at));
+                return member.map_or(Ok(()), |member| member.give(offload, frame));
+            }
+            Way::Nobody(_) if self.guests && !self.members.is_empty() => {
+                self.gone.astray = self.gone.astray.saturating_add(1);
+                return Ok(());
+            }
+            _ => {}
         }
         for member in &mut self.members {
             if member.give(offload, frame).is_err() {
@@ -298,7 +568,9 @@ impl Device for Links {
     }
 
     fn may_have_room(&self, station: MacAddr) -> bool {
-        self.toward(station).and_then(|at| self.members.get(at)).is_none_or(|member| !member.full)
+        let port = self.switch.stations().port_of(station);
+        let member = port.and_then(|port| self.find(LinkId(port))).and_then(|at| self.members.get(at));
+        member.is_none_or(|member| !member.full)
     }
 
     fn flush(&mut self) {
@@ -310,127 +582,4 @@ impl Device for Links {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::{MAX_FRAME, Seqpacket};
-    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
-    use slipway_netstack::checksum;
-    use slipway_netstack::device::Gso;
-    use slipway_netstack::device::vnet::{Checksum, GsoKind};
-    use std::os::fd::{AsRawFd as _, OwnedFd};
-
-    const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
-    const DATAGRAM: usize = 1000;
-    const HEADERS: usize = 14 + 20 + 8;
-
-    /// Links of a driver whose engine makes trains, with one that can do nothing, and the guest's end of that.
-    fn plain() -> (Links, EventSet, LinkId, OwnedFd) {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (ours, guest) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        let events = EventSet::new().unwrap();
-        let mut links = Links::new(MacAddr([2, 0, 0, 0, 0, 2]), ALL).unwrap();
-        let link = Link::from(Seqpacket::from_owned_fd(ours));
-        let id = links.join(link, std::iter::empty(), &events).unwrap();
-        (links, events, id, guest)
-    }
-
-    /// A train of UDP datagrams whose first bytes count on from `first`.
-    fn train(first: u8, count: u8) -> (Offload, Vec<u8>) {
-        let len = u16::try_from(8 + DATAGRAM * usize::from(count)).unwrap();
-        let mut frame = [2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0].to_vec();
-        frame.extend((20 + len).to_be_bytes());
-        frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 2, 2, 10, 0, 2, 100]);
-        frame.extend([0, 7, 0, 9]);
-        frame.extend(len.to_be_bytes());
-        let pseudo = [&frame[26..34], &[0, 17], &len.to_be_bytes()].concat();
-        frame.extend((!checksum::finish(checksum::sum(&pseudo))).to_be_bytes());
-        (first..first + count).for_each(|n| frame.extend([n; DATAGRAM]));
-        let gso = Gso { kind: GsoKind::Udp, size: 1000, header_len: 42 };
-        (Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso: Some(gso) }, frame)
-    }
-
-    /// The datagrams that the guest reads, each whole and with the right checksum.
-    fn read(guest: &OwnedFd) -> Vec<u8> {
-        let mut buffer = vec![0; MAX_FRAME];
-        std::iter::from_fn(|| {
-            let len = recv(guest.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok().filter(|len| *len > 0)?;
-            let frame = &buffer[..len];
-            assert_eq!(len, HEADERS + DATAGRAM);
-            assert_eq!(checksum::finish(checksum::sum(&frame[14..34])), 0);
-            let pseudo = [&frame[26..34], &[0, 17], &frame[38..40], &frame[34..]].concat();
-            assert_eq!(checksum::finish(checksum::sum(&pseudo)), 0);
-            Some(frame[HEADERS])
-        })
-        .collect()
-    }
-
-    #[test]
-    fn a_link_that_can_do_less_is_given_finished_frames() {
-        let (mut links, _events, _, guest) = plain();
-        let (offload, frame) = train(0, 40);
-        assert_eq!(links.transmit(offload, &frame), Ok(()));
-        assert_eq!(read(&guest), (0..40).collect::<Vec<_>>());
-        // Nobody leaves the cutting who has not left the checksum.
-        let senseless = Offload { checksum: Checksum::Complete, ..offload };
-        assert_eq!(links.transmit(senseless, &frame), Ok(()));
-        assert_eq!((read(&guest), links.lost()), (vec![], Lost { rejected: 1, ..Lost::default() }));
-    }
-
-    #[test]
-    fn a_train_that_was_begun_is_finished_before_anything_else() {
-        let (mut links, events, id, guest) = plain();
-        let mut given = 0;
-        // The last one is cut off in the middle: it has been taken.
-        while given < 6 && links.members[0].rest.is_empty() {
-            let (offload, frame) = train(given * 40, 40);
-            assert_eq!(links.transmit(offload, &frame), Ok(()));
-            given += 1;
-        }
-        assert!(!links.members[0].rest.is_empty(), "{given} trains never fill it");
-        let (offload, next) = train(0, 1);
-        assert_eq!(links.transmit(offload, &next), Err(Full));
-        links.flush();
-        links.await_room(&events);
-        assert!(links.is_full() && links.members[0].awaited);
-        let mut found = read(&guest);
-        links.has_room(id);
-        links.flush();
-        found.extend(read(&guest));
-        assert_eq!(found, (0..given * 40).collect::<Vec<_>>(), "each once, in order");
-        assert!(!links.is_full());
-        assert_eq!(links.transmit(offload, &next), Ok(()));
-        assert_eq!((read(&guest), links.lost()), (vec![0], Lost::default()));
-    }
-
-    #[test]
-    fn whoever_was_refused_is_told_of_room_though_others_found_some() {
-        let (mut links, events, id, guest) = plain();
-        let (offload, frame) = train(0, 1);
-        let refused = (0..10_000).any(|_| links.transmit(offload, &frame).is_err());
-        assert!(refused && links.is_full());
-        // Room comes between two writes of one drain.
-        read(&guest);
-        assert_eq!(links.transmit(offload, &frame), Ok(()));
-        links.await_room(&events);
-        assert!(links.is_full() && links.members[0].awaited, "the one who was refused would wait for ever");
-        links.has_room(id);
-        links.await_room(&events);
-        assert!(!links.is_full() && !links.members[0].awaited);
-    }
-
-    #[test]
-    fn what_is_left_of_a_train_when_the_link_ends_is_counted() {
-        let (mut links, events, id, guest) = plain();
-        let mut given = 0;
-        while given < 6 && links.members[0].rest.is_empty() {
-            let (offload, frame) = train(given * 40, 40);
-            assert_eq!(links.transmit(offload, &frame), Ok(()));
-            given += 1;
-        }
-        let remains = links.leave(id, &events).unwrap();
-        let carried = u64::try_from(read(&guest).len()).unwrap();
-        assert!(remains.lost.down > 0);
-        assert_eq!(carried + remains.lost.down, u64::from(given) * 40);
-        assert_eq!(links.lost(), remains.lost);
-    }
-}
+mod tests;

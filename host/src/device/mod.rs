@@ -1,34 +1,47 @@
 //! Stage 1 on the host's side: real guest links.
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
-//! socket of type SOCK_SEQPACKET ([`seqpacket`]), a stream socket of a virtual machine ([`stream`]). [`pcap`] is a
-//! decorator that writes down what passes. [`links`] are those of one event loop.
+//! socket of type SOCK_SEQPACKET ([`seqpacket`]); or a stream of a virtual machine ([`stream`]); or a part of a datagram
+//! socket that several share ([`datagram`]). [`pcap`] is a decorator that writes down what passes. [`links`] are those
+//! of one event loop, and [`news`] what happens to them.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
-//! `None`; an error means that the link is gone for good. Frames to the guest are never queued here: what the
-//! kernel does not take is [`Full`], and the descriptor becomes writable when there is room. Want of memory is no such
-//! case: nothing tells of its end, so the frame is lost as on any link.
+//! `None`; an error means that the link is gone for good. Frames to the guest are not queued here, but for those of a
+//! stream: what the kernel does not take is [`Full`], and the descriptor becomes writable when there is room. Want of
+//! memory is no such case: nothing tells of its end, so the frame is lost as on any link.
 
+pub mod datagram;
+pub mod framing;
 pub mod links;
 pub mod listener;
+pub mod news;
 pub mod pcap;
 pub mod seqpacket;
 pub mod stream;
 pub mod tap;
+pub mod vpnkit;
 
+pub use datagram::Datagrams;
+pub use framing::Framing;
 pub use links::{LinkId, Links};
 pub use listener::Listener;
+pub use news::GuestNews;
 pub use pcap::{Capture, Recorder};
 pub use seqpacket::Seqpacket;
 pub use stream::Stream;
 pub use tap::Tap;
 
+use slipway_netstack::device::vnet::Checksum;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// A buffer of this size takes every frame: Ethernet and VLAN header, and the largest IP packet.
 pub const MAX_FRAME: usize = 14 + 4 + 65_535;
+
+/// What frames of a guest leave to us that come without a word about it: nothing, and nobody vouches for their
+/// checksums either.
+pub(crate) const UNCHECKED: Offload = Offload { checksum: Checksum::Verified, gso: None };
 
 /// What happened to frames that a link did not carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,15 +52,31 @@ pub struct Lost {
     pub down: u64,
     /// To the guest: the kernel refused the frame's shape.
     pub rejected: u64,
-    /// To several guests at once: there was no room for this one's.
+    /// To several guests at once, or from another guest: there was no room for this one's.
     pub no_room: u64,
     /// From the guest: a virtio-net header that makes no sense.
     pub malformed: u64,
-    /// From the guest: the source is a station of another link's, or ourselves.
+    /// From the guest: shorter than an Ethernet header, or longer than any frame.
+    pub misshapen: u64,
+    /// From the guest: the source is a station of another link's, or ourselves, or none.
     pub forged: u64,
+    /// From the guest, or for guests: for a station that nobody knows, or that is behind the same link.
+    pub astray: u64,
 }
 
 impl Lost {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        no_memory: 0,
+        down: 0,
+        rejected: 0,
+        no_room: 0,
+        malformed: 0,
+        misshapen: 0,
+        forged: 0,
+        astray: 0,
+    };
+
     /// Both together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -57,7 +86,9 @@ impl Lost {
             rejected: self.rejected.saturating_add(other.rejected),
             no_room: self.no_room.saturating_add(other.no_room),
             malformed: self.malformed.saturating_add(other.malformed),
+            misshapen: self.misshapen.saturating_add(other.misshapen),
             forged: self.forged.saturating_add(other.forged),
+            astray: self.astray.saturating_add(other.astray),
         }
     }
 }
@@ -69,8 +100,10 @@ pub enum Link {
     Tap(Tap),
     /// A connected SOCK_SEQPACKET socket.
     Seqpacket(Seqpacket),
-    /// A connected stream socket.
+    /// A connected stream socket, or two descriptors.
     Stream(Stream),
+    /// Whoever sends from one address.
+    Datagrams(Datagrams),
     /// One of the others, written down.
     Captured(Box<Capture<Self>>),
 }
@@ -90,14 +123,25 @@ impl Link {
         Self::Captured(Box::new(Capture::new(self, recorder)))
     }
 
-    /// Its descriptor.
+    /// The descriptor that tells of frames, if it has one of its own.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Tap(tap) => tap.as_fd(),
-            Self::Seqpacket(socket) => socket.as_fd(),
-            Self::Stream(stream) => stream.as_fd(),
+            Self::Tap(tap) => Some(tap.as_fd()),
+            Self::Seqpacket(socket) => Some(socket.as_fd()),
+            Self::Stream(stream) => Some(stream.as_fd()),
+            Self::Datagrams(_) => None,
             Self::Captured(capture) => capture.inner().fd(),
+        }
+    }
+
+    /// The one that tells of room, if that is another.
+    #[must_use]
+    pub fn output(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => None,
+            Self::Stream(stream) => stream.output(),
+            Self::Captured(capture) => capture.inner().output(),
         }
     }
 
@@ -111,17 +155,44 @@ impl Link {
             Self::Tap(tap) => tap.read_frame(into),
             Self::Seqpacket(socket) => socket.read_frame(into),
             Self::Stream(stream) => stream.read_frame(into),
+            Self::Datagrams(guest) => guest.read_frame().map(|()| None),
             Self::Captured(capture) => capture.read_frame(into),
         }
     }
 
-    /// Whether a frame was read that nobody has asked for yet, and of which no event will tell.
+    /// Whether a frame was read that nobody has asked for yet, or it has ended, and no event will tell.
     #[must_use]
     pub fn is_ahead(&self) -> bool {
         match self {
             Self::Tap(_) | Self::Seqpacket(_) => false,
             Self::Stream(stream) => stream.is_ahead(),
+            Self::Datagrams(guest) => guest.has_gone(),
             Self::Captured(capture) => capture.inner().is_ahead(),
+        }
+    }
+
+    /// Whether its guest has still to say who it is.
+    #[must_use]
+    pub const fn is_greeting(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.is_greeting())
+    }
+
+    /// Whether it has no room for what other guests send.
+    #[must_use]
+    pub fn is_crowded(&mut self) -> bool {
+        match self {
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => false,
+            Self::Stream(stream) => stream.is_crowded(),
+            Self::Captured(capture) => capture.inner_mut().is_crowded(),
+        }
+    }
+
+    /// The kernel says that there is room again.
+    pub fn has_room(&mut self) {
+        match self {
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => {}
+            Self::Stream(stream) => stream.has_room(),
+            Self::Captured(capture) => capture.inner_mut().has_room(),
         }
     }
 
@@ -131,7 +202,7 @@ impl Link {
     /// [`Full`]: some of it waits for room.
     pub fn send_rest(&mut self) -> Result<(), Full> {
         match self {
-            Self::Tap(_) | Self::Seqpacket(_) => Ok(()),
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => Ok(()),
             Self::Stream(stream) => stream.flush(),
             Self::Captured(capture) => capture.inner_mut().send_rest(),
         }
@@ -142,7 +213,7 @@ impl Link {
     pub fn capabilities(&self) -> Capabilities {
         match self {
             Self::Tap(tap) => tap.capabilities(),
-            Self::Seqpacket(_) | Self::Stream(_) => Capabilities::default(),
+            Self::Seqpacket(_) | Self::Stream(_) | Self::Datagrams(_) => Capabilities::default(),
             Self::Captured(capture) => capture.inner().capabilities(),
         }
     }
@@ -155,6 +226,7 @@ impl Link {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
             Self::Stream(stream) => stream.lost(),
+            Self::Datagrams(guest) => guest.lost(),
             Self::Captured(capture) => capture.into_inner().close(),
         }
     }
@@ -166,6 +238,7 @@ impl Link {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
             Self::Stream(stream) => stream.lost(),
+            Self::Datagrams(guest) => guest.lost(),
             Self::Captured(capture) => capture.inner().lost(),
         }
     }
@@ -177,6 +250,7 @@ impl Device for Link {
             Self::Tap(tap) => tap.transmit(offload, frame),
             Self::Seqpacket(socket) => socket.transmit(offload, frame),
             Self::Stream(stream) => stream.transmit(offload, frame),
+            Self::Datagrams(guest) => guest.transmit(offload, frame),
             Self::Captured(capture) => capture.transmit(offload, frame),
         }
     }
@@ -197,5 +271,11 @@ impl From<Stream> for Link {
 impl From<Seqpacket> for Link {
     fn from(socket: Seqpacket) -> Self {
         Self::Seqpacket(socket)
+    }
+}
+
+impl From<Datagrams> for Link {
+    fn from(guest: Datagrams) -> Self {
+        Self::Datagrams(guest)
     }
 }

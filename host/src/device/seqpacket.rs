@@ -3,7 +3,7 @@
 //!
 //! Invariant: an empty packet is the end of the connection (recv(2) cannot tell the two apart).
 
-use super::Lost;
+use super::{Lost, UNCHECKED};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use slipway_netstack::device::{Device, Full, Offload};
@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub struct Seqpacket {
     fd: OwnedFd,
+    /// What frames of the guest leave to us.
+    offload: Offload,
     lost: Lost,
 }
 
@@ -21,7 +23,13 @@ impl Seqpacket {
     /// Takes over a connected, non-blocking socket.
     #[must_use]
     pub fn from_owned_fd(fd: OwnedFd) -> Self {
-        Self { fd, lost: Lost::default() }
+        Self { fd, offload: Offload::NONE, lost: Lost::default() }
+    }
+
+    /// The same of a guest whose checksums are not looked at.
+    #[must_use]
+    pub fn unchecked(fd: OwnedFd) -> Self {
+        Self { offload: UNCHECKED, ..Self::from_owned_fd(fd) }
     }
 
     /// What it did not carry.
@@ -37,7 +45,7 @@ impl Seqpacket {
     pub fn read_frame(&mut self, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
         match recv(self.fd.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(len) => Ok(Some((Offload::NONE, len))),
+            Ok(len) => Ok(Some((self.offload, len))),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -111,7 +119,7 @@ mod tests {
         }
         drop(guest);
         // A child that another test's thread forked just now has a copy of the descriptor, and hangs up when it ends.
-        let mut fds = [PollFd::new(link.fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(link.fd().unwrap(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
         let end = link.read_frame(&mut buffer).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);

@@ -461,7 +461,7 @@ impl Driver {
                 bypass.inside.answer_bell();
                 self.lead_those_who_wait(now);
             }
-            Token::Link(_) | Token::Foreign(_) | Token::Flow(_) => {}
+            Token::Link(_) | Token::Door(_) | Token::Foreign(_) | Token::Flow(_) => {}
         }
     }
 

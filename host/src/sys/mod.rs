@@ -1,6 +1,7 @@
 //! The only unsafe code of the project: thin wrappers of system calls for which neither `std` nor `nix` has a
 //! safe form. Each block says why it is sound; each wrapper has a test that really calls it.
 
+pub(crate) mod accept;
 pub(crate) mod auxv;
 pub mod code;
 pub mod disposition;

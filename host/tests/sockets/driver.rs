@@ -139,7 +139,7 @@ fn the_end_of_the_link_is_told_once_and_the_loop_goes_on_without_it() {
     assert_eq!(driver.turn(soon()).unwrap().len(), 1, "others are served");
 
     let (link, guest) = link();
-    driver.join(link).unwrap();
+    driver.join_link(link).unwrap();
     guest.send(&[0xff; 60]).unwrap();
     driver.turn(soon()).unwrap();
     assert_eq!(driver.peek_engine().counters().frames_in, 1, "the next guest is heard");
@@ -154,7 +154,7 @@ fn the_next_guest_inherits_no_connection() {
     driver.accept_tcp(OwnedFd::from(socket), from, "10.0.2.100:80".parse().unwrap()).unwrap();
     driver.close_links();
     let (link, _next) = link();
-    driver.join(link).unwrap();
+    driver.join_link(link).unwrap();
     assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(driver.peek_engine().flow_count(), 0);
 }

@@ -107,7 +107,7 @@ fn guests_of<const N: usize>(config: Config) -> (Driver, [Guest; N]) {
     let mut wires = vec![(LinkId(0), wire)];
     for _ in 1..N {
         let (another, wire) = link();
-        wires.push((driver.join(another).unwrap(), wire));
+        wires.push((driver.join_link(another).unwrap(), wire));
     }
     let guest = |(number, (link, wire))| Guest { wire, number, link, heard: Cell::new(0) };
     let guests: Vec<Guest> = (100..).zip(wires).map(guest).collect();
@@ -196,7 +196,7 @@ fn who_came_first_and_was_alone_is_known_to_be_there() {
     let peer = peer();
     let flow = say(&mut driver, &first, &peer);
     let (link, second) = link();
-    driver.join(link).unwrap();
+    driver.join_link(link).unwrap();
     peer.0.send_to(b"answer", flow).unwrap();
     let mut heard = Vec::new();
     until(&mut driver, "an answer", || {
@@ -320,7 +320,7 @@ fn a_number_is_given_once() {
     driver.leave(first.link);
     assert_eq!(driver.links().len(), 1);
     let (link, _third) = link();
-    let third = driver.join(link).unwrap();
+    let third = driver.join_link(link).unwrap();
     assert!(![first.link, second.link].contains(&third));
     driver.leave(first.link);
     assert_eq!(driver.links().len(), 2, "it was somebody else's number before");

@@ -4,6 +4,7 @@
 mod driver;
 #[path = "../../src/families.rs"]
 mod families;
+mod guests;
 mod links;
 mod local;
 mod ping;

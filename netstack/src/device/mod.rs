@@ -7,9 +7,11 @@
 
 pub mod segment;
 pub mod stations;
+pub mod switch;
 pub mod vnet;
 
 pub use stations::Stations;
+pub use switch::Switch;
 pub use vnet::{Gso, Offload};
 
 use crate::addr::MacAddr;

@@ -16,6 +16,17 @@ use std::collections::BTreeMap;
 /// Stations behind one port before any is forgotten: a virtual machine that bridges containers has a hundred.
 pub const PER_PORT: usize = 1024;
 
+/// What came of a frame that says where its sender is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It is where it was seen before, or has an address that is for others to judge.
+    Known,
+    /// It was not known before.
+    New,
+    /// Another port has that station, or it is ours.
+    Refused,
+}
+
 /// Where stations are.
 #[derive(Debug)]
 pub struct Stations {
@@ -43,17 +54,17 @@ impl Stations {
         Self { ours, ports: BTreeMap::new(), known: BTreeMap::new(), crowded: None }
     }
 
-    /// A frame of `station` came in by `port`. Returns whether it may have: not if another port has that station, or if
-    /// it is ours. An address that no station can have is for others to judge.
-    pub fn learn(&mut self, station: MacAddr, port: u32) -> bool {
+    /// A frame of `station` came in by `port`. It may not have if another port has that station, or if it is ours. An
+    /// address that no station can have is for others to judge.
+    pub fn learn(&mut self, station: MacAddr, port: u32) -> Claim {
         if !station.is_unicast() {
-            return true;
+            return Claim::Known;
         }
         if station == self.ours {
-            return false;
+            return Claim::Refused;
         }
         if let Some(&known) = self.ports.get(&station) {
-            return known == port;
+            return if known == port { Claim::Known } else { Claim::Refused };
         }
         self.ports.insert(station, port);
         let here = self.known.entry(port).or_insert_with(|| Port { stations: Vec::new(), limit: PER_PORT });
@@ -61,7 +72,7 @@ impl Stations {
         if here.stations.len() > here.limit {
             self.crowded = Some(port);
         }
-        true
+        Claim::New
     }
 
     /// A port of which some stations are to be forgotten, soon: until then it has as many as come.
@@ -96,6 +107,11 @@ impl Stations {
         self.ports.get(&station).copied()
     }
 
+    /// All that are known, by address, and where.
+    pub fn iter(&self) -> impl Iterator<Item = (MacAddr, u32)> {
+        self.ports.iter().map(|(station, port)| (*station, *port))
+    }
+
     /// A port is no more: whom it led to.
     pub fn forget(&mut self, port: u32) -> Vec<MacAddr> {
         if self.crowded == Some(port) {
@@ -124,21 +140,24 @@ mod tests {
     #[test]
     fn a_station_stays_where_it_was_seen_first_until_that_port_is_gone() {
         let mut stations = Stations::new(OURS);
-        assert!(stations.learn(station(1), 7) && stations.learn(station(1), 7));
-        assert!(!stations.learn(station(1), 8), "somebody else says that it is there");
+        assert_eq!(
+            (stations.learn(station(1), 7), stations.learn(station(1), 7)),
+            (Claim::New, Claim::Known)
+        );
+        assert_eq!(stations.learn(station(1), 8), Claim::Refused, "somebody else says that it is there");
         assert_eq!((stations.port_of(station(1)), stations.port_of(station(2))), (Some(7), None));
         assert_eq!(stations.forget(8), []);
         assert_eq!(stations.forget(7), [station(1)]);
-        assert!(stations.learn(station(1), 8));
-        assert_eq!(stations.port_of(station(1)), Some(8));
+        assert_eq!(stations.learn(station(1), 8), Claim::New);
+        assert_eq!(stations.iter().collect::<Vec<_>>(), [(station(1), 8)]);
     }
 
     #[test]
     fn nobody_is_us_or_a_group() {
         let mut stations = Stations::new(OURS);
-        assert!(!stations.learn(OURS, 1));
+        assert_eq!(stations.learn(OURS, 1), Claim::Refused);
         for mac in [MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1]), MacAddr([0; 6])] {
-            assert!(stations.learn(mac, 1), "{mac} is dropped by whoever reads it");
+            assert_eq!(stations.learn(mac, 1), Claim::Known, "{mac} is dropped by whoever reads it");
             assert_eq!(stations.port_of(mac), None, "{mac}");
         }
         assert_eq!(stations.forget(1), []);
@@ -177,7 +196,14 @@ mod tests {
                 match what {
                     0 => drop(stations.forget(port)),
                     1..10 => stations.thin_out(port, |mac| mac.0[5] & 1 == 0),
-                    _ => prop_assert_eq!(stations.learn(station(n), port), before.is_none_or(|before| before == port)),
+                    _ => {
+                        let claim = match before {
+                            None => Claim::New,
+                            Some(before) if before == port => Claim::Known,
+                            Some(_) => Claim::Refused,
+                        };
+                        prop_assert_eq!(stations.learn(station(n), port), claim);
+                    }
                 }
             }
             let known = stations.known.iter().flat_map(|(port, here)| here.stations.iter().map(move |mac| (*mac, *port)));
