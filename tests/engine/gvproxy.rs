@@ -1,20 +1,20 @@
 //! The network of gvproxy: several machines, a gateway with services, the host behind an alias, and bounds that harm
 //! nobody else.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::Config;
 use slipway_netstack::config::{TcpConfig, UdpConfig};
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::ip::plan::Plan;
-use slipway_netstack::ip::plan::gvproxy::{Gvproxy, HTTP};
+use slipway_netstack::ip::plan::gvproxy::{Gvproxy, HTTP, Ipv6};
 use slipway_netstack::upstream::Errno;
 use testkit::packet::{Body, Frame, Icmp, Tcp, Udp, flag};
 use testkit::raw_guest::{RawGuest, RawTcp, usual_options};
 use testkit::upstream::datagram::{EchoService, UdpService};
 use testkit::upstream::tcp::{Script, Service};
 use testkit::upstream::within;
-use testkit::world::{GUEST_MAC, World, WorldConfig, engine_config};
+use testkit::world::{ENGINE_MAC, GUEST_MAC, World, WorldConfig, engine_config};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 254);
@@ -30,6 +30,7 @@ fn network() -> Gvproxy {
         reserved: vec![(Ipv4Addr::new(192, 168, 127, 2), GUEST_MAC)],
         link_local: false,
         preserve_source: false,
+        v6: None,
     }
 }
 
@@ -359,6 +360,30 @@ fn after_an_outage_the_first_new_connection_is_made_at_once() {
         });
         assert!(served && world.now() - before <= Duration::from_secs(1), "{:?}", world.now() - before);
     }
+}
+
+#[test]
+fn ipv6_has_the_same_services() {
+    let v6 = Ipv6::of(ENGINE_MAC);
+    let mut world = world_of(&Gvproxy { v6: Some(v6), ..network() });
+    let own = Ipv6Addr::from_bits(v6.network.network().to_bits() | 2);
+    world.guest.addresses.push(own.into());
+    world.host.serve_otherwise(Script::echo());
+    world.host.serve_udp("[::1]:53", UdpService::Echo);
+    world.run_for(Duration::from_millis(10));
+    assert!(!world.guest.advertisements.is_empty(), "machines learn of it");
+    let (gateway, host, from) = (v6.gateway, v6.host, |port| SocketAddr::new(own.into(), port));
+    assert!(opens(&mut world, from(1000), &format!("[{gateway}]:80")));
+    assert!(is_refused(&mut world, from(1001), &format!("[{gateway}]:81")));
+    assert!(opens(&mut world, from(1002), &format!("[{host}]:8080")));
+    assert!(is_refused(&mut world, from(1003), "[fd00:ec2::254]:80"));
+    let opened: Vec<_> = world.host.opened().iter().map(|opened| opened.to).collect();
+    assert_eq!(opened, [within(HTTP), at("[::1]:8080")]);
+    world.send(&Udp::packet(from(1004), SocketAddr::new(host.into(), 53), b"x"));
+    assert_eq!(world.expect_udp().0.src, IpAddr::from(host));
+    world.accept_tcp("[2001:db8::7]:5000", &format!("[{own}]:22"), Script::manual()).unwrap();
+    let (ip, tcp) = world.expect_tcp();
+    assert_eq!((ip.src, ip.dst, tcp.flags), (gateway.into(), own.into(), flag::SYN));
 }
 
 /// A refusal is a refusal, whatever else waits.

@@ -149,7 +149,9 @@ impl Zones {
         if wanted != RecordType::A && !strict {
             return Outcome::NotOurs;
         }
-        let Some(address) = zone.lookup(rest, self.manner) else { return rcode(Rcode::NXDOMAIN, out) };
+        let Some(address) = zone.lookup(rest, wanted, self.manner) else {
+            return rcode(Rcode::NXDOMAIN, out);
+        };
         let mut answer = self.builder(query, Rcode::NOERROR, limit, out);
         match (wanted, address) {
             (RecordType::A, IpAddr::V4(address)) => answer.record(wanted, 0, &address.octets()),
@@ -188,16 +190,23 @@ impl Compiled {
         before.strip_suffix(b".").filter(|_| same)
     }
 
-    fn lookup(&self, rest: &[u8], manner: Manner) -> Option<IpAddr> {
+    /// The address of a name. Where records of both families fit, it is the first of the `wanted` type's.
+    fn lookup(&self, rest: &[u8], wanted: RecordType, manner: Manner) -> Option<IpAddr> {
         let is_called = |record: &Record| match manner {
             Manner::Contract => record.name.as_bytes() == rest,
             Manner::Strict => record.name.as_bytes().eq_ignore_ascii_case(rest),
         };
-        let mut records = self.zone.records.iter().zip(&self.expressions);
-        let found = records.find(|(record, expression)| {
+        let records = self.zone.records.iter().zip(&self.expressions);
+        let mut found = records.filter(|(record, expression)| {
             expression.as_ref().is_some_and(|expression| expression.is_match(rest)) || is_called(record)
         });
-        found.map_or(self.zone.default_ip, |(record, _)| record.ip).map(|address| address.to_canonical())
+        let first = found.next().map_or(self.zone.default_ip, |(record, _)| record.ip)?.to_canonical();
+        let suits = |address: &IpAddr| address.is_ipv6() == (wanted == RecordType::AAAA);
+        if manner == Manner::Contract || suits(&first) {
+            return Some(first);
+        }
+        let other = found.filter_map(|(record, _)| Some(record.ip?.to_canonical())).find(suits);
+        other.or(Some(first))
     }
 }
 
@@ -281,6 +290,22 @@ mod tests {
         assert_eq!(ask(&zones, "six.example", RecordType::AAAA), (FOUND, Some([0, 0, 0, 6])));
         assert_eq!(ask(&zones, "b.example", RecordType(16)), NONE);
         assert_eq!(ask(&zones, "example", RecordType::A), ELSEWHERE);
+    }
+
+    #[test]
+    fn strict_zones_know_both_addresses_of_a_name() {
+        let mut zones = Zones::new(Manner::Strict);
+        let records = [
+            ("a", "", "192.0.2.1"),
+            ("a", "", "192.0.2.2"),
+            ("a", "", "2001:db8::6"),
+            ("b", "", "192.0.2.3"),
+        ];
+        zones.add(zone("z.", &records, "")).unwrap();
+        assert_eq!(ask(&zones, "a.z", RecordType::A), (FOUND, Some([192, 0, 2, 1])));
+        assert_eq!(ask(&zones, "a.z", RecordType::AAAA), (FOUND, Some([0, 0, 0, 6])));
+        assert_eq!(ask(&zones, "b.z", RecordType::AAAA), (FOUND, None));
+        assert_eq!(ask(&zones, "a.z", RecordType(16)), (FOUND, None));
     }
 
     #[test]

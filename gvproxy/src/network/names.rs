@@ -17,7 +17,7 @@ use std::rc::Rc;
 pub struct Names(Rc<RefCell<Zones>>);
 
 impl Names {
-    /// These, in this order: the first that covers a name counts.
+    /// These, in this order ([`super::zones`]): the first that covers a name counts.
     ///
     /// # Errors
     /// A regular expression cannot be used, or there are too many records.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{DEVICE_MAC, GATEWAY_MAC, Interfaces};
 use log::LevelFilter;
+use slipway_dns::config::gvproxy::default_zones;
 use slipway_netstack::config::Keys;
 use slipway_netstack::device::Capabilities;
 use slipway_netstack::ip::plan::Route;
@@ -87,5 +88,22 @@ fn switches_reach_the_plan() {
         let seen = plan.inbound(client, [192, 168, 127, 2].into());
         assert_eq!(seen, Some(if on { client } else { [192, 168, 127, 1].into() }));
         assert_eq!(plan.dhcp_manner.reserved, [(Ipv4Addr::new(192, 168, 127, 2), DEVICE_MAC)]);
+    }
+}
+
+#[test]
+fn ipv6_adds_names_to_those_of_gateway_and_host() {
+    let zone = default_zones([192, 168, 127, 1].into(), [192, 168, 127, 254].into()).remove(0);
+    for on in [false, true] {
+        let config = config(|config| {
+            config.stack.dns = vec![zone.clone()];
+            config.ipv6 = on;
+        });
+        assert_eq!(plan(&config).v6.is_some(), on);
+        let zones = zones(&config);
+        let all: Vec<_> = zones[0].records.iter().map(|record| (&*record.name, record.ip)).collect();
+        let v6 = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let added = [("gateway", v6("fd5a:94ef:e40c:dd::1")), ("host", v6("fd5a:94ef:e40c:dd::fe"))];
+        assert_eq!(all[2..], added[..if on { 2 } else { 0 }]);
     }
 }

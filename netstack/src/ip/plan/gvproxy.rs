@@ -11,16 +11,20 @@
 //! not come back. Clients are led to addresses of the network only, and never to our own. What answers a machine's
 //! datagrams is another matter: it looks like the address that the machine sent to.
 //!
+//! IPv6 is the same where it is wanted, in a prefix that is made from the gateway's hardware address, so that a machine
+//! has the same address tomorrow. There is no pool: machines choose, or are told by what they have of their own.
+//!
 //! Contract: gvproxy §6. Promises: no row leads to the host's loopback but those for addresses that stand for it; no
 //! address that we answer for is leased.
 
 use super::{
-    Carries, Case, DNS_PORT, DhcpManner, DhcpPool, Family, Leads, Learn, Plan, Prefix, ServiceId, View,
+    Address, Carries, Case, DNS_PORT, DhcpManner, DhcpPool, Family, Leads, Learn, Plan, Prefix, ServiceId,
+    View,
 };
 use crate::addr::MacAddr;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// The service at the gateway's port for HTTP.
 pub const HTTP: ServiceId = ServiceId(HTTP_PORT);
@@ -51,6 +55,36 @@ pub struct Gvproxy {
     pub link_local: bool,
     /// Whether machines see clients as they are.
     pub preserve_source: bool,
+    /// IPv6, if there is any.
+    pub v6: Option<Ipv6>,
+}
+
+/// The network's IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6 {
+    /// The prefix.
+    pub network: Ipv6Net,
+    /// Our address in it: name server, and where the services are.
+    pub gateway: Ipv6Addr,
+    /// The one that stands for the host's loopback.
+    pub host: Ipv6Addr,
+    /// Our link-local address, the default router.
+    pub link_local: Ipv6Addr,
+}
+
+impl Ipv6 {
+    /// The unique local prefix (RFC 4193) of a network whose gateway has this hardware address.
+    #[must_use]
+    pub fn of(mac: MacAddr) -> Self {
+        let [a, b, c, d, e, f] = mac.0.map(u16::from);
+        let at = |number| Ipv6Addr::new(0xfd00 | a, b << 8 | c, d << 8 | e, f, 0, 0, 0, number);
+        Self {
+            network: Ipv6Net::new_assert(at(0), 64),
+            gateway: at(1),
+            host: at(0xfe),
+            link_local: mac.link_local(),
+        }
+    }
 }
 
 impl Plan {
@@ -58,62 +92,105 @@ impl Plan {
     #[must_use]
     pub fn gvproxy(of: &Gvproxy) -> Self {
         Self {
-            v4: Some(of.family()),
-            v6: None,
+            v4: Some(of.ipv4()),
+            v6: of.v6.as_ref().map(|v6| of.ipv6(v6)),
             dhcp: Some(of.pool()),
             dhcp_manner: of.manner(),
-            advertise: false,
-            dhcp6: false,
+            advertise: of.v6.is_some(),
+            dhcp6: of.v6.is_some(),
             carries: Carries::default(),
         }
     }
 }
 
 impl Gvproxy {
-    fn family(&self) -> Family<Ipv4Addr> {
-        let all = Prefix::new(Ipv4Addr::UNSPECIFIED, 0);
-        let gateway = Some(self.gateway);
+    fn ipv4(&self) -> Family<Ipv4Addr> {
         let near = [
             Prefix::new(Ipv4Addr::LOCALHOST, 8),
             Prefix::host(Ipv4Addr::UNSPECIFIED),
             // Answers to an address of the machine's own network would never leave it.
             self.subnet.into(),
         ];
-        let near = near.map(|from| View { from, toward: all, seen: gateway });
-        let stands_for = |&(seen, of): &(Ipv4Addr, Ipv4Addr)| View {
-            from: Prefix::host(of),
-            toward: all,
-            seen: Some(seen),
-        };
-        let everybody = View { from: all, toward: all, seen: gateway };
-        let inbound = if self.preserve_source { near.to_vec() } else { vec![everybody] };
+        let (inbound, answers) = self.views(self.gateway, &near, &self.nat);
         Family {
             network: self.subnet,
             guests: Vec::new(),
             learn: Learn::Pinned,
             alone: false,
             beyond: false,
-            gateway,
+            gateway: Some(self.gateway),
             dns: vec![self.gateway],
             ours: self.ours(),
             link: [self.gateway].iter().chain(&self.aliases).copied().map(Prefix::host).collect(),
             cases: self.cases(),
             inbound,
-            answers: Some(self.nat.iter().map(stands_for).chain(near).collect()),
+            answers,
         }
+    }
+
+    fn ipv6(&self, of: &Ipv6) -> Family<Ipv6Addr> {
+        let link_locals = Prefix::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+        // An IPv4-mapped destination would make an IPv6 socket speak IPv4, past the rows of that family.
+        let mapped = Prefix::new(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96);
+        let own = [Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED].map(Prefix::host);
+        let near = [own[0], own[1], link_locals, of.network.into()];
+        let (inbound, answers) = self.views(of.gateway, &near, &[(of.host, Ipv6Addr::LOCALHOST)]);
+        let mut cases = gateway(of.gateway);
+        cases.push(Case::all(Prefix::host(of.link_local), Leads::Closed));
+        cases.extend([own[0], own[1], mapped, link_locals].map(|to| Case::all(to, Leads::Nobody)));
+        if !self.link_local {
+            // Where clouds have what 169.254.169.254 is for IPv4.
+            let metadata = Prefix::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32);
+            cases.push(Case::all(metadata, Leads::Blocked));
+        }
+        cases.extend([
+            Case::all(Prefix::host(of.host), Leads::To(Ipv6Addr::LOCALHOST)),
+            Case::all(Prefix::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), Leads::Group),
+            Case::all(of.network.into(), Leads::Nobody),
+            Case::all(Prefix::new(Ipv6Addr::UNSPECIFIED, 0), Leads::There),
+        ]);
+        let ours = vec![of.gateway, of.host, of.link_local];
+        Family {
+            network: of.network,
+            guests: Vec::new(),
+            learn: Learn::Pinned,
+            alone: false,
+            beyond: false,
+            gateway: Some(of.gateway),
+            dns: vec![of.gateway],
+            link: ours.iter().copied().map(Prefix::host).collect(),
+            ours,
+            cases,
+            inbound,
+            answers,
+        }
+    }
+
+    /// How clients look, of whom those that are `near` look like the gateway in any case, and how answers do from what
+    /// other addresses stand for.
+    fn views<A: Address>(
+        &self,
+        gateway: A,
+        near: &[Prefix<A>],
+        nat: &[(A, A)],
+    ) -> (Vec<View<A>>, Option<Vec<View<A>>>) {
+        let all = Prefix::new(gateway, 0);
+        let view = |from, seen| View { from, toward: all, seen: Some(seen) };
+        let near: Vec<_> = near.iter().map(|&from| view(from, gateway)).collect();
+        let stands_for = nat.iter().map(|&(seen, of)| view(Prefix::host(of), seen));
+        let answers = stands_for.chain(near.iter().copied()).collect();
+        (if self.preserve_source { near } else { vec![view(all, gateway)] }, Some(answers))
     }
 
     /// Where destinations lead.
     fn cases(&self) -> Vec<Case<Ipv4Addr>> {
         let loopback = Prefix::new(Ipv4Addr::LOCALHOST, 8);
         let link_local = Prefix::new(Ipv4Addr::new(169, 254, 0, 0), 16);
-        let mut cases = vec![
-            Case::port(self.gateway, DNS_PORT, Leads::Dns),
-            Case::port(self.gateway, HTTP_PORT, Leads::Service(HTTP)),
-            Case::all(Prefix::host(self.gateway), Leads::Closed),
+        let mut cases = gateway(self.gateway);
+        cases.extend([
             Case::all(loopback, Leads::Nobody),
             Case::all(Prefix::host(Ipv4Addr::UNSPECIFIED), Leads::Nobody),
-        ];
+        ]);
         if !self.link_local {
             cases.push(Case::all(link_local, Leads::Blocked));
         }
@@ -167,6 +244,15 @@ impl Gvproxy {
             options: Some(OPTIONS),
         }
     }
+}
+
+/// The rows of the gateway's own address.
+fn gateway<A: Address>(at: A) -> Vec<Case<A>> {
+    vec![
+        Case::port(at, DNS_PORT, Leads::Dns),
+        Case::port(at, HTTP_PORT, Leads::Service(HTTP)),
+        Case::all(Prefix::host(at), Leads::Closed),
+    ]
 }
 
 #[cfg(test)]

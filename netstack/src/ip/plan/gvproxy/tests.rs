@@ -24,6 +24,7 @@ fn usual() -> Gvproxy {
         reserved: vec![(v4("192.168.127.2"), "5a:94:ef:e4:0c:ee".parse().unwrap())],
         link_local: false,
         preserve_source: false,
+        v6: None,
     }
 }
 
@@ -157,6 +158,41 @@ fn the_pool_is_the_network() {
         assert_eq!((pool.first, pool.count), (v4(first), count), "{subnet}");
         assert_eq!(pool.lease.as_secs(), 3600);
     }
+}
+
+#[test]
+fn ipv6_is_the_same_in_a_prefix_of_its_own() {
+    let v6 = Ipv6::of(MacAddr([0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd]));
+    assert_eq!(v6.network.to_string(), "fd5a:94ef:e40c:dd::/64");
+    let [off, on] = [false, true]
+        .map(|on| Plan::gvproxy(&Gvproxy { v6: Some(v6), link_local: on, preserve_source: on, ..usual() }));
+    assert!(on.advertise && on.dhcp6 && !Plan::gvproxy(&usual()).advertise);
+    for (dst, port, expected) in [
+        ("fd5a:94ef:e40c:dd::1", 53, ["dns"; 2]),
+        ("fd5a:94ef:e40c:dd::1", 80, ["service 80"; 2]),
+        ("fd5a:94ef:e40c:dd::1", 81, ["closed"; 2]),
+        ("fd5a:94ef:e40c:dd::fe", 8080, ["::1"; 2]),
+        ("fd5a:94ef:e40c:dd::77", 80, ["nobody"; 2]),
+        ("fe80::5894:efff:fee4:cdd", 53, ["closed"; 2]),
+        ("fe80::1", 53, ["nobody"; 2]),
+        ("::1", 53, ["nobody"; 2]),
+        ("::", 53, ["nobody"; 2]),
+        ("::ffff:127.0.0.1", 53, ["nobody"; 2]),
+        ("ff02::fb", 5353, ["group"; 2]),
+        ("fd00:ec2::254", 80, ["blocked", "there"]),
+        ("2001:db8::1", 80, ["there"; 2]),
+        ("fd00::1", 80, ["there"; 2]),
+    ] {
+        assert_eq!([&off, &on].map(|plan| lead(plan, dst, port)), expected, "{dst} port {port}");
+    }
+    let (gateway, machine) = (Some(ip("fd5a:94ef:e40c:dd::1")), ip("fd5a:94ef:e40c:dd::2"));
+    for (from, seen) in [("::1", gateway), ("fe80::9", gateway), ("2001:db8::9", Some(ip("2001:db8::9")))] {
+        assert_eq!([&off, &on].map(|plan| plan.inbound(ip(from), machine)), [gateway, seen], "{from}");
+    }
+    assert_eq!(off.inbound(ip("::1"), ip("2001:db8::1")), None, "nobody is led out of the network");
+    assert_eq!(off.answering(ip("::1"), machine), Some(ip("fd5a:94ef:e40c:dd::fe")));
+    assert_eq!(off.answering(ip("2001:db8::9"), machine), Some(ip("2001:db8::9")));
+    assert_eq!(off.link_local(), Some(v6.link_local));
 }
 
 proptest! {

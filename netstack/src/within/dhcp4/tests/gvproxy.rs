@@ -24,6 +24,7 @@ fn of(subnet: &str, reserved: &[(Ipv4Addr, MacAddr)], search: &[&str]) -> Server
         reserved: reserved.to_vec(),
         link_local: false,
         preserve_source: false,
+        v6: None,
     });
     let dns_search = search.iter().map(ToString::to_string).collect();
     Server::new(&Config { plan, dns_search, ..testing::config() }).unwrap()
