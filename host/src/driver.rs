@@ -38,12 +38,14 @@
 mod guests;
 mod network;
 mod ready;
+mod record;
 mod services;
 mod shortcut;
 
 use crate::busy_poll::{BusyPoll, Woken};
 use crate::clock;
 use crate::device::links::{Arrived, Remains, Turn};
+use crate::device::pcap::Packets;
 use crate::device::{Link, LinkId, Links, Lost, MAX_FRAME};
 use crate::epoll::Events;
 use crate::moderation::Moderation;
@@ -117,6 +119,8 @@ pub struct Driver {
     more: bool,
     /// What goes past the engine, if anything may.
     bypass: Option<Box<Bypass>>,
+    /// Where packets are written down.
+    packets: Option<Packets>,
     /// The port that the next connection of ours seems to come from.
     dial_port: u16,
     /// Where guests come in, if they come and go.
@@ -153,6 +157,7 @@ impl Driver {
             changed: true,
             more: false,
             bypass: None,
+            packets: None,
             dial_port: services::FIRST_PORT,
             guests: None,
         })
@@ -313,7 +318,7 @@ impl Driver {
     /// Lets the engine send, and watches links for room that had too little.
     fn drain(&mut self, now: Instant) {
         self.changed = false;
-        self.more = self.engine.drain(now, &mut self.sockets, &mut self.links);
+        self.more = self.drain_engine(now);
         let untold = self.links.await_room(self.sockets.events());
         self.expect_room(now, untold);
     }
@@ -432,6 +437,7 @@ impl Driver {
                 break;
             };
             if ours {
+                self.note_frame(len);
                 let frame = self.frame.get(..len).surely();
                 self.engine.on_frame(now, offload, frame, &mut self.sockets);
             }

@@ -1,8 +1,9 @@
-//! A decorator that writes down every frame that passes, both ways, in the classic pcap format.
+//! What passes is written down, both ways, in the classic pcap format: every frame of a link ([`Capture`]), or every IP
+//! packet that the engine gets and sends, whatever link it is on ([`Packets`]).
 //!
 //! Format: 24 bytes of file header, then for each frame 16 bytes (seconds, microseconds, stored length, real
 //! length) and the frame, all in the host's byte order (the magic number tells readers which). Source:
-//! draft-ietf-opsawg-pcap; link type 1 is Ethernet.
+//! draft-ietf-opsawg-pcap; link type 1 is Ethernet, 101 is IP without anything before it.
 //!
 //! Trains are written as they cross the link, up to 64 KiB long and with checksums left undone, just as tcpdump shows
 //! them on an interface with offloads. Each frame is one write, so the file is complete when we are killed. A capture
@@ -11,6 +12,7 @@
 //! too. A file may have the frames of several links, of guests that come one after the other.
 
 use super::Link;
+use slipway_netstack::addr::MacAddr;
 use slipway_netstack::device::{Device, Full, Offload};
 use std::cell::RefCell;
 use std::fs::File;
@@ -20,7 +22,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 const SNAPLEN: u32 = 262_144;
+/// Of Ethernet, the type last.
+const HEADER: usize = 14;
 const LINKTYPE_ETHERNET: u32 = 1;
+const LINKTYPE_RAW: u32 = 101;
 
 /// A file in which frames are written down.
 #[derive(Debug, Clone)]
@@ -48,14 +53,18 @@ impl Recorder {
     ///
     /// # Errors
     /// Those of write(2).
-    pub fn new(mut file: File) -> io::Result<Self> {
+    pub fn new(file: File) -> io::Result<Self> {
+        Self::begin(file, LINKTYPE_ETHERNET)
+    }
+
+    fn begin(mut file: File, link: u32) -> io::Result<Self> {
         let mut header = Vec::with_capacity(24);
         header.extend(MAGIC_MICROSECONDS.to_ne_bytes());
         header.extend(2_u16.to_ne_bytes()); // version 2.4
         header.extend(4_u16.to_ne_bytes());
         header.extend([0; 8]); // time zone and accuracy, never used
         header.extend(SNAPLEN.to_ne_bytes());
-        header.extend(LINKTYPE_ETHERNET.to_ne_bytes());
+        header.extend(link.to_ne_bytes());
         file.write_all(&header)?;
         let whole = u64::try_from(header.len()).map_err(io::Error::other)?;
         Ok(Self { records: Rc::new(RefCell::new(Some(Records { file, whole }))) })
@@ -68,6 +77,56 @@ impl Recorder {
             log::error!("the packet capture ends here: {error}");
             *records = None;
         }
+    }
+}
+
+/// A file in which the IP packets of an engine are written down.
+#[derive(Debug)]
+pub struct Packets(Recorder);
+
+impl Packets {
+    /// Writes the file's header.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn new(file: File) -> io::Result<Self> {
+        Recorder::begin(file, LINKTYPE_RAW).map(Self)
+    }
+
+    /// Writes down the packet in a frame; one that has none is left out.
+    pub(crate) fn record(&self, frame: &[u8]) {
+        if let Some((header, packet)) = frame.split_first_chunk::<HEADER>()
+            && matches!(header, [.., 0x08, 0x00] | [.., 0x86, 0xdd])
+        {
+            self.0.record(packet);
+        }
+    }
+}
+
+/// A device whose packets are written down as they leave.
+#[derive(Debug)]
+pub(crate) struct Recorded<'a, L> {
+    pub(crate) inner: &'a mut L,
+    pub(crate) packets: &'a Packets,
+}
+
+impl<L: Device> Device for Recorded<'_, L> {
+    fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+        self.inner.transmit(offload, frame)?;
+        self.packets.record(frame);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.inner.is_full()
+    }
+
+    fn may_have_room(&self, station: MacAddr) -> bool {
+        self.inner.may_have_room(station)
+    }
+
+    fn flush(&mut self) {
+        self.inner.flush();
     }
 }
 
@@ -212,6 +271,26 @@ mod tests {
         assert_eq!(frames.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(), [60, 65_000]);
         assert_eq!((frames[0].1[0], frames[1].1[0]), (1, 2));
         assert!(frames[0].0 > 1_700_000_000, "wall-clock time");
+    }
+
+    #[test]
+    fn an_engine_s_packets_are_written_without_what_stands_before_them() {
+        let mut file = tempfile::tempfile().unwrap();
+        let packets = Packets::new(file.try_clone().unwrap()).unwrap();
+        let frame = |kind: [u8; 2], content: &[u8]| [&[2; 12][..], &kind, content].concat();
+        packets.record(&frame([8, 6], b"ARP"));
+        packets.record(&frame([8, 0], b"four"));
+        packets.record(&[8, 0]);
+        let (mut link, _guest) = pair();
+        let mut recorded = Recorded { inner: &mut link, packets: &packets };
+        assert_eq!(recorded.transmit(Offload::NONE, &frame([0x86, 0xdd], b"six")), Ok(()));
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes[20..24], 101_u32.to_ne_bytes(), "raw IP");
+        bytes[20..24].copy_from_slice(&1_u32.to_ne_bytes());
+        let found: Vec<_> = parse(&bytes).into_iter().map(|(_, packet)| packet).collect();
+        assert_eq!(found, [b"four".to_vec(), b"six".to_vec()]);
     }
 
     #[test]

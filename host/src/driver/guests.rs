@@ -260,6 +260,7 @@ impl Driver {
             {
                 let frame = self.frame.get(..len).surely();
                 if self.links.arrived(link.id, frame) {
+                    self.note_frame(len);
                     self.engine.on_frame(now, UNCHECKED, frame, &mut self.sockets);
                 }
                 self.links.had_turn(link.id, now, false);

@@ -62,6 +62,12 @@ impl Driver {
         clients
     }
 
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_service_clients(&self) -> bool {
+        self.sockets.has_service_clients()
+    }
+
     /// Who has which address of the network, as far as we assign them; we are among them.
     #[must_use]
     pub fn leases(&self) -> Vec<(Ipv4Addr, MacAddr)> {

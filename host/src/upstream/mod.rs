@@ -218,6 +218,11 @@ impl Sockets {
         self.clients.pop_front()
     }
 
+    /// Whether there is one.
+    pub fn has_service_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
     /// Lets `flow` send through a socket that it shares with others, from the address `at` unless that is unspecified.
     /// Its owner alone reads from it and watches it.
     pub fn attach_udp_shared(&mut self, flow: FlowId, socket: Rc<OwnedFd>, at: SocketAddr) {
