@@ -70,8 +70,8 @@ pub enum End {
     Signal(Caught),
     /// The watched target is gone.
     Target,
-    /// The descriptor of [`Session::attend`] has something to read, or its other side is gone. The session may be run
-    /// on.
+    /// The descriptor of [`Session::attend`] has something to read, or its other side is gone; or something has
+    /// happened to guests, for whoever heeds that ([`Session::heed_guests`]). The session may be run on.
     Asked,
     /// The guest's link is gone, for this reason. The session may be run on: everything but the guest is still there,
     /// and the next guest is let in if there is a door for it ([`Session::readmit`]).
@@ -96,6 +96,8 @@ pub struct Session {
     door_opens: Option<Instant>,
     /// Whoever may interrupt.
     control: Option<OwnedFd>,
+    /// What happens to guests is told.
+    heeds: bool,
     pid_file: Option<PidFile>,
     network: Option<NetworkFollower>,
     /// Whoever looks which ports are listened on, for rules that scan.
@@ -150,6 +152,7 @@ impl Session {
             door: None,
             door_opens: None,
             control: None,
+            heeds: false,
             pid_file: None,
             network: None,
             scanner: None,
@@ -346,6 +349,35 @@ impl Session {
         Ok(())
     }
 
+    /// Waits from now on for this of the descriptor of [`Session::attend`].
+    ///
+    /// # Errors
+    /// The kernel's: nobody is attended.
+    pub fn attend_for(&mut self, interest: Interest) -> io::Result<()> {
+        match &self.control {
+            Some(control) => self.driver.modify(control.as_fd(), interest, CONTROL),
+            None => Err(Errno::EBADF.into()),
+        }
+    }
+
+    /// Attends nobody any more.
+    pub fn dismiss(&mut self) {
+        if let Some(control) = self.control.take() {
+            self.driver.unwatch(control.as_fd());
+        }
+    }
+
+    /// Pauses when something has happened to guests, or when one has connected to a service: until the driver was asked
+    /// for all of it ([`Driver::guest_news`], [`Driver::service_clients`]).
+    pub const fn heed_guests(&mut self) {
+        self.heeds = true;
+    }
+
+    /// The event loop, to change it.
+    pub const fn driver_mut(&mut self) -> &mut Driver {
+        &mut self.driver
+    }
+
     /// Shows the counters on standard error, from now on, so often.
     pub fn show_counters(&mut self, every: Duration) {
         self.shown = Some((every, clock::now() + every));
@@ -415,6 +447,9 @@ impl Session {
                     self.driver.watch(door.as_fd(), Interest::READ, DOOR)?;
                 }
                 return Ok(End::Link(reason));
+            }
+            if self.heeds && (self.driver.has_guest_news() || self.driver.has_service_clients()) {
+                return Ok(End::Asked);
             }
             let deadline = self.next_deadline();
             self.ready.clear();
