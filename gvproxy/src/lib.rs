@@ -11,6 +11,7 @@
 //! validate     from words and file to that
 //! logrus       the shape of the log
 //! begin, run   from the words to a configuration; from that to the end
+//! hub          the network at work: session, names, guests
 //! network      addresses, names and leases: from the configuration to engine and zones
 //! orders       what the control process asks of the one that carries packets, and how that carries it out
 //! control      the control process: HTTP API, notifications, SSH forwards
@@ -28,6 +29,7 @@ pub mod control;
 pub mod docs;
 pub mod flags;
 pub mod fuzz;
+pub mod hub;
 pub mod listen;
 pub mod logrus;
 pub mod network;

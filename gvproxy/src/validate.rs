@@ -13,8 +13,8 @@
 //! | `subnet`, the three addresses | | counts more |
 //! | `ssh-port`, `pcap` | only without a file | by `stack.forwards`, `stack.capture-file` |
 //!
-//! Zones, search domains, the SSH port, the first guest's lease and HyperKit's MAC address are there without being asked for
-//! only if there is no file: one that is there starts empty. Contract: gvproxy §1.1, §2.
+//! Zones, search domains, the SSH port, the first guest's lease and HyperKit's MAC address are there without being
+//! asked for only if there is no file: one that is there starts empty. Contract: gvproxy §1.1, §2.
 
 mod addresses;
 mod texts;

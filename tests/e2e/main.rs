@@ -4,16 +4,18 @@
 //! slirp4netns role directly, so the original can stand in for ours to prove the tests; `ending` is how it ends,
 //! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
 //! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
-//! aardvark-dns roles; `pesto` puts ours and the original's before one another; `run` and `attach` are our own
-//! commands; `pages` has the programs write their man pages.
+//! aardvark-dns roles; `gvproxy` gives virtual machines (`machine`) a network; `pesto` puts ours and the original's
+//! before one another; `run` and `attach` are our own commands; `pages` has the programs write their man pages.
 
 mod attach;
 mod bridges;
 mod ending;
 mod engines;
 mod filter;
+mod gvproxy;
 mod image;
 mod limits;
+mod machine;
 mod memory;
 mod names;
 mod pages;

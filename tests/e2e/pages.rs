@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("SLIPWAY_E2E_BINARY", "slipway"),
     ("SLIPWAY_NETAVARK_BINARY", "netavark"),
     ("SLIPWAY_AARDVARK_BINARY", "aardvark-dns"),
+    ("SLIPWAY_GVPROXY_BINARY", "slipway-gvproxy"),
 ];
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
+    "man1/gvproxy.1",
     "man1/passt.1",
     "man1/pasta.1",
     "man1/pesto.1",

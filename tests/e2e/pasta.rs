@@ -5,17 +5,14 @@
 //! its words stands with its command line (`slirp-compat/src/pasta`), Podman in `podman`; here is what the network
 //! does.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use super::machine::Machine;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use slipway_host::sys::tun::{DEVICE, Flags, attach, open_device};
 use slipway_lab::{Cmd, Container, HOST4, HOST6, LIMIT, Lab, Output, Running, WORLD4, WORLD6, lab, now};
 
 /// No ports at all, and nothing said.
@@ -277,52 +274,6 @@ fn a_command_has_a_machine_of_its_own() {
     assert!(!done.success() && done.err().contains("/no/such/program"), "{done}");
 }
 
-/// Frames between a TAP in the container and a stream socket, as a virtual machine has them, until either is gone.
-fn pump(tap: &File, stream: &UnixStream) -> std::io::Result<()> {
-    let (mut tap, mut stream) = (tap, stream);
-    let (mut buffer, mut inbox) = (vec![0; 65_600], Vec::new());
-    loop {
-        let mut wait =
-            [PollFd::new(tap.as_fd(), PollFlags::POLLIN), PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
-        poll(&mut wait, PollTimeout::NONE)?;
-        let [from_tap, from_stream] = wait.map(|fd| fd.any().unwrap_or(true));
-        if from_tap {
-            let count = match tap.read(&mut buffer) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-                read => read?,
-            };
-            stream.write_all(&u32::try_from(count).unwrap().to_be_bytes())?;
-            stream.write_all(&buffer[..count])?;
-        }
-        if from_stream {
-            match stream.read(&mut buffer)? {
-                0 => return Ok(()),
-                count => inbox.extend_from_slice(&buffer[..count]),
-            }
-            while let Some(len) = inbox.first_chunk().map(|len| u32::from_be_bytes(*len) as usize)
-                && inbox.len() >= 4 + len
-            {
-                tap.write_all(&inbox[4..4 + len])?;
-                inbox.drain(..4 + len);
-            }
-        }
-    }
-}
-
-/// A machine: a container whose TAP is at the other end of `socket`.
-fn machine(container: &Container, socket: &Path) -> (std::thread::JoinHandle<()>, UnixStream) {
-    let tap = container.within(|| {
-        let fd = open_device(Path::new(DEVICE))?;
-        attach(fd.as_fd(), "vm0", Flags::TAP | Flags::NO_PI)?;
-        Ok(File::from(fd))
-    });
-    let (tap, stream) = (tap.unwrap(), UnixStream::connect(socket).unwrap());
-    shown(container, "ip link set lo up; ip link set vm0 up");
-    let held = stream.try_clone().unwrap();
-    // It ends with the connection.
-    (std::thread::spawn(move || drop(pump(&tap, &stream))), held)
-}
-
 #[test]
 fn a_machine_configures_itself_and_another_may_come() {
     let test = "a_machine_configures_itself_and_another_may_come";
@@ -344,7 +295,7 @@ fn a_machine_configures_itself_and_another_may_come() {
     assert_eq!((again.code(), again.err()), (1, format!("Socket path {path} already in use\n")), "{again}");
     for round in 0..2 {
         let container = lab.container().unwrap();
-        let (pump, stream) = machine(&container, &socket);
+        let machine = Machine::attach(&container, &socket, None);
         // One that comes meanwhile is sent away.
         let mut second = UnixStream::connect(&socket).unwrap();
         assert_eq!(second.read(&mut [0; 1]).unwrap(), 0, "round {round}");
@@ -362,8 +313,7 @@ fn a_machine_configures_itself_and_another_may_come() {
         let _who = Running::server(who, "tcp", 80).unwrap();
         let asked = lab.world(["ncat", "--recv-only", "-w", "5", HOST4, "8080"]).run(LIMIT).unwrap();
         assert_eq!(asked.out(), "of the machine\n", "round {round}: {asked}");
-        stream.shutdown(std::net::Shutdown::Both).unwrap();
-        pump.join().unwrap();
+        machine.hang_up();
     }
     assert!(lives(passt.0));
     // A length that no frame has ends the connection, not the process.

@@ -1,7 +1,10 @@
 //! The contract of gvproxy, seen from outside: the binary under its drop-in name, beside the original of
 //! `target/trees` where that is there (`cargo xtask deps`) and of an age that can be compared.
 
+mod life;
 mod t01_words;
+mod t02_life;
+mod t03_guests;
 
 use slipway_lab::{built, tree};
 use std::os::unix::process::CommandExt as _;

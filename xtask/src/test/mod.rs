@@ -31,7 +31,7 @@ const OUTSIDE: [&str; 7] = [
 
 /// What is run again with the programs as shipped, by the beginnings of tests' names: a row for each command, and the
 /// sandboxes, for another C library makes other system calls.
-const SHIPPED: [(&str, &[&str]); 9] = [
+const SHIPPED: [(&str, &[&str]); 10] = [
     ("slipway run", &["run::"]),
     ("slipway attach", &["attach::"]),
     ("slipway uplink, rootlessport", &["uplink::port_helper::", "uplink::traffic::"]),
@@ -39,6 +39,7 @@ const SHIPPED: [(&str, &[&str]); 9] = [
     ("slirp4netns", &["traffic::", "names::", "t03_life_cycle::"]),
     ("aardvark-dns", &["t02_names::", "t03_forwarding::"]),
     ("netavark", &["podman::matrix::root_6_features", "podman::matrix::rootless_4"]),
+    ("gvproxy", &["gvproxy::", "t02_life::"]),
     ("netavark dhcp-proxy, the network driver", &["t01_leases::", "plugin::"]),
     ("all", &["pages::", "filter::", "sandbox::", "t08_sandbox::", "t09_sandbox::"]),
 ];
@@ -73,7 +74,12 @@ pub(crate) fn run(with_lint: bool, all: bool) -> Done {
     ledger.suites("suites", || runner.suites(&["--workspace"], &[], &[]));
     ledger.suites("documentation", documents);
     let shipped = ledger.stage("release build", || {
-        let variables = ["SLIPWAY_E2E_BINARY", "SLIPWAY_AARDVARK_BINARY", "SLIPWAY_NETAVARK_BINARY"];
+        let variables = [
+            "SLIPWAY_E2E_BINARY",
+            "SLIPWAY_AARDVARK_BINARY",
+            "SLIPWAY_NETAVARK_BINARY",
+            "SLIPWAY_GVPROXY_BINARY",
+        ];
         Ok(variables.into_iter().zip(release::build_all()?).collect::<Vec<_>>())
     });
     if let Some(shipped) = shipped {

@@ -1,4 +1,0 @@
-//! See `testkit::fuzz::frame_stream`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| testkit::fuzz::frame_stream(data));
