@@ -42,7 +42,7 @@ mod tests {
     use super::super::records::tests::{container, network};
     use super::*;
     use slipway_dns::message::Transport;
-    use slipway_runtime::names::Found;
+    use slipway_runtime::names::{Found, Known as _};
 
     /// A query for an IPv4 address, as a resolver writes it.
     fn query(name: &str) -> Vec<u8> {
