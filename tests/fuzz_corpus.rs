@@ -87,6 +87,34 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("udp-plain", [&[0, 5, 100, 0, 232, 3, 34, 0, 6, 0, 0][..], &[7; 40]].concat()),
             ("all", [&[1, 1, 8, 0, 232, 3, 34, 0, 16, 0, 47][..], &[7; 40]].concat()),
         ]),
+        // A byte of port, one of length, a frame.
+        "switch_frames" => {
+            let frame = |port: u8, to: [u8; 6], from: u8| {
+                [&[port, 14][..], &to, &[2, 0, 0, 0, 0, from, 8, 0]].concat()
+            };
+            let station = |number| [2, 0, 0, 0, 0, number];
+            named(vec![
+                ("talk", [frame(1, [0xff; 6], 5), frame(2, station(5), 6), frame(1, station(6), 5)].concat()),
+                ("forged", [frame(1, station(1), 5), frame(2, station(1), 5), frame(2, [0xff; 6], 1)].concat()),
+                ("gone", [frame(1, [0xff; 6], 5), vec![1, 0], frame(2, [0xff; 6], 5), frame(1, station(5), 7)].concat()),
+                ("strange", [&[1, 13][..], &[2; 13], &frame(1, [0; 6], 5), &frame(1, [1, 0x80, 0xc2, 0, 0, 0], 5)].concat()),
+            ])
+        }
+        // The size of pieces, a greeting, a request, a frame.
+        "vpnkit_handshake" => {
+            let whole = [&[3; 49][..], b"\x01c3d68012-0208-11ea-9fd7-f2189899ab08", &[0; 4], &[14, 0]].concat();
+            named(vec![
+                ("whole", [&[255][..], &whole].concat()),
+                ("pieces", [&[7][..], &whole].concat()),
+                ("begun", [&[50][..], &whole[..60]].concat()),
+            ])
+        }
+        // Framing and pieces, frames behind their lengths.
+        "frame_stream" => named(vec![
+            ("be32", [&[0x20, 0, 0, 0, 20][..], &[1; 20], &[0, 0, 0, 0], &[0, 0, 0, 14], &[2; 14]].concat()),
+            ("le16", [&[0x13, 20, 0][..], &[1; 20], &[0, 0, 14, 0], &[2; 14], &[60, 0, 1]].concat()),
+            ("too-long", [&[0, 0, 0, 0, 14][..], &[1; 14], &[0, 2, 0, 1], &[9; 14]].concat()),
+        ]),
         "address_plan" => {
             let mut rng = Rng::new(7);
             let bytes = |len: u32, rng: &mut Rng| (0..len).map(|_| rng.next().to_le_bytes()[0]).collect::<Vec<u8>>();

@@ -17,6 +17,8 @@
 //! | [`uplink_request`], [`rootlessport`] | what a network plugin or a port helper asks of the uplink; what Podman tells the latter |
 //! | [`uplink_order`] | what the uplink's supervisor and its workers tell each other |
 //! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
+//! | [`switch_frames`] | frames of several guests, which come and go |
+//! | [`vpnkit_handshake`], [`frame_stream`] | what a guest's stream begins with; its frames, in any pieces |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`port_spec`], [`getopt_argv`], [`pasta_argv`], [`goflag_argv`], [`yaml_config`] | texts |
@@ -35,6 +37,7 @@ mod actions;
 mod dns;
 mod frames;
 mod ground;
+mod guests;
 mod tcp;
 mod texts;
 
@@ -53,6 +56,7 @@ use slipway_netstack::device::{Capabilities, Offload};
 pub use actions::engine_actions;
 pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream, dns_zone};
 pub use ground::{address_plan, frame_finish};
+pub use guests::{frame_stream, switch_frames, vpnkit_handshake};
 pub use tcp::tcp_actions;
 pub use texts::{
     control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv,
@@ -71,7 +75,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 42] = [
+pub const TARGETS: [Target; 45] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -89,6 +93,7 @@ pub const TARGETS: [Target; 42] = [
     Target { name: "firewall_state", body: firewall_state },
     Target { name: "frame", body: frame },
     Target { name: "frame_finish", body: frame_finish },
+    Target { name: "frame_stream", body: frame_stream },
     Target { name: "getopt_argv", body: getopt_argv },
     Target { name: "goflag_argv", body: goflag_argv },
     Target { name: "ndp", body: ndp },
@@ -109,10 +114,12 @@ pub const TARGETS: [Target; 42] = [
     Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "sock_diag", body: sock_diag },
+    Target { name: "switch_frames", body: switch_frames },
     Target { name: "tcp_actions", body: tcp_actions },
     Target { name: "uplink_order", body: uplink_order },
     Target { name: "uplink_request", body: uplink_request },
     Target { name: "vnet", body: vnet },
+    Target { name: "vpnkit_handshake", body: vpnkit_handshake },
     Target { name: "yaml_config", body: yaml_config },
 ];
 
