@@ -1,8 +1,13 @@
-//! Entrances for the fuzzer: a command line, and a file. Promise of both: no panic, and what comes out is a network
-//! that could be.
+//! Entrances for the fuzzer: a command line, and a file; what clients of the API send. Promise of the first two: no
+//! panic, and what comes out is a network that could be. Of the others: no panic, and what was accepted keeps its
+//! bounds.
 
 use crate::args::Args;
 use crate::config::Config;
+use crate::control::http::head::{self, Parsed};
+use crate::control::http::reply::Reply;
+use crate::control::{json, url};
+use crate::orders::endpoint;
 use crate::validate::{self, Journal, World};
 use crate::yaml::{self, Document};
 use nix::errno::Errno;
@@ -10,6 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// Words of a command line, with zero bytes between them.
 pub fn command_line(data: &[u8]) {
@@ -26,6 +32,42 @@ pub fn file(data: &[u8]) {
     if let Ok(document) = yaml::parse(data) {
         make(&Args::default(), Some(&document));
     }
+}
+
+/// The beginning of a connection to the API.
+pub fn http_head(data: &[u8]) {
+    match head::parse(data) {
+        Parsed::Whole(head, len) => {
+            assert!(len <= data.len() && len <= head::LONGEST);
+            let cleaned = head::clean(&head.path);
+            assert_eq!(head::clean(&cleaned), cleaned);
+            let _ = head::parameter(&head.query, "ip");
+            let answer = Reply::not_found().bytes(&head, head.last, Duration::ZERO);
+            assert!(answer.starts_with(b"HTTP/1."));
+        }
+        Parsed::Partial => assert!(data.len() < head::LONGEST),
+        Parsed::Refused(refusal) => assert!(refusal.bytes().starts_with(b"HTTP/1.1 ")),
+    }
+}
+
+/// The body of a request to expose a port. What would be ordered is a place to listen at and one to lead to.
+pub fn expose_json(data: &[u8]) {
+    let Ok(asked) = json::expose(data) else { return };
+    if let Ok(guest) = endpoint::remote(&asked.remote) {
+        assert_ne!(guest.port(), 0);
+    }
+    for network in ["tcp", "udp"] {
+        let _ = endpoint::Local::parse(network, &asked.local);
+    }
+    let _ = url::parse(&asked.remote);
+}
+
+/// The body of a request to add names. What is listed is read as the same again.
+pub fn dns_json(data: &[u8]) {
+    let Ok(zone) = json::zone(data) else { return };
+    let listed = serde_json::to_vec(&json::Zones(vec![&zone])).unwrap_or_default();
+    let inner = listed.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+    assert_eq!(json::zone(inner.unwrap_or_default()), Ok(zone));
 }
 
 fn make(args: &Args, document: Option<&Document>) {
@@ -78,6 +120,12 @@ mod tests {
         for text in [&b""[..], b"\0", b"-", b"\xff", b"&a [*a]"] {
             command_line(text);
             file(text);
+            http_head(text);
+            expose_json(text);
+            dns_json(text);
         }
+        http_head(b"GET /tunnel?ip=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+        expose_json(b"{\"local\":\":1\",\"remote\":\"tcp://1.2.3.4:1\"}");
+        dns_json(b"{\"Name\":\"x.\",\"Records\":[{\"Regexp\":\"\"}],\"DefaultIP\":\"::1\"}");
     }
 }

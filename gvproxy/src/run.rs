@@ -2,12 +2,14 @@
 //! loop around it.
 //!
 //! ```text
-//! PID file ─▶ engine ─▶ forwarded ports ─▶ -listen ─▶ "ready" ─▶ -services ─▶ guests' sockets ─▶ sandbox ─▶ loop
+//! control process ─▶ PID file ─▶ engine ─▶ forwarded ports ─▶ -listen ─▶ "ready" ─▶ -services
+//!     ─▶ guests' sockets ─▶ sandbox ─▶ loop
 //! ```
 //! A launcher waits for the hypervisor's socket and for nothing else, so that comes when everything else is there. What
 //! fails on the way ends the process with a line, and takes along what was made before. Contract: gvproxy §3, §11.
 
 use crate::config::{Config, Stack};
+use crate::control::{self, Settings};
 use crate::hub::{Hub, listen};
 use crate::listen::{Endpoint, words};
 use crate::logrus;
@@ -25,6 +27,10 @@ use std::path::PathBuf;
 /// # Errors
 /// Why it has ended, in a line: it always has.
 pub fn serve(config: &Config) -> Result<(), String> {
+    // Before there is anything that it should not see. Without it there is a network all the same.
+    let line = control::fork(Settings::from(config))
+        .inspect_err(|error| log::error!("there is no API: {}", strerror::words(error)))
+        .ok();
     // Before there is anything that would stay behind.
     let signals =
         Signals::catch(&[Signal::SIGTERM, Signal::SIGINT]).map_err(|error| words("signalfd", &error))?;
@@ -37,7 +43,7 @@ pub fn serve(config: &Config) -> Result<(), String> {
         log::warn!("-forward-sock is not served yet");
     }
     let hub = Hub::open(config, signals).map_err(|why| exiting(&why))?;
-    let mut running = Running { hub, desk: Desk::new(None) };
+    let mut running = Running { hub, desk: Desk::new(line) };
     let why = running.begin(config, &mut own).err().unwrap_or_else(|| running.attend());
     running.hub.end();
     Err(exiting(&why))

@@ -23,6 +23,8 @@
 
 pub mod desk;
 pub mod endpoint;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod forwards;
 pub mod line;
 pub mod message;

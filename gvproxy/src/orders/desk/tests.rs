@@ -1,72 +1,10 @@
 use super::*;
+use crate::orders::fake::Fake;
 use crate::orders::message::Forward;
 use slipway_dns::config::gvproxy::Record;
 use slipway_portfwd::rule::Proto;
-use slipway_portfwd::{AddError, Rule, RuleId};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-
-/// A network that remembers what was asked of it.
-#[derive(Debug, Default)]
-struct Fake {
-    rules: Vec<(RuleId, Rule)>,
-    next: u64,
-    busy: bool,
-    joined: Vec<(OwnedFd, Vec<u8>, bool)>,
-    zones: Vec<Zone>,
-    peers: Vec<(SocketAddr, UnixStream)>,
-}
-
-impl Publisher for Fake {
-    fn publish(&mut self, rule: Rule) -> Result<RuleId, AddError> {
-        if self.busy {
-            let endpoint = "127.0.0.1:80".parse::<SocketAddr>().unwrap().into();
-            let error = io::Error::from_raw_os_error(nix::libc::EADDRINUSE);
-            return Err(AddError::Listen { proto: rule.proto(), endpoint, error });
-        }
-        self.next += 1;
-        let id = core::num::NonZeroU64::new(self.next).unwrap().into();
-        self.rules.push((id, rule));
-        Ok(id)
-    }
-
-    fn withdraw(&mut self, id: RuleId) {
-        self.rules.retain(|(other, _)| *other != id);
-    }
-}
-
-impl Network for Fake {
-    fn dial(&mut self, guest: SocketAddr) -> io::Result<OwnedFd> {
-        let (ours, theirs) = UnixStream::pair()?;
-        self.peers.push((guest, theirs));
-        Ok(ours.into())
-    }
-
-    fn join(&mut self, stream: OwnedFd, first: Vec<u8>, fast: bool) -> io::Result<()> {
-        self.joined.push((stream, first, fast));
-        Ok(())
-    }
-
-    fn stations(&self) -> Vec<(MacAddr, u64)> {
-        vec![(MacAddr([9; 6]), 1), (MacAddr([2, 0, 0, 0, 0, 1]), 0)]
-    }
-
-    fn leases(&self) -> Vec<(IpAddr, MacAddr)> {
-        vec![
-            ("192.168.127.2".parse().unwrap(), MacAddr([2; 6])),
-            ("192.168.127.1".parse().unwrap(), MacAddr([1; 6])),
-        ]
-    }
-
-    fn add_zone(&mut self, zone: Zone) -> Result<(), String> {
-        self.zones.push(zone);
-        Ok(())
-    }
-
-    fn stats(&self) -> Stats {
-        Stats { bytes_sent: 7, ..Stats::default() }
-    }
-}
 
 fn desk() -> (Desk, Line) {
     let (ours, theirs) = Line::pair().unwrap();
