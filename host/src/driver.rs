@@ -469,10 +469,12 @@ impl Driver {
         let flow = match self.engine.accept_tcp(now, canonical(client), guest) {
             Ok(flow) => flow,
             Err(reason) => {
+                log::debug!("TCP from {client} to the guest's {guest} is refused: {}", reason.name());
                 Sockets::refuse(socket);
                 return Err(reason);
             }
         };
+        log::trace!("{flow:?}: TCP from {client} to the guest's {guest}");
         self.changed = true;
         if self.sockets.attach_tcp(flow, socket).is_err() {
             self.engine.on_upstream(now, flow, Event::Failed(Errno::Exhausted), &mut self.sockets);
@@ -497,6 +499,7 @@ impl Driver {
         let inbound = self.engine.accept_udp(now, &Forwarded { client, ..*datagrams }, &mut self.links)?;
         self.changed = true;
         if inbound.new {
+            log::trace!("{:?}: UDP from {} to the guest's {}", inbound.flow, client.address, datagrams.guest);
             self.sockets.attach_udp_shared(inbound.flow, Rc::clone(listener), client.at);
         }
         Ok(inbound.flow)

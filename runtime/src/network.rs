@@ -9,6 +9,7 @@
 use slipway_host::clock;
 use slipway_host::driver::Driver;
 use slipway_host::netlink::{Error, Monitor, Netlink};
+use slipway_host::resolv_conf::ResolvConf;
 use slipway_host::template::{self, ChooseError, Following, Gather, Op, Snapshot, Template, Wishes};
 use slipway_netstack::Instant;
 use std::collections::BTreeSet;
@@ -45,7 +46,7 @@ pub struct Change {
     pub steps: Vec<Op>,
     /// Addresses that the host has no longer.
     pub lost: BTreeSet<IpAddr>,
-    /// Whether the guest has other addresses or another gateway than before.
+    /// Whether the guest has other addresses or another gateway than before, or is like another interface.
     pub readdressed: bool,
 }
 
@@ -134,20 +135,28 @@ impl HostNetwork {
                 return Change { lost, ..Change::default() };
             }
         };
-        let before = self.following.visible();
+        let before = (self.following.visible(), links(self.following.template()));
         let steps = self.following.turn_to(now, fresh);
-        Change { steps, lost, readdressed: self.following.visible() != before }
+        let after = (self.following.visible(), links(self.following.template()));
+        Change { steps, lost, readdressed: after != before }
     }
 }
 
-/// Tells the driver of other addresses and gateways.
-type Readdress = dyn FnMut(&Following, &mut Driver);
+/// The numbers of the interfaces that the guest's is like.
+fn links(template: &Template) -> [Option<u32>; 2] {
+    [&template.v4, &template.v6].map(|side| Some(side.as_ref()?.interface.as_ref()?.index))
+}
+
+/// Tells the driver of other addresses, gateways and resolvers.
+type Readdress = dyn FnMut(&Following, &ResolvConf, &mut Driver);
 
 /// A guest that is kept like the host.
 pub(crate) struct Follower {
     network: HostNetwork,
     /// Whether its interface is ours to configure.
     is_configured: bool,
+    /// What the host's resolv.conf said last.
+    resolver: ResolvConf,
     readdress: Box<Readdress>,
 }
 
@@ -160,10 +169,19 @@ impl fmt::Debug for Follower {
 impl Follower {
     pub(crate) fn new(
         network: HostNetwork,
+        resolver: ResolvConf,
         is_configured: bool,
-        readdress: impl FnMut(&Following, &mut Driver) + 'static,
+        readdress: impl FnMut(&Following, &ResolvConf, &mut Driver) + 'static,
     ) -> Self {
-        Self { network, is_configured, readdress: Box::new(readdress) }
+        Self { network, is_configured, resolver, readdress: Box::new(readdress) }
+    }
+
+    /// The host's resolv.conf says this now.
+    pub(crate) fn resolve(&mut self, fresh: &ResolvConf, driver: &mut Driver) {
+        if *fresh != self.resolver {
+            self.resolver = fresh.clone();
+            (self.readdress)(self.network.following(), &self.resolver, driver);
+        }
     }
 
     pub(crate) fn network(&mut self) -> &mut HostNetwork {
@@ -181,7 +199,7 @@ impl Follower {
             log::info!("the host has lost {:?}, and {ended} connections with them", change.lost);
         }
         if change.readdressed {
-            (self.readdress)(self.network.following(), driver);
+            (self.readdress)(self.network.following(), &self.resolver, driver);
         }
         if self.is_configured && !change.steps.is_empty() {
             self.configure(change.steps, driver);

@@ -2,10 +2,13 @@
 
 use crate::logging::tell;
 use slipway_host::driver::Driver;
+use slipway_netstack::Instant;
+use slipway_netstack::counters::Counters;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_portfwd::Table;
 use slipway_portfwd::api::slirp::Notice;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Says where ports are published: all of them, or only those whose number the kernel chose.
 pub fn ports(table: &Table, all: bool) {
@@ -73,6 +76,39 @@ pub fn counters(driver: &Driver, table: &Table) -> String {
         line(&mut out, &format!("published {}: turned away", info.rule), info.counters.refused);
     }
     out
+}
+
+/// What was dropped meanwhile, and why, for whoever looks for the reason: a line in ten seconds at most, and none while
+/// nothing is dropped. It never wakes anybody.
+#[derive(Debug, Default)]
+pub struct Drops {
+    told: [u64; DropReason::ALL.len()],
+    next: Option<Instant>,
+}
+
+/// Time between two lines of [`Drops`].
+const BETWEEN_DROPS: Duration = Duration::from_secs(10);
+
+impl Drops {
+    /// The next line, if it is time for one.
+    pub fn look(&mut self, now: Instant, counters: &Counters) -> Option<String> {
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        let counts = DropReason::ALL.map(|reason| counters.dropped(reason));
+        let mut out = String::new();
+        for ((reason, count), told) in DropReason::ALL.iter().zip(counts).zip(self.told) {
+            if count > told {
+                let comma = if out.is_empty() { "" } else { ", " };
+                let _ = write!(out, "{comma}{} {}", count - told, reason.name());
+            }
+        }
+        if out.is_empty() {
+            return None;
+        }
+        (self.told, self.next) = (counts, Some(now + BETWEEN_DROPS));
+        Some(format!("dropped: {out}"))
+    }
 }
 
 fn line(out: &mut String, name: &str, count: u64) {

@@ -24,7 +24,7 @@ use slipway_host::device::{Link, Listener};
 use slipway_host::driver::{Driver, Interest, Loss, Ready, Shortcut, raise_descriptor_limit};
 use slipway_host::inside::{Inside, Side};
 use slipway_host::netns::Watch;
-use slipway_host::resolv_conf::{self, Follower};
+use slipway_host::resolv_conf::{self, Follower, ResolvConf};
 use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::{Caught, Signals};
 use slipway_host::template::Following;
@@ -104,6 +104,8 @@ pub struct Session {
     scanner: Option<Scanner>,
     /// How often counters are shown, and when next.
     shown: Option<(Duration, Instant)>,
+    /// What was dropped, for whoever has asked for that much.
+    drops: report::Drops,
     /// What the last round found; kept for its room.
     ready: Vec<Ready>,
 }
@@ -112,6 +114,8 @@ pub struct Session {
 #[derive(Debug)]
 struct HostServers {
     conf: Follower,
+    /// They are asked, and not only told.
+    asked: bool,
     poll_at: Option<Instant>,
 }
 
@@ -157,6 +161,7 @@ impl Session {
             network: None,
             scanner: None,
             shown: None,
+            drops: report::Drops::default(),
             ready: Vec::new(),
         }
     }
@@ -285,30 +290,55 @@ impl Session {
     /// # Errors
     /// The kernel's.
     pub fn follow_host_nameservers(&mut self) -> io::Result<()> {
+        self.follow_resolv_conf(true)
+    }
+
+    /// Follows the host's resolv.conf for what the guest is told of it ([`Session::follow_host_network`]).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn tell_host_nameservers(&mut self) -> io::Result<()> {
+        if self.host_servers.is_some() { Ok(()) } else { self.follow_resolv_conf(false) }
+    }
+
+    fn follow_resolv_conf(&mut self, asked: bool) -> io::Result<()> {
         let conf = Follower::open(Path::new(resolv_conf::PATH));
-        self.use_nameservers(&conf.nameservers());
         if let Some(fd) = conf.fd() {
             self.driver.watch(fd, Interest::READ, RESOLV_CONF)?;
         }
         let poll_at = conf.needs_polling().then(|| clock::now() + RESOLV_CONF_POLL);
-        self.host_servers = Some(HostServers { conf, poll_at });
+        let current = conf.current().clone();
+        self.host_servers = Some(HostServers { conf, asked, poll_at });
+        self.resolve(&current);
         Ok(())
     }
 
+    /// The host's resolv.conf says this now.
+    fn resolve(&mut self, fresh: &ResolvConf) {
+        if self.host_servers.as_ref().is_some_and(|host| host.asked) {
+            self.use_nameservers(&fresh.nameservers);
+        }
+        if let Some(network) = &mut self.network {
+            network.resolve(fresh, &mut self.driver);
+        }
+    }
+
     /// Keeps the guest like the host. `readdress` tells the driver when the guest has other addresses or gateways
-    /// ([`Driver::readdress`]); if `is_configured`, the guest's interface is changed by the thread inside, which the
-    /// driver must have.
+    /// ([`Driver::readdress`]), or the host other resolvers than `resolver`, if these are followed
+    /// ([`Session::follow_host_nameservers`], [`Session::tell_host_nameservers`]). If `is_configured`, the guest's
+    /// interface is changed by the thread inside, which the driver must have.
     ///
     /// # Errors
     /// The kernel's.
     pub fn follow_host_network(
         &mut self,
         network: HostNetwork,
+        resolver: ResolvConf,
         is_configured: bool,
-        readdress: impl FnMut(&Following, &mut Driver) + 'static,
+        readdress: impl FnMut(&Following, &ResolvConf, &mut Driver) + 'static,
     ) -> io::Result<()> {
         self.driver.watch(network.fd(), Interest::READ, NETWORK)?;
-        self.network = Some(NetworkFollower::new(network, is_configured, readdress));
+        self.network = Some(NetworkFollower::new(network, resolver, is_configured, readdress));
         Ok(())
     }
 
@@ -461,6 +491,11 @@ impl Session {
                 end = end.or(self.on_ready(event, now)?);
             }
             self.names.serve(now, &mut self.driver);
+            if log::log_enabled!(log::Level::Debug)
+                && let Some(line) = self.drops.look(now, self.driver.peek_engine().counters())
+            {
+                log::debug!("{line}");
+            }
             if let Some(end) = end {
                 return Ok(end);
             }
@@ -479,9 +514,8 @@ impl Session {
             }
             RESOLV_CONF => {
                 let host = self.host_servers.as_mut();
-                if let Some(fresh) = host.and_then(|host| host.conf.on_ready()) {
-                    let servers = fresh.nameservers.clone();
-                    self.use_nameservers(&servers);
+                if let Some(fresh) = host.and_then(|host| host.conf.on_ready()).cloned() {
+                    self.resolve(&fresh);
                 }
             }
             DOOR => self.admit(now)?,
@@ -567,9 +601,8 @@ impl Session {
         if let Some(host) = self.host_servers.as_mut().filter(|host| host.poll_at.is_some_and(|at| at <= now))
         {
             host.poll_at = Some(now + RESOLV_CONF_POLL);
-            if let Some(fresh) = host.conf.refresh_if_changed() {
-                let servers = fresh.nameservers.clone();
-                self.use_nameservers(&servers);
+            if let Some(fresh) = host.conf.refresh_if_changed().cloned() {
+                self.resolve(&fresh);
             }
         }
     }

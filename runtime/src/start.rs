@@ -16,6 +16,7 @@ use crate::serve::{Session, max_flows};
 use slipway_host::device::Link;
 use slipway_host::driver::Driver;
 use slipway_host::sandbox::caps::Capability;
+use slipway_host::sandbox::mounts::Leave;
 use slipway_host::sandbox::seccomp::{self, Mode, Profile};
 use slipway_host::sandbox::{self, SandboxError, caps, files, mounts, tracers};
 use slipway_host::scope::ZonedAddr;
@@ -79,11 +80,13 @@ pub enum Rights<'a> {
     Dropped,
     /// The host's files go out of sight as well, in a user namespace of its own, where one may be made.
     Apart,
+    /// The same, by chroot(2) where the root cannot be pivoted.
+    ApartByChroot,
     /// They must, in the guest's user namespace if that is known ([`sandbox::enter`]).
     Sandboxed(Option<&'a Path>),
     /// They go as far as the system permits, for a process that may mount: a profile of AppArmor that was written for
     /// somebody else forbids some stages, and the program has to work under it. What is left out is told at debug.
-    AsPermitted,
+    AsPermitted(Leave),
 }
 
 /// Whom guests' queries go to.
@@ -173,30 +176,33 @@ impl Rights<'_> {
         match self {
             Self::Kept => Ok(()),
             Self::Dropped => tracers::keep_out().and_then(|()| caps::drop_all()),
-            Self::Apart => {
-                tracers::keep_out()?;
-                // Without user namespaces the other stages have to do.
-                if let Err(error) = sandbox::enter_own() {
-                    log::info!("this process keeps sight of the host's files: {error}");
-                }
-                caps::drop_all()
-            }
+            Self::Apart => apart(Leave::Pivot),
+            Self::ApartByChroot => apart(Leave::Chroot),
             Self::Sandboxed(userns) => sandbox::enter(userns),
-            Self::AsPermitted => {
-                as_permitted();
+            Self::AsPermitted(leave) => {
+                as_permitted(leave);
                 Ok(())
             }
         }
     }
 }
 
+fn apart(leave: Leave) -> Result<(), SandboxError> {
+    tracers::keep_out()?;
+    // Without user namespaces the other stages have to do.
+    if let Err(error) = sandbox::enter_own(leave) {
+        log::info!("this process keeps sight of the host's files: {error}");
+    }
+    caps::drop_all()
+}
+
 /// The stages one after the other. Where nothing may be mounted, Landlock has to keep the files closed.
-fn as_permitted() {
+fn as_permitted(leave: Leave) {
     let left_out = |stage: Result<(), SandboxError>| {
         stage.inspect_err(|error| log::debug!("a stage of the sandbox is left out: {error}")).is_err()
     };
     left_out(tracers::keep_out());
-    if left_out(mounts::isolate(None)) {
+    if left_out(mounts::isolate(None, leave)) {
         left_out(files::keep(&files::of_resolv_conf(Path::new(resolv_conf::PATH))));
     }
     left_out(caps::drop_all());

@@ -144,6 +144,58 @@ fn a_failed_start_is_one_line_and_leaves_nobody() {
     assert_eq!(left.trim(), "1", "no interface but loopback is left");
 }
 
+/// Whatever step the start is at when its namespace goes, it ends: in words, or as after a start that went well.
+#[test]
+fn a_namespace_that_vanishes_at_any_step_ends_the_start() {
+    let (lab, _) = lab!(ours "a_namespace_that_vanishes_at_any_step_ends_the_start", []);
+    let mut failed = 0;
+    for step in 0..12 {
+        let mut container = lab.container().unwrap();
+        let target = container.pid().to_string();
+        let (done, pid) = std::thread::scope(|scope| {
+            let starting = scope.spawn(|| started(&lab, "pasta", &PLAIN, &[target]));
+            std::thread::sleep(Duration::from_millis(5 * step));
+            container.end();
+            starting.join().unwrap()
+        });
+        match done.code() {
+            0 => assert!(ends(pid), "step {step}: {done}"),
+            1 => {
+                failed += 1;
+                assert!(!done.err().is_empty() && !done.err().contains("panicked"), "step {step}: {done}");
+            }
+            _ => panic!("step {step}: {done}"),
+        }
+    }
+    assert!(failed > 0, "a process that is not there has no namespace");
+}
+
+/// With so few descriptors as can be, it works or says why not.
+#[test]
+fn without_descriptors_it_says_so() {
+    let (lab, _) = lab!(ours "without_descriptors_it_says_so", []);
+    let container = lab.container().unwrap();
+    let program = lab.program("slipway");
+    let mut good = 0;
+    for limit in [4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64] {
+        let words = [&["pasta"], &PLAIN[..]].concat().join(" ");
+        let file = lab.home().join("pid").to_string_lossy().into_owned();
+        let script = format!("ulimit -n {limit}; exec {program} {words} --pid {file} {}", container.pid());
+        let done = lab.host(["sh", "-c", &script]).run(LIMIT).unwrap();
+        match done.code() {
+            0 => {
+                good += 1;
+                let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+                kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+                assert!(ends(pid), "{limit}");
+            }
+            1 => assert!(!done.err().is_empty() && !done.err().contains("panicked"), "{limit}: {done}"),
+            _ => panic!("{limit}: {done}"),
+        }
+    }
+    assert!(good > 0, "64 descriptors are enough");
+}
+
 #[test]
 fn ports_lead_in_from_everywhere_and_clients_are_seen() {
     let test = "ports_lead_in_from_everywhere_and_clients_are_seen";
@@ -274,6 +326,103 @@ fn a_command_has_a_machine_of_its_own() {
     assert!(!done.success() && done.err().contains("/no/such/program"), "{done}");
 }
 
+/// What DHCP tells a machine is what the host's resolv.conf says now.
+#[test]
+fn a_machine_is_told_the_hosts_nameservers_as_they_change() {
+    let test = "a_machine_is_told_the_hosts_nameservers_as_they_change";
+    let (lab, _) = lab!(ours "a_machine_is_told_the_hosts_nameservers_as_they_change", ["busybox"]);
+    if !lab.by_root() {
+        println!("SKIP {test}: only root opens a TAP in the container for it");
+        return;
+    }
+    lab.set_resolv_conf("nameserver 192.0.2.53\nsearch first.test\n").unwrap();
+    let socket = lab.home().join("machine");
+    let words = ["--quiet", "-4", "-s", &socket.to_string_lossy(), "-t", "none", "-u", "none"];
+    let (done, pid) = started(&lab, "passt", &words, &[]);
+    let _passt = Guarded(pid);
+    assert!(done.success() && lives(pid), "{done}");
+    let container = lab.container().unwrap();
+    let machine = Machine::attach(&container, &socket, None);
+    let script = lab.home().join("told");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" = bound ] && echo \"dns $dns search $search\"\nexit 0\n")
+        .unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let lease = format!("busybox udhcpc -i vm0 -n -q -f -s {} 2>/dev/null", script.display());
+    assert_eq!(shown(&container, &lease), "dns 192.0.2.53 search first.test\n");
+    // One that the machine cannot reach has us in its place.
+    for (text, told) in [
+        (
+            "nameserver 192.0.2.54\nnameserver 192.0.2.55\nsearch second.test\n",
+            "dns 192.0.2.54 192.0.2.55 search second.test\n",
+        ),
+        ("nameserver 127.0.0.53\n", &format!("dns {WORLD4} search \n")),
+    ] {
+        lab.set_resolv_conf(text).unwrap();
+        let until = now() + Duration::from_secs(5);
+        let mut heard = shown(&container, &lease);
+        while heard != told && now() < until {
+            heard = shown(&container, &lease);
+        }
+        assert_eq!(heard, told);
+    }
+    machine.hang_up();
+}
+
+/// The frames of a capture.
+fn frames(file: &[u8]) -> impl Iterator<Item = &[u8]> {
+    assert_eq!(file[..4], 0xa1b2_c3d4_u32.to_ne_bytes());
+    let mut rest = &file[24..];
+    std::iter::from_fn(move || {
+        let len = u32::from_ne_bytes(rest.get(8..12)?.try_into().unwrap()) as usize;
+        let (frame, behind) = rest[16..].split_at(len);
+        rest = behind;
+        Some(frame)
+    })
+}
+
+/// A DHCPACK: UDP from port 67, the magic cookie, option 53.
+fn is_lease(frame: &[u8]) -> bool {
+    let ack = [53, 1, 5];
+    frame.len() > 282 && frame[34..36] == [0, 67] && frame[282..].windows(3).any(|option| option == ack)
+}
+
+/// Whoever asks why something does not work finds where packets go, and what became of them.
+#[test]
+fn a_trace_says_what_a_start_and_a_flow_are() {
+    let (lab, _) = lab!(ours "a_trace_says_what_a_start_and_a_flow_are", ["busybox", "ping"]);
+    std::fs::write(lab.dir().join("www/index.html"), "fetched\n").unwrap();
+    let _server = lab.http().unwrap();
+    let container = lab.container().unwrap();
+    let log = lab.home().join("trace");
+    let words = ["--config-net", "--no-map-gw", "--trace", "-l", &log.to_string_lossy(), "-t", "9001:80"];
+    let words =
+        [&words[..], &["-u", "none", "-T", "none", "-U", "none", "--dns-forward", "169.254.1.1"]].concat();
+    let (done, pid) = started(&lab, "pasta", &words, &[container.pid().to_string()]);
+    let _pasta = Guarded(pid);
+    assert!(done.success() && lives(pid), "{done}");
+    let page = shown(&container, &format!("busybox wget -qO- http://{WORLD4}/index.html"));
+    assert_eq!(page, "fetched\n");
+    let text = || std::fs::read_to_string(&log).unwrap();
+    let until = now() + Duration::from_secs(5);
+    while !text().contains(": ends") && now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = text();
+    for line in [
+        &*format!("IPv4: veth0 is like veth0, addresses {HOST4}/24, gateway {WORLD4}, "),
+        "our MAC address is 9a:55:9a:55:9a:55, the MTU 65520",
+        "IPv4: the host's loopback is at nowhere, the host at none, names are answered at 169.254.1.1 (",
+        "carried: TCP, UDP, echo; answered: ",
+        "the host's loopback reaches the guest's own address by the shortcut",
+        "TCP [*]:9001  =>  80",
+        &*format!("shut in; the process that stays is {pid}"),
+        &*format!(": TCP from the guest to {WORLD4}:80"),
+        ": ends",
+    ] {
+        assert!(text.contains(line), "no {line:?}: {text}");
+    }
+}
+
 #[test]
 fn a_machine_configures_itself_and_another_may_come() {
     let test = "a_machine_configures_itself_and_another_may_come";
@@ -286,7 +435,9 @@ fn a_machine_configures_itself_and_another_may_come() {
     let _server = lab.http().unwrap();
     let socket = lab.home().join("machine");
     let path = socket.to_string_lossy().into_owned();
-    let words = ["--quiet", "--no-map-gw", "-s", &path, "-t", "8080:80"];
+    let pcap = lab.home().join("pcap");
+    let recorded = pcap.to_string_lossy().into_owned();
+    let words = ["--quiet", "--no-map-gw", "-s", &path, "-t", "8080:80", "--pcap", &recorded];
     let (done, pid) = started(&lab, "passt", &words, &[]);
     let passt = Guarded(pid);
     assert!(done.success() && done.err().is_empty() && lives(passt.0), "{done}");
@@ -316,6 +467,9 @@ fn a_machine_configures_itself_and_another_may_come() {
         machine.hang_up();
     }
     assert!(lives(passt.0));
+    // The frames of both are in one file: a lease was given to each.
+    let acknowledged = frames(&std::fs::read(&pcap).unwrap()).filter(|frame| is_lease(frame)).count();
+    assert_eq!(acknowledged, 2);
     // A length that no frame has ends the connection, not the process.
     let mut hostile = UnixStream::connect(&socket).unwrap();
     hostile.write_all(&u32::MAX.to_be_bytes()).unwrap();

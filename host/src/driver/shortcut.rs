@@ -199,6 +199,7 @@ impl Bypass {
         let from = Source { address: parties.address_across(), ..Source::default() };
         match self.open(parties, Kind::tcp(parties.server.ip()), from) {
             Ok(server) => {
+                log::trace!("TCP from {} to {} by the shortcut", parties.client, parties.server);
                 if let Err(error) = self.streams.join(client, server, parties, events) {
                     log::debug!("{}: reset, for it cannot be watched: {error}", parties.client);
                 }
@@ -224,6 +225,7 @@ impl Bypass {
         let from = Source { address, port, ..Source::default() };
         let socket = self.open(parties, Kind::udp(parties.server.ip()), from)?;
         let across = (parties.side, parties.server);
+        log::trace!("UDP from {} to {} by the shortcut", parties.client, parties.server);
         self.datagrams
             .begin(now, (listener, train.client), socket, across, events)
             .map_err(|_| Detour::Refused)?;

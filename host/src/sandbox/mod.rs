@@ -25,6 +25,7 @@ pub mod trial;
 
 use crate::sys::proc::{fork_child, wait_for};
 use ::caps::{CapSet, Capability};
+use mounts::Leave;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{getegid, geteuid};
@@ -62,11 +63,11 @@ pub fn enter(userns: Option<&Path>) -> Result<(), SandboxError> {
     tracers::keep_out()?;
     if userns.is_some_and(is_apart) && can_make_own() {
         make_own()?;
-        mounts::isolate(Some(Path::new(OWN)))?;
+        mounts::isolate(Some(Path::new(OWN)), Leave::Pivot)?;
         caps::drop_all()?;
         return tracers::let_the_user_in();
     }
-    mounts::isolate(userns)?;
+    mounts::isolate(userns, Leave::Pivot)?;
     caps::drop_all()
 }
 
@@ -124,14 +125,14 @@ pub fn settle(needs: &Needs<'_>) {
 /// # Errors
 /// When no user namespace may be made, or the low ports count more. Everything is as before then. When a later step
 /// fails.
-pub fn enter_own() -> Result<(), SandboxError> {
+pub fn enter_own(leave: Leave) -> Result<(), SandboxError> {
     if geteuid().is_root() {
         tracers::keep_out()?;
-        return mounts::isolate(None);
+        return mounts::isolate(None, leave);
     }
     make_own()?;
     tracers::keep_out()?;
-    mounts::isolate(Some(Path::new(OWN)))
+    mounts::isolate(Some(Path::new(OWN)), leave)
 }
 
 /// Makes a user namespace in which this user is root, and nobody else is anything. With an error everything is as
@@ -178,7 +179,7 @@ mod tests {
                     setuid(Uid::from_raw(user)).unwrap();
                     nix::sys::prctl::set_dumpable(true).unwrap();
                 }
-                match enter_own() {
+                match enter_own(Leave::Pivot) {
                     Err(error) if error.to_string().contains("namespace") => return 77,
                     result => result.unwrap(),
                 }

@@ -6,6 +6,10 @@
 //! (a recursive unmount here must not unmount anything there). Flags that a parent user namespace has locked on a mount
 //! (nodev, noexec, ...) may not be cleared when it is mounted again, so they are read and kept. Source:
 //! mount_namespaces(7), pivot_root(2); contract slirp4netns §6.
+//!
+//! Where the root is none that can be pivoted (the kernel's first one, of an initramfs; a chroot), chroot(2) has to do
+//! if the caller wants that ([`Leave::Chroot`]). It is weaker: the old root is still mounted, only nothing leads there
+//! for a process that has no descriptor of it, and no CAP_SYS_CHROOT after the next stage.
 
 use super::{SandboxError, tracers};
 use crate::resolv_conf::trail::{Hop, Trail};
@@ -15,7 +19,7 @@ use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid, chdir, geteuid, pivot_root, setegid, seteuid};
+use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, pivot_root, setegid, seteuid};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
@@ -36,17 +40,26 @@ fn hardened() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
 }
 
+/// How the old root is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// For good, or not at all.
+    Pivot,
+    /// By chroot(2), where it cannot be done otherwise.
+    Chroot,
+}
+
 /// Goes into a mount namespace of its own as described above.
 ///
 /// # Errors
 /// When a step fails; most often because mounting is not permitted (no user namespace to be root in).
-pub fn isolate(userns: Option<&Path>) -> Result<(), SandboxError> {
+pub fn isolate(userns: Option<&Path>, leave: Leave) -> Result<(), SandboxError> {
     become_root_of(userns)?;
-    isolate_with(Path::new("/etc/resolv.conf"))
+    isolate_with(Path::new("/etc/resolv.conf"), leave)
 }
 
 /// The same, once mounting is allowed; `resolv_conf` stays readable at its path wherever its links lead.
-fn isolate_with(resolv_conf: &Path) -> Result<(), SandboxError> {
+fn isolate_with(resolv_conf: &Path, leave: Leave) -> Result<(), SandboxError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| SandboxError::new("make a mount namespace", e))?;
     // Slave, not private: nothing travels back either way, but what the host unmounts below /run later is unmounted
     // here too, so that we do not keep somebody's medium busy.
@@ -65,9 +78,18 @@ fn isolate_with(resolv_conf: &Path) -> Result<(), SandboxError> {
     }
     way.rebuild(root)?;
     chdir(ROOT).map_err(|e| SandboxError::new("enter the new root", e))?;
-    pivot_root(".", OLD).map_err(|e| SandboxError::new("pivot_root", e))?;
-    chdir("/").map_err(|e| SandboxError::new("enter the new root", e))?;
-    umount2(OLD, MntFlags::MNT_DETACH).map_err(|e| SandboxError::new("leave the old root", e))?;
+    match pivot_root(".", OLD) {
+        Ok(()) => {
+            chdir("/").map_err(|e| SandboxError::new("enter the new root", e))?;
+            umount2(OLD, MntFlags::MNT_DETACH).map_err(|e| SandboxError::new("leave the old root", e))?;
+        }
+        Err(error) if leave == Leave::Chroot => {
+            log::debug!("pivot_root: {error}; chroot has to do");
+            chroot(".").map_err(|e| SandboxError::new("chroot", e))?;
+            chdir("/").map_err(|e| SandboxError::new("enter the new root", e))?;
+        }
+        Err(error) => return Err(SandboxError::new("pivot_root", error)),
+    }
     let _ = fs::remove_dir(Path::new("/").join(OLD));
     // A tmpfs of a kilobyte that stays writable is no loss.
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | hardened();
@@ -212,12 +234,46 @@ mod tests {
             return;
         }
         in_child("only_etc_and_run_are_left_for_root", || {
-            isolate(None).unwrap();
+            isolate(None, Leave::Pivot).unwrap();
             look_around();
             crate::sandbox::caps::drop_all().unwrap();
             look_around();
             0
         });
+    }
+
+    /// The kernel refuses to pivot a root whose parent mount is shared, as it refuses that of an initramfs.
+    #[test]
+    fn where_the_root_cannot_be_pivoted_chroot_does_if_it_may() {
+        let name = "where_the_root_cannot_be_pivoted_chroot_does_if_it_may";
+        if !geteuid().is_root() {
+            println!("SKIP {name}: not root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for (place, file) in [("etc", "etc/passwd"), ("run", "run/x"), ("tmp", "tmp/x"), ("home", "home/x")] {
+            fs::create_dir(dir.path().join(place)).unwrap();
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        for leave in [Leave::Pivot, Leave::Chroot] {
+            in_child(name, || {
+                if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+                    return 77;
+                }
+                remount("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "make / private").unwrap();
+                remount("/", MsFlags::MS_SHARED, "make / shared").unwrap();
+                mount(Some(dir.path()), dir.path(), NOTHING, MsFlags::MS_BIND, NOTHING).unwrap();
+                chroot(dir.path()).unwrap();
+                chdir("/").unwrap();
+                let left = isolate_with(Path::new("/etc/resolv.conf"), leave);
+                if leave == Leave::Pivot {
+                    return u8::from(!left.unwrap_err().to_string().contains("pivot_root"));
+                }
+                left.unwrap();
+                look_around();
+                0
+            });
+        }
     }
 
     #[test]
@@ -235,7 +291,7 @@ mod tests {
         symlink("linked/file", dir.path().join("resolv.conf")).unwrap();
         let path = dir.path().join("resolv.conf");
         in_child(name, || {
-            isolate_with(&path).unwrap();
+            isolate_with(&path, Leave::Pivot).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "nameserver 192.0.2.1");
             assert!(File::options().append(true).open(&path).is_err(), "read-only");
             0
@@ -245,7 +301,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         symlink("run/passwd", &path).unwrap();
         in_child(name, || {
-            isolate_with(&path).unwrap();
+            isolate_with(&path, Leave::Pivot).unwrap();
             assert!(fs::read(&path).is_ok(), "the linked directory is there");
             0
         });
@@ -266,7 +322,7 @@ mod tests {
             fs::create_dir_all("/run/user/1000").unwrap();
             mount(Some("tmpfs"), "/run/user/1000", Some("tmpfs"), MsFlags::empty(), NOTHING).unwrap();
             File::create("/run/user/1000/before").unwrap();
-            isolate(None).unwrap();
+            isolate(None, Leave::Pivot).unwrap();
             assert!(Path::new("/run/user/1000/before").exists());
             assert!(File::create("/run/user/1000/after").is_err());
             0
@@ -288,7 +344,7 @@ mod tests {
             fs::write("/proc/self/setgroups", "deny").unwrap();
             fs::write("/proc/self/uid_map", "0 65534 1").unwrap();
             fs::write("/proc/self/gid_map", "0 65534 1").unwrap();
-            isolate(Some(Path::new("/proc/self/ns/user"))).unwrap();
+            isolate(Some(Path::new("/proc/self/ns/user")), Leave::Pivot).unwrap();
             look_around();
             0
         });

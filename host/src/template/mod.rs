@@ -186,6 +186,12 @@ impl Template {
 }
 
 impl Side {
+    /// How many routes the guest is given.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+
     fn given(&self) -> &[Change] {
         &self.given
     }

@@ -352,6 +352,10 @@ impl Upstream for Sockets {
         let began = clock::now();
         let connected = TcpSocket::connect(to, from, class, self.ways);
         self.connecting.spend(clock::now() - began);
+        match &connected {
+            Ok(_) => log::trace!("{flow:?}: TCP from the guest to {to}"),
+            Err(errno) => log::debug!("TCP from the guest to {to} is refused: {errno:?}"),
+        }
         self.open(flow, Socket::Tcp(connected?), tcp::INTEREST)
     }
 
@@ -452,12 +456,15 @@ impl Upstream for Sockets {
 
     fn tcp_reset(&mut self, flow: FlowId) {
         if let Some(Socket::Tcp(socket)) = self.take(flow) {
+            log::trace!("{flow:?}: ends with a reset");
             socket.reset();
         }
     }
 
     fn udp_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno> {
-        let socket = UdpSocket::open(like, from)?;
+        let socket = UdpSocket::open(like, from)
+            .inspect_err(|errno| log::debug!("UDP from the guest, for {like}, is refused: {errno:?}"))?;
+        log::trace!("{flow:?}: UDP from the guest, first for {like}");
         self.open(flow, Socket::Udp(socket), udp::INTEREST)
     }
 
@@ -496,7 +503,9 @@ impl Upstream for Sockets {
     }
 
     fn ping_open(&mut self, flow: FlowId, like: IpAddr, from: Source) -> Result<(), Errno> {
-        let socket = PingSocket::open(like, from)?;
+        let socket = PingSocket::open(like, from)
+            .inspect_err(|errno| log::debug!("an echo request to {like} is refused: {errno:?}"))?;
+        log::trace!("{flow:?}: echo requests from the guest to {like}");
         self.open(flow, Socket::Ping(socket), udp::INTEREST)
     }
 
@@ -522,6 +531,7 @@ impl Upstream for Sockets {
     }
 
     fn close(&mut self, flow: FlowId) {
+        log::trace!("{flow:?}: ends");
         if let Some(fd) = self.take(flow).as_ref().and_then(Socket::as_fd) {
             self.receiver.forget(fd);
         }

@@ -8,11 +8,11 @@
 //! ```
 //! While it starts, somebody reads standard error, and what is said there is what people see when it fails; afterwards
 //! nobody may. Files and the socket of the system's log are opened at once, because a sandbox comes later. Lines that a
-//! stranger can cause are limited, once the start is over, unless whoever reads them asked for everything.
+//! stranger can cause are limited once the start is over, to more for whoever has asked for more (`--debug`, `--trace`).
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use slipway_host::clock::{self, LocalTime};
-use slipway_host::logging::limit::{Limit, Verdict};
+use slipway_host::logging::limit::{BURST, LARGE_BURST, Limit, Verdict};
 use slipway_host::logging::ring::Ring;
 use slipway_host::logging::stream::STDERR;
 use slipway_host::logging::syslog::{Facility, Syslog, stamp};
@@ -83,7 +83,7 @@ enum Keeper {
 
 #[derive(Debug)]
 struct Journal {
-    /// Everything was asked for: no limit, and with the time on stderr.
+    /// More was asked for: a larger limit, and with the time on stderr.
     verbose: bool,
     /// What the time on stderr counts from.
     opened: Instant,
@@ -112,8 +112,9 @@ impl Journal {
             None if wishes.foreground => Keeper::Nobody,
             None => Keeper::System(Syslog::new(wishes.name, Facility::Daemon)),
         };
-        let state = State { keeper, starting: true, limit: Limit::new() };
         let verbose = wishes.level >= LevelFilter::Debug;
+        let limit = Limit::of(if verbose { LARGE_BURST } else { BURST });
+        let state = State { keeper, starting: true, limit };
         Ok(Self { verbose, opened: clock::now(), state: Mutex::new(state) })
     }
 
@@ -125,7 +126,7 @@ impl Journal {
 
     fn write(&self, level: Level, text: fmt::Arguments<'_>) {
         let Ok(mut state) = self.state.lock() else { return };
-        if !self.verbose && !state.starting {
+        if !state.starting {
             match state.limit.judge(clock::now()) {
                 Verdict::Drop => return,
                 Verdict::Write => {}
@@ -213,14 +214,22 @@ mod tests {
     }
 
     #[test]
-    fn floods_are_limited_once_the_start_is_over_unless_all_is_wanted() {
+    fn floods_are_limited_once_the_start_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        for (level, most) in [(LevelFilter::Info, 120..=160), (LevelFilter::Debug, 201..=201)] {
-            let journal = journal(&path, level);
+        for (level, flood, most) in [
+            (LevelFilter::Info, 100, 120..=160),
+            (LevelFilter::Debug, 100, 201..=201),
+            // The machine may be slow enough to begin a second window.
+            (LevelFilter::Trace, 12_000, 5101..=11_000),
+        ] {
+            let size = 10 << 20;
+            let wishes =
+                Wishes { name: "pasta", version: "1", level, file: Some((&path, size)), foreground: false };
+            let journal = Journal::new(&wishes).unwrap();
             (0..100).for_each(|_| journal.write(Level::Info, format_args!("start")));
             journal.settle();
-            (0..100).for_each(|_| journal.write(Level::Info, format_args!("flood")));
+            (0..flood).for_each(|_| journal.write(Level::Trace, format_args!("flood")));
             let lines = std::fs::read_to_string(&path).unwrap().lines().count();
             assert!(most.contains(&lines), "{level}: {lines}");
         }

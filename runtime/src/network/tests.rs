@@ -99,11 +99,11 @@ fn served(name: &str, lines: &[&str]) -> Option<Served> {
     let mut session = Session::new(driver);
     let told = Rc::new(Cell::new(0));
     let count = Rc::clone(&told);
-    let readdress = move |following: &Following, driver: &mut Driver| {
+    let readdress = move |following: &Following, _: &ResolvConf, driver: &mut Driver| {
         count.set(count.get() + 1);
         driver.readdress(plan_of(following));
     };
-    session.follow_host_network(network, true, readdress).unwrap();
+    session.follow_host_network(network, ResolvConf::default(), true, readdress).unwrap();
     Some(Served { host, guest, session, told })
 }
 

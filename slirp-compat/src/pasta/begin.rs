@@ -1,11 +1,11 @@
 //! What a start of `pasta` and one of `passt` have in common: a look at the host, ports, the sandbox, the background.
 
+use super::args::Told;
 use super::config::{Config, Guest, Ids, Namespace};
-use super::network;
+use super::{network, said};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
-use slipway_host::device::Link;
 use slipway_host::driver::Driver;
 use slipway_host::inside::Side;
 use slipway_host::ports;
@@ -15,6 +15,7 @@ use slipway_host::sandbox::tracers;
 use slipway_host::scope::ZonedAddr;
 use slipway_host::strerror::{strerror, words};
 use slipway_host::template::Following;
+use slipway_netstack::config::Config as EngineConfig;
 use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::pasta::Pasta;
 use slipway_portfwd::Rule;
@@ -59,10 +60,13 @@ pub(super) fn settle(
     pid_file: Option<Promise>,
     tell: &mut Tell,
 ) -> Result<(), String> {
+    said::network(config, addresses).iter().for_each(|line| log::debug!("{line}"));
     let servers = network::named_servers(config.dns_host);
+    // The guest may be told of us later, when the host's nameservers come to be where it cannot reach them.
+    let asked = network::answers_names(addresses) || config.dns == Told::Hosts;
     let confinement = Confinement {
         rights,
-        names: match (network::answers_names(addresses), servers.as_slice()) {
+        names: match (asked, servers.as_slice()) {
             (false, _) => Nameservers::Nobody,
             (true, []) => Nameservers::Hosts,
             (true, these) => Nameservers::These(these),
@@ -70,10 +74,14 @@ pub(super) fn settle(
         calls: Some(calls),
     };
     session.drop_rights(&confinement).map_err(|error| error.to_string())?;
+    if network::tells_hosts(config) {
+        session.tell_host_nameservers().map_err(system("follow the host's resolv.conf"))?;
+    }
     if let Some(promise) = pid_file {
         promise.keep().map_err(system("write the PID file"))?;
     }
     tell.detach().map_err(system("go to the background"))?;
+    log::debug!("shut in; the process that stays is {}", std::process::id());
     session.forbid_calls(&confinement).map_err(|error| error.to_string())?;
     tell.ready().map_err(system("tell that the network works"))?;
     journal::settle();
@@ -110,10 +118,8 @@ fn open_sockets(config: &Config, session: &mut Session) -> Result<(), String> {
 pub(super) struct Host<'a> {
     config: &'a Config,
     pub(super) network: HostNetwork,
-    /// Those of the host's resolv.conf as it is at the start.
-    nameservers: Vec<IpAddr>,
-    /// The host's search domains.
-    pub(super) search: Vec<String>,
+    /// The host's resolv.conf as it is at the start.
+    resolver: ResolvConf,
 }
 
 impl<'a> Host<'a> {
@@ -124,44 +130,44 @@ impl<'a> Host<'a> {
         })?;
         let template = network.following().template();
         template.infos().for_each(|info| log::info!("{info}"));
-        for (family, side) in [("IPv4", &template.v4), ("IPv6", &template.v6)] {
-            let Some(side) = side else {
-                log::debug!("{family}: not wanted");
-                continue;
-            };
-            let like = side.interface.as_ref().map_or("none", |link| link.name.as_str());
-            log::debug!(
-                "{family}: template {like}, addresses {:?}, gateway {:?}",
-                side.addresses,
-                side.gateway
-            );
-        }
-        let ResolvConf { nameservers, search, .. } = resolver();
-        let nameservers = nameservers.iter().map(ZonedAddr::ip).collect();
-        Ok(Self { config, network, nameservers, search })
+        said::template(template).iter().for_each(|line| log::debug!("{line}"));
+        Ok(Self { config, network, resolver: resolver() })
     }
 
     /// What the engine's plan is made from.
     pub(super) fn addresses(&self) -> Pasta {
-        network::addresses(self.config, self.network.following(), &self.nameservers)
+        network::addresses(self.config, self.network.following(), &servers(&self.resolver))
+    }
+
+    /// The engine's configuration, over what the `machine` decides.
+    pub(super) fn engine(&self, addresses: &Pasta, machine: &EngineConfig) -> EngineConfig {
+        let template = self.network.following().template();
+        network::engine(self.config, template, addresses, &self.resolver.search, machine)
     }
 
     /// Keeps the guest like the host for as long as it is served. One that we have configured is configured anew; any
     /// other hears of it by its own questions.
     pub(super) fn follow(self, is_configured: bool, session: &mut Session) -> Result<(), String> {
-        let Self { config, network, nameservers, .. } = self;
+        let Self { config, network, resolver } = self;
         let config = config.clone();
-        let readdress = move |following: &Following, driver: &mut Driver| {
-            driver.readdress(Plan::pasta(&network::addresses(&config, following, &nameservers)));
-            driver.set_shortcut(network::shortcut(&config, following.template()));
+        let readdress = move |following: &Following, resolver: &ResolvConf, driver: &mut Driver| {
+            let template = following.template();
+            driver.readdress(Plan::pasta(&network::addresses(&config, following, &servers(resolver))));
+            driver.set_dns_search(network::searched(&config.search, &resolver.search));
+            driver.set_outbound(network::outbound_now(driver.peek_engine().config().outbound, template));
+            driver.set_shortcut(network::shortcut(&config, template));
         };
         session
-            .follow_host_network(network, is_configured, readdress)
+            .follow_host_network(network, resolver, is_configured, readdress)
             .map_err(system("watch the host's network"))
     }
 }
 
-/// Those of the host's resolv.conf as it is now, for what is fixed at the start.
+fn servers(resolver: &ResolvConf) -> Vec<IpAddr> {
+    resolver.nameservers.iter().map(ZonedAddr::ip).collect()
+}
+
+/// The host's resolv.conf as it is now.
 fn resolver() -> ResolvConf {
     let text = resolv_conf::read_bounded(Path::new(resolv_conf::PATH)).unwrap_or_default();
     ResolvConf::parse(&text)
@@ -185,10 +191,14 @@ pub(super) fn become_user(ids: Ids) -> Result<(), String> {
     tracers::keep_out().map_err(|error| error.to_string())
 }
 
-/// The link, with its frames written down.
-pub(super) fn record(link: Link, path: &Path) -> Result<Link, String> {
-    let failed =
-        |error: std::io::Error| format!("Couldn't open pcap file {}: {}", path.display(), words(&error));
-    let file = File::create(path).map_err(failed)?;
-    link.captured(file).map_err(failed)
+/// What `record` makes of the file of `--pcap`.
+pub(super) fn recorded<T>(path: &Path, record: impl FnOnce(File) -> std::io::Result<T>) -> Result<T, String> {
+    File::create(path)
+        .and_then(record)
+        .map_err(|error| format!("Couldn't open pcap file {}: {}", path.display(), words(&error)))
+}
+
+/// The descriptor of `--fd` is none.
+pub(super) fn not_open(error: &std::io::Error) -> String {
+    format!("Could not move --fd descriptor: {}", words(error))
 }

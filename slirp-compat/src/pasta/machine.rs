@@ -8,9 +8,8 @@
 //! Not served yet: memory that is shared with the machine (`--vhost-user`), which is refused in words. A migration is
 //! never asked for over a stream.
 
-use super::begin::{Host, become_user, listen, promise, record, settle, system};
+use super::begin::{Host, become_user, listen, not_open, promise, recorded, settle, system};
 use super::config::{Config, Machine};
-use super::network;
 use nix::sys::socket::SockType;
 use slipway_host::device::{Link, Listener, Stream};
 use slipway_host::sandbox::seccomp::Profile;
@@ -48,24 +47,23 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
         log::debug!("{error}");
     }
     let host = Host::look(config, None)?;
-    let template = host.network.following().template();
     let addresses = host.addresses();
     let pid_file = config.pid_file.as_deref().map(promise).transpose()?;
     let door = door(config, machine)?;
     if let Some(ids) = config.run_as {
         become_user(ids)?;
     }
-    let mut session = Session::open_idle(Capabilities::default(), config.mac, |machine| {
-        network::engine(config, template, &addresses, &host.search, &machine)
-    })
-    .map_err(|error| error.to_string())?;
+    let engine = |machine| host.engine(&addresses, &machine);
+    let mut session =
+        Session::open_idle(Capabilities::default(), config.mac, engine).map_err(|error| error.to_string())?;
     match door {
         Door::Open(link) => session.join(link).map_err(system("watch the guest's link"))?,
         Door::Listens(listener) => session.readmit(listener).map_err(system("wait for a guest"))?,
     }
     host.follow(false, &mut session)?;
     listen(config, &mut session)?;
-    settle(config, &mut session, &addresses, (Rights::Apart, Profile::Network), pid_file, tell)?;
+    let rights = if config.chroot_fallback { Rights::ApartByChroot } else { Rights::Apart };
+    settle(config, &mut session, &addresses, (rights, Profile::Network), pid_file, tell)?;
     let once = config.one_off || config.fd.is_some();
     loop {
         match session.run() {
@@ -90,19 +88,20 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
 /// The machine, or where it will come to.
 fn door(config: &Config, machine: &Machine) -> Result<Door, String> {
     if let Some(number) = config.fd {
-        let socket = take_inherited(number).map_err(|error| format!("--fd {number}: {}", words(&error)))?;
+        let socket = take_inherited(number).map_err(|error| not_open(&error))?;
         let mut link = Link::from(Stream::from_owned_fd(socket));
         if let Some(path) = &config.pcap {
-            link = record(link, path)?;
+            link = recorded(path, |file| link.captured(file))?;
         }
         return Ok(Door::Open(link));
     }
-    if config.pcap.is_some() {
-        return Err("--pcap: frames are recorded with --fd only".to_owned());
-    }
     let (listener, path) = bind(machine)?;
     log::info!("UNIX domain socket bound at {}", path.display());
-    Ok(Door::Listens(Listener::stream(listener)))
+    let mut listener = Listener::stream(listener);
+    if let Some(path) = &config.pcap {
+        listener = recorded(path, |file| listener.captured(file))?;
+    }
+    Ok(Door::Listens(listener))
 }
 
 /// The socket at the path that was named, or at the first default one that nobody answers at.

@@ -10,7 +10,7 @@
 //!   where the guest is, [`world`] what is asked;
 //! - [`usage`]: the texts of `--help`, `--version` and `--print-capabilities`;
 //! - [`run`]: what happens then; `namespace` and `machine` serve the one and the other guest, from what they have in
-//!   common (`begin`); `network` is what of it concerns addresses.
+//!   common (`begin`); `network` is what of it concerns addresses, `said` what `--debug` says of it.
 
 pub mod args;
 mod begin;
@@ -20,6 +20,7 @@ mod machine;
 mod namespace;
 mod network;
 pub mod run;
+mod said;
 mod stop;
 pub mod table;
 pub mod usage;

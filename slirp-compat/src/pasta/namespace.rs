@@ -4,20 +4,23 @@
 //! thread that is started later, and goes inside, gets its right to do so from there. The TAP is opened and configured
 //! by a child. Contract: pasta B.
 
-use super::begin::{Host, become_user, listen, promise, record, settle, system};
+use super::begin::{Host, become_user, listen, not_open, promise, recorded, settle, system};
 use super::config::{Config, Namespace, Place, Userns};
 use super::network;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
+use slipway_host::device::Link;
 use slipway_host::environment;
 use slipway_host::inside::Inside;
 use slipway_host::netlink::{self, Netlink};
 use slipway_host::netns::{self, Command, Identity, Outcome, Running, Setup, Target, Watch};
+use slipway_host::sandbox::mounts::Leave;
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::tracers;
 use slipway_host::signals::Inheritance;
 use slipway_host::strerror::{strerror, words};
+use slipway_host::sys::fdpass::take_inherited;
 use slipway_host::template::{self, Device, Op, Template};
 use slipway_netstack::config::{Config as EngineConfig, Mtu};
 use slipway_netstack::device::Capabilities;
@@ -34,6 +37,8 @@ pub(super) fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Resu
     if let Err(error) = tracers::keep_out() {
         log::debug!("{error}");
     }
+    // It has to be open, as the options of both names are read alike; the guest's link is its own interface.
+    drop(config.fd.map(take_inherited).transpose().map_err(|error| not_open(&error))?);
     let host = Host::look(config, Some(guest))?;
     let template = host.network.following().template();
     let addresses = host.addresses();
@@ -42,9 +47,8 @@ pub(super) fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Resu
         become_user(ids)?;
     }
     let mut seat = Seat::take(config, guest)?;
-    let mut session = open(config, guest, template, &seat, |machine| {
-        network::engine(config, template, &addresses, &host.search, &machine)
-    })?;
+    let engine = |machine| host.engine(&addresses, &machine);
+    let mut session = open(config, guest, template, &seat, engine)?;
 
     let inside = Inside::start(seat.netns.try_clone().map_err(system("keep the namespace"))?)
         .map_err(system("join the network namespace"))?;
@@ -67,7 +71,8 @@ pub(super) fn serve(config: &Config, guest: &Namespace, tell: &mut Tell) -> Resu
         session.watch_target(watch).map_err(system("watch the namespace"))?;
     }
     let calls = if seat.running.is_some() { Profile::ShortcutParent } else { Profile::Shortcut };
-    settle(config, &mut session, &addresses, (Rights::AsPermitted, calls), pid_file, tell)?;
+    let leave = if config.chroot_fallback { Leave::Chroot } else { Leave::Pivot };
+    settle(config, &mut session, &addresses, (Rights::AsPermitted(leave), calls), pid_file, tell)?;
     if let Some(running) = &mut seat.running {
         running.start().map_err(|error| error.to_string())?;
     }
@@ -234,9 +239,9 @@ fn open(
     let target = Target::path(format!("/proc/self/fd/{}", seat.netns.as_raw_fd()));
     let opened = netns::open_tap(&target, template.ifname(), Some(&Setup::Template(steps)))
         .map_err(|error| error.to_string())?;
-    let mut link = opened.tap.into();
+    let mut link = Link::from(opened.tap);
     if let Some(path) = &config.pcap {
-        link = record(link, path)?;
+        link = recorded(path, |file| link.captured(file))?;
     }
     Session::open(link, config.mac, engine).map_err(|error| error.to_string())
 }

@@ -170,7 +170,7 @@ fn told<A: Copy + PartialEq>(
 }
 
 /// The search domains that the guest is told of.
-fn searched(list: &Told<String>, hosts: &[String]) -> Vec<String> {
+pub(super) fn searched(list: &Told<String>, hosts: &[String]) -> Vec<String> {
     match list {
         Told::Hosts => hosts.to_vec(),
         Told::Nothing => Vec::new(),
@@ -191,6 +191,21 @@ fn outbound(config: &Config, template: &Template) -> Outbound {
         same_ports: true,
         broadcast: true,
     }
+}
+
+/// The same when the host's network has changed: addresses that mean something on one link only are those of the link
+/// that the guest is like now. Interfaces that were named stay.
+pub(super) fn outbound_now(before: Outbound, template: &Template) -> Outbound {
+    let link = [&template.v6, &template.v4].into_iter().flatten().find_map(|side| side.interface.as_ref());
+    let zone = link.and_then(|link| NonZeroU32::new(link.index)).map(DeviceId);
+    Outbound { zone: before.device6.or(zone).or(before.zone), ..before }
+}
+
+/// Whether the guest is told what the host's resolv.conf says, or has to be told of port 853 there.
+pub(super) fn tells_hosts(config: &Config) -> bool {
+    let tells = config.dns == Told::Hosts || config.search == Told::Hosts;
+    let forwards = config.dns_forward != Pair::default() && config.dns_host == Pair::default();
+    tells || forwards
 }
 
 /// The number of an interface; one that has gone since the command line was read has none.

@@ -1,7 +1,7 @@
 //! The other end of pesto's protocol, for a program that may wait: what is in force at pasta, and a change to it.
 //!
-//! The server is believed as little as any stranger: counts are bounded before memory is taken, and each wait ends
-//! after a while. Behind a change comes a [`Status`] from our server, nothing from the original, and then the end of
+//! The server is believed as little as any stranger: counts are bounded before memory is taken, and all it has to say
+//! has to be said within a while, however it is cut up. Behind a change comes a [`Status`] from our server, nothing from the original, and then the end of
 //! the connection, which in both cases says that the change has been looked at.
 
 use super::wire::{
@@ -12,9 +12,11 @@ use crate::rule::passt::Draft;
 use core::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use slipway_host::clock;
 use slipway_host::strerror::{strerror, words};
 use slipway_host::sys::sockopt;
-use std::io::{self, Read as _, Write as _};
+use slipway_netstack::Instant;
+use std::io::{self, Read, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
@@ -65,11 +67,30 @@ pub struct Remote {
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
+    patience: Duration,
     tables: Vec<Remote>,
 }
 
+/// A stream of which all reads together end by a time.
+struct Listening<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+}
+
+impl Read for Listening<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.until - clock::now();
+        // No time at all would mean for ever to the kernel.
+        if left < Duration::from_millis(1) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        sockopt::set_patience(self.stream.as_fd(), left)?;
+        self.stream.read(into)
+    }
+}
+
 impl Client {
-    /// Connects and reads all tables. Others may have their turn first: nothing is waited for longer than `patience`.
+    /// Connects and reads all tables. Others may have their turn first: all of it takes `patience` at most.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -80,13 +101,13 @@ impl Client {
             connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
             Ok(UnixStream::from(fd))
         };
-        let mut stream =
-            open().map_err(|errno: Errno| ClientError::Connect(path.to_owned(), errno.into()))?;
+        let stream = open().map_err(|errno: Errno| ClientError::Connect(path.to_owned(), errno.into()))?;
+        let mut listening = Listening { stream: &stream, until: clock::now() + patience };
         let mut greeting = [0; GREETING_LEN];
-        stream.read_exact(&mut greeting).map_err(ClientError::Greeting)?;
+        listening.read_exact(&mut greeting).map_err(ClientError::Greeting)?;
         wire::read_greeting(&greeting)?;
-        let tables = read_tables(&mut stream)?;
-        Ok(Self { stream, tables })
+        let tables = read_tables(&mut listening)?;
+        Ok(Self { stream, patience, tables })
     }
 
     /// What the server has.
@@ -110,7 +131,8 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
         let mut status = Vec::new();
         let most = u64::try_from(MAX_STATUS + 1).unwrap_or(u64::MAX);
-        match self.stream.take(most).read_to_end(&mut status) {
+        let listening = Listening { stream: &self.stream, until: clock::now() + self.patience };
+        match listening.take(most).read_to_end(&mut status) {
             Ok(_) => {}
             // The end, of a server that had not read everything.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
@@ -124,7 +146,7 @@ impl Client {
     }
 }
 
-fn read_tables(stream: &mut impl io::Read) -> Result<Vec<Remote>, ClientError> {
+fn read_tables(stream: &mut impl Read) -> Result<Vec<Remote>, ClientError> {
     let mut tables: Vec<Remote> = Vec::new();
     loop {
         let mut place = [0];

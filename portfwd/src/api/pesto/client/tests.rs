@@ -53,6 +53,30 @@ fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
     assert_eq!(error.to_string(), "Couldn't read server greeting: Connection timed out");
 }
 
+/// Each byte comes in time, and all of them would take hours.
+#[test]
+fn a_server_that_says_a_byte_now_and_then_is_not_waited_for_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = listen_at(&path, SockType::Stream, Access::Umask).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let mut bytes = wire::greeting();
+    wire::table(Side::Host, Capabilities::ALL, &[], &mut bytes);
+    let error = thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            for byte in &bytes {
+                if stream.write_all(&[*byte]).is_err() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Client::connect(&path, Duration::from_secs(1)).unwrap_err()
+    });
+    assert_eq!(error.to_string(), "Error reading from control socket: Connection timed out");
+}
+
 #[test]
 fn a_server_without_status_is_the_original() {
     let dir = tempfile::tempdir().unwrap();
