@@ -5,6 +5,7 @@ mod t01_words;
 mod t02_log;
 mod t03_told;
 mod t04_network;
+mod t05_follow;
 
 use slipway_lab::{built, tree};
 use std::path::{Path, PathBuf};
