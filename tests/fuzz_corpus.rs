@@ -316,6 +316,20 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("addresses", b"--subnet=10.0.0.0/8\0--gatewayIP=10.0.0.1\0-debug=false\0-stay\0--\0rest".to_vec()),
             ("bad", b"-nosuch\0-mtu=0x_1\0---x".to_vec()),
         ]),
+        "http_head" => named(vec![
+            ("connect", b"POST /connect HTTP/1.1\r\nHost: \r\nContent-Length: 0\r\n\r\n\x3c\0frame".to_vec()),
+            ("podman", b"POST /services/forwarder/expose HTTP/1.1\r\nHost: gateway.containers.internal\r\nContent-Length: 52\r\nExpect: 100-continue\r\n\r\n".to_vec()),
+            ("chunked", b"GET http://x/tunnel?ip=1.2.3.4&port=%32 HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, x\r\n\r\n".to_vec()),
+        ]),
+        "expose_json" => named(vec![
+            ("tcp", br#"{"local":"127.0.0.1:8080","remote":":80","protocol":"tcp"}"#.to_vec()),
+            ("unix", br#"{"Local":"/s","REMOTE":"ssh-tunnel://core@[fd00::2]:22/run/s?key=%2Fk","protocol":"unix","x":[{}]}"#.to_vec()),
+            ("bad", br#"{"local":7,"remote":"a[:1"}"#.to_vec()),
+        ]),
+        "dns_json" => named(vec![
+            ("zone", br#"{"Name":"crc.testing.","Records":[{"Name":"host","IP":"192.168.127.254"},{"regexp":"a.*","ip":"::1"}],"DefaultIP":""}"#.to_vec()),
+            ("bad", br#"{"records":[null,{"ip":"x"}]} trailing"#.to_vec()),
+        ]),
         "yaml_config" => named(vec![
             ("whole", b"listen: [unix:///a]\nlog-level: debug\nstack:\n  mtu: 4000\n  subnet: 10.0.0.0/8\n  forwards: {':1': '10.0.0.2:2'}\n  dns:\n  - name: a.\n    records: [{name: b, ip: 10.0.0.3}, {regexp: 'c+', ip: 10.0.0.4}]\n    defaultIP: 10.0.0.5\n  dhcpStaticLeases: {10.0.0.2: '5A:94:EF:E4:0C:EE'}\n  tcpConnectTimeout: 1m30s\n".to_vec()),
             ("anchors", b"a: &a [x, x]\nb: &b [*a, *a]\nlisten: *b\nstack: {<<: {mtu: 1500}}\n---\nsecond: 1\n".to_vec()),

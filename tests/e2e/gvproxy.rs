@@ -161,3 +161,55 @@ fn a_signal_ends_it_in_the_middle_of_a_transfer() {
     network.process.signal(Signal::SIGTERM);
     network.ends();
 }
+
+/// The process that takes orders for the one with this number: it has the same words.
+fn control_process(pid: u32) -> u32 {
+    let words = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let wanted = words(pid);
+    let all = std::fs::read_dir("/proc").unwrap();
+    let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(|other| *other != pid && words(*other) == wanted).last().expect("there is none")
+}
+
+#[test]
+fn orders_are_taken_from_machines_and_the_host_and_packets_flow_without() {
+    let test = "orders_are_taken_from_machines_and_the_host_and_packets_flow_without";
+    let Some(lab) = lab(test, &["busybox", "ncat", "ping", "curl"]) else { return };
+    let api = lab.home().join("api.sock");
+    let address = format!("unix://{}", api.display());
+    let network = Network::start(&lab, &["-ssh-port", "-1", "-listen", &address]);
+    let (container, machine, _) = machine(&lab, &network, Some(FIRST));
+    let socket = api.to_string_lossy().into_owned();
+    let curl = |path: &str| {
+        let url = format!("http://gvproxy{path}");
+        lab.host(["curl", "-sS", "--max-time", "20", "--unix-socket", &socket, &url])
+            .run(LIMIT)
+            .unwrap()
+            .all()
+    };
+    let leases = curl("/leases");
+    assert!(leases.contains(&format!("\"192.168.127.2\":\"{FIRST}\"")), "{leases}");
+    assert!(curl("/cam").contains(FIRST));
+    // As Podman does within a machine.
+    let post = |path: &str, body: &str| {
+        let url = format!("http://192.168.127.1/services/forwarder/{path}");
+        shown(&container, &format!("curl -sS --max-time 20 -o - -w '%{{http_code}}' -d '{body}' {url}"))
+    };
+    assert_eq!(post("expose", r#"{"local":":8080","remote":":80","protocol":"tcp"}"#), "200");
+    let twice = post("expose", r#"{"local":":8080","remote":":80","protocol":"tcp"}"#);
+    assert_eq!(twice, "proxy already running for tcp on :8080\n500");
+    let all = curl("/services/forwarder/all");
+    assert!(all.contains(r#"{"local":":8080","remote":"192.168.127.2:80","protocol":"tcp"}"#), "{all}");
+    let web = container.cmd(["ncat", "-lk", "0.0.0.0", "80", "-c", "echo of the machine"]);
+    let _web = Running::server(web, "tcp", 80).unwrap();
+    assert_eq!(ncat(&lab, "8080").run(LIMIT).unwrap().out(), "of the machine\n");
+    let control = control_process(network.process.pid());
+    let killed = lab.host(["kill", "-KILL", &control.to_string()]).run(LIMIT).unwrap();
+    assert_eq!(killed.code(), 0, "{killed}");
+    assert_eq!(ncat(&lab, "8080").run(LIMIT).unwrap().out(), "of the machine\n");
+    let ping = shown(&container, "ping -c 1 -W 5 192.168.127.1");
+    assert!(ping.contains(" 0% packet loss"), "{ping}");
+    machine.hang_up();
+    network.ends();
+    assert!(!api.exists());
+}

@@ -19,6 +19,7 @@
 //! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
 //! | [`switch_frames`] | frames of several guests, which come and go |
 //! | [`vpnkit_handshake`], [`frame_stream`] | what a guest's stream begins with; its frames, in any pieces |
+//! | [`http_head`], [`expose_json`], [`dns_json`] | what clients of gvproxy's API send |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
 //! | [`aardvark_config`], [`resolv_conf`], [`slirp_json`], [`port_rule`], [`port_spec`], [`getopt_argv`], [`pasta_argv`], [`goflag_argv`], [`yaml_config`] | texts |
@@ -59,10 +60,10 @@ pub use ground::{address_plan, frame_finish};
 pub use guests::{frame_stream, switch_frames, vpnkit_handshake};
 pub use tcp::tcp_actions;
 pub use texts::{
-    control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, firewall_state, getopt_argv,
-    goflag_argv, netavark_options, netfilter, nft_rule, pasta_argv, pesto_wire, plugin_request, port_rule,
-    port_spec, proc_text, resolv_conf, rootlessport, route_netlink, route_replay, router_advert, slirp_json,
-    sock_diag, uplink_order, uplink_request, yaml_config,
+    control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, dns_json, expose_json,
+    firewall_state, getopt_argv, goflag_argv, http_head, netavark_options, netfilter, nft_rule, pasta_argv,
+    pesto_wire, plugin_request, port_rule, port_spec, proc_text, resolv_conf, rootlessport, route_netlink,
+    route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request, yaml_config,
 };
 
 /// A fuzz target.
@@ -75,7 +76,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 45] = [
+pub const TARGETS: [Target; 48] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -86,16 +87,19 @@ pub const TARGETS: [Target; 45] = [
     Target { name: "dhcp_client", body: dhcp_client },
     Target { name: "dhcpv6_reply", body: dhcpv6_reply },
     Target { name: "dns_forward_reply", body: dns_forward_reply },
+    Target { name: "dns_json", body: dns_json },
     Target { name: "dns_query", body: dns_query },
     Target { name: "dns_stream", body: dns_stream },
     Target { name: "dns_zone", body: dns_zone },
     Target { name: "engine_actions", body: engine_actions },
+    Target { name: "expose_json", body: expose_json },
     Target { name: "firewall_state", body: firewall_state },
     Target { name: "frame", body: frame },
     Target { name: "frame_finish", body: frame_finish },
     Target { name: "frame_stream", body: frame_stream },
     Target { name: "getopt_argv", body: getopt_argv },
     Target { name: "goflag_argv", body: goflag_argv },
+    Target { name: "http_head", body: http_head },
     Target { name: "ndp", body: ndp },
     Target { name: "netavark_options", body: netavark_options },
     Target { name: "netfilter", body: netfilter },

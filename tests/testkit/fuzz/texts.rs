@@ -184,6 +184,21 @@ pub fn yaml_config(data: &[u8]) {
     slipway_gvproxy::fuzz::file(data);
 }
 
+/// The beginning of a connection to the API of `gvproxy`.
+pub fn http_head(data: &[u8]) {
+    slipway_gvproxy::fuzz::http_head(data);
+}
+
+/// What is sent to it to expose a port.
+pub fn expose_json(data: &[u8]) {
+    slipway_gvproxy::fuzz::expose_json(data);
+}
+
+/// What is sent to it to add names.
+pub fn dns_json(data: &[u8]) {
+    slipway_gvproxy::fuzz::dns_json(data);
+}
+
 /// A machine on which everything is there, or nothing.
 struct Nowhere(Result<(), Errno>);
 
