@@ -2,8 +2,8 @@
 //! loop around it.
 //!
 //! ```text
-//! control process ─▶ PID file ─▶ engine ─▶ forwarded ports ─▶ -listen ─▶ "ready" ─▶ -services
-//!     ─▶ guests' sockets ─▶ sandbox ─▶ loop
+//! control process ─▶ PID file ─▶ engine ─▶ forwarded ports ─▶ -listen ─▶ -services
+//!     ─▶ guests' sockets ─▶ "ready" ─▶ sandbox ─▶ loop
 //! ```
 //! A launcher waits for the hypervisor's socket and for nothing else, so that comes when everything else is there. What
 //! fails on the way ends the process with a line, and takes along what was made before. Contract: gvproxy §3, §11.
