@@ -27,6 +27,7 @@ mod podman;
 mod ports;
 mod publish;
 mod rootless;
+mod rootlesskit;
 mod run;
 mod surroundings;
 mod tcp;

@@ -1,11 +1,11 @@
-//! Root file systems with newer programs than the machine's: Podmans, for suites that run them on a lab's *host*, the
-//! gvproxy beside which ours is tested, and the peers that the bench compares with.
+//! Root file systems with newer programs than the machine's: Podmans and RootlessKit, for suites that run them on a
+//! lab's *host*, the gvproxy beside which ours is tested, and the peers that the bench compares with.
 //!
 //! apt resolves and fetches the packages as if nothing were installed, in directories of its own, from the Debian
 //! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by
-//! name. A tree is made once, at about 150 MB (the others at 20), and kept below `target/trees`; it is made anew when
-//! its description changes, and the peers' when it is a week old, for they are to be the newest. Where it cannot be
-//! had, the suites that want it are skipped by name.
+//! name. A tree is made once, at about 150 MB (RootlessKit's at 80, the others at 20), and kept below `target/trees`;
+//! it is made anew when its description changes, and the peers' when it is a week old, for they are to be the newest.
+//! Where it cannot be had, the suites that want it are skipped by name.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ struct Tree {
 /// MiB that a tree may take when every run of the suites makes it: each of them is fetched and written by everybody.
 const LARGEST: u64 = 200;
 
-const TREES: [Tree; 3] = [
+const TREES: [Tree; 4] = [
     Tree {
         name: "podman-5",
         proof: "podman_5.",
@@ -51,6 +51,24 @@ const TREES: [Tree; 3] = [
         suites: &["sid"],
         preferred: "",
         packages: &["gvproxy"],
+        age: None,
+    },
+    Tree {
+        name: "rootlesskit",
+        proof: "rootlesskit_2.",
+        suites: &["sid"],
+        preferred: "",
+        packages: &[
+            "base-files",
+            "busybox",
+            "coreutils",
+            "dash",
+            "iproute2",
+            "mount",
+            "rootlesskit",
+            "uidmap",
+            "util-linux",
+        ],
         age: None,
     },
 ];

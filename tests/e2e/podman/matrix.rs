@@ -7,7 +7,7 @@
 //! | 6 | both | the tree's pasta or ours, which may publish ports too |
 
 use super::features::{clients_are_seen, leases, macvlan, ranges_isolation_and_reload, servers_change};
-use super::scenes::{names_world_and_ports, networks_come_and_go, pasta};
+use super::scenes::{build, names_world_and_ports, networks_come_and_go, pasta};
 use super::{Pair, Podman, User, Version, Wish};
 
 macro_rules! matrix {
@@ -50,8 +50,8 @@ matrix! {
     rootless_6: rootless(Version::Six, Pair::OURS) => names_world_and_ports networks_come_and_go servers_change;
     rootless_6_stock_dns: rootless(Version::Six, Pair::STOCK_DNS) => names_world_and_ports;
     rootless_6_stock_netavark: rootless(Version::Six, Pair::OUR_DNS) => names_world_and_ports servers_change;
-    rootless_5_our_pasta: rootless(Version::Five, Pair::OURS).our_pasta() => pasta names_world_and_ports servers_change;
-    rootless_6_our_pasta: rootless(Version::Six, Pair::OURS).our_pasta() => pasta names_world_and_ports;
+    rootless_5_our_pasta: rootless(Version::Five, Pair::OURS).our_pasta() => pasta build names_world_and_ports servers_change;
+    rootless_6_our_pasta: rootless(Version::Six, Pair::OURS).our_pasta() => pasta build names_world_and_ports;
     rootless_6_our_pasta_publishes: pasta_publishes().our_pasta() => names_world_and_ports clients_are_seen;
     rootless_6_pasta_publishes: pasta_publishes() => names_world_and_ports clients_are_seen;
 

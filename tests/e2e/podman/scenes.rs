@@ -116,3 +116,25 @@ pub(super) fn pasta(podman: &Podman) {
     podman.remove(&["alone"]);
     podman.leaves_nothing();
 }
+
+/// An image whose steps need the network: Buildah, by which Podman builds, has a `pasta` for each of them.
+pub(super) fn build(podman: &Podman) {
+    std::fs::write(podman.lab.dir().join("www/index.html"), "page of world\n").unwrap();
+    let (_web, _dns) = (podman.lab.http().unwrap(), podman.lab.dns().unwrap());
+    let dir = podman.lab.home().join("build");
+    podman.sh(&format!("mkdir -p {}", dir.display()));
+    let steps = format!(
+        "FROM localhost/bb\nRUN wget -qO- http://name.test/index.html > /page\nRUN ip -o -4 address > /addresses\n\
+         FROM localhost/bb\nCOPY --from=0 /page /addresses /\nRUN wget -qO- http://{WORLD4}/index.html >> /page\n"
+    );
+    std::fs::write(dir.join("Containerfile"), steps).unwrap();
+    // It mounts an overlay on its temporary directory, which may be none itself.
+    let build = podman.cmd(&["build", "-q", "-t", "localhost/built", &dir.to_string_lossy()]);
+    build.env("TMPDIR", podman.lab.home()).ok(LIMIT).unwrap();
+    let shown =
+        podman.run(&["run", "--rm", "--network", "none", "localhost/built", "cat", "/page", "/addresses"]);
+    assert!(shown.starts_with("page of world\npage of world\n") && shown.contains(HOST4), "{shown}");
+    assert!(!podman.runs("pasta"), "each has gone with its step");
+    podman.run(&["rmi", "-f", "localhost/built"]);
+    podman.leaves_nothing();
+}
