@@ -398,8 +398,9 @@ impl Driver {
                     woken.by_host |= !frames;
                 }
                 Some(token) => {
-                    woken.by_host = true;
-                    self.on_shortcut(now, token, flags);
+                    let by = self.on_shortcut(now, token, flags);
+                    woken.by_guest |= by.by_guest;
+                    woken.by_host |= by.by_host;
                 }
                 None => {}
             }

@@ -7,6 +7,7 @@
 //! inside the namespace has no other way; it waits as long as the want is one of descriptors.
 
 use super::Driver;
+use crate::busy_poll::Woken;
 use crate::clock;
 use crate::epoll::EventSet;
 use crate::inside::{Inside, Kind, Side};
@@ -451,12 +452,15 @@ impl Driver {
         self.accept_udp(listener, &train).map(drop)
     }
 
-    /// Something has happened that is no business of the engine's.
-    pub(super) fn on_shortcut(&mut self, now: Instant, token: Token, flags: EpollFlags) {
-        let Some(bypass) = &mut self.bypass else { return };
+    /// Something has happened that is no business of the engine's. Who it was: of an exchange by the shortcut, the one
+    /// within the namespace is as good as a guest.
+    pub(super) fn on_shortcut(&mut self, now: Instant, token: Token, flags: EpollFlags) -> Woken {
+        let by_host = Woken { by_host: true, ..Woken::default() };
+        let Some(bypass) = &mut self.bypass else { return by_host };
         match token {
             Token::Splice { place, generation, server } => {
-                bypass.streams.on_event(place, generation, server, flags, self.sockets.events());
+                let side = bypass.streams.on_event(place, generation, server, flags, self.sockets.events());
+                return Woken { by_guest: side == Some(Side::Namespace), by_host: side == Some(Side::Host) };
             }
             Token::SpliceUdp { place, generation } => bypass.datagrams.on_event(place, generation, flags),
             Token::Inside => {
@@ -465,12 +469,13 @@ impl Driver {
             }
             Token::Link(_) | Token::Door(_) | Token::Foreign(_) | Token::Flow(_) => {}
         }
+        by_host
     }
 
     /// Carries for a while, and does what is due.
     pub(super) fn work_on_shortcut(&mut self, now: Instant) {
         let Some(bypass) = &mut self.bypass else { return };
-        bypass.streams.work();
+        bypass.streams.work(self.sockets.events());
         bypass.datagrams.work(now);
         bypass.datagrams.on_timeout(now);
         if bypass.retry_at.is_some_and(|at| at <= now) {

@@ -6,16 +6,16 @@
 //! ```
 //! A short exchange costs two calls each way, and no pipe. Once [`BORDER`] bytes have been carried *and* the last read
 //! was a large one, bytes go by way of a pipe, without being copied. A conversation of many small messages never needs
-//! one.
+//! one. An end that is known when the last bytes are copied leaves with them, in one packet.
 //!
 //! **Back-pressure.** What `to` did not take is held, in the pipe or in memory, and nothing is read before that is
 //! delivered: then the kernel's buffers fill up, and the sender waits as it would for the receiver itself.
 //!
 //! **Edges.** Both sockets are watched edge-triggered. An [`End`] remembers what was announced and not used up yet: it
 //! is readable until a read has found nothing (or less than it asked for), writable until a write has. So a lane that
-//! can do nothing asks the kernel nothing, and whatever changes that raises an event. What goes on arriving while `to`
-//! is full changes nothing: at the first such event the source is no longer listened to ([`DEAF`]), until there is
-//! room.
+//! can do nothing asks the kernel nothing, and whatever changes that raises an event. Room is waited for only where it
+//! was missing once ([`End::interest`]): short exchanges never see an event for it. What goes on arriving while `to` is
+//! full changes nothing: at the first such event the source is no longer listened to, until there is room.
 
 use super::pipes::{Pipe, Pipes};
 use crate::sys::sockopt;
@@ -35,15 +35,8 @@ const WITHOUT_PIPE: usize = 16 << 10;
 /// Bytes of one lane before others have their turn.
 pub(super) const BUDGET: usize = 1 << 20;
 
-/// What an end is waited for.
-pub(super) const INTEREST: EpollFlags = EpollFlags::EPOLLIN
-    .union(EpollFlags::EPOLLOUT)
-    .union(EpollFlags::EPOLLRDHUP)
-    .union(EpollFlags::EPOLLPRI)
-    .union(EpollFlags::EPOLLET);
-
-/// The same while nothing can be read, for what was read before is not delivered. Errors are told nevertheless.
-pub(super) const DEAF: EpollFlags = EpollFlags::EPOLLOUT.union(EpollFlags::EPOLLET);
+/// What is waited for on an end that is listened to.
+const HEARING: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLPRI);
 
 /// What all lanes share.
 #[derive(Debug, Default)]
@@ -69,19 +62,41 @@ pub(super) struct End {
     fd: OwnedFd,
     readable: bool,
     writable: bool,
-    /// An end-of-file or urgent data has been announced, in front of which reading stops: after a short read, there may
-    /// be more.
+    /// The end of the stream has been announced.
+    over: bool,
+    /// Urgent data or an error has been announced, in front of which reading stops: after a short read, there may be
+    /// more.
     careful: bool,
     /// O_NONBLOCK is not set, without which splice(2) waits.
     blocking: bool,
-    /// It is watched as [`DEAF`] says.
+    /// Nobody listens to it: what was read before is not delivered. Errors are told nevertheless.
     pub(super) deaf: bool,
+    /// It had no room once.
+    was_full: bool,
 }
 
 impl End {
     /// Of a socket that is connected, or about to be.
     pub(super) const fn new(fd: OwnedFd, blocking: bool) -> Self {
-        Self { fd, readable: false, writable: true, careful: false, blocking, deaf: false }
+        Self {
+            fd,
+            // The first words are often there already.
+            readable: true,
+            writable: true,
+            over: false,
+            careful: false,
+            blocking,
+            deaf: false,
+            was_full: false,
+        }
+    }
+
+    /// What it is to be waited for.
+    pub(super) fn interest(&self) -> EpollFlags {
+        let mut flags = EpollFlags::EPOLLET;
+        flags.set(HEARING, !self.deaf);
+        flags.set(EpollFlags::EPOLLOUT, self.was_full);
+        flags
     }
 
     /// Takes in what epoll says, and tells whether there may be something to read, and whether there is room that was
@@ -91,7 +106,8 @@ impl End {
         let over = F::EPOLLRDHUP | F::EPOLLHUP | F::EPOLLERR;
         let readable = flags.intersects(F::EPOLLIN | F::EPOLLPRI | over);
         let has_room = flags.intersects(F::EPOLLOUT | F::EPOLLHUP | F::EPOLLERR) && !self.writable;
-        self.careful |= flags.intersects(F::EPOLLPRI | over);
+        self.over |= flags.intersects(F::EPOLLRDHUP | F::EPOLLHUP);
+        self.careful |= flags.intersects(F::EPOLLPRI | F::EPOLLERR);
         self.readable |= readable;
         self.writable |= has_room;
         (readable, has_room)
@@ -102,21 +118,36 @@ impl End {
         self.writable
     }
 
+    /// Tells the other side that nothing follows.
+    pub(super) fn finish(&self) {
+        // Fails only on a connection that is dead already, which its next event tells.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Write);
+    }
+
     /// Has close(2) reset the connection.
     pub(super) fn reset(&self) {
         // If it cannot be set, the socket is closed in the ordinary way.
         let _ = sockopt::reset_on_close(self.fd.as_fd());
     }
 
-    fn receive(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+    /// How much was read, and whether nothing follows it.
+    fn receive(&mut self, into: &mut [u8]) -> Result<(usize, bool), Errno> {
         let got = recv(self.fd.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT)?;
+        let has_all = got < into.len() && !self.careful;
         // What comes later raises an event.
-        self.readable = self.careful || got == into.len();
-        Ok(got)
+        self.readable = self.over || !has_all;
+        Ok((got, got == 0 || (has_all && self.over)))
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+    /// Offers it bytes. The last ones wait for the end, which has to follow at once.
+    fn send(&self, bytes: &[u8], last: bool) -> Result<usize, Errno> {
+        let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        flags.set(MsgFlags::from_bits_retain(libc::MSG_MORE), last);
+        send(self.fd.as_raw_fd(), bytes, flags)
+    }
+
+    fn is_full(&mut self) {
+        (self.writable, self.was_full) = (false, true);
     }
 
     fn unblock(&mut self) -> Result<(), Errno> {
@@ -205,29 +236,23 @@ impl Lane {
         self.ended
     }
 
-    /// Carries what can be carried, [`BUDGET`] bytes at most.
-    pub(super) fn pump(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        match self.carry(from, to, tools) {
-            Outcome::Ended => {
-                // Fails only on a connection that is dead already, which its next event tells.
-                let _ = shutdown(to.fd.as_raw_fd(), Shutdown::Write);
-                self.ended = true;
-                Outcome::Ended
-            }
-            outcome => outcome,
-        }
+    /// Carries what can be carried, about `budget` bytes at most. After [`Outcome::Ended`] the other side is to be told
+    /// ([`End::finish`]), if only by closing.
+    pub(super) fn pump(&mut self, from: &mut End, to: &mut End, tools: &mut Tools, budget: usize) -> Outcome {
+        let outcome = self.carry(from, to, tools, budget);
+        self.ended |= outcome == Outcome::Ended;
+        outcome
     }
 
     /// The same for a connection that has died: what came before is delivered, but no end, for it is none.
     pub(super) fn salvage(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) {
-        from.readable = true;
+        (from.readable, from.over) = (true, false);
         if !self.ended {
-            self.carry(from, to, tools);
+            self.carry(from, to, tools, BUDGET);
         }
     }
 
-    fn carry(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Outcome {
-        let mut budget = BUDGET;
+    fn carry(&mut self, from: &mut End, to: &mut End, tools: &mut Tools, mut budget: usize) -> Outcome {
         loop {
             match self.deliver(to, &mut tools.pipes) {
                 Ok(()) => {}
@@ -244,8 +269,7 @@ impl Lane {
                 return Outcome::More;
             }
             match self.fetch(from, to, tools) {
-                Ok(Some(count)) => budget = budget.saturating_sub(count.max(1)),
-                Ok(None) => self.at_end = true,
+                Ok(count) => budget = budget.saturating_sub(count.max(1)),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => from.readable = false,
                 Err(_) => return Outcome::Broken(Which::From),
@@ -259,13 +283,13 @@ impl Lane {
             let sent = match &self.held {
                 Held::Nothing => return Ok(()),
                 _ if !to.writable => return Err(Errno::EAGAIN),
-                Held::Bytes(bytes, at) => to.send(bytes.get(*at..).surely()),
+                Held::Bytes(bytes, at) => to.send(bytes.get(*at..).surely(), false),
                 Held::Pipe(pipe, len) => pipe.empty(to.as_fd(), *len),
             };
             match sent {
                 Ok(count) => self.delivered(count, pipes),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => to.writable = false,
+                Err(Errno::EAGAIN) => to.is_full(),
                 Err(errno) => return Err(errno),
             }
         }
@@ -285,8 +309,8 @@ impl Lane {
         };
     }
 
-    /// Reads, while nothing is held; how much. `None`: the end.
-    fn fetch(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Result<Option<usize>, Errno> {
+    /// Reads, while nothing is held; how much.
+    fn fetch(&mut self, from: &mut End, to: &mut End, tools: &mut Tools) -> Result<usize, Errno> {
         let past_border = self.carried >= u64::try_from(BORDER).surely_or(u64::MAX);
         if self.bulk
             && past_border
@@ -299,30 +323,21 @@ impl Lane {
         self.copy(from, to, &mut tools.buffer, most)
     }
 
-    fn fill(
-        &mut self,
-        pipe: Pipe,
-        from: &mut End,
-        to: &mut End,
-        pipes: &mut Pipes,
-    ) -> Result<Option<usize>, Errno> {
+    fn fill(&mut self, pipe: Pipe, from: &mut End, to: &mut End, pipes: &mut Pipes) -> Result<usize, Errno> {
         let filled = from.unblock().and_then(|()| to.unblock()).and_then(|()| pipe.fill(from.as_fd()));
         match filled {
             Ok(count @ 1..) => {
                 self.bulk = count >= LARGE;
                 self.held = Held::Pipe(pipe, count);
-                return Ok(Some(count));
+                return Ok(count);
             }
+            Ok(_) => self.at_end = true,
             // An MPTCP socket of an old kernel, say.
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => self.copies = true,
             _ => {}
         }
         pipes.put_back(pipe);
-        match filled {
-            Ok(_) => Ok(None),
-            Err(_) if self.copies => Ok(Some(0)),
-            Err(errno) => Err(errno),
-        }
+        if self.copies { Ok(0) } else { filled }
     }
 
     fn copy(
@@ -331,17 +346,50 @@ impl Lane {
         to: &mut End,
         buffer: &mut Vec<u8>,
         most: usize,
-    ) -> Result<Option<usize>, Errno> {
+    ) -> Result<usize, Errno> {
         buffer.resize(BORDER, 0);
-        let count = from.receive(buffer.get_mut(..most).surely())?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+        let (count, at_end) = from.receive(buffer.get_mut(..most).surely())?;
+        self.at_end = at_end;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(0) };
         self.bulk = count >= LARGE;
         // What goes wrong here is found again by `deliver`.
-        let sent = to.send(bytes).unwrap_or(0);
+        let sent = to.send(bytes, at_end).unwrap_or(0);
         self.carried = self.carried.saturating_add(u64::try_from(sent).surely_or(u64::MAX));
         if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             self.held = Held::Bytes(rest.into(), 0);
         }
-        Ok(Some(count))
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_end_is_known_with_the_last_bytes_where_nothing_can_stand_between() {
+        use EpollFlags as F;
+        let cases = [
+            (F::EPOLLIN, (4, false)),
+            (F::EPOLLIN | F::EPOLLRDHUP, (4, true)),
+            (F::EPOLLIN | F::EPOLLRDHUP | F::EPOLLPRI, (4, false)),
+            (F::EPOLLIN | F::EPOLLRDHUP | F::EPOLLHUP | F::EPOLLERR, (4, false)),
+        ];
+        for (flags, expected) in cases {
+            let door = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut sender = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+            let mut end = End::new(door.accept().unwrap().0.into(), true);
+            sender.write_all(b"last").unwrap();
+            drop(sender);
+            end.note(flags);
+            // A full buffer says nothing of what follows.
+            assert_eq!(end.receive(&mut [0; 2]), Ok((2, false)));
+            assert!(end.readable);
+            let (count, at_end) = end.receive(&mut [0; 8]).unwrap();
+            assert_eq!((count + 2, at_end), expected, "{flags:?}");
+            assert_eq!(end.readable, flags != F::EPOLLIN, "{flags:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! A lane that has something to do is in the queue, once. Each gets [`BUDGET`](super::lane::BUDGET) bytes and goes to
 //! the back; a round of the event loop spends [`WORKING`] on them.
 
-use super::lane::{DEAF, End, INTEREST, Lane, Outcome, Tools, Which};
+use super::lane::{BORDER, BUDGET, End, Lane, Outcome, Tools, Which};
 use super::slab::{Id, Slab};
 use super::{Conversation, Proto};
 use crate::clock;
@@ -58,11 +58,24 @@ struct Stream {
     parties: Parties,
     client: End,
     server: End,
+    /// What client and server are waited for.
+    watched: [EpollFlags; 2],
     up: Lane,
     down: Lane,
 }
 
 impl Stream {
+    /// Has both ends waited for as they want to be. What the kernel refuses now is asked for again at the next event.
+    fn watch(&mut self, id: Id, events: &EventSet) {
+        let ends = [(&self.client, false), (&self.server, true)];
+        for ((end, is_server), watched) in ends.into_iter().zip(&mut self.watched) {
+            let interest = end.interest();
+            if interest != *watched && events.modify(end.as_fd(), token(id, is_server), interest).is_ok() {
+                *watched = interest;
+            }
+        }
+    }
+
     fn lane(&mut self, way: Way) -> &mut Lane {
         match way {
             Way::Up => &mut self.up,
@@ -77,6 +90,10 @@ impl Stream {
             Way::Down => (&mut self.down, &mut self.server, &mut self.client),
         }
     }
+}
+
+const fn token(id: Id, server: bool) -> Token {
+    Token::Splice { place: id.place, generation: id.generation, server }
 }
 
 /// All connections of the shortcut.
@@ -100,21 +117,21 @@ impl Streams {
         events: &EventSet,
     ) -> io::Result<()> {
         let (client, server) = (End::new(client, true), End::new(server, false));
-        let watched = self.slab.next().ok_or_else(|| io::ErrorKind::QuotaExceeded.into()).and_then(|id| {
-            let token = |server| Token::Splice { place: id.place, generation: id.generation, server };
-            events.add(client.as_fd(), token(false), INTEREST)?;
-            events.add(server.as_fd(), token(true), INTEREST)
-        });
-        if watched.is_err() {
+        let Some(id) = self.slab.next() else {
             client.reset();
-            return watched;
-        }
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        };
+        let watch = |end: &End, server| events.add(end.as_fd(), token(id, server), end.interest());
+        watch(&client, false).and_then(|()| watch(&server, true)).inspect_err(|_| client.reset())?;
+        let watched = [client.interest(), server.interest()];
         let (up, down) = (Lane::default(), Lane::default());
-        self.slab.put(Box::new(Stream { parties, client, server, up, down }));
+        self.slab.put(Box::new(Stream { parties, client, server, watched, up, down }));
+        // A question is often there already.
+        self.turn(id, Way::Up, BORDER, events);
         Ok(())
     }
 
-    /// Something has happened on a socket.
+    /// Something has happened on a socket. Tells at which end there is something to read.
     pub(crate) fn on_event(
         &mut self,
         place: u32,
@@ -122,25 +139,22 @@ impl Streams {
         is_server: bool,
         flags: EpollFlags,
         events: &EventSet,
-    ) {
+    ) -> Option<Side> {
         let id = Id { place, generation };
-        let Some(stream) = self.slab.get(id) else { return };
+        let stream = self.slab.get(id)?;
+        let side = if is_server { stream.parties.side.other() } else { stream.parties.side };
         let (from_here, to_here) = if is_server { (Way::Down, Way::Up) } else { (Way::Up, Way::Down) };
         let (_, here, there) = stream.parts(from_here);
         let (readable, has_room) = here.note(flags);
         // The reset of an end has to be heard while the other one is slow, and nothing is read for it.
         if flags.contains(EpollFlags::EPOLLERR) && sockopt::get(here.as_fd(), Opt::ERROR) != Ok(0) {
             self.fail(id, from_here);
-            return;
+            return Some(side);
         }
-        let token = |server| Token::Splice { place, generation, server };
-        if readable && !there.has_room() && !here.deaf {
-            here.deaf = events.modify(here.as_fd(), token(is_server), DEAF).is_ok();
-        }
-        if has_room && there.deaf {
-            // Which is told of what has arrived meanwhile, too.
-            there.deaf = events.modify(there.as_fd(), token(!is_server), INTEREST).is_err();
-        }
+        here.deaf |= readable && !there.has_room();
+        // Who is listened to again is told of what has arrived meanwhile, too.
+        there.deaf &= !has_room;
+        stream.watch(id, events);
         for (way, wanted) in [(from_here, readable), (to_here, has_room)] {
             let lane = stream.lane(way);
             if wanted && !lane.queued && !lane.has_ended() {
@@ -148,6 +162,7 @@ impl Streams {
                 self.due.push_back((id, way));
             }
         }
+        readable.then_some(side)
     }
 
     /// Whether there is something to do now.
@@ -156,13 +171,13 @@ impl Streams {
     }
 
     /// Carries for a while.
-    pub(crate) fn work(&mut self) {
+    pub(crate) fn work(&mut self, events: &EventSet) {
         if self.due.is_empty() {
             return;
         }
         let began = clock::now();
         while let Some((id, way)) = self.due.pop_front() {
-            self.turn(id, way);
+            self.turn(id, way, BUDGET, events);
             if clock::now() - began >= WORKING {
                 break;
             }
@@ -187,17 +202,18 @@ impl Streams {
         })
     }
 
-    fn turn(&mut self, id: Id, way: Way) {
+    fn turn(&mut self, id: Id, way: Way, budget: usize, events: &EventSet) {
         let Some(stream) = self.slab.get(id) else { return };
         let (lane, from, to) = stream.parts(way);
         lane.queued = false;
-        match lane.pump(from, to, &mut self.tools) {
-            Outcome::Waits => {}
+        match lane.pump(from, to, &mut self.tools, budget) {
+            Outcome::Waits => stream.watch(id, events),
             Outcome::More => {
                 lane.queued = true;
                 self.due.push_back((id, way));
             }
             Outcome::Ended => {
+                to.finish();
                 if stream.up.has_ended() && stream.down.has_ended() {
                     self.slab.take(id);
                 }

@@ -37,6 +37,12 @@ impl Rig {
     fn client_of(&mut self, server: SocketAddr) -> TcpStream {
         let client = TcpStream::connect(self.door.local_addr().unwrap()).unwrap();
         let (accepted, from) = self.door.accept().unwrap();
+        self.join(accepted, from, server);
+        client
+    }
+
+    /// Leads a client that was accepted to `server`.
+    fn join(&mut self, accepted: TcpStream, from: SocketAddr, server: SocketAddr) {
         let across = Kind::TcpV4.open().unwrap();
         match connect(across.as_raw_fd(), &SockaddrStorage::from(server)) {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
@@ -44,7 +50,6 @@ impl Rig {
         }
         let parties = Parties { side: Side::Host, client: from, server };
         self.streams.join(accepted.into(), across, parties, &self.events).unwrap();
-        client
     }
 
     /// A client and a server that are connected by the shortcut. Neither blocks.
@@ -57,23 +62,26 @@ impl Rig {
         (client, server)
     }
 
-    /// One round; whether there was anything.
-    fn turn(&mut self) -> bool {
+    /// One look for events: on which side there is something to read, and what the kernel said.
+    fn listen(&mut self) -> Vec<(Option<Side>, EpollFlags)> {
         let patience = if self.streams.is_busy() { Duration::ZERO } else { Duration::from_millis(1) };
         self.events.wait(&mut self.found, Some(patience)).unwrap();
-        let mut at = 0;
-        while let Some((token, flags)) = self.found.get(at) {
-            at += 1;
-            match token {
-                Some(Token::Splice { place, generation, server }) => {
-                    self.streams.on_event(place, generation, server, flags, &self.events);
-                }
-                other => panic!("{other:?}"),
+        let found = (0..).map_while(|at| self.found.get(at));
+        let heard = found.map(|(token, flags)| match token {
+            Some(Token::Splice { place, generation, server }) => {
+                (self.streams.on_event(place, generation, server, flags, &self.events), flags)
             }
-        }
+            other => panic!("{other:?}"),
+        });
+        heard.collect()
+    }
+
+    /// One round; whether there was anything.
+    fn turn(&mut self) -> bool {
+        let heard = self.listen();
         let busy = self.streams.is_busy();
-        self.streams.work();
-        at > 0 || busy
+        self.streams.work(&self.events);
+        !heard.is_empty() || busy
     }
 
     /// Rounds until it is so, twenty seconds at most.
@@ -151,6 +159,50 @@ fn a_question_its_end_and_the_answer_cross() {
     assert_eq!(rig.read_all(&client), Ok(b"answer".to_vec()));
     rig.until("both sockets are closed", |rig| rig.streams.len() == 0);
     assert!(!rig.streams.tools.has_pipes(), "so little needs no pipe");
+}
+
+#[test]
+fn a_question_that_is_there_already_crosses_at_once() {
+    let mut rig = Rig::new();
+    let mut client = TcpStream::connect(rig.door.local_addr().unwrap()).unwrap();
+    client.write_all(b"ask").unwrap();
+    let (accepted, from) = rig.door.accept().unwrap();
+    rig.join(accepted, from, rig.service.local_addr().unwrap());
+    let (mut server, _) = rig.service.accept().unwrap();
+    let mut got = [0; 3];
+    server.set_nonblocking(true).unwrap();
+    server.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"ask", "before any event was looked at");
+}
+
+#[test]
+fn a_short_exchange_is_told_of_words_alone_and_by_whom() {
+    let mut rig = Rig::new();
+    let (mut client, mut server) = rig.pair();
+    rig.settle();
+    client.write_all(b"ask").unwrap();
+    assert_eq!(rig.listen(), [(Some(Side::Host), EpollFlags::EPOLLIN)]);
+    let mut got = [0; 16];
+    rig.until("the question", |_| server.read(&mut got).is_ok_and(|count| count == 3));
+    server.write_all(b"answer").unwrap();
+    assert_eq!(rig.listen(), [(Some(Side::Namespace), EpollFlags::EPOLLIN)]);
+    rig.until("the answer", |_| client.read(&mut got).is_ok_and(|count| count == 6));
+}
+
+#[test]
+fn room_is_told_of_once_it_was_missing_and_is_nobodys_word() {
+    let mut rig = Rig::new();
+    let (client, server) = rig.pair();
+    rig.write_until_full(&client, &pattern(64 << 20));
+    let (mut piece, mut told) = (vec![0; 1 << 20], Vec::new());
+    for _ in 0..1000 {
+        let _ = (&server).read(&mut piece);
+        told.extend(rig.listen());
+        if !told.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(told, [(None, EpollFlags::EPOLLOUT)]);
 }
 
 #[test]
