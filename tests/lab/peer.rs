@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod datagrams;
+mod load;
 mod samples;
 
 use std::collections::HashMap;
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
                      latency ADDR SECONDS PAUSE_MS | sink ADDR | slow-sink ADDR | send ADDR BYTES [hold] | \
-                     flood ADDR SECONDS SIZE TRAIN | upload ADDR SECONDS | hold ADDR COUNT | half-close ADDR | \
+                     flood ADDR SECONDS SIZE TRAIN | upload ADDR SECONDS | trickle ADDR COUNT MBIT SECONDS | \
+                     rules PATH FIRST COUNT | hold ADDR COUNT | half-close ADDR | \
                      old-kernel ERRNO PROGRAM WORDS | start-up PROGRAM WORDS | timed PROGRAM WORDS";
 
 fn main() -> ExitCode {
@@ -64,6 +66,13 @@ fn run(words: &[&str]) -> io::Result<()> {
             datagrams::flood(address(to)?, span(seconds)?, size, train)
         }
         ["upload", to, seconds] => upload(address(to)?, span(seconds)?),
+        ["trickle", to, count, megabits, seconds] => {
+            let (count, megabits) = (count.parse().map_err(invalid)?, megabits.parse().map_err(invalid)?);
+            load::trickle(address(to)?, count, megabits, span(seconds)?)
+        }
+        ["rules", path, first, count] => {
+            load::rules(path, first.parse().map_err(invalid)?, count.parse().map_err(invalid)?)
+        }
         ["slow-sink", at] => slow_sink(address(at)?),
         ["send", to, bytes] => send(address(to)?, bytes.parse().map_err(invalid)?, false),
         ["send", to, bytes, "hold"] => send(address(to)?, bytes.parse().map_err(invalid)?, true),

@@ -5,8 +5,9 @@
 //! A B), so that a busy neighbour hits all of them; the table shows medians and ratios. No measurement takes longer
 //! than a few seconds, and no packet leaves the namespaces.
 //!
-//! A row in which a subject failed, or a transfer of his ended early, is refused: what is left of it is no comparison.
-//! A table with such a row is printed, but not written into the page, and the bench fails.
+//! A row in which ours or the host failed, or a transfer of theirs ended early, is refused: what is left of it is no
+//! comparison. A table with such a row is printed, but not written into the page, and the bench fails. A peer may fail
+//! [`TRIES`] times; that is told in its place, and where it never succeeded nothing is compared with it.
 //!
 //! A bench that is interrupted leaves nothing behind; `prepared` says how.
 //!
@@ -14,6 +15,7 @@
 //! `table` does the arithmetic and the page, `chart` the pictures. `dns` and `netavark` are duels of ours with the one
 //! program each stands in for, on machines of their own.
 
+mod account;
 mod busy;
 mod chart;
 mod dns;
@@ -24,6 +26,7 @@ mod prepared;
 mod rows;
 mod stage;
 mod table;
+mod upkeep;
 mod weather;
 mod work;
 
@@ -95,7 +98,11 @@ impl Wish {
             Some(sky) => weather::tests(sky, sky == Sky::Goals || has_bbr()),
             None => rows::TESTS.to_vec(),
         };
-        let wanted = |test: &Test| self.groups.is_empty() || self.groups.contains(&test.group());
+        let wanted = |test: &Test| {
+            // What only pasta does is nothing for another role.
+            test.does(Subject::Slipway, self.role)
+                && (self.groups.is_empty() || self.groups.contains(&test.group()))
+        };
         all.into_iter().filter(|test| test.is_among(&self.only) && wanted(test)).collect()
     }
 }
@@ -214,10 +221,6 @@ fn measure(ground: &Ground, wish: &Wish, tests: &[Test], subjects: &[Subject]) -
     for of_group in tests.chunk_by(|one, next| one.group() == next.group()) {
         let does = |subject: &Subject| of_group.iter().any(|test| test.does(*subject, wish.role));
         let subjects: Vec<Subject> = subjects.iter().copied().filter(does).collect();
-        // What only pasta does is no table of another role.
-        if !of_group.iter().any(|test| test.does(Subject::Slipway, wish.role)) {
-            continue;
-        }
         let mut table = Table::new(&subjects);
         for test in of_group {
             for result in rounds(ground, wish, test, &subjects)? {
@@ -245,21 +248,30 @@ fn rounds(ground: &Ground, wish: &Wish, test: &Test, subjects: &[Subject]) -> Do
     Ok(results)
 }
 
+/// How often a peer may try a piece of work.
+const TRIES: usize = 3;
+
 /// One subject's turn at one test. An error is the end of the bench.
 fn once(ground: &Ground, subject: Subject, test: &Test, results: &mut [Result]) -> Done {
-    let done = Stage::new(ground, subject, test.variation).and_then(|stage| work::measure(&stage, test.work));
-    if interrupted() {
-        return Err("interrupted".to_owned());
-    }
-    match done {
-        Ok(figures) => {
-            results.iter_mut().zip(figures).for_each(|(result, figure)| result.add(subject, figure));
+    let tries = if subject.is_peer() { TRIES } else { 1 };
+    for left in (0..tries).rev() {
+        let done =
+            Stage::new(ground, subject, test.variation).and_then(|stage| work::measure(&stage, test.work));
+        if interrupted() {
+            return Err("interrupted".to_owned());
         }
-        Err(error) => {
-            let said: String = error.lines().take(3).collect::<Vec<_>>().join(" | ");
-            let name = test.rows.first().map_or("", |row| row.name);
-            println!("  {name} of {}: {}", subject.name(), said.chars().take(300).collect::<String>());
-            results.iter_mut().for_each(|result| result.fail(subject));
+        match done {
+            Ok(figures) => {
+                results.iter_mut().zip(figures).for_each(|(result, figure)| result.add(subject, figure));
+                break;
+            }
+            Err(error) => {
+                let said: String = error.lines().take(3).collect::<Vec<_>>().join(" | ");
+                let name = test.rows.first().map_or("", |row| row.name);
+                println!("  {name} of {}: {}", subject.name(), said.chars().take(300).collect::<String>());
+                let note = if left > 0 { Result::spoil } else { Result::fail };
+                results.iter_mut().for_each(|result| note(result, subject));
+            }
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use slipway_lab::Weather;
 
-use super::stage::{Role, Subject, Variation};
+use super::stage::{Ports, Role, Subject, Variation};
 
 /// What is shown together, in a table and a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,6 +19,8 @@ pub(crate) enum Group {
     Latency,
     /// Published ports from the host's loopback, which pasta leads past the device.
     Shortcut,
+    /// Ports that come and go under load, by pasta's control socket.
+    Rules,
     /// Start and memory.
     Footprint,
     /// A link with loss and no length.
@@ -39,6 +41,7 @@ impl Group {
             Self::Requests => "requests",
             Self::Latency => "latency",
             Self::Shortcut => "shortcut",
+            Self::Rules => "rules",
             Self::Footprint => "footprint",
             Self::WeatherNear => "weather-near",
             Self::WeatherFar => "weather-far",
@@ -51,10 +54,11 @@ impl Group {
         match self {
             Self::Throughput => "TCP throughput",
             Self::Datagrams => "Datagrams",
-            Self::Processor => "Processor time for a gigabyte",
+            Self::Processor => "Processor time",
             Self::Requests => "Short exchanges",
             Self::Latency => "Short exchanges beside four streams",
             Self::Shortcut => "From the host's loopback",
+            Self::Rules => "Ports that come and go under load",
             Self::Footprint => "Start and memory",
             Self::WeatherNear => "A link of 500 Mbit/s, RTT 0",
             Self::WeatherFar => "A link of 500 Mbit/s, RTT 100 ms",
@@ -92,7 +96,17 @@ pub(crate) enum Work {
     /// Connections there, each with one question.
     NearRequests,
     Start,
+    /// The same as pasta starts: until the process in the foreground ends.
+    Background,
     Idle,
+    /// Memory, pages that others share counted in part.
+    Proportional,
+    /// How often it wakes while nobody does anything.
+    Wakes,
+    /// So many flows that say little, 100 Mbit/s together.
+    Trickle(u32),
+    /// A hundred ports that are added and removed.
+    Rules,
     Connections(u32),
     /// One stream over a link with weather.
     Weather(Way),
@@ -154,8 +168,12 @@ impl Test {
     pub(crate) fn does(&self, subject: Subject, role: Role) -> bool {
         let other = if role == Role::Pasta { Subject::Slirp4netns } else { Subject::Pasta };
         match self.work {
-            Work::Start => subject != other && subject != Subject::Host,
+            Work::Start => role == Role::Slirp4netns && subject != other && subject != Subject::Host,
             Work::Near | Work::NearRequests => role == Role::Pasta && subject != Subject::Slirp4netns,
+            Work::Background | Work::Proportional | Work::Wakes | Work::Trickle(_) => {
+                role == Role::Pasta && !matches!(subject, Subject::Slirp4netns | Subject::Host)
+            }
+            Work::Rules => role == Role::Pasta && matches!(subject, Subject::Slipway | Subject::Before),
             Work::Idle => subject != Subject::Host,
             // slirp4netns does not open them in half a minute.
             Work::Connections(_) => !matches!(subject, Subject::Slirp4netns | Subject::Host),
@@ -169,11 +187,17 @@ impl Test {
         match self.work {
             Work::Tcp(..) | Work::Published => Group::Throughput,
             Work::Udp(_) | Work::PublishedUdp | Work::Train | Work::Small => Group::Datagrams,
-            Work::Busy(_) => Group::Processor,
+            Work::Busy(_) | Work::Trickle(_) => Group::Processor,
             Work::Requests(_) => Group::Requests,
             Work::Latency(_) => Group::Latency,
             Work::Near | Work::NearRequests => Group::Shortcut,
-            Work::Start | Work::Idle | Work::Connections(_) => Group::Footprint,
+            Work::Rules => Group::Rules,
+            Work::Start
+            | Work::Background
+            | Work::Idle
+            | Work::Proportional
+            | Work::Wakes
+            | Work::Connections(_) => Group::Footprint,
             Work::Weather(_) => match self.variation.weather {
                 Some(Weather { rtt: 0, .. }) if !self.variation.bbr => Group::WeatherNear,
                 Some(Weather { rtt: 100, .. }) if !self.variation.bbr => Group::WeatherFar,
@@ -189,10 +213,14 @@ impl Test {
     }
 }
 
-pub(crate) const LARGE: Variation = Variation { mtu: 65520, bbr: false, tuned: false, weather: None };
+pub(crate) const LARGE: Variation =
+    Variation { mtu: 65520, bbr: false, tuned: false, weather: None, ports: Ports::One };
 const SMALL: Variation = Variation { mtu: 1500, ..LARGE };
 const BBR: Variation = Variation { bbr: true, ..LARGE };
 const TUNED: Variation = Variation { tuned: true, ..LARGE };
+const RULED: Variation = Variation { ports: Ports::Ruled, ..LARGE };
+const CLOSED: Variation = Variation { ports: Ports::None, ..LARGE };
+const AUTO: Variation = Variation { ports: Ports::Auto, ..LARGE };
 
 const UP: &str = "TCP container to world";
 const DOWN: &str = "TCP world to container";
@@ -290,6 +318,11 @@ pub(crate) const TESTS: &[Test] = &[
         rows: &[Row::new("busy seconds of all cores down, MTU 1500", "s/GB", Goal::UnderBest(0.6))],
     },
     Test {
+        work: Work::Trickle(2000),
+        variation: LARGE,
+        rows: &[Row::new("its own, 2000 flows of 50 kbit/s", "% of a core", Goal::UnderBest(0.5))],
+    },
+    Test {
         work: Work::Requests("rr"),
         variation: LARGE,
         rows: &[Row::new("TCP request/response", "1/s", Goal::OverBest(1.15))],
@@ -350,11 +383,41 @@ pub(crate) const TESTS: &[Test] = &[
         variation: LARGE,
         rows: &[Row::new("connect+request+close from the host's loopback", "1/s", Goal::OverBest(1.5))],
     },
+    Test {
+        work: Work::Rules,
+        variation: RULED,
+        rows: &[
+            Row::new("a rule added or removed, median", "ms", Goal::AtMost(1.0)),
+            Row::new("a rule added or removed, 99th percentile", "ms", Goal::AtMost(5.0)),
+            Row::new("uploads meanwhile", "Gbit/s", Goal::Shown),
+            Row::new("connections to an unchanged port meanwhile", "1/s", Goal::Shown),
+        ],
+    },
+    Test {
+        work: Work::Background,
+        variation: LARGE,
+        rows: &[Row::new("start with --config-net", "ms", Goal::UnderBest(0.5))],
+    },
     Test { work: Work::Start, variation: LARGE, rows: &[Row::new("start to ready", "ms", Goal::LikeSlirp)] },
     Test {
         work: Work::Idle,
         variation: LARGE,
         rows: &[Row::new("resident memory idle", "MB", Goal::LikeBest)],
+    },
+    Test {
+        work: Work::Proportional,
+        variation: CLOSED,
+        rows: &[Row::new("proportional memory idle", "MB", Goal::AtMost(4.0))],
+    },
+    Test {
+        work: Work::Wakes,
+        variation: CLOSED,
+        rows: &[Row::new("wake-ups a second, idle", "in 1 s", Goal::AtMost(0.0))],
+    },
+    Test {
+        work: Work::Wakes,
+        variation: AUTO,
+        rows: &[Row::new("wake-ups a second, idle, ports by auto", "in 1 s", Goal::AtMost(1.0))],
     },
     Test {
         work: Work::Connections(8000),
@@ -398,7 +461,7 @@ mod tests {
         let mut groups: Vec<&str> = TESTS.iter().map(|test| test.group().mark()).collect();
         groups.dedup();
         let expected =
-            ["throughput", "datagrams", "processor", "requests", "latency", "shortcut", "footprint"];
+            ["throughput", "datagrams", "processor", "requests", "latency", "shortcut", "rules", "footprint"];
         assert_eq!(groups, expected);
     }
 }

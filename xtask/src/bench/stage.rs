@@ -7,6 +7,7 @@ use slipway_lab::{Cmd, Container, Lab, LabOptions, Link, Running, Weather};
 
 use crate::tool::Done;
 
+use super::account::Account;
 use super::peers::Peer;
 use super::prepared::Prepared;
 
@@ -21,6 +22,21 @@ pub(crate) struct Variation {
     pub(crate) tuned: bool,
     /// The link between host and world, when it is not the veth.
     pub(crate) weather: Option<Weather>,
+    /// What leads into the container, and how that can change. slirp4netns has the one port always.
+    pub(crate) ports: Ports,
+}
+
+/// The ports of a subject with pasta's command line. None of them leads out of the container but with [`Ports::Auto`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// [`PUBLISHED`], over TCP and UDP.
+    One,
+    /// The same, and a control socket by which others come and go; ours alone has it.
+    Ruled,
+    /// None at all.
+    None,
+    /// Whatever somebody listens on, on either side.
+    Auto,
 }
 
 /// Who does the work.
@@ -184,23 +200,22 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Whether the subject takes pasta's command line.
-    pub(crate) fn is_pasta(&self) -> bool {
-        self.ground.is_pasta(self.subject)
-    }
-
     /// Resident memory of the subject, in KiB.
     pub(crate) fn resident(&self) -> Done<f64> {
+        self.account()?.resident()
+    }
+
+    /// What the kernel keeps of the subject's process.
+    pub(crate) fn account(&self) -> Done<Account> {
         let pid = self.process.as_ref().map(Running::pid).ok_or("the host itself has no process")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(said)?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        let number = line.split_whitespace().next().and_then(|number| number.parse().ok());
-        number.ok_or_else(|| format!("no VmRSS of {pid}"))
+        Ok(Account(pid))
     }
 }
 
 /// The container port that every subject publishes, for TCP and UDP.
 pub(crate) const PUBLISHED: u16 = 9001;
+/// The control socket of [`Ports::Ruled`], in the lab's home.
+pub(crate) const CONTROL: &str = "control.sock";
 
 fn slirp(lab: &Lab, container: &Container, words: &[String], variation: Variation) -> Done<Running> {
     let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; rm -f api.sock; exec "$@""#;
@@ -225,12 +240,21 @@ fn slirp(lab: &Lab, container: &Container, words: &[String], variation: Variatio
 }
 
 fn pasta(lab: &Lab, container: &Container, words: &[String], variation: Variation) -> Done<Running> {
-    let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; exec "$@""#;
+    let script = r#"ulimit -n $(ulimit -Hn); cd "$HOME"; rm -f control.sock; exec "$@""#;
     let (mtu, published) = (variation.mtu.to_string(), PUBLISHED.to_string());
+    let (inward, outward) = match variation.ports {
+        Ports::One | Ports::Ruled => (published.as_str(), "none"),
+        Ports::None => ("none", "none"),
+        Ports::Auto => ("auto", "auto"),
+    };
+    let control = ["--control", CONTROL];
+    let control = if variation.ports == Ports::Ruled { &control[..] } else { &[] };
     let mut process = lab
         .host(["sh", "-c", script, "sh"])
         .args(words)
-        .args(["-f", "-q", "--config-net", "--no-map-gw", "-m", &mtu, "-t", &published, "-u", &published])
+        .args(["-f", "-q", "--config-net", "--no-map-gw", "-m", &mtu])
+        .args(["-t", inward, "-u", inward, "-T", outward, "-U", outward])
+        .args(control)
         .args([container.pid().to_string()])
         .start()
         .map_err(said)?;

@@ -14,12 +14,14 @@ pub(crate) struct Result {
     row: &'static Row,
     values: Vec<(Subject, Vec<f64>)>,
     failures: Vec<Subject>,
+    /// Tries that came to nothing before one did not.
+    spoiled: Vec<Subject>,
 }
 
 impl Result {
     /// An empty one.
     pub(crate) fn new(row: &'static Row) -> Self {
-        Self { row, values: Vec::new(), failures: Vec::new() }
+        Self { row, values: Vec::new(), failures: Vec::new(), spoiled: Vec::new() }
     }
 
     /// One measurement.
@@ -28,6 +30,11 @@ impl Result {
             Some((_, values)) => values.push(value),
             None => self.values.push((subject, vec![value])),
         }
+    }
+
+    /// A try that came to nothing, and will be repeated.
+    pub(crate) fn spoil(&mut self, subject: Subject) {
+        self.spoiled.push(subject);
     }
 
     /// One measurement that came to nothing.
@@ -50,7 +57,16 @@ impl Result {
         if self.row.less_is_better() { values.reduce(f64::max) } else { values.reduce(f64::min) }
     }
 
+    /// Whether this is no row: somebody failed whom it cannot do without. A peer that cannot do a thing is told.
+    fn is_refused(&self) -> bool {
+        self.failures.iter().any(|subject| !subject.is_peer())
+    }
+
+    /// None where one of them failed: it may be the best.
     fn best_peer(&self) -> Option<f64> {
+        if self.failures.iter().any(|subject| subject.is_peer()) {
+            return None;
+        }
         let peers = self.values.iter().map(|(subject, _)| *subject).filter(|subject| subject.is_peer());
         let medians = peers.filter_map(|subject| self.median(subject));
         if self.row.less_is_better() { medians.reduce(f64::min) } else { medians.reduce(f64::max) }
@@ -61,9 +77,13 @@ impl Result {
             return "failed".to_owned();
         }
         let Some(middle) = self.median(subject) else { return String::new() };
-        match self.worst(subject).filter(|_| self.values(subject).len() > 1) {
+        let figure = match self.worst(subject).filter(|_| self.values(subject).len() > 1) {
             Some(worst) => format!("{} ({})", number(middle), number(worst)),
             None => number(middle),
+        };
+        match self.spoiled.iter().filter(|of| **of == subject).count() {
+            0 => figure,
+            spoiled => format!("{figure}, {spoiled} failed"),
         }
     }
 }
@@ -100,13 +120,9 @@ impl Table {
         self.results.push(result);
     }
 
-    /// The rows in which somebody failed.
+    /// The rows in which ours or the host failed.
     pub(crate) fn refused(&self) -> Vec<&'static str> {
-        self.results
-            .iter()
-            .filter(|result| !result.failures.is_empty())
-            .map(|result| result.row.name)
-            .collect()
+        self.results.iter().filter(|result| result.is_refused()).map(|result| result.row.name).collect()
     }
 
     /// The rows with goals as a picture.
@@ -189,8 +205,10 @@ impl Table {
             Goal::AtMost(most) => (format!("<= {most}"), Some(most)),
             Goal::Shown => (String::new(), None),
         };
-        if let Some(who) = result.failures.first() {
-            return format!("{text}: refused, {} failed", who.name()).trim_start_matches(": ").to_owned();
+        let lacks = bound.is_none() || result.is_refused();
+        if let Some(who) = result.failures.first().filter(|_| lacks) {
+            let word = if result.is_refused() { "refused" } else { "not compared" };
+            return format!("{text}: {word}, {} failed", who.name()).trim_start_matches(": ").to_owned();
         }
         let met = ours
             .zip(bound)
@@ -294,21 +312,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_row_in_which_somebody_failed_is_refused() {
+    fn in_which_failed(row: &'static Row, who: Subject) -> (String, Vec<&'static str>) {
         let mut table = Table::new(&[Subject::Slipway, Subject::Pasta, Subject::Host]);
-        let mut result = Result::new(row());
+        let mut result = Result::new(row);
         for subject in [Subject::Slipway, Subject::Pasta, Subject::Host] {
             result.add(subject, 2.0);
         }
-        assert!(table.line(&result).ends_with(": met |"), "{}", table.line(&result));
         // Once is enough: the rounds that went well are those that a figure must not be made of.
-        result.fail(Subject::Pasta);
+        result.fail(who);
         let line = table.line(&result);
-        assert!(line.contains("| 2.00 | failed | 2.00 | | 1.00 |"), "{line}");
-        assert!(line.ends_with(": refused, pasta failed |"), "{line}");
         table.add(result);
-        assert_eq!(table.refused(), [row().name]);
+        (line, table.refused())
+    }
+
+    #[test]
+    fn a_row_in_which_ours_or_the_host_failed_is_refused() {
+        for who in [Subject::Slipway, Subject::Host] {
+            let (line, refused) = in_which_failed(row(), who);
+            assert!(line.contains("| failed |"), "{line}");
+            assert!(line.ends_with(&format!(": refused, {} failed |", who.name())), "{line}");
+            assert_eq!(refused, [row().name]);
+        }
+    }
+
+    #[test]
+    fn with_a_peer_that_failed_nothing_is_compared() {
+        static BEST: Row = Row::new("near", "Gbit/s", Goal::OverBest(1.1));
+        let (line, refused) = in_which_failed(&BEST, Subject::Pasta);
+        assert!(line.contains("| 2.00 | failed | 2.00 | | 1.00 |"), "{line}");
+        assert!(line.ends_with(">= 1.1 x best peer: not compared, pasta failed |"), "{line}");
+        assert!(refused.is_empty(), "the others' figures stand");
+        let (line, refused) = in_which_failed(row(), Subject::Pasta);
+        assert!(line.ends_with(">= 0.45 x host: met |") && refused.is_empty(), "{line}");
+    }
+
+    #[test]
+    fn tries_that_failed_are_told() {
+        let table = Table::new(&[Subject::Slipway, Subject::Pasta]);
+        let mut result = Result::new(row());
+        for subject in [Subject::Slipway, Subject::Pasta] {
+            result.add(subject, 2.0);
+        }
+        result.spoil(Subject::Pasta);
+        result.spoil(Subject::Pasta);
+        assert!(table.line(&result).contains("| 2.00 | 2.00, 2 failed | 1.00 |"), "{}", table.line(&result));
     }
 
     #[test]

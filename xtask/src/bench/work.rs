@@ -12,8 +12,9 @@ use crate::tool::Done;
 use super::busy;
 use super::rows::{Way, Work};
 use super::stage::{PUBLISHED, Stage};
+use super::upkeep;
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// How long a transfer and a series of requests last.
 const SECONDS: u16 = 2;
 /// Long enough for a window that begins with ten segments and doubles in 100 ms.
@@ -36,8 +37,12 @@ pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<Vec<f64>> {
         Work::Small => flood(stage, 64, 1).map(|bytes| bytes / 64.0),
         Work::Near => near(stage),
         Work::NearRequests => near_requests(stage),
-        Work::Start if stage.is_pasta() => start_in_background(stage),
+        Work::Background => start_in_background(stage),
         Work::Start => start(stage),
+        Work::Trickle(count) => upkeep::trickle(stage, count),
+        Work::Rules => return upkeep::rules(stage),
+        Work::Proportional => upkeep::proportional(stage),
+        Work::Wakes => upkeep::wakes(stage),
         Work::Idle => {
             std::thread::sleep(Duration::from_millis(300));
             stage.resident().map(|kib| kib * 1024.0 / 1e6)
@@ -48,7 +53,7 @@ pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<Vec<f64>> {
     figure.map(|figure| vec![figure])
 }
 
-fn server(command: Cmd, port: u16) -> Done<Running> {
+pub(super) fn server(command: Cmd, port: u16) -> Done<Running> {
     Running::server(command, "tcp", port).map_err(said)
 }
 
@@ -221,6 +226,6 @@ fn connections(stage: &Stage<'_>, count: u32) -> Done<f64> {
     Ok((stage.resident()? - idle) / f64::from(count))
 }
 
-fn said(error: impl std::fmt::Display) -> String {
+pub(super) fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
