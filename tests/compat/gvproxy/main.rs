@@ -5,6 +5,7 @@ mod life;
 mod t01_words;
 mod t02_life;
 mod t03_guests;
+mod t04_api;
 
 use slipway_lab::{built, tree};
 use std::os::unix::process::CommandExt as _;

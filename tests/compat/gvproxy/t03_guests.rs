@@ -34,13 +34,13 @@ fn is_answer(frame: &[u8]) -> bool {
 
 /// How long a frame is, before it.
 #[derive(Clone, Copy)]
-enum Lengths {
+pub(super) enum Lengths {
     Be32,
     Le16,
 }
 
 /// Asks over a stream until an answer comes.
-fn ask(mut to: impl Write, mut from: impl Read, lengths: Lengths) {
+pub(super) fn ask(mut to: impl Write, mut from: impl Read, lengths: Lengths) {
     let frame = question();
     let len = u16::try_from(frame.len()).unwrap();
     match lengths {
