@@ -80,13 +80,13 @@ pub enum Rights<'a> {
     Dropped,
     /// The host's files go out of sight as well, in a user namespace of its own, where one may be made.
     Apart,
-    /// The same, by chroot(2) where the root cannot be pivoted.
-    ApartByChroot,
     /// They must, in the guest's user namespace if that is known ([`sandbox::enter`]).
     Sandboxed(Option<&'a Path>),
     /// They go as far as the system permits, for a process that may mount: a profile of AppArmor that was written for
     /// somebody else forbids some stages, and the program has to work under it. What is left out is told at debug.
     AsPermitted(Leave),
+    /// The same for one that makes a user namespace to mount in, as [`Rights::Apart`].
+    ApartAsPermitted(Leave),
 }
 
 /// Whom guests' queries go to.
@@ -176,33 +176,36 @@ impl Rights<'_> {
         match self {
             Self::Kept => Ok(()),
             Self::Dropped => tracers::keep_out().and_then(|()| caps::drop_all()),
-            Self::Apart => apart(Leave::Pivot),
-            Self::ApartByChroot => apart(Leave::Chroot),
+            Self::Apart => apart(),
             Self::Sandboxed(userns) => sandbox::enter(userns),
             Self::AsPermitted(leave) => {
-                as_permitted(leave);
+                as_permitted(|| mounts::isolate(None, leave));
+                Ok(())
+            }
+            Self::ApartAsPermitted(leave) => {
+                as_permitted(|| sandbox::enter_own(leave));
                 Ok(())
             }
         }
     }
 }
 
-fn apart(leave: Leave) -> Result<(), SandboxError> {
+fn apart() -> Result<(), SandboxError> {
     tracers::keep_out()?;
     // Without user namespaces the other stages have to do.
-    if let Err(error) = sandbox::enter_own(leave) {
+    if let Err(error) = sandbox::enter_own(Leave::Pivot) {
         log::info!("this process keeps sight of the host's files: {error}");
     }
     caps::drop_all()
 }
 
 /// The stages one after the other. Where nothing may be mounted, Landlock has to keep the files closed.
-fn as_permitted(leave: Leave) {
+fn as_permitted(hide: impl FnOnce() -> Result<(), SandboxError>) {
     let left_out = |stage: Result<(), SandboxError>| {
         stage.inspect_err(|error| log::debug!("a stage of the sandbox is left out: {error}")).is_err()
     };
     left_out(tracers::keep_out());
-    if left_out(mounts::isolate(None, leave)) {
+    if left_out(hide()) {
         left_out(files::keep(&files::of_resolv_conf(Path::new(resolv_conf::PATH))));
     }
     left_out(caps::drop_all());

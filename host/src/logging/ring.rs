@@ -42,14 +42,21 @@ impl Ring {
     /// Those of open(2) and write(2).
     pub fn create(path: &Path, limit: u64, header: &str) -> io::Result<Self> {
         // Waits for nobody who might read a pipe: what does not fit is lost.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)?;
+        let open = |read: bool| {
+            OpenOptions::new()
+                .read(read)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(path)
+        };
+        // One that may only be written (in a home directory, by the profile of AppArmor for pasta) is emptied when full.
+        let mut file = open(true).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => open(false),
+            _ => Err(error),
+        })?;
         let plain = file.metadata()?.is_file();
         let line = format!("{header}\n");
         file.write_all(line.as_bytes())?;

@@ -347,7 +347,8 @@ fn prepare(command: &Command) -> Result<(), String> {
     kinds.set(CloneFlags::CLONE_NEWUTS, command.hostname.is_some());
     kinds.set(CloneFlags::CLONE_NEWIPC, command.apart);
     // A root without CAP_SYS_ADMIN, as containers have it, is refused and goes the way of all others.
-    if !uid.is_root() || unshare(kinds).is_err() {
+    let is_user = !uid.is_root() || unshare(kinds).is_err();
+    if is_user {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| settings.explain(Step::User, error))?;
         map_ids(command.identity, uid, gid).map_err(|error| {
             settings.explain(Step::Ids, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
@@ -355,8 +356,12 @@ fn prepare(command: &Command) -> Result<(), String> {
         unshare(kinds).map_err(|error| settings.explain(Step::Network, error))?;
     }
     // What is mounted here stays here; what the host mounts is seen.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
-        .map_err(|error| settings.explain(Step::Mounts, error))
+    match mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>) {
+        // mount_namespaces(7): in one that belongs to a user namespace of its own it is so from the start. The profile
+        // of AppArmor for pasta does not know this call.
+        Err(Errno::EACCES) if is_user => Ok(()),
+        result => result.map_err(|error| settings.explain(Step::Mounts, error)),
+    }
 }
 
 /// What the command may notice, when the network is there.
@@ -382,7 +387,12 @@ fn finish(command: &Command) -> Result<Option<Cover>, String> {
 /// containers, the kernel lets nobody mount another; the command sees the old one then.
 fn show_own_processes() {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    if let Err(error) = mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>) {
+    let mounted = match mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>) {
+        // The profile of AppArmor for pasta knows none that comes from somewhere.
+        Err(Errno::EACCES) => mount(None::<&str>, "/proc", Some("proc"), flags, None::<&str>),
+        result => result,
+    };
+    if let Err(error) = mounted {
         log::warn!("the command sees the host's /proc: {}", strerror(error));
     }
 }

@@ -12,6 +12,7 @@ use super::begin::{Host, become_user, listen, not_open, promise, recorded, settl
 use super::config::{Config, Machine};
 use nix::sys::socket::SockType;
 use slipway_host::device::{Link, Listener, Stream};
+use slipway_host::sandbox::mounts::Leave;
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::tracers;
 use slipway_host::strerror::words;
@@ -62,7 +63,8 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
     }
     host.follow(false, &mut session)?;
     listen(config, &mut session)?;
-    let rights = if config.chroot_fallback { Rights::ApartByChroot } else { Rights::Apart };
+    let leave = if config.chroot_fallback { Leave::Chroot } else { Leave::Pivot };
+    let rights = Rights::ApartAsPermitted(leave);
     settle(config, &mut session, &addresses, (rights, Profile::Network), pid_file, tell)?;
     let once = config.one_off || config.fd.is_some();
     loop {

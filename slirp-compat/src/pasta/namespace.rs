@@ -9,7 +9,7 @@ use super::config::{Config, Namespace, Place, Userns};
 use super::network;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gethostname};
 use slipway_host::device::Link;
 use slipway_host::environment;
 use slipway_host::inside::Inside;
@@ -207,8 +207,8 @@ fn shell() -> (OsString, OsString) {
 
 /// What a command's machine is called: as this one is, but told apart from it.
 fn hostname() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = format!("pasta-{}", host.trim());
+    let host = gethostname().unwrap_or_default();
+    let name = format!("pasta-{}", host.to_string_lossy());
     // The kernel takes no longer one.
     name.chars().take(64).collect()
 }
