@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::machine::Machine;
 use crate::missing;
-use crate::namespaces::Lab;
+use crate::namespaces::{Lab, LabOptions};
 use crate::subject::Subject;
 use crate::unavailable::{NO_IPV6, NO_TUN};
 
@@ -98,6 +98,15 @@ fn beside(name: &str) -> Option<PathBuf> {
 /// When `SLIPWAY_E2E_REQUIRE=1` and there is no lab to be had.
 #[must_use]
 pub fn fixture(test: &str, programs: &[&str]) -> Option<(Lab, Subject)> {
+    fixture_with(test, programs, |_, _| {})
+}
+
+/// The same, with further wishes.
+pub(crate) fn fixture_with(
+    test: &str,
+    programs: &[&str],
+    wish: impl FnOnce(&mut LabOptions, &Subject),
+) -> Option<(Lab, Subject)> {
     let made = subject().and_then(|subject| {
         if let Some(program) = missing(programs) {
             return Err(format!("{program} is not installed (cargo xtask deps)"));
@@ -106,6 +115,7 @@ pub fn fixture(test: &str, programs: &[&str]) -> Option<(Lab, Subject)> {
         if let Some(peer) = peer() {
             options.programs.push(("slipway-lab-peer".to_owned(), peer));
         }
+        wish(&mut options, &subject);
         let lab = Lab::new(&options).map_err(|error| error.to_string())?;
         Ok((lab, subject))
     });

@@ -29,6 +29,7 @@ mod servers;
 mod subject;
 mod traces;
 mod unavailable;
+mod vm;
 mod weather;
 
 pub use command::{Cmd, Output, Running, now, starved};
@@ -40,6 +41,7 @@ pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
 pub use traces::{hold, traced, traced_alone, under_filter};
 pub use unavailable::Unavailable;
+pub use vm::{Image, Vm, qemu, vm_fixture};
 pub use weather::{LINK, Lane, Link, Weather};
 
 /// Finds a program on the search path, also in the `sbin` directories that an ordinary user's path lacks.

@@ -1,9 +1,10 @@
 //! Root file systems with newer programs than the machine's: Podmans and RootlessKit, for suites that run them on a
-//! lab's *host*, the gvproxy beside which ours is tested, and the peers that the bench compares with.
+//! lab's *host*, QEMU with what its machines boot, the gvproxy beside which ours is tested, and the peers that the
+//! bench compares with.
 //!
 //! apt resolves and fetches the packages as if nothing were installed, in directories of its own, from the Debian
 //! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by
-//! name. A tree is made once, at about 150 MB (RootlessKit's at 80, the others at 20), and kept below `target/trees`;
+//! name. A tree is made once, at 150 to 170 MB (RootlessKit's at 80, the others at 20), and kept below `target/trees`;
 //! it is made anew when its description changes, and the peers' when it is a week old, for they are to be the newest.
 //! Where it cannot be had, the suites that want it are skipped by name.
 
@@ -15,26 +16,28 @@ use std::time::Duration;
 use crate::tool::{self, Done};
 
 /// A tree: its directory's name, how the file of the package that it is for begins, the suites its packages come from,
-/// the packages preferred from the last of them, the packages, and when it is too old.
+/// the packages preferred from the last of them, the packages, what of them is left out, and when it is too old.
 struct Tree {
     name: &'static str,
     proof: &'static str,
     suites: &'static [&'static str],
     preferred: &'static str,
     packages: &'static [&'static str],
+    without: &'static [&'static str],
     age: Option<Duration>,
 }
 
 /// MiB that a tree may take when every run of the suites makes it: each of them is fetched and written by everybody.
 const LARGEST: u64 = 200;
 
-const TREES: [Tree; 4] = [
+const TREES: [Tree; 5] = [
     Tree {
         name: "podman-5",
         proof: "podman_5.",
         suites: &["trixie"],
         preferred: "",
         packages: PACKAGES,
+        without: &[],
         age: None,
     },
     Tree {
@@ -43,6 +46,33 @@ const TREES: [Tree; 4] = [
         suites: &["sid", "experimental"],
         preferred: "podman netavark aardvark-dns golang-github-containers-*",
         packages: PACKAGES,
+        without: &[],
+        age: None,
+    },
+    // QEMU and what its machines are made of: a kernel with AppArmor, the parser and profiles for it, DHCP clients.
+    Tree {
+        name: "qemu",
+        proof: "qemu-system-x86_",
+        suites: &["sid", "trixie"],
+        preferred: "",
+        packages: &[
+            "apparmor",
+            "base-files",
+            "busybox-static",
+            "iproute2",
+            "isc-dhcp-client",
+            "linux-image-cloud-amd64",
+            "passt",
+            "qemu-system-x86",
+        ],
+        without: &[
+            "bin/qemu-system-i386",
+            "bin/qemu-system-x86_64-microvm",
+            "lib/systemd",
+            "lib/udev",
+            "lib/x86_64-linux-gnu/gconv",
+            "lib/x86_64-linux-gnu/systemd",
+        ],
         age: None,
     },
     Tree {
@@ -51,6 +81,7 @@ const TREES: [Tree; 4] = [
         suites: &["sid"],
         preferred: "",
         packages: &["gvproxy"],
+        without: &[],
         age: None,
     },
     Tree {
@@ -69,6 +100,7 @@ const TREES: [Tree; 4] = [
             "uidmap",
             "util-linux",
         ],
+        without: &[],
         age: None,
     },
 ];
@@ -80,6 +112,7 @@ const PEERS: Tree = Tree {
     suites: &["sid"],
     preferred: "",
     packages: &["passt", "slirp4netns"],
+    without: &[],
     age: Some(Duration::from_secs(7 * 86400)),
 };
 
@@ -131,7 +164,12 @@ impl Tree {
     fn ensure(&self) -> Done<PathBuf> {
         let trees = tool::target().join("trees");
         let place = trees.join(self.name);
-        let description = format!("{:?} {} {:?} {LEFT_OUT:?}\n", self.suites, self.preferred, self.packages);
+        let mut description =
+            format!("{:?} {} {:?} {LEFT_OUT:?}", self.suites, self.preferred, self.packages);
+        if !self.without.is_empty() {
+            let _ = write!(description, " {:?}", self.without);
+        }
+        description += "\n";
         let mark = trees.join(format!("{}.made", self.name));
         let here = place.is_dir() && std::fs::read_to_string(&mark).is_ok_and(|made| made == description);
         if here && !self.age.is_some_and(|age| older(&mark, age)) {
@@ -182,7 +220,7 @@ impl Tree {
         }
         // The package that says where /bin and /lib lead comes before those that put something there.
         packages.sort_by_key(|path| !name(path).starts_with("base-files_"));
-        packages.iter().try_for_each(|package| unpack(package, &root))?;
+        packages.iter().try_for_each(|package| unpack(package, self.without, &root))?;
         match size(&root) >> 20 {
             ..=LARGEST => Ok(()),
             takes => Err(format!(
@@ -294,8 +332,8 @@ fn first_mirror(listed: &str) -> Option<String> {
     uris.find(|uri| uri.trim_end_matches('/').ends_with("/debian") && !uri.contains(' ')).map(str::to_owned)
 }
 
-/// Lays a package's files below `root`.
-fn unpack(package: &Path, root: &Path) -> Done {
+/// Lays a package's files below `root`, but for those `without` which it does.
+fn unpack(package: &Path, without: &[&str], root: &Path) -> Done {
     let mut unpacker = Command::new("dpkg-deb");
     let mut unpacker = unpacker
         .arg("--fsys-tarfile")
@@ -304,7 +342,8 @@ fn unpack(package: &Path, root: &Path) -> Done {
         .spawn()
         .map_err(|error| format!("dpkg-deb: {error}"))?;
     let mut tar = Command::new("tar");
-    tar.args(LEFT_OUT.map(|path| format!("--exclude=./usr/{path}"))).arg("-xpC").arg(root);
+    let left_out = LEFT_OUT.iter().chain(without);
+    tar.args(left_out.map(|path| format!("--exclude=./usr/{path}"))).arg("-xpC").arg(root);
     tar.stdin(unpacker.stdout.take().map_or_else(Stdio::null, Stdio::from));
     let status = tar.status().map_err(|error| format!("tar: {error}"))?;
     drop(tar);
