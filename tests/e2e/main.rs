@@ -5,7 +5,8 @@
 //! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
 //! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
 //! aardvark-dns roles; `gvproxy` gives virtual machines (`machine`) a network; `pesto` puts ours and the original's
-//! before one another; `run` and `attach` are our own commands; `pages` has the programs write their man pages.
+//! before one another; `passt` boots kernels of its own; `run` and `attach` are our own commands;
+//! `pages` has the programs write their man pages.
 
 mod attach;
 mod bridges;
@@ -19,6 +20,7 @@ mod machine;
 mod memory;
 mod names;
 mod pages;
+mod passt;
 mod pasta;
 mod path;
 mod pesto;

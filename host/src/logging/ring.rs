@@ -52,7 +52,7 @@ impl Ring {
                 .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(path)
         };
-        // One that may only be written (in a home directory, by the profile of AppArmor for pasta) is emptied when full.
+        // One that may only be written (in a home directory, by AppArmor's profile for pasta) is emptied when full.
         let mut file = open(true).or_else(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => open(false),
             _ => Err(error),
