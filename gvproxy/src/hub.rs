@@ -58,7 +58,7 @@ impl Hub {
     /// # Errors
     /// In a line.
     pub fn open(config: &Config, signals: Signals) -> Result<Self, String> {
-        let names = Names::new(&config.stack.dns).map_err(|error| error.to_string())?;
+        let names = Names::new(&network::zones(config)).map_err(|error| error.to_string())?;
         let engine = |machine| network::engine(config, machine);
         let mut session = Session::open_idle(Capabilities::default(), config.stack.gateway_mac, engine)
             .map_err(|error| error.to_string())?;
