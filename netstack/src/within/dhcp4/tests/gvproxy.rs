@@ -193,3 +193,47 @@ fn a_wide_network_leases_a_bounded_number() {
     let leased = (0..5000).filter(|&n| lease_of(&mut server, at(0), made_up(n)).is_some()).count();
     assert_eq!((leased, server.leases.len()), (1023, 1023), "1024, less the gateway");
 }
+
+proptest! {
+    /// Whatever clients say: an address has one holder, what is kept is its owner's, and nothing of ours goes away.
+    #[test]
+    fn what_is_kept_and_what_is_ours_is_nobody_elses(
+        steps in prop::collection::vec((step(), any::<bool>()), 1..120),
+    ) {
+        let mut server = of("10.0.2.0/28", &[(ip(5), nth_mac(1)), (ip(9), nth_mac(2))], &[]);
+        let mut now = 0;
+        for ((who, kind, wish, ciaddr, ours, pause), named) in steps {
+            now += pause * u64::from(pause % 7 == 0);
+            let mac = nth_mac(who);
+            let ciaddr = if ciaddr < 10 { NONE } else { ip(ciaddr % 16) };
+            let (wished, server_id) = (ip(wish % 16).octets(), if ours { ip(1) } else { ip(7) }.octets());
+            let mut options: Vec<(u8, &[u8])> = vec![(82, b"note")];
+            if wish % 3 != 0 { options.push((50, &wished)); }
+            if wish % 2 == 0 { options.push((54, &server_id)); }
+            if named { options.push((61, b"the same name")); }
+            let answer = server.answer(at(now), &message(kind, mac, ciaddr, &options));
+            if let Some((2 | 5, addr)) = told(&answer).filter(|_| kind != INFORM) {
+                let last = addr.octets()[3];
+                prop_assert!((2..14).contains(&last), "{}", addr);
+                prop_assert_eq!(last == 5, who == 1);
+                prop_assert_eq!(last == 9, who == 2);
+            }
+            let mut addrs: Vec<_> = server.leases.iter().map(|lease| lease.addr).collect();
+            addrs.sort();
+            addrs.dedup();
+            prop_assert_eq!(addrs.len(), server.leases.len());
+            prop_assert!(addrs.len() <= 12);
+        }
+    }
+
+    #[test]
+    fn options_of_any_length_and_number_never_panic(options: Vec<u8>, kind in 0_u8..10, note: Vec<u8>) {
+        let note = note.get(..255).unwrap_or(&note);
+        let mut bytes = message(kind, FIRST, NONE, &[(82, note), (57, &[5, 220]), (61, note)]);
+        bytes.pop();
+        bytes.extend_from_slice(&options);
+        if let Answer::Reply(reply) = server().answer(at(0), &bytes) {
+            prop_assert!((300..=1472).contains(&reply.payload.len()));
+        }
+    }
+}
