@@ -2,8 +2,8 @@
 //!
 //! The kit comes from a tree of its own (`rootlesskit`, from Debian sid) and runs on the lab's *host* as its ordinary
 //! user. It starts `pasta` for its child, or for a namespace that hangs beside the child (`--detach-netns`), and waits
-//! until that has gone to the background. Ports are published by `pasta` itself, which follows who listens inside (the driver
-//! *implicit*), or not at all; other drivers the kit refuses with this network.
+//! until that has gone to the background. Ports are published by `pasta` itself, which follows who listens inside
+//! (the driver *implicit*), or not at all; other drivers the kit refuses with this network.
 
 use nix::sys::signal::Signal;
 use slipway_lab::{HOST4, LIMIT, Lab, WORLD4, built, missing, skip, tree};

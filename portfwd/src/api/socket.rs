@@ -4,8 +4,8 @@
 //! left behind, which makes way. Who is there is found out by connecting, without waiting: a queue that is full belongs
 //! to somebody, too.
 //!
-//! What the servers behind such sockets have in common is [`Reception`]: who comes in, the places that clients have, and
-//! what becomes of one that has to be seen again. What is said there is each server's own.
+//! What the servers behind such sockets have in common is [`Reception`]: who comes in, the places that clients have,
+//! and what becomes of one that has to be seen again. What is said there is each server's own.
 
 use crate::forwarder::Forwarder;
 use core::ops::Range;

@@ -8,7 +8,8 @@
 //! ```
 //! While it starts, somebody reads standard error, and what is said there is what people see when it fails; afterwards
 //! nobody may. Files and the socket of the system's log are opened at once, because a sandbox comes later. Lines that a
-//! stranger can cause are limited once the start is over, to more for whoever has asked for more (`--debug`, `--trace`).
+//! stranger can cause are limited once the start is over, to more for whoever has asked for more (`--debug`,
+//! `--trace`).
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use slipway_host::clock::{self, LocalTime};

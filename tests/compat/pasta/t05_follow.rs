@@ -1,5 +1,5 @@
-//! The host's network changes under running flows: the guest follows within a second, and whoever is not concerned loses
-//! nothing. Contract: pasta, what the original does not do.
+//! The host's network changes under running flows: the guest follows within a second, and whoever is not concerned
+//! loses nothing. Contract: pasta, what the original does not do.
 //!
 //! ```text
 //!   world ══ eth0, eth1 ══ host ══ TAP ══ guest ══ bridge, masquerade ══ container

@@ -1,7 +1,8 @@
 //! The other end of pesto's protocol, for a program that may wait: what is in force at pasta, and a change to it.
 //!
 //! The server is believed as little as any stranger: counts are bounded before memory is taken, and all it has to say
-//! has to be said within a while, however it is cut up. Behind a change comes a [`Status`] from our server, nothing from the original, and then the end of
+//! has to be said within a while, however it is cut up. Behind a change comes a [`Status`] from our server, nothing
+//! from the original, and then the end of
 //! the connection, which in both cases says that the change has been looked at.
 
 use super::wire::{

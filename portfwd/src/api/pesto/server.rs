@@ -9,7 +9,8 @@
 //! rules. When one is silent for longer, and others wait, it stands aside for the next: its turn is over, but not its
 //! connection. The more stand aside the sooner the next one does ([`Server::grace`]), so that a whole queue of silent
 //! clients costs whoever is behind them about a second. A change that comes from the side counts as made when its rules
-//! were read ([`rebased`]): it removes what it removed, adds what it added, and undoes nothing of what others did since.
+//! were read ([`rebased`]): it removes what it removed, adds what it added, and undoes nothing of what others did
+//! since.
 //!
 //! A change is whole or not at all ([`Table::replace`]). Its client learns what came of it ([`Status`]), which a client
 //! of the original does not wait for. Who may connect is the umask's business, as in the original; who does is logged.
@@ -336,8 +337,8 @@ fn apply(
     }
 }
 
-/// What a change comes to when the rules are no longer those that its client was `told`: what it does without goes, what
-/// it has new comes. It is as if the change had been made when the rules were read, and the others after it.
+/// What a change comes to when the rules are no longer those that its client was `told`: what it does without goes,
+/// what it has new comes. It is as if the change had been made when the rules were read, and the others after it.
 fn rebased(told: &[Rule], wanted: Vec<Rule>, current: &[Rule]) -> Vec<Rule> {
     if told == current {
         return wanted;
