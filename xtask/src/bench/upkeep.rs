@@ -67,8 +67,8 @@ pub(super) fn trickle(stage: &Stage<'_>, count: u32) -> Done<f64> {
 }
 
 /// A hundred ports, added and removed one by one in the middle of four uploads: the middle of the times, the 99th
-/// percentile, what the uploads carry, and the rate of connections to a port that stays. One that is refused there, or a
-/// transfer that is not whole, is an error.
+/// percentile, what the uploads carry, and the rate of connections to a port that stays. One that is refused there, or
+/// a transfer that is not whole, is an error.
 pub(super) fn rules(stage: &Stage<'_>) -> Done<Vec<f64>> {
     const BULK: u16 = 5;
     let peer = stage.lab.program("slipway-lab-peer");

@@ -4,8 +4,8 @@
 //! never seen by a rule that came later, and keeps being sent to a container that has gone; such entries must be
 //! deleted by whoever changes the rules.
 //!
-//! The kernel filters the list by protocol and port (CTA_FILTER, Linux 5.8 and newer); an older one tells everything, so
-//! both are looked at here again. Source: Linux `net/netfilter/nf_conntrack_netlink.c`.
+//! The kernel filters the list by protocol and port (CTA_FILTER, Linux 5.8 and newer); an older one tells everything,
+//! so both are looked at here again. Source: Linux `net/netfilter/nf_conntrack_netlink.c`.
 
 use super::socket::{ListEvent, Netfilter, Request};
 use super::{Attributes, attributes};
@@ -48,8 +48,8 @@ pub struct Connection {
 impl Netfilter {
     /// The tracked connections of one protocol (an IPPROTO number) in one family, all or those to one port.
     ///
-    /// The kernel walks its whole table for it, some six milliseconds for 262144 slots, and what it lists comes on top: with
-    /// the port it lists hardly anything.
+    /// The kernel walks its whole table for it, some six milliseconds for 262144 slots, and what it lists comes on top:
+    /// with the port it lists hardly anything.
     ///
     /// # Errors
     /// The kernel's: EINVAL or EPROTONOSUPPORT where it has no connection tracker.
