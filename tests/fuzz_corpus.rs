@@ -252,6 +252,47 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("zone", query(0b0111_0010, b"\x03ab1\x03dns\x06podman\x00", 1, 0)),
         ]),
         "nft_rule" => slipway_netavark::fuzz::nft_rule_seeds(),
+        "vhost_msg" => {
+            // How many descriptors; then the request, flags, size and payload.
+            let ask = |fds: u8, request: u32, payload: &[u64]| {
+                let payload: Vec<u8> = payload.iter().flat_map(|number| number.to_ne_bytes()).collect();
+                let head = [request, 1 | 8, u32::try_from(payload.len()).unwrap()].map(u32::to_ne_bytes).concat();
+                [&[fds][..], &head, &payload].concat()
+            };
+            let region = [0x4000_0000, 0x10_0000, 0x7000_0000_0000, 0];
+            let table = ask(1, 5, &[1, region[0], region[1], region[2], region[3]]);
+            // Ring 1 of 256 descriptors, 32 KiB on what is available, 48 KiB on what is used.
+            let ring = [1 | 256 << 32, 1, 1 | 1 << 32];
+            let at = [1, region[2], region[2] + 0xc000, region[2] + 0x8000, 0];
+            let bells = [ask(17, 13, &[1]), ask(17, 12, &[1]), ask(0, 18, &ring[2..])].concat();
+            let rings = [ask(0, 8, &ring[..1]), ask(0, 10, &ring[1..2]), ask(0, 9, &at), bells].concat();
+            named(vec![
+                ("begin", [ask(0, 1, &[]), ask(0, 15, &[]), ask(0, 16, &[0x8008]), ask(0, 2, &[1 << 30 | 1 << 32]), table.clone(), rings.clone(), ask(0, 11, &ring[1..2])].concat()),
+                ("slots", [ask(0, 16, &[0x8008]), ask(0, 36, &[]), ask(1, 37, &[0, region[0], region[1], region[2], 0]), rings, ask(0, 38, &[0, region[0], region[1], region[2], 0])].concat()),
+                ("twice", [table, ask(1, 37, &[0, region[0], region[1], region[2] + 1, 0])].concat()),
+                ("migration", [ask(1, 42, &[0]), ask(0, 43, &[]), ask(1, 6, &[4096, 0])].concat()),
+            ])
+        }
+        "vhost_ring" => {
+            let descriptor = |at: u64, len: u32, flags: u16, next: u16| {
+                [&at.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()].concat()
+            };
+            let available = |index: u16, heads: &[u16]| {
+                let heads = heads.iter().copied().chain(std::iter::repeat(0)).take(16);
+                [0, index].into_iter().chain(heads).flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+            };
+            let zeroes = |count: usize| vec![0; count * 16];
+            let at = 0x4002_0000;
+            let chain = [descriptor(at, 12, 1, 1), descriptor(at + 12, 60, 0, 0), zeroes(14)].concat();
+            let circle = [descriptor(at, 12, 1, 1), descriptor(at, 12, 1, 0), zeroes(14)].concat();
+            named(vec![
+                ("chain", [chain, available(1, &[0])].concat()),
+                ("circle", [circle, available(1, &[0])].concat()),
+                ("far", [descriptor(at, 100, 0, 0), zeroes(15), available(17, &[])].concat()),
+                ("outside", [descriptor(u64::MAX, u32::MAX, 0, 0), zeroes(15), available(1, &[0])].concat()),
+                ("to-guest", [zeroes(16), available(0, &[]), descriptor(at, 9100, 2, 0), zeroes(15), available(1, &[0])].concat()),
+            ])
+        }
         // As a kernel told them once; they are not written anew.
         "route_netlink" | "route_replay" | "netfilter" | "sock_diag" => Vec::new(),
         "control_messages" => {

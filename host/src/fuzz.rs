@@ -1,9 +1,10 @@
-//! What a fuzzer may do to the readers of what the kernel tells. The kernel is believed, but names, kinds and numbers
-//! in what it tells are the choice of whoever made the interface, sent the datagram or refused it: a container, a
-//! stranger.
+//! What a fuzzer may do to the readers of what the kernel tells, and hypervisors with their guests. The kernel is
+//! believed, but names, kinds and numbers in what it tells are the choice of whoever made the interface, sent the
+//! datagram or refused it: a container, a stranger.
 //!
 //! Each is a promise: no panic, no circle, and what is understood is what was there.
 
+use crate::device::vhost_user;
 use crate::{netlink, ports, template, upstream};
 
 /// A datagram of route netlink.
@@ -35,4 +36,14 @@ pub fn control_messages(bytes: &[u8]) {
 pub fn settings(text: &str) {
     let (range, reserved) = text.split_once('\n').unwrap_or((text, ""));
     ports::fuzz(range, reserved);
+}
+
+/// Requests of a hypervisor, each behind a byte that says how many descriptors come with it.
+pub fn vhost_msg(bytes: &[u8]) {
+    vhost_user::fuzz_requests(bytes);
+}
+
+/// What a guest has in its rings: descriptors and *available* of the ring from it, then of the ring to it.
+pub fn vhost_ring(bytes: &[u8]) {
+    vhost_user::fuzz_rings(bytes);
 }

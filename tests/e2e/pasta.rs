@@ -13,7 +13,12 @@ use std::time::Duration;
 use super::machine::Machine;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use slipway_host::device::Tap;
+use slipway_host::device::vhost_user::message::number;
+use slipway_host::device::vhost_user::{Front, Wish};
 use slipway_lab::{Cmd, Container, HOST4, HOST6, LIMIT, Lab, Output, Running, WORLD4, WORLD6, lab, now};
+use slipway_netstack::device::Offload;
+use testkit::pump;
 
 /// No ports at all, and nothing said.
 /// The world is the host's gateway here, which would lead to the host's loopback otherwise.
@@ -474,5 +479,103 @@ fn a_machine_configures_itself_and_another_may_come() {
     let mut hostile = UnixStream::connect(&socket).unwrap();
     hostile.write_all(&u32::MAX.to_be_bytes()).unwrap();
     assert_eq!(hostile.read(&mut [0; 64]).map_or(0, |count| count % 64), 0);
+    assert!(lives(passt.0));
+}
+
+/// A machine whose memory is shared: a container whose TAP is a card with rings.
+fn card(container: &Container, socket: &Path, wish: Wish) -> (std::thread::JoinHandle<()>, UnixStream) {
+    let tap = container.within(|| Tap::open("vm0").map_err(std::io::Error::other)).unwrap();
+    shown(container, "ip link set lo up; ip link set vm0 mtu 65520 up");
+    let stream = UnixStream::connect(socket).unwrap();
+    let held = stream.try_clone().unwrap();
+    let carry = move || {
+        let mut tap = tap;
+        let mut front = pump::card(&tap, stream, wish).unwrap();
+        drop(pump::rings(&mut tap, &mut front));
+    };
+    (std::thread::spawn(carry), held)
+}
+
+/// Nonsense of each kind, to a back end that is there; it hangs up, and its process lives.
+fn is_hung_up_on(socket: &Path, spoil: impl FnOnce(&mut Front)) {
+    let mut front = Front::start(UnixStream::connect(socket).unwrap(), Wish::all()).unwrap();
+    spoil(&mut front);
+    let _ = front.kick();
+    let patience = Some(Duration::from_secs(10));
+    front.socket().set_read_timeout(patience).unwrap();
+    let mut end = front.socket();
+    assert!(matches!(end.read(&mut [0; 64]), Ok(0)), "it goes on");
+}
+
+#[test]
+fn a_machine_that_shares_its_memory_has_the_network_both_ways() {
+    let test = "a_machine_that_shares_its_memory_has_the_network_both_ways";
+    let (lab, _) =
+        lab!(ours "a_machine_that_shares_its_memory_has_the_network_both_ways", ["busybox", "ncat", "ping"]);
+    if !lab.by_root() {
+        println!("SKIP {test}: only root opens a TAP in the container for it");
+        return;
+    }
+    let taken = lab.dir().join("taken");
+    let sink = format!("exec ncat -lk 9000 --recv-only >{}", taken.display());
+    let _sink = Running::server(lab.world(["sh", "-c", &sink]), "tcp", 9000).unwrap();
+    let source = lab.world(["ncat", "-lk", "9001", "-c", "head -c 30000000 /dev/zero"]);
+    let _source = Running::server(source, "tcp", 9001).unwrap();
+    let socket = lab.home().join("machine");
+    let path = socket.to_string_lossy().into_owned();
+    let words = ["--vhost-user", "--quiet", "--no-map-gw", "-s", &path, "-t", "8080:80"];
+    let (done, pid) = started(&lab, "passt", &words, &[]);
+    let passt = Guarded(pid);
+    assert!(done.success() && done.err().is_empty() && lives(passt.0), "{done}");
+    // With all that can be left to the other side, and with nothing.
+    for (wish, sum) in [(Wish::all(), 30_000_000), (Wish::nothing(), 60_000_000)] {
+        let container = lab.container().unwrap();
+        let (pump, stream) = card(&container, &socket, wish);
+        let mut second = UnixStream::connect(&socket).unwrap();
+        assert_eq!(second.read(&mut [0; 1]).unwrap(), 0, "one that comes meanwhile is sent away");
+        let leased = shown(&container, "busybox udhcpc -i vm0 -n -q -f -s /bin/true 2>&1 | tail -1");
+        assert!(leased.contains(HOST4), "{wish:?}: {leased}");
+        shown(&container, &format!("ip address add {HOST4}/24 dev vm0; ip route add default via {WORLD4}"));
+        let pinged = shown(&container, &format!("ping -c 1 -W 5 {WORLD4}"));
+        assert!(pinged.contains(" 0% packet loss"), "{wish:?}: {pinged}");
+        shown(&container, &format!("head -c 30000000 /dev/zero | ncat --send-only {WORLD4} 9000"));
+        let until = now() + LIMIT;
+        while std::fs::metadata(&taken).unwrap().len() < sum && now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(std::fs::metadata(&taken).unwrap().len(), sum, "{wish:?}");
+        let fetched = format!("ncat --recv-only {WORLD4} 9001 | wc -c");
+        assert_eq!(shown(&container, &fetched).trim(), "30000000", "{wish:?}");
+        let who = container.cmd(["ncat", "-lk", "0.0.0.0", "80", "-c", "echo of the machine"]);
+        let _who = Running::server(who, "tcp", 80).unwrap();
+        let asked = lab.world(["ncat", "--recv-only", "-w", "5", HOST4, "8080"]).run(LIMIT).unwrap();
+        assert_eq!(asked.out(), "of the machine\n", "{wish:?}: {asked}");
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        pump.join().unwrap();
+    }
+    let header = Offload::NONE.emit_le(0);
+    is_hung_up_on(&socket, |front| {
+        // Descriptors that lead out of the memory, in a circle, or nowhere.
+        front.memory().write(front.ring(true)[0], &[0xff; 16 * 256]).unwrap();
+        front.memory().write(front.ring(false)[0], &[0xff; 16 * 256]).unwrap();
+        front.memory().store(front.ring(false)[1] + 2, 9).unwrap();
+        assert!(front.send(&header, &[0; 60]).unwrap());
+    });
+    is_hung_up_on(&socket, |front| front.memory().store(front.ring(false)[1] + 2, 40_000).unwrap());
+    is_hung_up_on(&socket, |front| {
+        // The memory goes while frames are in it.
+        (0..100).for_each(|_| assert!(front.send(&header, &[0; 60]).unwrap()));
+        let _ = front.kick();
+        front.file().set_len(0).unwrap();
+        front.request(number::SET_VRING_ENABLE, &[1, 0, 0, 0, 1, 0, 0, 0], &[]).unwrap();
+    });
+    is_hung_up_on(&socket, |front| front.request(number::SET_VRING_NUM, &[0; 8], &[]).unwrap());
+    // Half a request, and silence: others are told that somebody is there.
+    let mut silent = UnixStream::connect(&socket).unwrap();
+    silent.write_all(&[1, 0, 0]).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let mut second = UnixStream::connect(&socket).unwrap();
+    assert_eq!(second.read(&mut [0; 1]).unwrap(), 0);
+    drop(silent);
     assert!(lives(passt.0));
 }

@@ -13,6 +13,7 @@ pub mod link;
 pub mod offload;
 pub mod packet;
 pub mod pattern;
+pub mod pump;
 pub mod raw_guest;
 pub mod rng;
 pub mod throughput;

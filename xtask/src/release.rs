@@ -18,7 +18,7 @@ pub(crate) struct Program {
 
 /// All of them.
 pub(crate) const PROGRAMS: &[Program] = &[
-    Program { package: "slipway", name: "slipway", links: &["slirp4netns", "pasta", "pesto"] },
+    Program { package: "slipway", name: "slipway", links: &["slirp4netns", "pasta", "passt", "pesto"] },
     Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
     Program { package: "slipway-netavark", name: "netavark", links: &[] },
     Program { package: "slipway-gvproxy", name: "slipway-gvproxy", links: &["gvproxy"] },

@@ -376,6 +376,9 @@ impl Links {
         let switched = self.is_switched();
         let Some(member) = self.find(id).and_then(|at| self.members.get_mut(at)) else { return Ok(None) };
         let read = member.link.read_frame(into)?;
+        if member.full && member.link.found_room() {
+            member.full = false;
+        }
         if !member.told && !member.link.is_greeting() {
             member.told = true;
             self.tell(GuestNews::Joined(id));
@@ -575,7 +578,9 @@ impl Device for Links {
 
     fn flush(&mut self) {
         for member in &mut self.members {
-            let refused = member.give_rest().and_then(|()| member.link.send_rest()).is_err();
+            // Whoever has no room for more is told of what it was given.
+            let (rest, sent) = (member.give_rest(), member.link.send_rest());
+            let refused = rest.and(sent).is_err();
             member.full |= refused;
         }
     }

@@ -4,7 +4,7 @@
 //! Invariant: whoever was accepted is a link that does not block.
 
 use super::pcap::Recorder;
-use super::{Link, Seqpacket, Stream};
+use super::{Link, Seqpacket, Stream, VhostUser};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::fs::File;
 use std::io;
@@ -19,6 +19,8 @@ enum Kind {
     Packets,
     /// Frames follow their lengths. A second guest is turned away.
     Stream,
+    /// Frames pass by shared memory. A second guest is turned away.
+    Memory,
 }
 
 /// A socket that waits for guests.
@@ -54,6 +56,12 @@ impl Listener {
         Self { inner, kind: Kind::Stream, recorder: None }
     }
 
+    /// The same for guests that share their memory.
+    #[must_use]
+    pub const fn vhost_user(inner: UnixListener) -> Self {
+        Self { inner, kind: Kind::Memory, recorder: None }
+    }
+
     /// Has everything that passes, from whichever guest, written to `file` in pcap format.
     ///
     /// # Errors
@@ -73,7 +81,7 @@ impl Listener {
     /// Whether a guest that comes while another is there is accepted and sent away.
     #[must_use]
     pub fn turns_away(&self) -> bool {
-        self.kind == Kind::Stream
+        matches!(self.kind, Kind::Stream | Kind::Memory)
     }
 
     /// Waits for a guest. One at a time is the caller's business: another one may be accepted when that has hung up.
@@ -86,6 +94,7 @@ impl Listener {
         let link = match self.kind {
             Kind::Packets => Link::from(Seqpacket::from_owned_fd(socket.into())),
             Kind::Stream => Stream::from_owned_fd(socket.into()).into(),
+            Kind::Memory => VhostUser::from_owned_fd(socket.into())?.into(),
         };
         Ok(match &self.recorder {
             Some(recorder) => link.recorded(recorder.clone()),

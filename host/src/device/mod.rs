@@ -2,8 +2,9 @@
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
 //! socket of type SOCK_SEQPACKET ([`seqpacket`]); or a stream of a virtual machine ([`stream`]); or a part of a
-//! datagram socket that several share ([`datagram`]). [`pcap`] is a decorator that writes down what passes. [`links`]
-//! are those of one event loop, and [`news`] what happens to them.
+//! datagram socket that several share ([`datagram`]). One whose memory is shared with us ([`vhost_user`]) needs no calls
+//! for frames, and has a descriptor for what there is news of. [`pcap`] is a decorator that writes down what passes.
+//! [`links`] are those of one event loop, and [`news`] what happens to them.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
 //! `None`; an error means that the link is gone for good. Frames to the guest are not queued here, but for those of a
@@ -19,6 +20,7 @@ pub mod pcap;
 pub mod seqpacket;
 pub mod stream;
 pub mod tap;
+pub mod vhost_user;
 pub mod vpnkit;
 
 pub use datagram::Datagrams;
@@ -30,6 +32,7 @@ pub use pcap::{Capture, Recorder};
 pub use seqpacket::Seqpacket;
 pub use stream::Stream;
 pub use tap::Tap;
+pub use vhost_user::VhostUser;
 
 use slipway_netstack::device::vnet::Checksum;
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
@@ -104,6 +107,8 @@ pub enum Link {
     Stream(Stream),
     /// Whoever sends from one address.
     Datagrams(Datagrams),
+    /// The rings of a virtual machine.
+    VhostUser(Box<VhostUser>),
     /// One of the others, written down.
     Captured(Box<Capture<Self>>),
 }
@@ -130,6 +135,7 @@ impl Link {
             Self::Tap(tap) => Some(tap.as_fd()),
             Self::Seqpacket(socket) => Some(socket.as_fd()),
             Self::Stream(stream) => Some(stream.as_fd()),
+            Self::VhostUser(rings) => Some(rings.as_fd()),
             Self::Datagrams(_) => None,
             Self::Captured(capture) => capture.inner().fd(),
         }
@@ -139,7 +145,7 @@ impl Link {
     #[must_use]
     pub fn output(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => None,
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) | Self::VhostUser(_) => None,
             Self::Stream(stream) => stream.output(),
             Self::Captured(capture) => capture.inner().output(),
         }
@@ -155,6 +161,7 @@ impl Link {
             Self::Tap(tap) => tap.read_frame(into),
             Self::Seqpacket(socket) => socket.read_frame(into),
             Self::Stream(stream) => stream.read_frame(into),
+            Self::VhostUser(rings) => rings.read_frame(into),
             Self::Datagrams(guest) => guest.read_frame().map(|()| None),
             Self::Captured(capture) => capture.read_frame(into),
         }
@@ -166,6 +173,7 @@ impl Link {
         match self {
             Self::Tap(_) | Self::Seqpacket(_) => false,
             Self::Stream(stream) => stream.is_ahead(),
+            Self::VhostUser(rings) => rings.is_ahead(),
             Self::Datagrams(guest) => guest.has_gone(),
             Self::Captured(capture) => capture.inner().is_ahead(),
         }
@@ -181,7 +189,7 @@ impl Link {
     #[must_use]
     pub fn is_crowded(&mut self) -> bool {
         match self {
-            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => false,
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) | Self::VhostUser(_) => false,
             Self::Stream(stream) => stream.is_crowded(),
             Self::Captured(capture) => capture.inner_mut().is_crowded(),
         }
@@ -190,7 +198,7 @@ impl Link {
     /// The kernel says that there is room again.
     pub fn has_room(&mut self) {
         match self {
-            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => {}
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) | Self::VhostUser(_) => {}
             Self::Stream(stream) => stream.has_room(),
             Self::Captured(capture) => capture.inner_mut().has_room(),
         }
@@ -204,7 +212,21 @@ impl Link {
         match self {
             Self::Tap(_) | Self::Seqpacket(_) | Self::Datagrams(_) => Ok(()),
             Self::Stream(stream) => stream.flush(),
+            Self::VhostUser(rings) => {
+                rings.call();
+                Ok(())
+            }
             Self::Captured(capture) => capture.inner_mut().send_rest(),
+        }
+    }
+
+    /// Whether one that was [`Full`] has found that there is room since this was asked last, which no event of its
+    /// descriptor tells.
+    pub fn found_room(&mut self) -> bool {
+        match self {
+            Self::Tap(_) | Self::Seqpacket(_) | Self::Stream(_) | Self::Datagrams(_) => false,
+            Self::VhostUser(rings) => rings.found_room(),
+            Self::Captured(capture) => capture.inner_mut().found_room(),
         }
     }
 
@@ -214,6 +236,7 @@ impl Link {
         match self {
             Self::Tap(tap) => tap.capabilities(),
             Self::Seqpacket(_) | Self::Stream(_) | Self::Datagrams(_) => Capabilities::default(),
+            Self::VhostUser(rings) => rings.capabilities(),
             Self::Captured(capture) => capture.inner().capabilities(),
         }
     }
@@ -226,6 +249,7 @@ impl Link {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
             Self::Stream(stream) => stream.lost(),
+            Self::VhostUser(rings) => rings.lost(),
             Self::Datagrams(guest) => guest.lost(),
             Self::Captured(capture) => capture.into_inner().close(),
         }
@@ -238,6 +262,7 @@ impl Link {
             Self::Tap(tap) => tap.lost(),
             Self::Seqpacket(socket) => socket.lost(),
             Self::Stream(stream) => stream.lost(),
+            Self::VhostUser(rings) => rings.lost(),
             Self::Datagrams(guest) => guest.lost(),
             Self::Captured(capture) => capture.inner().lost(),
         }
@@ -250,6 +275,7 @@ impl Device for Link {
             Self::Tap(tap) => tap.transmit(offload, frame),
             Self::Seqpacket(socket) => socket.transmit(offload, frame),
             Self::Stream(stream) => stream.transmit(offload, frame),
+            Self::VhostUser(rings) => rings.transmit(offload, frame),
             Self::Datagrams(guest) => guest.transmit(offload, frame),
             Self::Captured(capture) => capture.transmit(offload, frame),
         }
@@ -265,6 +291,12 @@ impl From<Tap> for Link {
 impl From<Stream> for Link {
     fn from(stream: Stream) -> Self {
         Self::Stream(stream)
+    }
+}
+
+impl From<VhostUser> for Link {
+    fn from(rings: VhostUser) -> Self {
+        Self::VhostUser(Box::new(rings))
     }
 }
 

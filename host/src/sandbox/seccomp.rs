@@ -33,6 +33,8 @@ pub enum Profile {
     Network,
     /// The same, and the parent of the command that runs in the namespace: it may wait for it.
     Parent,
+    /// A network for a virtual machine whose memory is shared.
+    Memory,
     /// A network whose loopback traffic with the namespace goes from socket to socket.
     Shortcut,
     /// The same, and the parent of the command that runs in the namespace.

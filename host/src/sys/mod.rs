@@ -3,6 +3,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod auxv;
+mod bus_error;
 pub mod code;
 pub mod disposition;
 pub(crate) mod epoll;
@@ -16,6 +17,7 @@ pub mod mount_attr;
 pub mod packet;
 pub mod proc;
 pub(crate) mod random;
+pub mod shared_memory;
 pub mod signal;
 pub mod sockopt;
 pub mod tcp;

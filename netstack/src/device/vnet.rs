@@ -6,6 +6,9 @@
 
 /// Bytes of the legacy header, as a TAP with `IFF_VNET_HDR` uses it by default.
 pub const HEADER_LEN: usize = 10;
+/// Bytes of the header of a virtio network card (virtio 1.2 §5.1.6): little-endian, and behind it how many buffers the
+/// frame takes.
+pub const LE_HEADER_LEN: usize = 12;
 
 const F_NEEDS_CSUM: u8 = 1;
 const F_DATA_VALID: u8 = 2;
@@ -81,10 +84,36 @@ impl Offload {
     /// `None` when a field has a value that we never offered to understand; the frame is then malformed.
     #[must_use]
     pub fn parse(header: &[u8; HEADER_LEN]) -> Option<Self> {
+        Self::decode(header, u16::from_ne_bytes)
+    }
+
+    /// Decodes a header of a virtio card. How many buffers it has is of no matter in this direction.
+    ///
+    /// `None` as for [`Offload::parse`].
+    #[must_use]
+    pub fn parse_le(header: &[u8; LE_HEADER_LEN]) -> Option<Self> {
+        Self::decode(header.first_chunk()?, u16::from_le_bytes)
+    }
+
+    /// Encodes it for a TAP (native byte order).
+    #[must_use]
+    pub fn emit(self) -> [u8; HEADER_LEN] {
+        self.encode(u16::to_ne_bytes)
+    }
+
+    /// Encodes it for a virtio card, for a frame that takes so many buffers.
+    #[must_use]
+    pub fn emit_le(self, buffers: u16) -> [u8; LE_HEADER_LEN] {
+        let [a, b, c, d, e, f, g, h, i, j] = self.encode(u16::to_le_bytes);
+        let [k, l] = buffers.to_le_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+
+    fn decode(header: &[u8; HEADER_LEN], number: impl Fn([u8; 2]) -> u16) -> Option<Self> {
         let [flags, gso_type, h0, h1, s0, s1, c0, c1, o0, o1] = *header;
-        let size = u16::from_ne_bytes([s0, s1]);
+        let size = number([s0, s1]);
         let checksum = if flags & F_NEEDS_CSUM != 0 {
-            Checksum::Partial { start: u16::from_ne_bytes([c0, c1]), offset: u16::from_ne_bytes([o0, o1]) }
+            Checksum::Partial { start: number([c0, c1]), offset: number([o0, o1]) }
         } else if flags & F_DATA_VALID != 0 {
             Checksum::Verified
         } else {
@@ -99,15 +128,13 @@ impl Offload {
         };
         let gso = match kind {
             Some(_) if size == 0 => return None,
-            Some(kind) => Some(Gso { kind, size, header_len: u16::from_ne_bytes([h0, h1]) }),
+            Some(kind) => Some(Gso { kind, size, header_len: number([h0, h1]) }),
             None => None,
         };
         Some(Self { checksum, gso })
     }
 
-    /// Encodes it for a TAP (native byte order).
-    #[must_use]
-    pub fn emit(self) -> [u8; HEADER_LEN] {
+    fn encode(self, bytes: impl Fn(u16) -> [u8; 2]) -> [u8; HEADER_LEN] {
         let (flags, start, offset) = match self.checksum {
             Checksum::Complete => (0, 0, 0),
             Checksum::Verified => (F_DATA_VALID, 0, 0),
@@ -124,8 +151,8 @@ impl Offload {
                 (kind, gso.size, gso.header_len)
             }
         };
-        let ([h0, h1], [s0, s1]) = (header_len.to_ne_bytes(), size.to_ne_bytes());
-        let ([c0, c1], [o0, o1]) = (start.to_ne_bytes(), offset.to_ne_bytes());
+        let ([h0, h1], [s0, s1]) = (bytes(header_len), bytes(size));
+        let ([c0, c1], [o0, o1]) = (bytes(start), bytes(offset));
         [flags, kind, h0, h1, s0, s1, c0, c1, o0, o1]
     }
 }
@@ -143,8 +170,17 @@ mod tests {
                 let offload =
                     Offload { checksum, gso: gso.map(|kind| Gso { kind, size: 1448, header_len: 66 }) };
                 assert_eq!(Offload::parse(&offload.emit()), Some(offload));
+                assert_eq!(Offload::parse_le(&offload.emit_le(7)), Some(offload));
             }
         }
+    }
+
+    #[test]
+    fn a_cards_header_is_little_endian_and_counts_buffers() {
+        let gso = Gso { kind: GsoKind::Tcp6, size: 0x0102, header_len: 0x0304 };
+        let offload =
+            Offload { checksum: Checksum::Partial { start: 0x0506, offset: 0x0708 }, gso: Some(gso) };
+        assert_eq!(offload.emit_le(0x090a), [1, 4, 4, 3, 2, 1, 6, 5, 8, 7, 10, 9]);
     }
 
     #[test]

@@ -133,8 +133,9 @@ pub(super) fn passt() -> Page {
                  When the machine hangs up, the next one is let in, unless --one-off or --fd.",
             ),
             Text(
-                "--vhost-user, memory that is shared with the machine, is not served yet: it ends with exit status 1. --pcap \
-                 records with --fd only.",
+                "With --vhost-user the machine shares its memory, and frames pass by the rings of its network card: the \
+                 socket is for that of vhost-user, and checksums and segments are left to whoever is at the other end, both \
+                 ways. A machine that breaks the rules is hung up on.",
             ),
         ],
         options: options_of(usage::options(Mode::Passt { vhost_user: false })),
@@ -158,11 +159,19 @@ pub(super) fn passt() -> Page {
             ),
             (
                 "EXAMPLES",
-                &[Code(
-                    "passt --socket /tmp/vm.socket -t 2222:22\n\
+                &[
+                    Code(
+                        "passt --socket /tmp/vm.socket -t 2222:22\n\
                      qemu-system-x86_64 -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/vm.socket \\\n    \
                      -device virtio-net,netdev=n ...",
-                )],
+                    ),
+                    Code(
+                        "passt --vhost-user --socket /tmp/vm.socket\n\
+                     qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=m,size=1G,share=on \\\n    \
+                     -numa node,memdev=m -chardev socket,id=c,path=/tmp/vm.socket \\\n    \
+                     -netdev vhost-user,id=n,chardev=c -device virtio-net,netdev=n ...",
+                    ),
+                ],
             ),
             ENVIRONMENT,
         ],

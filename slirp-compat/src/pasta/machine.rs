@@ -1,17 +1,17 @@
-//! `passt` at work: a virtual machine at the other end of a stream socket ([`slipway_host::device::stream`]).
+//! `passt` at work: a virtual machine at the other end of a stream socket ([`slipway_host::device::stream`]), or one
+//! whose memory is shared with us ([`slipway_host::device::vhost_user`]).
 //!
 //! Who connects is the guest, one at a time: a second one is sent away, and when the first has gone the next may come,
 //! unless one was all that was wanted. Until then nothing is carried; ports listen from the start, and what comes to
 //! them is refused while nobody is there. The guest configures itself by DHCP, DHCPv6 and router advertisements, and
 //! may have the host's own MAC address or ours. Contract: pasta A.4, F.6.
 //!
-//! Not served yet: memory that is shared with the machine (`--vhost-user`), which is refused in words. A migration is
-//! never asked for over a stream.
+//! A migration is never asked for over a stream, and not offered where memory is shared.
 
 use super::begin::{Host, become_user, listen, not_open, promise, recorded, settle, system};
 use super::config::{Config, Machine};
 use nix::sys::socket::SockType;
-use slipway_host::device::{Link, Listener, Stream};
+use slipway_host::device::{Link, Listener, Stream, VhostUser};
 use slipway_host::sandbox::mounts::Leave;
 use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::tracers;
@@ -39,11 +39,6 @@ enum Door {
 
 /// Serves whoever comes, until the end; the exit code.
 pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Result<u8, String> {
-    if machine.vhost_user {
-        return Err(
-            "--vhost-user: memory of virtual machines is not shared yet; use a socket or --fd".to_owned()
-        );
-    }
     if let Err(error) = tracers::keep_out() {
         log::debug!("{error}");
     }
@@ -54,9 +49,13 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
     if let Some(ids) = config.run_as {
         become_user(ids)?;
     }
+    let (best, calls) = if machine.vhost_user {
+        (VhostUser::BEST, Profile::Memory)
+    } else {
+        (Capabilities::default(), Profile::Network)
+    };
     let engine = |machine| host.engine(&addresses, &machine);
-    let mut session =
-        Session::open_idle(Capabilities::default(), config.mac, engine).map_err(|error| error.to_string())?;
+    let mut session = Session::open_idle(best, config.mac, engine).map_err(|error| error.to_string())?;
     match door {
         Door::Open(link) => session.join(link).map_err(system("watch the guest's link"))?,
         Door::Listens(listener) => session.readmit(listener).map_err(system("wait for a guest"))?,
@@ -65,7 +64,7 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
     listen(config, &mut session)?;
     let leave = if config.chroot_fallback { Leave::Chroot } else { Leave::Pivot };
     let rights = Rights::ApartAsPermitted(leave);
-    settle(config, &mut session, &addresses, (rights, Profile::Network), pid_file, tell)?;
+    settle(config, &mut session, &addresses, (rights, calls), pid_file, tell)?;
     let once = config.one_off || config.fd.is_some();
     loop {
         match session.run() {
@@ -91,7 +90,11 @@ pub(super) fn serve(config: &Config, machine: &Machine, tell: &mut Tell) -> Resu
 fn door(config: &Config, machine: &Machine) -> Result<Door, String> {
     if let Some(number) = config.fd {
         let socket = take_inherited(number).map_err(|error| not_open(&error))?;
-        let mut link = Link::from(Stream::from_owned_fd(socket));
+        let mut link = if machine.vhost_user {
+            VhostUser::from_owned_fd(socket).map_err(|error| not_open(&error))?.into()
+        } else {
+            Link::from(Stream::from_owned_fd(socket))
+        };
         if let Some(path) = &config.pcap {
             link = recorded(path, |file| link.captured(file))?;
         }
@@ -99,7 +102,8 @@ fn door(config: &Config, machine: &Machine) -> Result<Door, String> {
     }
     let (listener, path) = bind(machine)?;
     log::info!("UNIX domain socket bound at {}", path.display());
-    let mut listener = Listener::stream(listener);
+    let wait = if machine.vhost_user { Listener::vhost_user } else { Listener::stream };
+    let mut listener = wait(listener);
     if let Some(path) = &config.pcap {
         listener = recorded(path, |file| listener.captured(file))?;
     }

@@ -27,6 +27,7 @@
 //! | [`nft_rule`], [`netfilter`], [`route_netlink`] | what the kernel tells: a firewall rule, connections, links, addresses, routes |
 //! | [`route_replay`] | dumps of a host that the guest is to look like |
 //! | [`sock_diag`] | the same: who listens |
+//! | [`vhost_msg`], [`vhost_ring`] | what a hypervisor asks of a link by shared memory; what its guest has in the rings |
 //! | [`control_messages`], [`proc_text`] | what it tells beside datagrams, errors among it; its texts |
 //! | [`firewall_state`], [`dbus_answer`] | a state file of the firewall; what the system bus sends |
 //! | [`dhcp_client`], [`dhcpv6_reply`] | what DHCP servers tell the proxy that holds leases for containers, and time |
@@ -63,7 +64,8 @@ pub use texts::{
     control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, dns_json, expose_json,
     firewall_state, getopt_argv, goflag_argv, http_head, netavark_options, netfilter, nft_rule, pasta_argv,
     pesto_wire, plugin_request, port_rule, port_spec, proc_text, resolv_conf, rootlessport, route_netlink,
-    route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request, yaml_config,
+    route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request, vhost_msg, vhost_ring,
+    yaml_config,
 };
 
 /// A fuzz target.
@@ -76,7 +78,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 48] = [
+pub const TARGETS: [Target; 50] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -122,6 +124,8 @@ pub const TARGETS: [Target; 48] = [
     Target { name: "tcp_actions", body: tcp_actions },
     Target { name: "uplink_order", body: uplink_order },
     Target { name: "uplink_request", body: uplink_request },
+    Target { name: "vhost_msg", body: vhost_msg },
+    Target { name: "vhost_ring", body: vhost_ring },
     Target { name: "vnet", body: vnet },
     Target { name: "vpnkit_handshake", body: vpnkit_handshake },
     Target { name: "yaml_config", body: yaml_config },

@@ -242,6 +242,16 @@ pub fn route_replay(data: &[u8]) {
     slipway_host::fuzz::route_replay(data);
 }
 
+/// Requests of a hypervisor, each behind a byte that says how many descriptors come with it, and of which kind.
+pub fn vhost_msg(data: &[u8]) {
+    slipway_host::fuzz::vhost_msg(data);
+}
+
+/// What a guest has in its rings.
+pub fn vhost_ring(data: &[u8]) {
+    slipway_host::fuzz::vhost_ring(data);
+}
+
 /// A datagram of sock_diag, or a text of /proc/net.
 pub fn sock_diag(data: &[u8]) {
     slipway_host::fuzz::sock_diag(data);

@@ -9,9 +9,10 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 11] = [
+const PROFILES: [Profile; 12] = [
     Profile::Network,
     Profile::Parent,
+    Profile::Memory,
     Profile::Shortcut,
     Profile::ShortcutParent,
     Profile::Machines,

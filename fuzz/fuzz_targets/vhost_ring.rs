@@ -1,0 +1,4 @@
+//! See `testkit::fuzz::vhost_ring`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| testkit::fuzz::vhost_ring(data));
