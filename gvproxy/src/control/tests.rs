@@ -4,6 +4,7 @@ use super::*;
 use crate::orders::fake::Fake;
 use crate::orders::{Desk, Standing};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use slipway_host::clock;
 use slipway_host::sandbox::trial;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,7 +13,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 /// How long a test waits for what must come.
 const SOON: Duration = Duration::from_secs(20);
@@ -119,10 +119,9 @@ fn parts(text: &str) -> (u16, String) {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    #[expect(clippy::disallowed_methods, reason = "the patience of a test")]
-    let (begun, now) = (Instant::now(), Instant::now);
+    let begun = clock::now();
     while !done() {
-        assert!(now() - begun < SOON, "{what}");
+        assert!(clock::now() - begun < SOON, "{what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

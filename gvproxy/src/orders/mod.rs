@@ -6,7 +6,7 @@
 //!                      ◀── Word::Reply { number, … } ───
 //!                      ◀── Word::{Listen, Client, News} ──
 //! ```
-//! One stream socket lies between the two ([`line`]); a message is a length and JSON, and a descriptor may come with
+//! One stream socket lies between the two ([`mod@line`]); a message is a length and JSON, and a descriptor may come with
 //! it. Whoever takes orders is the more exposed of the two, so the packets process believes nothing that it says: what
 //! cannot be read ends the line, what is out of bounds is refused, and one round costs a bounded amount of work. The
 //! other way round nothing is promised either: a control process that does not read costs a bounded amount of memory,

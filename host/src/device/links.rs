@@ -22,7 +22,7 @@
 //! - A number is given once: an event or a call for a link that is gone finds nothing.
 
 use super::news::News;
-use super::{GuestNews, Link, Lost, UNCHECKED};
+use super::{GuestNews, Link, LinkId, Lost, UNCHECKED};
 use crate::epoll::{EventSet, Events};
 use crate::token::Token;
 use nix::errno::Errno;
@@ -42,10 +42,6 @@ use std::time::Duration;
 
 /// A link that was heard of within this time is waiting for its turn.
 const PRESENT: Duration = Duration::from_millis(5);
-
-/// A link, by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u32);
 
 /// A frame of a guest.
 #[derive(Debug, Clone, Copy)]

@@ -25,9 +25,9 @@ pub mod vpnkit;
 
 pub use datagram::Datagrams;
 pub use framing::Framing;
-pub use links::{LinkId, Links};
+pub use links::Links;
 pub use listener::Listener;
-pub use news::GuestNews;
+pub use news::{GuestNews, LinkId};
 pub use pcap::{Capture, Recorder};
 pub use seqpacket::Seqpacket;
 pub use stream::Stream;

@@ -3,13 +3,16 @@
 //! One guest can have any number of stations, so news of those are bounded, in a queue that the caller empties after
 //! each round; beyond, they are left out. That a link has come or gone is always told.
 
-use super::LinkId;
 use slipway_netstack::addr::MacAddr;
 use std::collections::VecDeque;
 use std::io;
 
 /// Stations of which nobody has heard yet.
 const SEEN: usize = 1024;
+
+/// A link, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
 
 /// Something about a guest's link.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ mod netavark;
 mod peers;
 mod prepared;
 mod rows;
+mod server;
 mod stage;
 mod table;
 mod upkeep;

@@ -8,8 +8,8 @@ use slipway_lab::{WORLD4, now};
 use crate::iperf;
 use crate::tool::Done;
 
+use super::server::{LIMIT, said, server};
 use super::stage::{CONTROL, PUBLISHED, Stage};
-use super::work::{LIMIT, said, server};
 
 /// After a start, the kernels on both sides look around: they solicit routers, join groups, probe addresses.
 const SETTLED: Duration = Duration::from_secs(5);

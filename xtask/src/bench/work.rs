@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use slipway_lab::{Cmd, HOST4, Running, WORLD4};
+use slipway_lab::{HOST4, Running, WORLD4};
 
 use crate::iperf;
 use crate::tool::Done;
 
 use super::busy;
 use super::rows::{Way, Work};
+use super::server::{LIMIT, said, server};
 use super::stage::{PUBLISHED, Stage};
 use super::upkeep;
 
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// How long a transfer and a series of requests last.
 const SECONDS: u16 = 2;
 /// Long enough for a window that begins with ten segments and doubles in 100 ms.
@@ -51,10 +51,6 @@ pub(crate) fn measure(stage: &Stage<'_>, work: Work) -> Done<Vec<f64>> {
         Work::Weather(way) => weather(stage, way),
     };
     figure.map(|figure| vec![figure])
-}
-
-pub(super) fn server(command: Cmd, port: u16) -> Done<Running> {
-    Running::server(command, "tcp", port).map_err(said)
 }
 
 fn direction(way: Way) -> &'static [&'static str] {
@@ -224,8 +220,4 @@ fn connections(stage: &Stage<'_>, count: u32) -> Done<f64> {
     }
     client.until(LIMIT, |running| running.stdout().contains("answered")).map_err(said)?;
     Ok((stage.resident()? - idle) / f64::from(count))
-}
-
-pub(super) fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
