@@ -8,6 +8,7 @@
 //! before one another; `passt` boots kernels of its own; `run` and `attach` are our own commands;
 //! `pages` has the programs write their man pages.
 
+mod apparmor;
 mod attach;
 mod bridges;
 mod ending;
