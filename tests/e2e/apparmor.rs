@@ -1,8 +1,8 @@
 //! Under the profiles that Debian packs for `/usr/bin/pasta` and `/usr/bin/passt`, which were written for the original:
 //! whoever puts another program there puts it under them.
 //!
-//! They are enforced by the kernel of a virtual machine of its own, with the parser and the profiles of the tree `qemu`;
-//! the machine's network is made of namespaces inside. What a profile forbids and nothing misses is listed
+//! They are enforced by the kernel of a virtual machine of its own, with the parser and the profiles of the tree
+//! `qemu`; the machine's network is made of namespaces inside. What a profile forbids and nothing misses is listed
 //! ([`HARMLESS`]); any other refusal in the kernel's log is a failure.
 
 use slipway_lab::{Image, Vm, built, vm_fixture};

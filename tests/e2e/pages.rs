@@ -151,7 +151,7 @@ fn shells_accept_their_completions() {
     ];
     for (shell, dir) in shells {
         let scripts = files(&share, dir);
-        assert_eq!(scripts.len(), 8, "{scripts:?}");
+        assert_eq!(scripts.len(), 9, "{scripts:?}");
         for script in scripts {
             let Some((good, _, complaints)) = fed(test, shell, &["-n", &script.to_string_lossy()], "") else {
                 break;
@@ -231,8 +231,11 @@ fn no_program_takes_the_chore_for_a_word_of_its_own() {
         };
         let help = Command::new(&program).arg("--help").output().unwrap();
         assert!(!String::from_utf8_lossy(&help.stdout).contains("pages"), "{name}");
-        let output = Command::new(&program).args(["pages", "/nonexistent"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{name}");
+        // Go's programs take no notice of words behind their flags: that one would start.
+        if name != "slipway-gvproxy" {
+            let output = Command::new(&program).args(["pages", "/nonexistent"]).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{name}");
+        }
         // And by its name it is told what is missing.
         let output = Command::new(&program).arg0("slipway-pages").output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}");

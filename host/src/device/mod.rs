@@ -2,9 +2,9 @@
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
 //! socket of type SOCK_SEQPACKET ([`seqpacket`]); or a stream of a virtual machine ([`stream`]); or a part of a
-//! datagram socket that several share ([`datagram`]). One whose memory is shared with us ([`vhost_user`]) needs no calls
-//! for frames, and has a descriptor for what there is news of. [`pcap`] is a decorator that writes down what passes.
-//! [`links`] are those of one event loop, and [`news`] what happens to them.
+//! datagram socket that several share ([`datagram`]). One whose memory is shared with us ([`vhost_user`]) needs no
+//! calls for frames, and has a descriptor for what there is news of. [`pcap`] is a decorator that writes down what
+//! passes. [`links`] are those of one event loop, and [`news`] what happens to them.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
 //! `None`; an error means that the link is gone for good. Frames to the guest are not queued here, but for those of a

@@ -1,5 +1,5 @@
-//! The other half: a front end and its guest's network card in one, for tests, fuzz targets and the pump of the benchmark.
-//! Nothing that serves guests uses it.
+//! The other half: a front end and its guest's network card in one, for tests, fuzz targets and the pump of the
+//! benchmark. Nothing that serves guests uses it.
 //!
 //! ```text
 //!   0          64 KiB      128 KiB                                 (offsets in one memfd)

@@ -4,8 +4,8 @@
 //! addresses. So an address leads to one place or to none, and a buffer that goes over the end of a region goes on in
 //! the one that follows, or ends the connection.
 
+use super::broken::Broken;
 use super::message::{MOST_REGIONS, RegionSpec};
-use super::ring::Broken;
 use crate::sys::shared_memory::SharedMemory;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

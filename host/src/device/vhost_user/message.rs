@@ -4,10 +4,10 @@
 //!   0        4        8        12
 //!   | request| flags  | size   | payload, `size` bytes; descriptors come beside it
 //! ```
-//! All numbers are in the byte order of the machine, which both sides share. Parsing is pure: what a request asks for is
-//! carried out by [`super::VhostUser`].
+//! All numbers are in the byte order of the machine, which both sides share. Parsing is pure: what a request asks for
+//! is carried out by [`super::VhostUser`].
 //!
-//! Source: QEMU `docs/interop/vhost-user.rst`; virtio 1.2 §5.1.3 (feature bits of a network card).
+//! Source: QEMU's *Vhost-user Protocol*; virtio 1.2 §5.1.3 (feature bits of a network card).
 
 use bitflags::bitflags;
 

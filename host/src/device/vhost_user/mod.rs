@@ -29,8 +29,9 @@
 //! Why our own hand: the readers of requests that there are wait for the rest of a message, and mapped memory has to be
 //! known to the handler of SIGBUS in any case.
 //!
-//! Sources: QEMU `docs/interop/vhost-user.rst`, virtio 1.2 §2.7, §5.1. Contract: pasta F.6.
+//! Sources: QEMU's *Vhost-user Protocol*, virtio 1.2 §2.7, §5.1. Contract: pasta F.6.
 
+mod broken;
 pub mod front;
 mod fuzz;
 mod inbox;
@@ -44,6 +45,7 @@ pub use front::{Front, Wish};
 pub(crate) use fuzz::{requests as fuzz_requests, rings as fuzz_rings};
 
 use super::{Lost, MAX_FRAME};
+use broken::Broken;
 use inbox::{Inbox, Message, invalid};
 use memory::{Memory, MemoryError};
 use message::{Direction, Features, Protocol, Request};
@@ -51,7 +53,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::stat::{SFlag, fstat};
-use ring::{Broken, Piece, Ring, Use};
+use ring::{Piece, Ring, Use};
 use slipway_netstack::device::vnet::{Checksum, LE_HEADER_LEN};
 use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use std::io;
@@ -75,7 +77,7 @@ const ROOM: u64 = 1;
 const FRAMES: u64 = 2;
 
 /// The answer to a request for a descriptor to transfer the device's state by: an error, and no descriptor
-/// (`docs/interop/vhost-user.rst`).
+/// (QEMU, *Vhost-user Protocol*).
 const NO_STATE: u64 = 0x101;
 
 /// The connection to a front end, and the rings of its guest.
@@ -333,7 +335,7 @@ impl VhostUser {
 
     fn agree(&mut self, features: Features) {
         self.features = features & OFFERED;
-        // docs/interop/vhost-user.rst, "Ring states": a front end that knows no protocol features cannot enable.
+        // Vhost-user Protocol, "Ring states": a front end that knows no protocol features cannot enable.
         if !self.features.contains(Features::PROTOCOL_FEATURES) {
             self.to_guest.enabled = true;
             self.from_guest.enabled = true;
@@ -416,7 +418,7 @@ impl VhostUser {
             match self.take_chain(into).and_then(|taken| self.memory.check().map(|()| taken)) {
                 Ok(None) => return Ok(None),
                 Ok(Some(Some((offload, len)))) if self.from_guest.enabled => return Ok(Some((offload, len))),
-                // docs/interop/vhost-user.rst, "Ring states": what comes by a ring that is disabled is discarded.
+                // Vhost-user Protocol, "Ring states": what comes by a ring that is disabled is discarded.
                 Ok(Some(Some(_))) => self.lost.down = self.lost.down.saturating_add(1),
                 Ok(Some(None)) => self.lost.malformed = self.lost.malformed.saturating_add(1),
                 Err(broken) => return Err(invalid(self.give_up(broken))),

@@ -258,8 +258,8 @@ const NETWORK: &[c_long] = &[
 /// Connections with a service of the program's own: host::driver::services.
 const MACHINES_CLOSED: &[Call] = &[Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)])];
 
-/// A machine that shares its memory (`host/src/device/vhost_user`). What it passes is mapped, which [`MEMORY`] lets pass
-/// already, and never to be run; each one that comes has an epoll set of its own.
+/// A machine that shares its memory (`host/src/device/vhost_user`). What it passes is mapped, which [`MEMORY`] lets
+/// pass already, and never to be run; each one that comes has an epoll set of its own.
 const SHARED: &[c_long] = &[libc::SYS_epoll_create1];
 
 /// The shortcut between host and namespace (`host/src/splice`): from one socket to the other by way of a pipe.
