@@ -15,10 +15,11 @@ pub(crate) const KEPT: u64 = 8 << 20;
 /// Buffers of thousands of sockets pass by on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Bytes of memory that a process has in the machine.
+/// Bytes of memory that a process has for itself. Parts of its program that were read from the file meanwhile are no
+/// memory that it could give back, and a program with symbols has megabytes of them.
 pub(crate) fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
 }
 
