@@ -32,7 +32,7 @@ impl Interest {
 /// A watched descriptor that is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
-    /// The number given to [`Driver::watch`].
+    /// The number given to [`Driver::watch`](super::Driver::watch).
     pub token: u32,
     /// Reading will not block.
     pub readable: bool,

@@ -5,7 +5,7 @@
 //! refusal or a failed write, what it had sent before that is delivered as far as there is room, and both are reset:
 //! nobody takes a part for the whole.
 //!
-//! A lane that has something to do is in the queue, once. Each gets [`BUDGET`](super::lane::BUDGET) bytes and goes to
+//! A lane that has something to do is in the queue, once. Each gets [`BUDGET`] bytes and goes to
 //! the back; a round of the event loop spends [`WORKING`] on them.
 
 use super::lane::{BORDER, BUDGET, End, Lane, Outcome, Tools, Which};

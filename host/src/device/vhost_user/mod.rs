@@ -14,7 +14,7 @@
 //!   of one keeps itself waiting, and its guest's rings go on.
 //! - What a front end or a guest does wrong ends this connection and nothing else: it is the error of
 //!   [`VhostUser::read_frame`], and the next one begins anew. Memory that is taken away under us is such a case
-//!   ([`crate::sys::bus_error`]).
+//!   ([`crate::sys::shared_memory`]).
 //! - Nothing of the guest's memory is looked at twice. A frame is copied out before it is parsed, its buffers are given
 //!   back at once.
 //! - While there is work, the guest need not call; before we sleep it is asked to, and looked at once more
