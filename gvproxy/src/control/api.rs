@@ -195,7 +195,7 @@ impl Caller<'_> {
         }
     }
 
-    /// [SEC] A guest has no business with the host's files.
+    /// A guest has no business with the host's files.
     fn may_have_sockets(&self) -> bool {
         self.door != Door::Inside || self.api.all_protocols_inside
     }
