@@ -361,6 +361,7 @@ fn to_u16(n: usize) -> u16 {
 mod tests {
     use super::*;
     use crate::device::Full;
+    use crate::testing::envelope;
 
     #[derive(Default)]
     struct Sink(Vec<(Offload, Vec<u8>)>);
@@ -375,15 +376,7 @@ mod tests {
     fn send(caps: Capabilities, v6: bool, protocol: u8, payload: &[u8], cut: Cut) -> (Offload, Vec<u8>) {
         let (mut dev, mut buffer) = (Sink::default(), TxBuffer::default());
         buffer.payload_mut(payload.len()).copy_from_slice(payload);
-        let ends = if v6 { ("[fd00::2]:53", "[fd00::64]:999") } else { ("10.0.2.2:53", "10.0.2.100:999") };
-        let env = Envelope {
-            to_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            src: ends.0.parse().unwrap(),
-            dst: ends.1.parse().unwrap(),
-            hops: 64,
-            traffic_class: 0xb8,
-            ident: None,
-        };
+        let env = Envelope { traffic_class: 0xb8, ..envelope(v6) };
         let len = to_u16(payload.len() + 8).to_be_bytes();
         let header: &[u8] =
             if protocol == PROTO_UDP { &[0, 53, 3, 231, len[0], len[1], 0, 0] } else { &[0; 20] };

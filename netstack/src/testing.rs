@@ -5,6 +5,7 @@ use crate::addr::MacAddr;
 use crate::config::{Config, Keys};
 use crate::device::{Capabilities, Device, Full, Offload};
 use crate::flow::FlowId;
+use crate::frame::Envelope;
 use crate::ip::plan::Plan;
 use crate::ip::plan::slirp::{Ipv4Config, Ipv6Config, Slirp};
 use crate::upstream::{DatagramError, Empty, Errno, Meta, Peek, Received, Sent, Source, Upstream};
@@ -29,6 +30,19 @@ pub(crate) fn plan(change: impl FnOnce(&mut Slirp)) -> Plan {
     };
     change(&mut slirp);
     Plan::slirp(OURS, &slirp)
+}
+
+/// A packet to the guest, from a server's port to a high one.
+pub(crate) fn envelope(v6: bool) -> Envelope {
+    let (src, dst) = if v6 { ("[fd00::2]:53", "[fd00::64]:999") } else { ("10.0.2.2:53", "10.0.2.100:999") };
+    Envelope {
+        to_mac: GUEST,
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        hops: 64,
+        traffic_class: 0,
+        ident: None,
+    }
 }
 
 /// A link that keeps what is sent.

@@ -29,6 +29,18 @@ pub fn card(tap: &Tap, socket: UnixStream, wish: Wish) -> io::Result<Front> {
     Front::start(socket, Wish { features: features.bits(), ..wish })
 }
 
+/// The frame that is next: the one that there was no room for, or one of the TAP's.
+fn next(
+    waiting: &mut Option<(Offload, usize)>,
+    tap: &mut Tap,
+    frame: &mut [u8],
+) -> io::Result<Option<(Offload, usize)>> {
+    match waiting.take() {
+        Some(next) => Ok(Some(next)),
+        None => tap.read_frame(frame),
+    }
+}
+
 /// Carries frames between the TAP and the rings, until the device hangs up.
 ///
 /// # Errors
@@ -40,10 +52,7 @@ pub fn rings(tap: &mut Tap, front: &mut Front) -> io::Result<()> {
     loop {
         let mut idle = true;
         for _ in 0..BATCH {
-            let next = match waiting.take() {
-                Some(next) => Some(next),
-                None => tap.read_frame(&mut frame)?,
-            };
+            let next = next(&mut waiting, tap, &mut frame)?;
             let Some((offload, len)) = next else { break };
             if !front.send(&offload.emit_le(0), &frame[..len])? {
                 waiting = Some((offload, len));
@@ -94,10 +103,7 @@ pub fn stream(tap: &mut Tap, socket: UnixStream) -> io::Result<()> {
     loop {
         let mut idle = true;
         for _ in 0..BATCH {
-            let next = match waiting.take() {
-                Some(next) => Some(next),
-                None => tap.read_frame(&mut frame)?,
-            };
+            let next = next(&mut waiting, tap, &mut frame)?;
             let Some((_, len)) = next else { break };
             if stream.transmit(Offload::NONE, &frame[..len]).is_err() {
                 waiting = next;

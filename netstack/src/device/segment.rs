@@ -229,20 +229,13 @@ mod tests {
 
     use crate::addr::MacAddr;
     use crate::frame::{Envelope, Transport, assemble};
+    use crate::testing::envelope;
 
     const ALL: Capabilities = Capabilities { checksum: true, tso4: true, tso6: true, uso: true };
 
     /// A train with `payload`, as the engine leaves it to a card: kind, frame, what is left to do.
     fn train(v6: bool, tcp: bool, payload: &[u8], size: u16) -> (Offload, Vec<u8>) {
-        let ends = if v6 { ("[fd00::2]:53", "[fd00::64]:999") } else { ("10.0.2.2:53", "10.0.2.100:999") };
-        let env = Envelope {
-            to_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            src: ends.0.parse().unwrap(),
-            dst: ends.1.parse().unwrap(),
-            hops: 64,
-            traffic_class: 0,
-            ident: Some(0xffff),
-        };
+        let env = Envelope { ident: Some(0xffff), ..envelope(v6) };
         let mut header = vec![0, 53, 3, 231];
         if tcp {
             // Sequence number close to its end, options of four bytes, CWR, ACK, PSH and FIN.

@@ -176,21 +176,14 @@ mod tests {
     use super::*;
     use crate::addr::MacAddr;
     use crate::frame::{self, Envelope, assemble};
+    use crate::testing::envelope;
     use proptest::prelude::*;
 
     const MTU: usize = 1500;
 
     /// A frame whose checksum is complete.
     fn packet(v6: bool, tcp: bool, payload: &[u8]) -> Vec<u8> {
-        let ends = if v6 { ("[fd00::2]:53", "[fd00::64]:999") } else { ("10.0.2.2:53", "10.0.2.100:999") };
-        let env = Envelope {
-            to_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            src: ends.0.parse().unwrap(),
-            dst: ends.1.parse().unwrap(),
-            hops: 64,
-            traffic_class: 0,
-            ident: Some(7),
-        };
+        let env = Envelope { ident: Some(7), ..envelope(v6) };
         let mut header = vec![0, 53, 3, 231];
         if tcp {
             header.extend([0, 0, 0, 1, 0, 0, 0, 7, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
