@@ -19,7 +19,7 @@ impl Driver {
     /// From now on the guest is told these search domains.
     pub fn set_dns_search(&mut self, search: Vec<String>) {
         self.changed = true;
-        self.engine.set_dns_search(search);
+        self.engine.set_dns_search(clock::now(), search);
     }
 
     /// From now on sockets that are opened for the guest speak from there.

@@ -49,11 +49,12 @@ impl Engine {
         self.settle_in(now, &old);
     }
 
-    /// From now on the guest is told these search domains: when it asks, and by an advertisement to all at once.
-    pub fn set_dns_search(&mut self, search: Vec<String>) {
+    /// From now on the guest is told these search domains: when it asks, and by an advertisement to all at once, which
+    /// also withdraws those that are none any more.
+    pub fn set_dns_search(&mut self, now: Instant, search: Vec<String>) {
         if self.config.dns_search != search {
-            self.config.dns_search = search;
-            self.within.retell(&self.config);
+            let before = core::mem::replace(&mut self.config.dns_search, search);
+            self.within.retell(now, &self.config, &before);
         }
     }
 

@@ -6,10 +6,17 @@
 /// left out.
 #[must_use]
 pub fn encode(domains: &[String], limit: usize) -> Vec<u8> {
-    let mut list = Vec::new();
+    fitting(domains, limit).concat()
+}
+
+/// The same, each by itself.
+#[must_use]
+pub fn fitting(domains: &[String], limit: usize) -> Vec<Vec<u8>> {
+    let (mut list, mut len) = (Vec::new(), 0);
     for name in domains.iter().filter_map(|domain| encode_one(domain)) {
-        if list.len() + name.len() <= limit {
-            list.extend_from_slice(&name);
+        if len + name.len() <= limit {
+            len += name.len();
+            list.push(name);
         }
     }
     list

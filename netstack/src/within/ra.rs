@@ -15,8 +15,9 @@
 //! of zero, so that nothing new begins from its addresses, and what is left of that time as the valid one, for a host
 //! does not believe in a shorter one (RFC 4862 §5.5.3 (e)). Nothing of that time is added by repeating it.
 //!
-//! **A nameserver that is no longer told** is withdrawn by a lifetime of zero (RFC 8106 §5.1) for as long, in case the
-//! first word of it got lost: a guest that believed in it would go on asking it for 18 hours.
+//! **A nameserver or search domain that is no longer told** is withdrawn by a lifetime of zero (RFC 8106 §5.1, §5.2)
+//! for as long, in case the first word of it got lost: a guest that believed in it would go on asking it for 18 hours.
+//! Of domains that is as many as there is room for beside those that are told, the latest first.
 //!
 //! Advertisements to all nodes are limited to [`BURST`] at once and one per 3 s (§6.2.6, MIN_DELAY_BETWEEN_RAS);
 //! what exceeds that is sent when the time has come, once for all who asked.
@@ -52,10 +53,13 @@ const MAX_RETIRED: usize = 4;
 const FOREVER: u32 = u32::MAX;
 /// Nameservers, for the same reason.
 const MAX_SERVERS: usize = 16;
-/// How many nameservers are withdrawn at a time, the latest.
+/// How many nameservers, and how many search domains, are withdrawn at a time, the latest.
 const MAX_WITHDRAWN: usize = 6;
-/// Bytes of search domains, so that the whole fits the minimum MTU with room to spare.
-const MAX_SEARCH: usize = 640;
+/// Bytes of search domains that are told, as many as DHCPv6 tells.
+const MAX_SEARCH: usize = 512;
+/// Bytes of them together with those that are withdrawn, which are an option more, so that the whole fits the minimum
+/// MTU.
+const MAX_BOTH: usize = 632;
 
 /// Decides when to advertise.
 #[derive(Debug)]
@@ -64,9 +68,13 @@ pub struct Advertiser {
     to_all: TokenBucket,
     /// Prefixes that were the link's, and until when their addresses are valid.
     retired: VecDeque<(Ipv6Net, Instant)>,
-    /// Nameservers that were told, and until when it is said that they are none.
-    withdrawn: VecDeque<(Ipv6Addr, Instant)>,
+    servers: Withdrawn<Ipv6Addr>,
+    domains: Withdrawn<Vec<u8>>,
 }
+
+/// What was told and is so no longer, and until when that is said.
+#[derive(Debug)]
+struct Withdrawn<T>(VecDeque<(T, Instant)>);
 
 /// What an advertisement says of former times.
 #[derive(Debug, Default)]
@@ -75,6 +83,30 @@ struct Former {
     prefixes: Vec<(Ipv6Net, Duration)>,
     /// Nameservers that are none.
     servers: Vec<Ipv6Addr>,
+    /// Search domains that are none, as DNS writes them.
+    domains: Vec<Vec<u8>>,
+}
+
+impl<T: PartialEq + Clone> Withdrawn<T> {
+    const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// What was told `before` and is not told `today` is withdrawn from `now` on; what is told again is so no longer.
+    fn change(&mut self, now: Instant, before: &[T], today: &[T]) {
+        self.0.retain(|(known, until)| !today.contains(known) && *until > now);
+        for gone in before.iter().filter(|gone| !today.contains(gone)) {
+            self.0.retain(|(known, _)| known != gone);
+            if self.0.len() >= MAX_WITHDRAWN {
+                self.0.pop_front();
+            }
+            self.0.push_back((gone.clone(), now + RETIRED));
+        }
+    }
+
+    fn at(&self, now: Instant) -> Vec<T> {
+        self.0.iter().filter(|(_, until)| *until > now).map(|(gone, _)| gone.clone()).collect()
+    }
 }
 
 impl Advertiser {
@@ -86,7 +118,8 @@ impl Advertiser {
             next,
             to_all: TokenBucket::new(BURST, MIN_DELAY),
             retired: VecDeque::new(),
-            withdrawn: VecDeque::new(),
+            servers: Withdrawn::new(),
+            domains: Withdrawn::new(),
         }
     }
 
@@ -106,24 +139,14 @@ impl Advertiser {
             }
             self.retired.push_back((before, now + RETIRED));
         }
-        self.withdraw(now, told(old), told(&config.plan));
+        self.servers.change(now, told(old), told(&config.plan));
     }
 
-    /// Nameservers that were told `before` and are not told `today`.
-    fn withdraw(&mut self, now: Instant, before: &[Ipv6Addr], today: &[Ipv6Addr]) {
-        self.withdrawn.retain(|(known, until)| !today.contains(known) && *until > now);
-        for server in before.iter().filter(|server| !today.contains(server)) {
-            self.withdrawn.retain(|(known, _)| known != server);
-            if self.withdrawn.len() >= MAX_WITHDRAWN {
-                self.withdrawn.pop_front();
-            }
-            self.withdrawn.push_back((*server, now + RETIRED));
-        }
-    }
-
-    /// Something else than addresses is to be told: to all, at once, or as soon as the limit allows.
-    pub fn retell(&mut self, config: &Config) {
+    /// From `now` on other search domains than `before` are to be told: to all, at once, or as soon as the limit
+    /// allows.
+    pub fn retell(&mut self, now: Instant, config: &Config, before: &[String]) {
         self.next = is_enabled(&config.plan).then_some(Instant::ZERO);
+        self.domains.change(now, &searched(before), &searched(&config.dns_search));
     }
 
     /// Somebody with the address `from` (perhaps unspecified), whose frames come from `mac`, looks for a router: the
@@ -164,9 +187,8 @@ impl Advertiser {
     fn advertisement(&self, now: Instant, config: &Config, to: Ipv6Addr, mac: MacAddr) -> Option<Vec<u8>> {
         let left = self.retired.iter().filter(|(_, until)| *until > now);
         let prefixes = left.map(|(network, until)| (*network, *until - now)).collect();
-        let left = self.withdrawn.iter().filter(|(_, until)| *until > now);
-        let servers = left.map(|(server, _)| *server).collect();
-        frame(config, to, mac, &Former { prefixes, servers })
+        let (servers, domains) = (self.servers.at(now), self.domains.at(now));
+        frame(config, to, mac, &Former { prefixes, servers, domains })
     }
 }
 
@@ -179,7 +201,7 @@ pub fn advertisement(config: &Config, to: Ipv6Addr, to_mac: MacAddr) -> Option<V
 /// The same with what was so before.
 fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, former: &Former) -> Option<Vec<u8>> {
     let v6 = config.plan.v6.as_ref().filter(|_| config.plan.advertise)?;
-    let search = names::encode(&config.dns_search, MAX_SEARCH);
+    let search = searched(&config.dns_search).concat();
     let informs = !v6.dns.is_empty() || !search.is_empty();
     let managed = config.plan.dhcp6 && !v6.guests.is_empty();
     let flags = u8::from(managed) << 7 | u8::from(config.plan.dhcp6 && (informs || managed)) << 6;
@@ -200,7 +222,9 @@ fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, former: &Former) -> Opt
     }
     servers_option(&mut message, bounded(&v6.dns), LIFETIME.into());
     servers_option(&mut message, &former.servers, 0);
-    search_option(&mut message, &search);
+    search_option(&mut message, &search, LIFETIME.into());
+    let room = MAX_BOTH.saturating_sub(search.len().next_multiple_of(8));
+    search_option(&mut message, &latest(&former.domains, room), 0);
     let from = config.plan.link_local().unwrap_or_else(|| config.mac.link_local());
     Some(icmpv6_frame(config.mac, to_mac, from, to, &message))
 }
@@ -208,6 +232,22 @@ fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, former: &Former) -> Opt
 /// The nameservers that a plan tells.
 fn told(plan: &Plan) -> &[Ipv6Addr] {
     plan.v6.as_ref().filter(|_| plan.advertise).map_or(&[], |v6| bounded(&v6.dns))
+}
+
+/// The search domains that are told of these, as DNS writes them.
+fn searched(domains: &[String]) -> Vec<Vec<u8>> {
+    names::fitting(domains, MAX_SEARCH)
+}
+
+/// Of `domains`, of which the latest is the last, as many as `room` takes.
+fn latest(domains: &[Vec<u8>], room: usize) -> Vec<u8> {
+    let mut list = Vec::new();
+    for name in domains.iter().rev() {
+        if list.len() + name.len() <= room {
+            list.extend_from_slice(name);
+        }
+    }
+    list
 }
 
 fn bounded(servers: &[Ipv6Addr]) -> &[Ipv6Addr] {
@@ -245,14 +285,14 @@ fn prefix_option(message: &mut Vec<u8>, network: Ipv6Net, valid: u32, preferred:
     message.extend_from_slice(&network.network().octets());
 }
 
-/// RFC 8106 §5.2; padded with zeroes to a multiple of eight bytes.
-fn search_option(message: &mut Vec<u8>, search: &[u8]) {
+/// RFC 8106 §5.2; padded with zeroes to a multiple of eight bytes, the lifetime is seconds.
+fn search_option(message: &mut Vec<u8>, search: &[u8], lifetime: u32) {
     if search.is_empty() {
         return;
     }
     let units = search.len().div_ceil(8);
     message.extend_from_slice(&[31, u8::try_from(1 + units).unwrap_or(u8::MAX), 0, 0]);
-    message.extend_from_slice(&u32::from(LIFETIME).to_be_bytes());
+    message.extend_from_slice(&lifetime.to_be_bytes());
     let end = message.len() + units * 8;
     message.extend_from_slice(search);
     message.resize(end, 0);
@@ -477,6 +517,41 @@ mod tests {
         assert_eq!(change(500, &[]).0, [(0, vec![5, 6, 7, 8, 9, 10])], "the latest");
     }
 
+    /// RFC 8106 §5.2, as with nameservers.
+    #[test]
+    fn a_search_domain_that_went_away_is_withdrawn() {
+        let domains = |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+        let mut config = Config { dns_search: domains(&["a", "b"]), ..config() };
+        let mut ra = Advertiser::new(&config);
+        let seen = |frame: &[u8]| {
+            let all = options(frame).into_iter().filter(|(kind, _)| *kind == 31);
+            all.map(|(_, option)| {
+                let lifetime = u32::from_be_bytes(option[4..8].try_into().unwrap());
+                // Each is a letter: a length, the letter, the end.
+                let names = option[8..].chunks_exact(3).filter(|name| name[0] == 1);
+                (lifetime, names.map(|name| char::from(name[1])).collect::<String>())
+            })
+            .collect::<Vec<_>>()
+        };
+        let mut change = |second: u64, list: &[&str]| {
+            let before = core::mem::replace(&mut config.dns_search, domains(list));
+            ra.retell(at(second), &config, &before);
+            let frame = ra.on_timeout(at(second), &config).expect("at once, to all");
+            let later = ra.on_solicit(at(second + 7300), &config, GUEST.link_local(), GUEST).unwrap();
+            [seen(&frame), seen(&later)]
+        };
+        let of = |lifetime: u32, names: &str| (lifetime, names.to_owned());
+        let life = u32::from(LIFETIME);
+        assert_eq!(change(100, &["b", "c"]), [vec![of(life, "bc"), of(0, "a")], vec![of(life, "bc")]]);
+        assert_eq!(change(200, &["a"])[0], [of(life, "a"), of(0, "cb")], "one that comes back is not denied");
+        assert_eq!(change(300, &[])[0], [of(0, "acb")]);
+        // What is told leaves room for the latest of those that are not.
+        let long: Vec<String> = (0..8).map(|n| format!("{}{n}", "x".repeat(62))).collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        let [told, _] = change(400, &long);
+        assert_eq!(told.last(), Some(&of(0, "acb")));
+    }
+
     #[test]
     fn all_nameservers_are_told_and_no_mtu_that_is_not_to_be() {
         let mut config = config();
@@ -501,12 +576,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_fits_the_minimum_mtu_and_parses(search in prop::collection::vec("[a-z.]{0,80}", 0..40)) {
+        fn it_fits_the_minimum_mtu_and_parses(
+            search in prop::collection::vec("[a-z.]{0,80}", 0..40),
+            gone in prop::collection::vec("[a-z.]{0,200}", 0..MAX_WITHDRAWN),
+        ) {
             let mut config = Config { dns_search: search, ..config() };
             config.plan.v6.as_mut().unwrap().dns = vec![Ipv6Addr::LOCALHOST; MAX_SERVERS];
             let former = Former {
                 prefixes: vec![("fd77::/64".parse().unwrap(), RETIRED); MAX_RETIRED],
                 servers: vec![Ipv6Addr::LOCALHOST; MAX_WITHDRAWN],
+                domains: gone.iter().filter_map(|name| names::encode_one(name)).collect(),
             };
             let frame = frame(&config, ALL_NODES, GUEST, &former).unwrap();
             prop_assert!(frame.len() <= 14 + 1280);

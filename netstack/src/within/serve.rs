@@ -43,13 +43,13 @@ impl Within {
         }
     }
 
-    /// `config` has something else to tell than addresses. Leases stay.
-    pub(crate) fn retell(&mut self, config: &Config) {
+    /// `config` has other search domains than `before`, as of `now`. Leases stay.
+    pub(crate) fn retell(&mut self, now: Instant, config: &Config, before: &[String]) {
         if let Some(dhcp4) = &mut self.dhcp4 {
             dhcp4.retell(config);
         }
         self.dhcp6 = dhcp6::Server::new(config);
-        self.advertiser.retell(config);
+        self.advertiser.retell(now, config, before);
     }
 
     pub(crate) const fn next_timeout(&self) -> Option<Instant> {
