@@ -14,7 +14,7 @@
 //!
 //! A complete checksum may happen to be the pseudo-header's sum, once in 65 536: then the rest adds up to nothing, and
 //! completing writes the same value again. Beyond the MTU a checksum that is neither must fit, for new ones are written
-//! over it. Behind a VLAN tag checksums are completed, and nothing is cut.
+//! over it. A VLAN tag stands in front of each part of what it stood in front of.
 
 use crate::bytes;
 use crate::checksum;
@@ -30,6 +30,8 @@ const IPV6: u16 = 0x86dd;
 /// IEEE 802.1Q §9.5: customer and service tags.
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
 const TAG_LEN: usize = 4;
+/// Both hardware addresses, behind which the tag stands.
+const ADDRESSES_LEN: usize = 12;
 
 /// Makes of a guest's frame what any guest with this MTU (of IP, in bytes) takes, on a link with `caps`. What comes of
 /// it goes to `out`, in order.
@@ -47,10 +49,13 @@ pub fn finish(
         return Ok(());
     };
     let partial = packet.is_partial();
-    if packet.whole.len() - packet.ip <= mtu || packet.ip != ETHERNET_LEN {
+    if packet.whole.len() - packet.ip <= mtu {
         let checksum = if partial { packet.left_to_do() } else { Checksum::Complete };
         let frame = if partial { packet.whole } else { frame };
         return segment::finish(Offload { checksum, gso: None }, frame, caps, out);
+    }
+    if packet.ip != ETHERNET_LEN {
+        return behind_tag(packet.whole, mtu, out);
     }
     match packet.protocol {
         PROTO_TCP => {
@@ -63,6 +68,19 @@ pub fn finish(
         }
         _ => packet.fragments(mtu, partial, out),
     }
+}
+
+/// The same for a frame that is too long, with the tag aside meanwhile.
+fn behind_tag(frame: &[u8], mtu: usize, out: &mut dyn FnMut(Offload, &[u8])) -> Result<(), DropReason> {
+    let (addresses, rest) = frame.split_at_checked(ADDRESSES_LEN).ok_or(DropReason::Malformed)?;
+    let (tag, rest) = rest.split_at_checked(TAG_LEN).ok_or(DropReason::Malformed)?;
+    let mut one = Vec::with_capacity(ETHERNET_LEN + TAG_LEN + mtu);
+    finish(&[addresses, rest].concat(), mtu, Capabilities::default(), &mut |_, part| {
+        let (addresses, rest) = part.split_at_checked(ADDRESSES_LEN).unwrap_or((part, &[]));
+        one.clear();
+        [addresses, tag, rest].iter().for_each(|piece| one.extend_from_slice(piece));
+        out(Offload::NONE, &one);
+    })
 }
 
 /// A frame with TCP or UDP in it.
@@ -266,8 +284,13 @@ mod tests {
         let tagged = |frame: &[u8]| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
         let (left, good) = (undone(false, true, &[7; 100]), packet(false, true, &[7; 100]));
         assert_eq!(finished(&tagged(&left)), [tagged(&good)], "behind a tag");
-        let long = tagged(&packet(false, true, &[7; 4000]));
-        assert_eq!(finished(&long), std::slice::from_ref(&long));
+        for (v6, tcp) in KINDS {
+            let parts = finished(&undone(v6, tcp, &[7; 4000]));
+            let expected: Vec<_> = parts.iter().map(|part| tagged(part)).collect();
+            assert!(expected.len() > 2 && finished(&tagged(&undone(v6, tcp, &[7; 4000]))) == expected);
+        }
+        let twice = tagged(&tagged(&packet(false, true, &[7; 4000])));
+        assert_eq!(finished(&twice), std::slice::from_ref(&twice), "only one tag is understood");
         for other in [vec![0; 14], vec![], vec![0xff; 9000]] {
             assert_eq!(finished(&other), std::slice::from_ref(&other));
         }
