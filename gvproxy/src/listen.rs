@@ -26,8 +26,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Clients that may wait to be accepted.
-const QUEUE: i32 = 128;
+/// As many clients as the system allows may wait to be accepted (`net.core.somaxconn`), as with Go.
+const QUEUE: Backlog = Backlog::MAXALLOWABLE;
 /// Any CID of this machine (vsock(7)).
 const VMADDR_CID_ANY: u32 = u32::MAX;
 
@@ -158,7 +158,7 @@ fn unix(path: &Path, kind: SockType) -> Result<OwnedFd, Errno> {
     umask(before);
     bound?;
     if kind != SockType::Datagram {
-        listen(&fd, Backlog::new(QUEUE)?)?;
+        listen(&fd, QUEUE)?;
     }
     Ok(fd)
 }
@@ -178,6 +178,8 @@ fn tcp(host: &str, port: u16) -> io::Result<OwnedFd> {
         TcpListener::bind(addresses.as_slice())?
     };
     listener.set_nonblocking(true)?;
+    // Its own queue has 128 places; a second listen(2) changes that.
+    listen(&listener, QUEUE)?;
     Ok(listener.into())
 }
 
@@ -185,7 +187,7 @@ fn vsock(cid: Option<u32>, port: u32) -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     bind(fd.as_raw_fd(), &VsockAddr::new(cid.unwrap_or(VMADDR_CID_ANY), port))?;
-    listen(&fd, Backlog::new(QUEUE)?)?;
+    listen(&fd, QUEUE)?;
     Ok(fd)
 }
 
