@@ -151,8 +151,15 @@ pub fn parse(text: &[u8]) -> Result<Document, String> {
     match documents.next() {
         None => Ok(Document::default()),
         Some(Ok(document)) => Ok(document),
+        Some(Err(_)) if is_mangled(text) => Err("yaml: invalid leading UTF-8 octet".to_owned()),
         Some(Err(error)) => Err(error.to_string().lines().collect::<Vec<_>>().join(" ")),
     }
+}
+
+/// Whether a text is no UTF-8, nor UTF-16, which YAML may be, too, and then begins with a mark.
+fn is_mangled(text: &[u8]) -> bool {
+    let marked = text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]);
+    !marked && core::str::from_utf8(text).is_err()
 }
 
 fn limits() -> Options {
@@ -230,6 +237,7 @@ mod tests {
             assert!(!said.is_empty() && !said.contains('\n'), "{text:?}: {said:?}");
         }
         assert!(parse(&[0xff, 0xfe, 0xff]).is_err());
+        assert_eq!(parse(b"listen: [\"\xff\"]").unwrap_err(), "yaml: invalid leading UTF-8 octet");
     }
 
     #[test]
