@@ -241,8 +241,7 @@ impl Network for Hub {
     }
 
     fn leases(&self) -> Vec<(IpAddr, MacAddr)> {
-        let leases = self.session.driver().leases();
-        leases.into_iter().map(|(address, mac)| (address.into(), mac)).collect()
+        self.session.driver().leases()
     }
 
     fn add_zone(&mut self, zone: Zone) -> Result<(), String> {

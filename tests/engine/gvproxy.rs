@@ -4,12 +4,14 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::Config;
+use slipway_netstack::addr::MacAddr;
 use slipway_netstack::config::{TcpConfig, UdpConfig};
+use slipway_netstack::device::Offload;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::ip::plan::Plan;
 use slipway_netstack::ip::plan::gvproxy::{Gvproxy, HTTP, Ipv6};
 use slipway_netstack::upstream::Errno;
-use testkit::packet::{Body, Frame, Icmp, Tcp, Udp, flag};
+use testkit::packet::{Body, Frame, Icmp, Tcp, Udp, ethernet, flag};
 use testkit::raw_guest::{RawGuest, RawTcp, usual_options};
 use testkit::upstream::datagram::{EchoService, UdpService};
 use testkit::upstream::tcp::{Script, Service};
@@ -395,4 +397,46 @@ fn what_fails_makes_room_at_once() {
         assert!(is_refused(&mut world, guest(2, 10_000 + port), "192.0.2.1:80"), "{port}");
     }
     assert_eq!((world.engine.flow_count(), world.host.open_sockets()), (0, 0));
+}
+
+/// Sends DHCPv6 from a station; the options of the answer, if there is one.
+fn ask6(world: &mut World<RawGuest>, mac: MacAddr, message: &[u8]) -> Option<Vec<u8>> {
+    let to: SocketAddr = "[ff02::1:2]:547".parse().unwrap();
+    let packet = Udp::packet(SocketAddr::new(mac.link_local().into(), 546), to, message);
+    let frame = ethernet(MacAddr::for_multicast(to.ip()), mac, &packet.emit());
+    world.guest.addresses.push(mac.link_local().into());
+    world.guest.send_frame(Offload::NONE, frame);
+    world.run_for(Duration::from_millis(1));
+    let of = |frame: Frame| match frame.body {
+        Body::Udp(_, udp) if udp.dst == 546 => Some(udp.payload[4..].to_vec()),
+        _ => None,
+    };
+    world.take().into_iter().find_map(of)
+}
+
+#[test]
+fn stations_lease_addresses_of_ipv6_and_are_reached_there() {
+    const DUID: [u8; 10] = [0, 3, 0, 1, 9, 9, 9, 9, 9, 9];
+    let option = |code: u16, data: &[u8]| {
+        let len = u16::try_from(data.len()).unwrap();
+        [&code.to_be_bytes()[..], &len.to_be_bytes(), data].concat()
+    };
+    let solicit = [vec![1, 0, 0, 1], option(1, &DUID), option(14, &[]), option(3, &[0; 12])].concat();
+    // Without IPv6 nobody hears it.
+    assert_eq!(ask6(&mut world(), GUEST_MAC, &solicit), None);
+    let mut world = world_of(&Gvproxy { v6: Some(Ipv6::of(ENGINE_MAC)), ..network() });
+    let network = Ipv6::of(ENGINE_MAC).network;
+    let other = MacAddr([2, 9, 9, 9, 9, 9]);
+    let mut leased = |mac| {
+        let options = ask6(&mut world, mac, &solicit).expect("an answer");
+        let at = options.windows(4).position(|head| head == [0, 5, 0, 24]).expect("an address");
+        Ipv6Addr::from(*options[at + 4..].first_chunk().unwrap())
+    };
+    let addresses = [GUEST_MAC, other, GUEST_MAC].map(&mut leased);
+    assert!(addresses.iter().all(|addr| network.contains(addr)), "{addresses:?}");
+    assert!(addresses[0] != addresses[1] && addresses[0] == addresses[2], "{addresses:?}");
+    let leases = world.engine.leases(world.now());
+    assert!(leases.contains(&(addresses[1].into(), other)), "{leases:?}");
+    // A lease is an address of the network: forwards lead there.
+    assert!(world.engine.config().plan.is_on_link(addresses[1].into()));
 }

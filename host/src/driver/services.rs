@@ -70,7 +70,7 @@ impl Driver {
 
     /// Who has which address of the network, as far as we assign them; we are among them.
     #[must_use]
-    pub fn leases(&self) -> Vec<(Ipv4Addr, MacAddr)> {
+    pub fn leases(&self) -> Vec<(IpAddr, MacAddr)> {
         self.engine.leases(clock::now())
     }
 }

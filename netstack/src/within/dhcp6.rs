@@ -1,21 +1,26 @@
 //! The DHCPv6 server (RFC 8415), as the gateway plays it.
 //!
-//! It tells nameservers, search domains and the guest's name to whom asks (Information-request), and leases the one
-//! address that the configuration knows for the guest, if it knows one. The link has a single guest, so there is
-//! nothing to keep count of: whoever asks for an address gets that one, for ever (infinite lifetimes: an idle guest is
-//! never woken up to renew), and a second identity association of the same message gets none. The server thus has no
-//! state.
+//! It tells nameservers, search domains and the guest's name to whom asks (Information-request), and leases addresses.
+//! Where the link has a single guest there is nothing to keep count of: whoever asks for an address gets the one that
+//! the configuration knows for the guest, if it knows one, for ever (infinite lifetimes: an idle guest is never woken
+//! up to renew). Where there are several, each station gets one of a pool ([`leases`]), for a time. A second identity
+//! association of the same message gets none.
 //!
 //! Messages are accepted and discarded as §16 says; relayed ones (Relay-forward) have no place on a guest's link. A
 //! reply stays below the minimum MTU whatever the client sends: identity associations that do not fit are left out.
 
+use crate::addr::MacAddr;
 use crate::bytes;
+use crate::clock::Instant;
 use crate::config::{Config, GuestNames};
 use crate::drop_reason::DropReason;
 use crate::ip::plan::Family;
 use crate::within::names;
 use core::net::Ipv6Addr;
 use core::ops::RangeInclusive;
+use leases::Leases;
+
+mod leases;
 
 /// Port of the server.
 pub const SERVER_PORT: u16 = 547;
@@ -34,7 +39,7 @@ const MAX_ADDRESSES: usize = 8;
 /// Nameservers, and bytes of search domains.
 const MAX_SERVERS: usize = 16;
 const MAX_SEARCH: usize = 512;
-const FOREVER: [u8; 4] = [0xff; 4];
+const FOREVER: u32 = u32::MAX;
 
 mod kind {
     pub(super) const SOLICIT: u8 = 1;
@@ -78,10 +83,19 @@ enum Status {
 #[derive(Debug)]
 pub struct Server {
     v6: Family<Ipv6Addr>,
+    /// What there is to lease, where the guest is not the only one.
+    leases: Option<Leases>,
     /// DUID-LL (RFC 8415 §11.4): it follows from our MAC address and so is the same after a restart.
     duid: [u8; 10],
     search: Vec<u8>,
     full_name: Option<Vec<u8>>,
+}
+
+/// An address for a client, and for how many seconds.
+#[derive(Debug, Clone, Copy)]
+struct Grant {
+    addr: Ipv6Addr,
+    lifetime: u32,
 }
 
 /// An identity association as a client sends it.
@@ -110,16 +124,40 @@ impl Server {
         let v6 = config.plan.v6.clone().filter(|_| config.plan.dhcp6)?;
         let [a, b, c, d, e, f] = config.mac.0;
         let duid = [0, 3, 0, 1, a, b, c, d, e, f];
-        let search = names::encode(&config.dns_search, MAX_SEARCH);
-        Some(Self { v6, duid, search, full_name: full_name(&config.names) })
+        let mut server = Self {
+            v6,
+            leases: config.plan.dhcp6_pool.map(Leases::new),
+            duid,
+            search: Vec::new(),
+            full_name: None,
+        };
+        server.retell(config);
+        Some(server)
     }
 
-    /// Handles the payload of a UDP datagram to port 547, sent to a group or (`to_group` false) to an address of ours.
-    /// The answer goes to port 546 of where it came from.
+    /// From now on clients are told the names of `config`.
+    pub(super) fn retell(&mut self, config: &Config) {
+        self.search = names::encode(&config.dns_search, MAX_SEARCH);
+        self.full_name = full_name(&config.names);
+    }
+
+    /// The addresses of the pool that are in use at `now`, and by whom.
+    pub fn leases(&self, now: Instant) -> impl Iterator<Item = (Ipv6Addr, MacAddr)> {
+        self.leases.iter().flat_map(move |leases| leases.in_use(now))
+    }
+
+    /// Handles the payload of a UDP datagram to port 547 that has come from the station `mac`, sent to a group or
+    /// (`to_group` false) to an address of ours. The answer goes to port 546 of where it came from.
     ///
     /// # Errors
     /// [`DropReason::Malformed`] and [`DropReason::Unsolicited`] when it has to be discarded.
-    pub fn answer(&self, payload: &[u8], to_group: bool) -> Result<Vec<u8>, DropReason> {
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        payload: &[u8],
+        to_group: bool,
+    ) -> Result<Vec<u8>, DropReason> {
         let request = Request::parse(payload)?;
         self.validate(&request)?;
         if !to_group {
@@ -135,24 +173,62 @@ impl Server {
             kind::SOLICIT if request.rapid_commit => {
                 let mut reply = self.reply(kind::REPLY, &request);
                 put_option(&mut reply, option::RAPID_COMMIT, &[]);
-                Ok(self.with_leases(reply, &request, Status::NoAddrsAvail))
+                let grant = self.grant(now, mac, &request);
+                Ok(self.with_leases(reply, &request, grant, Status::NoAddrsAvail))
             }
             kind::SOLICIT => {
-                Ok(self.with_leases(self.reply(kind::ADVERTISE, &request), &request, Status::NoAddrsAvail))
+                let grant = self.offer(now, mac, &request);
+                let reply = self.reply(kind::ADVERTISE, &request);
+                Ok(self.with_leases(reply, &request, grant, Status::NoAddrsAvail))
             }
-            kind::REQUEST => {
-                Ok(self.with_leases(self.reply(kind::REPLY, &request), &request, Status::NoAddrsAvail))
-            }
-            kind::RENEW | kind::REBIND => {
-                Ok(self.with_leases(self.reply(kind::REPLY, &request), &request, Status::NoBinding))
+            kind::REQUEST | kind::RENEW | kind::REBIND => {
+                let lacking =
+                    if request.kind == kind::REQUEST { Status::NoAddrsAvail } else { Status::NoBinding };
+                let grant = self.grant(now, mac, &request);
+                Ok(self.with_leases(self.reply(kind::REPLY, &request), &request, grant, lacking))
             }
             kind::CONFIRM => self.confirm(&request),
-            kind::RELEASE | kind::DECLINE => Ok(self.status_only(&request, Status::Success)),
+            kind::RELEASE | kind::DECLINE => {
+                self.give_back(now, mac, &request);
+                Ok(self.status_only(&request, Status::Success))
+            }
             _ => {
                 let mut reply = self.reply(kind::REPLY, &request);
                 self.put_information(&mut reply);
                 Ok(reply)
             }
+        }
+    }
+
+    // ── addresses ──────────────────────────────────────────────────────────────────────────────────────
+
+    /// What `mac` would get.
+    fn offer(&self, now: Instant, mac: MacAddr, request: &Request<'_>) -> Option<Grant> {
+        match &self.leases {
+            Some(leases) => leases
+                .offer(now, mac, &request.wishes()?)
+                .map(|addr| Grant { addr, lifetime: seconds(leases) }),
+            None => self.v6.guests.first().map(|&addr| Grant { addr, lifetime: FOREVER }),
+        }
+    }
+
+    /// The same, and it is its own.
+    fn grant(&mut self, now: Instant, mac: MacAddr, request: &Request<'_>) -> Option<Grant> {
+        match &mut self.leases {
+            Some(leases) => {
+                let addr = leases.bind(now, mac, &request.wishes()?)?;
+                Some(Grant { addr, lifetime: seconds(leases) })
+            }
+            None => self.offer(now, mac, request),
+        }
+    }
+
+    /// RFC 8415 §18.3.7, §18.3.8.
+    fn give_back(&mut self, now: Instant, mac: MacAddr, request: &Request<'_>) {
+        let Some((leases, addresses)) = self.leases.as_mut().zip(request.wishes()) else { return };
+        match request.kind {
+            kind::RELEASE => leases.release(now, mac, &addresses),
+            _ => leases.decline(now, mac, &addresses),
         }
     }
 
@@ -222,32 +298,37 @@ impl Server {
         }
     }
 
-    /// Completes a reply with what is known and what each identity association gets. `lacking` says why there is no
-    /// address when we have none for anybody.
-    fn with_leases(&self, mut reply: Vec<u8>, request: &Request<'_>, lacking: Status) -> Vec<u8> {
+    /// Completes a reply with what is known and what each identity association gets: the first for an address what is
+    /// granted. `lacking` says why there is no address when we have none.
+    fn with_leases(
+        &self,
+        mut reply: Vec<u8>,
+        request: &Request<'_>,
+        mut grant: Option<Grant>,
+        lacking: Status,
+    ) -> Vec<u8> {
         self.put_information(&mut reply);
-        let mut address = self.v6.guests.first().copied();
+        let had = grant.is_some();
         for ia in &request.ias {
             let mut content = Vec::new();
             let mut timers = [0; 8];
             let refusal = match ia.kind {
                 option::IA_PD => Some(Status::NoPrefixAvail),
                 option::IA_TA => Some(Status::NoAddrsAvail),
-                _ => match address.take() {
-                    Some(addr) => {
-                        // RFC 8415 §21.4: T1 and T2 infinite, no renewal.
-                        timers = [0xff; 8];
-                        put_address(&mut content, addr, FOREVER);
+                _ => match grant.take() {
+                    Some(Grant { addr, lifetime }) => {
+                        timers = renewal(lifetime);
+                        put_address(&mut content, addr, lifetime);
                         // RFC 8415 §18.3.4: what the client should not have any more is told with lifetimes of zero.
                         if matches!(request.kind, kind::RENEW | kind::REBIND) {
                             for &old in ia.addresses.iter().filter(|&&old| old != addr) {
-                                put_address(&mut content, old, [0; 4]);
+                                put_address(&mut content, old, 0);
                             }
                         }
                         None
                     }
-                    None if self.v6.guests.is_empty() => Some(lacking),
-                    None => Some(Status::NoAddrsAvail),
+                    None if had => Some(Status::NoAddrsAvail),
+                    None => Some(lacking),
                 },
             };
             if let Some(status) = refusal {
@@ -265,6 +346,20 @@ impl Server {
         }
         reply
     }
+}
+
+/// The lifetime of an address of the pool.
+fn seconds(leases: &Leases) -> u32 {
+    u32::try_from(leases.time().as_secs()).unwrap_or(FOREVER)
+}
+
+/// RFC 8415 §21.4: T1 and T2, half and four fifths of the preferred lifetime. What never ends is never renewed.
+fn renewal(lifetime: u32) -> [u8; 8] {
+    let (first, second) = match lifetime {
+        FOREVER => (FOREVER, FOREVER),
+        some => (some / 2, some / 5 * 4),
+    };
+    (u64::from(first) << 32 | u64::from(second)).to_be_bytes()
 }
 
 /// RFC 4704 §4: nobody updates the DNS because of it (N). A name without a domain has no end (§4.2).
@@ -288,10 +383,10 @@ fn put_status(reply: &mut Vec<u8>, status: Status) {
 }
 
 /// An address with the same preferred and valid lifetime.
-fn put_address(content: &mut Vec<u8>, addr: Ipv6Addr, lifetime: [u8; 4]) {
+fn put_address(content: &mut Vec<u8>, addr: Ipv6Addr, lifetime: u32) {
     let mut body = addr.octets().to_vec();
-    body.extend_from_slice(&lifetime);
-    body.extend_from_slice(&lifetime);
+    body.extend_from_slice(&lifetime.to_be_bytes());
+    body.extend_from_slice(&lifetime.to_be_bytes());
     put_option(content, option::IA_ADDRESS, &body);
 }
 
@@ -320,6 +415,13 @@ impl<'a> Request<'a> {
             Ok(())
         })?;
         Ok(request)
+    }
+
+    /// The addresses that it names, if it is about addresses.
+    fn wishes(&self) -> Option<Vec<Ipv6Addr>> {
+        let mut about = self.ias.iter().filter(|ia| ia.kind == option::IA_NA).peekable();
+        about.peek()?;
+        Some(about.flat_map(|ia| &ia.addresses).copied().collect())
     }
 }
 

@@ -203,7 +203,7 @@ fn frame(config: &Config, to: Ipv6Addr, to_mac: MacAddr, former: &Former) -> Opt
     let v6 = config.plan.v6.as_ref().filter(|_| config.plan.advertise)?;
     let search = searched(&config.dns_search).concat();
     let informs = !v6.dns.is_empty() || !search.is_empty();
-    let managed = config.plan.dhcp6 && !v6.guests.is_empty();
+    let managed = config.plan.dhcp6 && (config.plan.dhcp6_pool.is_some() || !v6.guests.is_empty());
     let flags = u8::from(managed) << 7 | u8::from(config.plan.dhcp6 && (informs || managed)) << 6;
     let [l0, l1] = LIFETIME.to_be_bytes();
     // Current hop limit 64; reachable time and retransmission timer unspecified.

@@ -37,7 +37,8 @@ impl Within {
         if (&new.v4, new.dhcp, &new.dhcp_manner) != (&old.v4, old.dhcp, &old.dhcp_manner) {
             self.dhcp4 = dhcp4::Server::new(config);
         }
-        if (&new.v6, new.advertise, new.dhcp6) != (&old.v6, old.advertise, old.dhcp6) {
+        let of = |plan: &Plan| (plan.advertise, plan.dhcp6, plan.dhcp6_pool);
+        if new.v6 != old.v6 || of(new) != of(old) {
             self.dhcp6 = dhcp6::Server::new(config);
             self.advertiser.readdress(now, config, old);
         }
@@ -48,7 +49,9 @@ impl Within {
         if let Some(dhcp4) = &mut self.dhcp4 {
             dhcp4.retell(config);
         }
-        self.dhcp6 = dhcp6::Server::new(config);
+        if let Some(dhcp6) = &mut self.dhcp6 {
+            dhcp6.retell(config);
+        }
         self.advertiser.retell(now, config, before);
     }
 
@@ -61,12 +64,19 @@ impl Engine {
     /// Who has which address of the link, as far as we assign them: we, whoever an address is kept for, and who has a
     /// lease.
     #[must_use]
-    pub fn leases(&self, now: Instant) -> Vec<(Ipv4Addr, MacAddr)> {
-        let gateway = self.config.plan.v4.as_ref().and_then(|v4| v4.gateway);
-        let mut all: BTreeMap<_, _> = gateway.map(|gateway| (gateway, self.config.mac)).into_iter().collect();
+    pub fn leases(&self, now: Instant) -> Vec<(IpAddr, MacAddr)> {
+        let plan = &self.config.plan;
+        let gateways: [Option<IpAddr>; 2] = [
+            plan.v4.as_ref().and_then(|v4| v4.gateway).map(IpAddr::V4),
+            plan.v6.as_ref().and_then(|v6| v6.gateway).map(IpAddr::V6),
+        ];
+        let mut all: BTreeMap<_, _> =
+            gateways.into_iter().flatten().map(|gateway| (gateway, self.config.mac)).collect();
         if let Some(server) = &self.within.dhcp4 {
-            all.extend(server.leases(now));
-            all.extend(server.reserved());
+            all.extend(server.leases(now).chain(server.reserved()).map(|(addr, mac)| (addr.into(), mac)));
+        }
+        if let Some(server) = &self.within.dhcp6 {
+            all.extend(server.leases(now).map(|(addr, mac)| (addr.into(), mac)));
         }
         all.into_iter().collect()
     }
@@ -97,7 +107,7 @@ impl Engine {
             (IpAddr::V4(dst), dhcp4::SERVER_PORT) => self.serve_dhcp4(now, dst, datagram),
             (IpAddr::V6(dst), dhcp6::SERVER_PORT) => {
                 let client = SocketAddr::new(packet.src, dhcp6::CLIENT_PORT);
-                self.serve_dhcp6(mac, client, dst, datagram.payload)
+                self.serve_dhcp6(now, mac, (client, dst), datagram.payload)
             }
             _ => Ok(false),
         }
@@ -132,12 +142,12 @@ impl Engine {
 
     fn serve_dhcp6(
         &mut self,
+        now: Instant,
         mac: MacAddr,
-        client: SocketAddr,
-        dst: Ipv6Addr,
+        (client, dst): (SocketAddr, Ipv6Addr),
         payload: &[u8],
     ) -> Result<bool, DropReason> {
-        let Some(server) = &self.within.dhcp6 else { return Ok(false) };
+        let Some(server) = &mut self.within.dhcp6 else { return Ok(false) };
         let to_group = dst == dhcp6::ALL_SERVERS;
         let link_local = self.config.plan.link_local().unwrap_or_else(|| self.config.mac.link_local());
         if !to_group && dst != link_local && !self.config.plan.is_ours(dst.into()) {
@@ -146,7 +156,7 @@ impl Engine {
         if client.ip().is_unspecified() {
             return Err(DropReason::Martian);
         }
-        let reply = server.answer(payload, to_group)?;
+        let reply = server.answer(now, mac, payload, to_group)?;
         let src = SocketAddr::new(link_local.into(), dhcp6::SERVER_PORT);
         self.post_datagram(mac, src, client, &reply);
         Ok(true)

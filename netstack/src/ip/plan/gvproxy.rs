@@ -12,14 +12,15 @@
 //! datagrams is another matter: it looks like the address that the machine sent to.
 //!
 //! IPv6 is the same where it is wanted, in a prefix that is made from the gateway's hardware address, so that a machine
-//! has the same address tomorrow. There is no pool: machines choose, or are told by what they have of their own.
+//! has the same address tomorrow. Machines choose, or ask for an address by DHCPv6: those lie apart from what chooses
+//! of themselves, and from ours.
 //!
 //! Contract: gvproxy §6. Promises: no row leads to the host's loopback but those for addresses that stand for it; no
 //! address that we answer for is leased.
 
 use super::{
-    Address, Carries, Case, DNS_PORT, DhcpManner, DhcpPool, Family, Leads, Learn, Plan, Prefix, ServiceId,
-    View,
+    Address, Carries, Case, DNS_PORT, Dhcp6Pool, DhcpManner, DhcpPool, Family, Leads, Learn, Plan, Prefix,
+    ServiceId, View,
 };
 use crate::addr::MacAddr;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -85,6 +86,14 @@ impl Ipv6 {
             link_local: mac.link_local(),
         }
     }
+
+    /// What DHCPv6 leases: `::1:0:0:0` and on. A hardware address in an interface identifier has ff:fe in its middle
+    /// (RFC 4291, appendix A), and one made by chance is where these are once in 2^54 times.
+    fn pool(&self) -> Dhcp6Pool {
+        let first = self.network.network().to_bits() | 1 << 48;
+        let count = u16::try_from(MOST_LEASES).unwrap_or(u16::MAX);
+        Dhcp6Pool { first: Ipv6Addr::from_bits(first), count, lease: LEASE }
+    }
 }
 
 impl Plan {
@@ -98,6 +107,7 @@ impl Plan {
             dhcp_manner: of.manner(),
             advertise: of.v6.is_some(),
             dhcp6: of.v6.is_some(),
+            dhcp6_pool: of.v6.as_ref().map(Ipv6::pool),
             carries: Carries::default(),
         }
     }

@@ -255,6 +255,17 @@ pub struct DhcpPool {
     pub lease: Duration,
 }
 
+/// A run of addresses that the DHCPv6 server leases, each to one station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dhcp6Pool {
+    /// The first address.
+    pub first: Ipv6Addr,
+    /// How many, the first included.
+    pub count: u16,
+    /// How long a lease is valid.
+    pub lease: Duration,
+}
+
 /// What the DHCP server does in a manner of its own. The default is the manner of the RFCs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent habits")]
@@ -306,8 +317,10 @@ pub struct Plan {
     pub dhcp_manner: DhcpManner,
     /// Whether to answer router solicitations (and so make the guest configure itself).
     pub advertise: bool,
-    /// Whether to answer DHCPv6 (stateless information, and the guest's first address).
+    /// Whether to answer DHCPv6 (stateless information, and addresses of the pool; without one, the guest's first).
     pub dhcp6: bool,
+    /// Addresses handed out by DHCPv6, where several stations may ask for one.
+    pub dhcp6_pool: Option<Dhcp6Pool>,
     /// What goes through.
     pub carries: Carries,
 }

@@ -114,6 +114,7 @@ impl Plan {
             dhcp: of.v4.as_ref().filter(|_| of.dhcp).and_then(lease),
             advertise: of.advertise,
             dhcp6: of.dhcp6,
+            dhcp6_pool: None,
             carries: Carries { ndp: of.carries.ndp && of.carries.icmp, ..of.carries },
             dhcp_manner: DhcpManner::default(),
         }

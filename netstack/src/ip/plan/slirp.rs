@@ -102,6 +102,7 @@ impl Plan {
             dhcp: of.v4.and_then(|v4| v4.dhcp),
             advertise: of.v6.is_some_and(|v6| v6.advertise),
             dhcp6: of.v6.is_some_and(|v6| v6.dhcp),
+            dhcp6_pool: None,
             carries: Carries::default(),
             dhcp_manner: DhcpManner::default(),
         }

@@ -1,7 +1,10 @@
 //! The messages of RFC 8415 §16 and §18.3, one by one, and what must be discarded.
 
 use super::*;
+use crate::ip::plan::Dhcp6Pool;
 use crate::testing::{self, OURS};
+use core::cell::RefCell;
+use core::time::Duration;
 use proptest::prelude::*;
 
 const CLIENT: &[u8] = &[0, 3, 0, 1, 2, 0, 0, 0, 0, 1];
@@ -11,11 +14,20 @@ fn duid() -> Vec<u8> {
     [&[0, 3, 0, 1][..], &OURS.0].concat()
 }
 
-fn server(guest: Option<Ipv6Addr>) -> Server {
+/// A server that one station asks.
+struct Alone(RefCell<Server>);
+
+impl Alone {
+    fn answer(&self, payload: &[u8], to_group: bool) -> Result<Vec<u8>, DropReason> {
+        self.0.borrow_mut().answer(Instant::ZERO, testing::GUEST, payload, to_group)
+    }
+}
+
+fn server(guest: Option<Ipv6Addr>) -> Alone {
     let mut config = testing::config();
     config.dns_search = vec!["example.org".into()];
     config.plan.v6.as_mut().unwrap().guests = guest.into_iter().collect();
-    Server::new(&config).unwrap()
+    Alone(Server::new(&config).unwrap().into())
 }
 
 fn message(kind: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
@@ -30,7 +42,7 @@ fn message(kind: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
 fn ia(id: u8, addresses: &[Ipv6Addr]) -> Vec<u8> {
     let mut body = vec![0, 0, 0, id, 0, 0, 0, 0, 0, 0, 0, 0];
     for &addr in addresses {
-        put_address(&mut body, addr, [0, 0, 1, 0]);
+        put_address(&mut body, addr, 256);
     }
     body
 }
@@ -247,13 +259,65 @@ fn the_guest_is_told_its_name() {
     let told = |host: Option<&str>, full: Option<&str>| {
         let mut config = testing::config();
         config.names = GuestNames { host: host.map(Into::into), full: full.map(Into::into) };
-        let reply = Server::new(&config).unwrap().answer(&message(11, &[]), true).unwrap();
+        let reply = Alone(Server::new(&config).unwrap().into()).answer(&message(11, &[]), true).unwrap();
         find(&read(&reply).1, option::FULL_NAME).map(<[u8]>::to_vec)
     };
     assert_eq!(told(None, None), None);
     assert_eq!(told(Some("vm"), None).unwrap(), b"\x04\x02vm");
     assert_eq!(told(Some("vm"), Some("vm.example")).unwrap(), b"\x04\x02vm\x07example\0");
     assert_eq!(told(None, Some("a..b")), None);
+}
+
+/// A network of several stations: which address and lifetime a message brings `mac`.
+fn shared(server: &mut Server, seconds: u64, mac: MacAddr, request: &[u8]) -> Option<(Ipv6Addr, u32)> {
+    let now = Instant::from_micros(seconds * 1_000_000);
+    let (_, found) = read(&server.answer(now, mac, request, true).unwrap());
+    let association = find(&found, option::IA_NA)?.to_vec();
+    let (code, addr) = options(&association[12..]).first()?.clone();
+    (code == option::IA_ADDRESS).then(|| {
+        let number = |at: usize| u32::from_be_bytes(*addr[at..].first_chunk().unwrap());
+        let timer = |at: usize| u32::from_be_bytes(*association[at..].first_chunk().unwrap());
+        assert_eq!((timer(4), timer(8)), (number(16) / 2, number(16) / 5 * 4));
+        (Ipv6Addr::from(*addr.first_chunk().unwrap()), number(16))
+    })
+}
+
+#[test]
+fn stations_that_share_a_link_have_addresses_of_their_own() {
+    let mut config = testing::config();
+    let first = "fd00::1:0:0:0".parse().unwrap();
+    config.plan.dhcp6_pool = Some(Dhcp6Pool { first, count: 2, lease: Duration::from_secs(3600) });
+    let mut server = Server::new(&config).unwrap();
+    let macs = [0, 1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
+    let address = |last| Some((Ipv6Addr::from_bits(first.to_bits() + last), 3600));
+    // They are copies of each other: one DUID, one number of their association.
+    let (ours, association) = (duid(), ia(1, &[]));
+    let solicit = message(1, &[(1, CLIENT), (3, &association)]);
+    let request = message(3, &[(1, CLIENT), (2, &ours), (3, &association)]);
+    assert_eq!(shared(&mut server, 0, macs[0], &solicit), address(0));
+    assert_eq!(server.leases(Instant::ZERO).count(), 0, "an offer is no lease");
+    assert_eq!(shared(&mut server, 0, macs[0], &request), address(0));
+    assert_eq!(shared(&mut server, 0, macs[1], &request), address(1));
+    assert_eq!(shared(&mut server, 1, macs[2], &request), None, "there is no third");
+    let theirs: Vec<_> = server.leases(Instant::ZERO).collect();
+    assert_eq!(theirs, [0, 1].map(|at| (address(at as u128).unwrap().0, macs[at])));
+    // Who renews keeps it, and what it should not have it is told.
+    let stale = ia(1, &[address(0).unwrap().0, address(1).unwrap().0]);
+    let renew = message(5, &[(1, CLIENT), (2, &ours), (3, &stale)]);
+    assert_eq!(shared(&mut server, 3000, macs[1], &renew), address(1));
+    let (_, found) = read(&server.answer(Instant::ZERO, macs[1], &renew, true).unwrap());
+    let inner = options(&find(&found, option::IA_NA).unwrap()[12..]);
+    assert_eq!((inner.len(), &inner[1].1[16..]), (2, &[0; 8][..]));
+    let release = message(8, &[(1, CLIENT), (2, &ours), (3, &ia(1, &[address(1).unwrap().0]))]);
+    assert!(server.answer(Instant::from_micros(3_000_000_000), macs[1], &release, true).is_ok());
+    assert_eq!(shared(&mut server, 3001, macs[2], &request), address(1));
+    server.retell(&config);
+    assert_eq!(server.leases(Instant::ZERO).count(), 2, "names change, leases stay");
+    // A process that has just started believes who says that it has an address, if nobody else does.
+    let mut fresh = Server::new(&config).unwrap();
+    let rebind = message(6, &[(1, CLIENT), (3, &ia(1, &[address(1).unwrap().0]))]);
+    assert_eq!(shared(&mut fresh, 0, macs[0], &rebind), address(1));
+    assert_eq!(shared(&mut fresh, 0, macs[1], &rebind), address(0));
 }
 
 #[test]

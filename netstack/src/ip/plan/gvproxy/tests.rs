@@ -167,6 +167,12 @@ fn ipv6_is_the_same_in_a_prefix_of_its_own() {
     let [off, on] = [false, true]
         .map(|on| Plan::gvproxy(&Gvproxy { v6: Some(v6), link_local: on, preserve_source: on, ..usual() }));
     assert!(on.advertise && on.dhcp6 && !Plan::gvproxy(&usual()).advertise);
+    let pool = on.dhcp6_pool.unwrap();
+    assert_eq!(
+        (pool.first, pool.count, pool.lease.as_secs()),
+        ("fd5a:94ef:e40c:dd:1::".parse().unwrap(), 1024, 3600)
+    );
+    assert_eq!(Plan::gvproxy(&usual()).dhcp6_pool, None);
     for (dst, port, expected) in [
         ("fd5a:94ef:e40c:dd::1", 53, ["dns"; 2]),
         ("fd5a:94ef:e40c:dd::1", 80, ["service 80"; 2]),
