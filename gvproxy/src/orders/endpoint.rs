@@ -37,7 +37,9 @@ const SERVICES: [(&str, u16); 18] = [
 /// # Errors
 /// In Go's words.
 pub fn split(endpoint: &str) -> Result<(&str, &str), String> {
-    let wrong = |what: &str| Err(format!("address {endpoint}: {what}"));
+    // Go names an address if there is something to be named.
+    let of = if endpoint.is_empty() { String::new() } else { format!("address {endpoint}: ") };
+    let wrong = |what: &str| Err(format!("{of}{what}"));
     let Some((before, port)) = endpoint.rsplit_once(':') else { return wrong("missing port in address") };
     let (host, rest) = match endpoint.strip_prefix('[') {
         Some(inner) => {
@@ -162,7 +164,7 @@ mod tests {
             ("[fe80::1%eth0]:http", Ok(("fe80::1%eth0", "http"))),
             ("[]:1", Ok(("", "1"))),
             ("8080", Err("address 8080: missing port in address")),
-            ("", Err("address : missing port in address")),
+            ("", Err("missing port in address")),
             ("::1:80", Err("address ::1:80: too many colons in address")),
             ("[::1]", Err("address [::1]: missing port in address")),
             ("[::1]80:1", Err("address [::1]80:1: missing port in address")),
