@@ -15,6 +15,7 @@ use core::time::Duration;
 use ipnet::Ipv4Net;
 use slipway_netstack::device::vnet::{Checksum, GsoKind, HEADER_LEN};
 use slipway_netstack::device::{Capabilities, Gso, Offload, segment};
+use slipway_netstack::ip::plan::gvproxy::{Gvproxy, HTTP, Ipv6};
 use slipway_netstack::ip::plan::pasta::{Half, Loopback, Pasta};
 use slipway_netstack::ip::plan::slirp::{Ipv4Config, Slirp};
 use slipway_netstack::ip::plan::{Case, Family, Leads, Learn, Plan, Prefix, Route, ServiceId, View};
@@ -124,6 +125,18 @@ enum Change {
         to: u32,
         port: u16,
     },
+    /// IPv4 as gvproxy has it: network and prefix length, the gateway, aliases, what stands for what, for whom an
+    /// address is kept; what is on, and a destination to look at.
+    Gvproxy {
+        network: (u32, u8),
+        gateway: u32,
+        aliases: [Option<u32>; 2],
+        nat: [Option<(u32, u32)>; 2],
+        reserved: [Option<u32>; 2],
+        on: u8,
+        to: u32,
+        port: u16,
+    },
 }
 
 /// A row of one of the tables.
@@ -222,6 +235,32 @@ fn apply(world: &mut World<RawGuest>, change: Change) -> bool {
             world.engine.readdress(now, Plan { v4: pasta.v4, ..plan(|_| {}) }, &mut world.host);
             true
         }
+        Change::Gvproxy { network: (bits, len), gateway, aliases, nat, reserved, on, to, port } => {
+            let bit = |n: u8| on >> n & 1 == 1;
+            let subnet = Ipv4Net::new(bits.into(), len % 33).expect("a prefix").trunc();
+            let pair = |(at, of): (u32, u32)| (Ipv4Addr::from(at), Ipv4Addr::from(of));
+            let of = Gvproxy {
+                subnet,
+                gateway: gateway.into(),
+                aliases: aliases.into_iter().flatten().map(Ipv4Addr::from).collect(),
+                nat: nat.into_iter().flatten().map(pair).collect(),
+                reserved: reserved.into_iter().flatten().map(|at| (at.into(), GUEST_MAC)).collect(),
+                link_local: bit(0),
+                preserve_source: bit(1),
+                v6: None,
+            };
+            let near = [Some(of.gateway), of.aliases.first().copied(), of.nat.first().map(|(at, _)| *at)];
+            let near = near.into_iter().chain([Some(subnet.broadcast())]).nth(usize::from(on >> 2)).flatten();
+            let to = near.unwrap_or_else(|| to.into());
+            let port = [53, 80].get(usize::from(port)).copied().unwrap_or(port);
+            let new = Plan::gvproxy(&of);
+            let found = new.outbound(SocketAddr::new(to.into(), port));
+            assert_eq!(found, gvproxy_by_hand(&of, to, port), "{to} port {port} of {of:?}");
+            let Plan { v4, dhcp, dhcp_manner, .. } = new;
+            let new = Plan { v4, dhcp, dhcp_manner, ..plan(|_| {}) };
+            world.engine.readdress(now, new, &mut world.host);
+            true
+        }
         Change::Frame(frame) => {
             let (offload, frame) = frame.build();
             world.guest.send_frame(offload, frame);
@@ -294,6 +333,49 @@ fn pasta_by_hand(half: &Half<Ipv4Addr>, dst: Ipv4Addr, port: u16) -> Route {
         return Route::Members(dst.into());
     }
     upstream(dst)
+}
+
+/// Where gvproxy's contract (§6) says that a destination leads, in words instead of rows.
+fn gvproxy_by_hand(of: &Gvproxy, dst: Ipv4Addr, port: u16) -> Route {
+    if dst == of.gateway {
+        return match port {
+            53 => Route::Dns,
+            80 => Route::Service(HTTP),
+            _ => Route::Closed,
+        };
+    }
+    if dst.is_loopback() || dst.is_unspecified() {
+        return Route::Nobody;
+    }
+    if dst.is_link_local() && !of.link_local {
+        return Route::Blocked;
+    }
+    if let Some((_, to)) = of.nat.iter().find(|(at, _)| *at == dst) {
+        return Route::Upstream((*to).into());
+    }
+    if of.aliases.contains(&dst) {
+        return Route::Closed;
+    }
+    let all = of.subnet.prefix_len() < 31 && of.subnet.broadcast() == dst;
+    if all || dst.is_broadcast() || dst.is_multicast() {
+        return Route::Group;
+    }
+    if of.subnet.contains(&dst) { Route::Nobody } else { Route::Upstream(dst.into()) }
+}
+
+/// A network of gvproxy's as it is without any option, with IPv6.
+pub(super) fn machines() -> Gvproxy {
+    let host = Ipv4Addr::new(192, 168, 127, 254);
+    Gvproxy {
+        subnet: Ipv4Net::new(Ipv4Addr::new(192, 168, 127, 0), 24).expect("a prefix"),
+        gateway: Ipv4Addr::new(192, 168, 127, 1),
+        aliases: vec![host],
+        nat: vec![(host, Ipv4Addr::LOCALHOST)],
+        reserved: vec![(Ipv4Addr::new(192, 168, 127, 2), GUEST_MAC)],
+        link_local: false,
+        preserve_source: false,
+        v6: Some(Ipv6::of(ENGINE_MAC)),
+    }
 }
 
 fn table(network: (u32, u8), guests: &[u32], gateway: Option<u32>, ours: &[u32], rows: &[Row]) -> Plan {

@@ -13,7 +13,7 @@
 //! | [`engine_actions`] | a list of things that can happen: frames built layer by layer, host events, rules, time |
 //! | [`tcp_actions`] | one open connection, and both ends doing anything; the streams must stay intact |
 //! | [`reassembly`] | pieces of one datagram, cut and sent in any way |
-//! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped |
+//! | [`dhcp4`], [`dhcp6`], [`ndp`] | any message, correctly wrapped; the first two on a link of one guest, and on one of many |
 //! | [`uplink_request`], [`rootlessport`] | what a network plugin or a port helper asks of the uplink; what Podman tells the latter |
 //! | [`uplink_order`] | what the uplink's supervisor and its workers tell each other |
 //! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
@@ -50,10 +50,11 @@ use crate::upstream::datagram::{EchoService, UdpService};
 use crate::upstream::tcp::Script;
 use crate::world::{ENGINE_MAC, GUEST_MAC, GUEST4, World, WorldConfig};
 use arbitrary::{Arbitrary, Unstructured};
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use slipway_netstack::device::vnet::HEADER_LEN;
 use slipway_netstack::device::{Capabilities, Offload};
+use slipway_netstack::ip::plan::Plan;
 
 pub use actions::engine_actions;
 pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream, dns_zone};
@@ -200,12 +201,36 @@ pub fn vnet(data: &[u8]) {
     }
 }
 
-fn messages(data: &[u8], wrap: impl Fn(&[u8]) -> Ip) {
-    let mut world = world();
+fn messages(mut world: World<RawGuest>, data: &[u8], wrap: impl Fn(&[u8]) -> Ip) -> World<RawGuest> {
     // Messages are told apart by a four-byte mark that no well-formed one contains by chance.
     for message in split(data, &[0xfe, 0xed, 0xfa, 0xce]) {
         world.guest.send(&wrap(&message[..message.len().min(1400)]));
         run(&mut world);
+    }
+    world
+}
+
+/// The same with the network of gvproxy, in which leases are many stations'.
+fn world_of_machines() -> World<RawGuest> {
+    let mut world = world();
+    let plan = Plan::gvproxy(&ground::machines());
+    let now = world.now();
+    world.engine.readdress(now, plan, &mut world.host);
+    world
+}
+
+/// Whatever was said, nobody has an address that is ours, or one of another network.
+fn leases_are_sound(world: &World<RawGuest>) {
+    let of = ground::machines();
+    let v6 = of.v6.expect("it has IPv6");
+    for (addr, mac) in world.engine.leases(world.now()) {
+        let sound = match addr {
+            IpAddr::V4(addr) if addr == of.gateway => mac == ENGINE_MAC,
+            IpAddr::V4(addr) => of.subnet.contains(&addr) && !of.aliases.contains(&addr),
+            IpAddr::V6(addr) if addr == v6.gateway => mac == ENGINE_MAC,
+            IpAddr::V6(addr) => v6.network.contains(&addr) && addr != v6.host,
+        };
+        assert!(sound, "{addr} is {mac}'s");
     }
 }
 
@@ -225,19 +250,21 @@ fn split<'a>(data: &'a [u8], mark: &[u8]) -> Vec<&'a [u8]> {
 pub fn dhcp4(data: &[u8]) {
     let from = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 68);
     let to = SocketAddr::new(Ipv4Addr::BROADCAST.into(), 67);
-    messages(data, |message| Udp::packet(from, to, message));
+    messages(world(), data, |message| Udp::packet(from, to, message));
+    leases_are_sound(&messages(world_of_machines(), data, |message| Udp::packet(from, to, message)));
 }
 
 /// DHCPv6 messages, to all servers and relay agents.
 pub fn dhcp6(data: &[u8]) {
     let from = SocketAddr::new(GUEST_MAC.link_local().into(), 546);
     let to = SocketAddr::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2).into(), 547);
-    messages(data, |message| Udp::packet(from, to, message));
+    messages(world(), data, |message| Udp::packet(from, to, message));
+    leases_are_sound(&messages(world_of_machines(), data, |message| Udp::packet(from, to, message)));
 }
 
 /// ICMPv6 messages with hop limit 255; the first byte decides where to, the second is the type.
 pub fn ndp(data: &[u8]) {
-    messages(data, |message| {
+    messages(world(), data, |message| {
         let (to, message) = message.split_first().unwrap_or((&0, &[]));
         let to = match to % 4 {
             0 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2),
