@@ -2,6 +2,9 @@
 //!
 //! The words of its command line and its life are in `compat_gvproxy`; here is what the network does.
 
+mod clients;
+mod ipv6;
+
 use super::machine::Machine;
 use nix::sys::signal::Signal;
 use slipway_lab::{Cmd, Container, LIMIT, Lab, LabOptions, Running, WORLD4, built, missing, skip};
@@ -9,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 /// The MAC address that hypervisors give the first machine.
-const FIRST: &str = "5a:94:ef:e4:0c:ee";
+pub(super) const FIRST: &str = "5a:94:ef:e4:0c:ee";
 
 /// Takes what DHCP says, and tells it.
 const LEASE: &str = r#"#!/bin/sh
@@ -21,7 +24,7 @@ echo "$ip/$mask by $router, names $dns in $search, mtu $mtu, $lease s"
 "#;
 
 /// A lab with gvproxy and these programs; `None` after saying why the test is skipped.
-fn lab(test: &str, programs: &[&str]) -> Option<Lab> {
+pub(super) fn lab(test: &str, programs: &[&str]) -> Option<Lab> {
     let made = built("SLIPWAY_GVPROXY_BINARY", "slipway-gvproxy").and_then(|program| {
         if let Some(program) = missing(programs) {
             return Err(format!("{program} is not installed (cargo xtask deps)"));
