@@ -223,3 +223,59 @@ fn packets_at_the_gateway_are_written_down_and_nothing_else() {
     drop(guest);
     assert_eq!(life.ended(), Some(0));
 }
+
+/// Puts a frame on a guest's stream.
+fn put(mut guest: &UnixStream, frame: &[u8]) {
+    guest.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
+    guest.write_all(frame).unwrap();
+}
+
+/// Reads frames until one is this.
+fn crosses(mut guest: &UnixStream, frame: &[u8]) {
+    for _ in 0..20 {
+        let mut len = [0; 4];
+        guest.read_exact(&mut len).unwrap();
+        let mut found = vec![0; usize::try_from(u32::from_be_bytes(len)).unwrap()];
+        guest.read_exact(&mut found).unwrap();
+        if found == frame {
+            return;
+        }
+    }
+    panic!("it is not among 20 frames");
+}
+
+#[test]
+fn what_is_no_frame_harms_whoever_sends_it_and_nobody_else() {
+    let Some(ours) = Subject::ours("what_is_no_frame_harms_whoever_sends_it_and_nobody_else") else { return };
+    let mut life = Life::start(&ours, &[&["-listen-qemu", "unix://@/qemu", "-stay"][..], &NO_SSH].concat());
+    let guest = || {
+        let guest = life.guest();
+        patient(&guest);
+        guest
+    };
+    let good = guest();
+    ask(&good, &good, Lengths::Be32);
+    let bad = guest();
+    for len in 0..14 {
+        put(&bad, &vec![0xff; len]);
+    }
+    // From the gateway's address, with a lie about its own.
+    let lie: Vec<u8> = [&[0xff; 6][..], &GATEWAY, &question()[12..]].concat();
+    put(&bad, &lie);
+    // A tag is nobody's business but the machines'.
+    let tagged = [&GUEST[..], &[2, 0, 0, 0, 0, 9], &[0x81, 0, 0, 5, 8, 0], &[7; 60]].concat();
+    put(&bad, &tagged);
+    crosses(&good, &tagged);
+    let half = guest();
+    (&half).write_all(&[0, 0, 4, 0, 1, 2, 3]).unwrap();
+    let long = guest();
+    (&long).write_all(&[0xff; 100]).unwrap();
+    let mut rest = Vec::new();
+    // It is closed with what it has sent unread.
+    let _ = (&long).read_to_end(&mut rest);
+    assert!(until(|| life.said().iter().any(|line| line.contains("has gone"))), "{:?}", life.said());
+    ask(&good, &good, Lengths::Be32);
+    drop(half);
+    ask(&good, &good, Lengths::Be32);
+    assert!(life.child.try_wait().unwrap().is_none(), "{:?}", life.said());
+}
