@@ -83,6 +83,23 @@ pub(crate) fn flood(to: SocketAddr, span: Duration, size: u16, train: u16) -> io
     Err(io::Error::new(ErrorKind::TimedOut, "nobody tells what arrived"))
 }
 
+/// Sends so many datagrams a second to where perhaps nobody is, and prints how many were sent, and how many calls
+/// failed because somebody on the way had complained.
+pub(crate) fn knock(to: SocketAddr, span: Duration, rate: u32) -> io::Result<()> {
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    let pause = Duration::from_secs(1).checked_div(rate).unwrap_or_default();
+    let (start, mut sent, mut failed) = (now(), 0, 0);
+    while start.elapsed() < span {
+        match socket.send(b"knock") {
+            Ok(_) => sent += 1,
+            Err(_) => failed += 1,
+        }
+        std::thread::sleep(pause);
+    }
+    writeln!(io::stdout(), "{sent} {failed}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

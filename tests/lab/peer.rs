@@ -12,6 +12,7 @@
 
 mod datagrams;
 mod load;
+mod orders;
 mod samples;
 
 use std::collections::HashMap;
@@ -35,7 +36,8 @@ const STALLED: Duration = Duration::from_secs(10);
 const USAGE: &str = "usage: slipway-lab-peer serve ADDR | rr ADDR SECONDS | crr ADDR SECONDS | udp-rr ADDR SECONDS | \
                      latency ADDR SECONDS PAUSE_MS | sink ADDR | slow-sink ADDR | send ADDR BYTES [hold] | \
                      flood ADDR SECONDS SIZE TRAIN | upload ADDR SECONDS | trickle ADDR COUNT MBIT SECONDS | \
-                     rules PATH FIRST COUNT | hold ADDR COUNT | half-close ADDR | \
+                     rules PATH FIRST COUNT | expose PATH FIRST COUNT | listening PATH PROGRAM WORDS | \
+                     knock ADDR SECONDS RATE | hold ADDR COUNT | half-close ADDR | \
                      old-kernel ERRNO PROGRAM WORDS | start-up PROGRAM WORDS | timed PROGRAM WORDS";
 
 fn main() -> ExitCode {
@@ -72,6 +74,13 @@ fn run(words: &[&str]) -> io::Result<()> {
         }
         ["rules", path, first, count] => {
             load::rules(path, first.parse().map_err(invalid)?, count.parse().map_err(invalid)?)
+        }
+        ["expose", path, first, count] => {
+            orders::expose(path, first.parse().map_err(invalid)?, count.parse().map_err(invalid)?)
+        }
+        ["listening", path, program, words @ ..] => orders::listening(path, program, words),
+        ["knock", to, seconds, rate] => {
+            datagrams::knock(address(to)?, span(seconds)?, rate.parse().map_err(invalid)?)
         }
         ["slow-sink", at] => slow_sink(address(at)?),
         ["send", to, bytes] => send(address(to)?, bytes.parse().map_err(invalid)?, false),
