@@ -159,6 +159,12 @@ pub(crate) fn peers() -> Done<PathBuf> {
     PEERS.ensure()
 }
 
+/// The root of the tree with the original gvproxy.
+pub(crate) fn gvproxy() -> Done<PathBuf> {
+    let tree = TREES.iter().find(|tree| tree.name == "gvproxy");
+    tree.ok_or("there is no such tree")?.ensure()
+}
+
 impl Tree {
     /// Its root; an old one is better than none.
     fn ensure(&self) -> Done<PathBuf> {

@@ -9,6 +9,18 @@ use crate::tool::Done;
 pub(crate) struct Account(pub(crate) u32);
 
 impl Account {
+    /// All processes of the group that this one leads: also those that it has started and that are no children of its.
+    pub(crate) fn of_group(self) -> Done<Vec<Self>> {
+        let all = std::fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?.flatten();
+        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Self));
+        // One that ends meanwhile is none of them any more.
+        let group = |one: &Self| one.read("stat").ok().and_then(|stat| group(&stat)) == Some(self.0);
+        match numbers.filter(group).collect::<Vec<_>>() {
+            none if none.is_empty() => Err(format!("no process of the group {}", self.0)),
+            found => Ok(found),
+        }
+    }
+
     /// Resident memory, in KiB.
     pub(crate) fn resident(self) -> Done<f64> {
         field(&self.read("status")?, "VmRSS:")
@@ -49,6 +61,11 @@ fn read(path: &str) -> Done<String> {
     std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
 }
 
+/// The process group in `/proc/PID/stat`, whose second field may hold anything: the third behind its end.
+fn group(stat: &str) -> Option<u32> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
+}
+
 /// The number behind a name at the beginning of a line.
 fn field(text: &str, name: &str) -> Done<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -76,6 +93,30 @@ mod tests {
         assert!(this.sleeps().unwrap() >= before + 5.0);
         assert!(this.used().unwrap() > Duration::ZERO);
         assert!(Account(u32::MAX).used().is_err());
+    }
+
+    #[test]
+    fn a_group_is_more_than_children() {
+        use std::os::unix::process::CommandExt as _;
+        // The middle shell ends, and what it started is nobody's child.
+        let script = "sh -c 'sleep 20 & echo'; cat";
+        let mut leader = std::process::Command::new("sh");
+        let leader = leader.args(["-c", script]).stdin(std::process::Stdio::piped());
+        let mut leader = leader.stdout(std::process::Stdio::null()).process_group(0).spawn().unwrap();
+        let there = |_| {
+            std::thread::sleep(Duration::from_millis(5));
+            Account(leader.id()).of_group().is_ok_and(|all| all.len() >= 3)
+        };
+        assert!((0..4000).any(there), "{:?}", Account(leader.id()).of_group());
+        let words = |one: &Account| one.read("comm").unwrap_or_default();
+        let all = Account(leader.id()).of_group().unwrap();
+        assert!(all.iter().any(|one| words(one).trim() == "sleep"), "{all:?}");
+        let end =
+            std::process::Command::new("kill").args(["-KILL", "--", &format!("-{}", leader.id())]).status();
+        assert!(end.unwrap().success());
+        leader.wait().unwrap();
+        assert_eq!(group("7 (a) b) R 1 42 42 0"), Some(42));
+        assert!(Account(u32::MAX).of_group().is_err());
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub(crate) enum Goal {
     OfOurs(f64, &'static str),
     /// Nothing at all.
     Zero,
+    /// At least this much, whatever the other does.
+    NoLess(f64),
+    /// At most this much, whatever the other does.
+    NoMore(f64),
 }
 
 /// One row: what was measured, how often, by whom.
@@ -99,7 +103,7 @@ impl Duel {
         let measured = self.rows.iter().map(|row| Measured {
             name: row.name.to_owned(),
             unit: row.unit,
-            less_is_better: !row.unit.ends_with("/s"),
+            less_is_better: !matches!(row.goal, Goal::AtLeast(_) | Goal::NoLess(_)),
             figures: vec![median(&row.ours), median(&row.stock)],
         });
         let names = ["slipway".to_owned(), self.rival.clone()];
@@ -151,6 +155,8 @@ impl Duel {
                 )
             }
             Goal::Zero => ("none".to_owned(), ours.map(|ours| ours == 0.0)),
+            Goal::NoLess(least) => (format!(">= {least}"), ours.map(|ours| ours >= least)),
+            Goal::NoMore(most) => (format!("<= {most}"), ours.map(|ours| ours <= most)),
         };
         match met {
             Some(true) => format!("{text}: met"),
@@ -186,6 +192,8 @@ mod tests {
                 Row::new("memory", "MB", Goal::AtMost(1.0)),
                 Row::new("hundredth", "ms", Goal::OfOurs(1.3, "memory")),
                 Row::new("lost", "queries", Goal::Zero),
+                Row::new("left", "%", Goal::NoLess(80.0)),
+                Row::new("started", "ms", Goal::NoMore(20.0)),
             ],
             failures: Vec::new(),
         };
@@ -198,6 +206,9 @@ mod tests {
             ("memory", Side::Stock, 2.0),
             ("hundredth", Side::Ours, 3.5),
             ("lost", Side::Ours, 0.0),
+            ("left", Side::Ours, 79.0),
+            ("left", Side::Stock, 3.0),
+            ("started", Side::Ours, 20.0),
         ] {
             duel.add(name, side, value);
         }
@@ -207,6 +218,8 @@ mod tests {
             "| memory, MB | 3.00 | 2.00 | 1.50 | <= 1 x: **not met** |",
             "<= 1.3 x ours of \"memory\": met",
             "| none: met |",
+            ">= 80: **not met** |",
+            "| <= 20: met |",
         ] {
             assert!(text.contains(expected), "{text}");
         }

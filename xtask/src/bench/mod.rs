@@ -13,13 +13,14 @@
 //!
 //! `rows` and `weather` say what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up,
 //! `table` does the arithmetic and the page, `chart` the pictures. `dns` and `netavark` are duels of ours with the one
-//! program each stands in for, on machines of their own.
+//! program each stands in for, on machines of their own; `gvproxy` is one in the stack's set-up.
 
 mod account;
 mod busy;
 mod chart;
 mod dns;
 mod duel;
+mod gvproxy;
 mod netavark;
 mod peers;
 mod prepared;
@@ -55,6 +56,8 @@ pub(crate) enum Part {
     Dns,
     /// netavark against the original.
     Netavark,
+    /// gvproxy against the original.
+    Gvproxy,
 }
 
 /// What the person asked for.
@@ -66,7 +69,7 @@ pub(crate) struct Wish {
     pub(crate) weather: Option<Sky>,
     /// How often every subject does every row.
     pub(crate) rounds: usize,
-    /// Of the stack, only what these groups show.
+    /// Of the stack and of gvproxy, only what these groups show.
     pub(crate) groups: Vec<Group>,
     /// Only rows with one of these in their name.
     pub(crate) only: Vec<String>,
@@ -118,13 +121,17 @@ pub(crate) fn run(wish: &Wish) -> Done {
     slipway_lab::watch(std::io::stdin()).map_err(|error| error.to_string())?;
     let load = load();
     let Prepared { client, dns, netavark, .. } = &prepared;
-    let parts: [MeasuredPart<'_>; 3] = [
+    let parts: [MeasuredPart<'_>; 4] = [
         (Part::Stack, "stack", &["iperf3"], &|| stack(wish, &prepared)),
         (Part::Dns, "dns", &["dnsperf", "taskset"], &|| {
             duel_done("dns", &dns::run(wish.rounds, dns, client)?, wish, &load)
         }),
         (Part::Netavark, "netavark", &[], &|| {
             duel_done("netavark", &netavark::run(wish.rounds, (netavark, dns), client)?, wish, &load)
+        }),
+        (Part::Gvproxy, "gvproxy", &["iperf3"], &|| {
+            let tables = gvproxy::run(wish, &prepared)?;
+            tables.iter().try_for_each(|(mark, duel)| duel_done(mark, duel, wish, &load))
         }),
     ];
     // What one part lacks is nothing to the others.

@@ -26,6 +26,13 @@ pub(crate) struct Prepared {
     pub(crate) stack: PathBuf,
     pub(crate) dns: PathBuf,
     pub(crate) netavark: PathBuf,
+    pub(crate) gvproxy: PathBuf,
+    /// Guests for it.
+    pub(crate) forwarder: PathBuf,
+    /// The tree with the original gvproxy, if it can be had.
+    pub(crate) gvproxy_tree: Option<PathBuf>,
+    /// The original gvforwarder, if somebody has one (`SLIPWAY_BENCH_GVFORWARDER`).
+    pub(crate) gvforwarder: Option<PathBuf>,
     /// The tree with the newest peers, if it can be had.
     pub(crate) peers: Option<PathBuf>,
 }
@@ -66,6 +73,19 @@ impl Prepared {
         if wish.wants(Part::Netavark) {
             prepared.netavark = built("slipway-netavark", "netavark", "SLIPWAY_NETAVARK_BINARY")?;
         }
+        if wish.wants(Part::Gvproxy) {
+            prepared.gvproxy = built("slipway-gvproxy", "slipway-gvproxy", "SLIPWAY_GVPROXY_BINARY")?;
+            let words =
+                ["build", "--release", "--package", "slipway-tests", "--bin", "slipway-lab-forwarder"];
+            tool::run(&mut cargo(&words))?;
+            prepared.forwarder = tool::target().join("release/slipway-lab-forwarder");
+            let tree = trees::gvproxy();
+            let tree =
+                tree.inspect_err(|error| println!("{error}\nxtask: the gvproxy of this machine has to do"));
+            prepared.gvproxy_tree = tree.ok();
+            let named = std::env::var_os("SLIPWAY_BENCH_GVFORWARDER").map(PathBuf::from);
+            prepared.gvforwarder = named.filter(|path| path.is_file());
+        }
         Ok(prepared)
     }
 
@@ -88,9 +108,12 @@ impl Prepared {
     }
 
     fn write(&self) -> String {
-        let Self { client, link, stack, dns, netavark, peers } = self;
+        let Self { client, link, stack, dns, netavark, gvproxy, forwarder, gvproxy_tree, gvforwarder, peers } =
+            self;
         serde_json::json!({
-            "client": client, "link": link, "stack": stack, "dns": dns, "netavark": netavark, "peers": peers
+            "client": client, "link": link, "stack": stack, "dns": dns, "netavark": netavark,
+            "gvproxy": gvproxy, "forwarder": forwarder, "gvproxy_tree": gvproxy_tree, "gvforwarder": gvforwarder,
+            "peers": peers
         })
         .to_string()
     }
@@ -107,6 +130,10 @@ impl Prepared {
             stack: path("stack")?,
             dns: path("dns")?,
             netavark: path("netavark")?,
+            gvproxy: path("gvproxy")?,
+            forwarder: path("forwarder")?,
+            gvproxy_tree: path("gvproxy_tree").ok(),
+            gvforwarder: path("gvforwarder").ok(),
             peers: path("peers").ok(),
         })
     }

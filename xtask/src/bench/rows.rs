@@ -23,6 +23,12 @@ pub(crate) enum Group {
     Rules,
     /// Start and memory.
     Footprint,
+    /// What a gvproxy's machines do.
+    GvproxyTraffic,
+    /// What a gvproxy takes.
+    GvproxyFootprint,
+    /// What a gvproxy does when somebody does more than he should.
+    GvproxyStorms,
     /// A link with loss and no length.
     WeatherNear,
     /// A link with loss and a round-trip time of 100 ms.
@@ -43,6 +49,9 @@ impl Group {
             Self::Shortcut => "shortcut",
             Self::Rules => "rules",
             Self::Footprint => "footprint",
+            Self::GvproxyTraffic => "gvproxy-traffic",
+            Self::GvproxyFootprint => "gvproxy-footprint",
+            Self::GvproxyStorms => "gvproxy-storms",
             Self::WeatherNear => "weather-near",
             Self::WeatherFar => "weather-far",
             Self::Weather => "weather",
@@ -60,6 +69,9 @@ impl Group {
             Self::Shortcut => "From the host's loopback",
             Self::Rules => "Ports that come and go under load",
             Self::Footprint => "Start and memory",
+            Self::GvproxyTraffic => "Machines of gvproxy",
+            Self::GvproxyFootprint => "What gvproxy takes",
+            Self::GvproxyStorms => "gvproxy under storms",
             Self::WeatherNear => "A link of 500 Mbit/s, RTT 0",
             Self::WeatherFar => "A link of 500 Mbit/s, RTT 100 ms",
             Self::Weather => "A link of 500 Mbit/s",

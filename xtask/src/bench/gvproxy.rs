@@ -1,0 +1,105 @@
+//! `gvproxy`: ours and the original as the network of the same machines.
+//!
+//! World and host are namespaces joined by a veth, as for the stack. gvproxy runs on *host*; a machine is a container
+//! whose only interface is a TAP of 1500 bytes, and the same plain forwarder (`tests/lab/forwarder.rs`) carries its
+//! frames to `/connect`, whoever's gvproxy that is. In the rows of *both ends* each gvproxy has the `gvforwarder` of
+//! its own house instead. Both sides take turns, piece of work by piece of work, and each piece has a fresh process and
+//! fresh machines.
+//!
+//! `rows` says what is measured, `work` does it, `stage` sets a side up. What the original has not or cannot do is
+//! measured of ours alone, against a bound.
+
+mod rows;
+mod stage;
+mod work;
+
+use slipway_lab::interrupted;
+
+use crate::tool::{self, Done};
+
+use super::Wish;
+use super::duel::{Duel, Row, Side};
+use super::peers::Peer;
+use super::prepared::Prepared;
+use rows::{Ends, TESTS, Test};
+use stage::{Ground, Stage};
+
+/// How often the original may try a piece of work.
+const TRIES: usize = 3;
+
+/// Measures what is wished for; a table for each group, with its mark.
+pub(super) fn run(wish: &Wish, prepared: &Prepared) -> Done<Vec<(&'static str, Duel)>> {
+    let rival = Peer::find("gvproxy", prepared.gvproxy_tree.as_deref());
+    if rival.is_none() {
+        tool::skip("bench of gvproxy", "neither fetched nor installed");
+    }
+    let ground = Ground::new(prepared, rival.as_ref())?;
+    let name = rival.map_or_else(|| "no gvproxy here".to_owned(), |peer| peer.version());
+    let name = name.replace("gvproxy version v", "gvproxy ");
+    let wanted = |test: &&Test| {
+        let named = |text: &String| test.rows.iter().any(|row| row.name.contains(text.as_str()));
+        (wish.groups.is_empty() || wish.groups.contains(&test.group))
+            && (wish.only.is_empty() || wish.only.iter().any(named))
+    };
+    let tests: Vec<&Test> = TESTS.iter().filter(wanted).filter(|test| can(&ground, test)).collect();
+    let mut tables = Vec::new();
+    for of_group in tests.chunk_by(|one, next| one.group == next.group) {
+        let mut duel = Duel { rival: name.clone(), rows: Vec::new(), failures: Vec::new() };
+        for test in of_group {
+            duel.rows.extend(test.rows.iter().map(|row| Row::new(row.name, row.unit, row.goal)));
+            rounds(&ground, wish.rounds, test, &mut duel)?;
+        }
+        tables.extend(of_group.first().map(|test| (test.group.mark(), duel)));
+    }
+    Ok(tables)
+}
+
+/// Whether a test can be done; what cannot is skipped by name.
+fn can(ground: &Ground, test: &Test) -> bool {
+    let lacks = test.ends == Ends::Own && !ground.has_both_forwarders();
+    if lacks {
+        for row in test.rows {
+            tool::skip(
+                &format!("bench gvproxy, {}", row.name),
+                "SLIPWAY_BENCH_GVFORWARDER names no gvforwarder of the original's house",
+            );
+        }
+    }
+    !lacks
+}
+
+/// All rounds of one test; an error is the end of the bench.
+fn rounds(ground: &Ground, rounds: usize, test: &Test, duel: &mut Duel) -> Done {
+    let sides: Vec<Side> =
+        ground.sides().filter(|side| *side == Side::Ours || test.ends != Ends::Ours).collect();
+    for round in 0..rounds.max(1) {
+        for turn in 0..sides.len() {
+            if let Some(side) = sides.get((round + turn) % sides.len()) {
+                once(ground, *side, test, duel)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn once(ground: &Ground, side: Side, test: &Test, duel: &mut Duel) -> Done {
+    let tries = if side == Side::Stock { TRIES } else { 1 };
+    for left in (0..tries).rev() {
+        let done = (test.work)(&Stage { ground, side });
+        if interrupted() {
+            return Err("interrupted".to_owned());
+        }
+        match done {
+            Ok(figures) => {
+                for (row, figure) in test.rows.iter().zip(figures) {
+                    println!("  {side:?}: {} {figure:.3} {}", row.name, row.unit);
+                    duel.add(row.name, side, figure);
+                }
+                return Ok(());
+            }
+            Err(error) if left > 0 => println!("  {side:?}, once more: {error}"),
+            Err(error) => duel.heed(side, &Err(error)),
+        }
+    }
+    Ok(())
+}
