@@ -65,8 +65,14 @@ impl Life {
         self.child.wait().unwrap().code()
     }
 
+    /// A guest. A socket has its file a moment before anybody is let in.
     pub(crate) fn guest(&self) -> UnixStream {
-        UnixStream::connect(self.at("qemu")).unwrap()
+        let mut guest = Err(std::io::ErrorKind::NotFound.into());
+        until(|| {
+            guest = UnixStream::connect(self.at("qemu"));
+            guest.is_ok()
+        });
+        guest.unwrap()
     }
 }
 
