@@ -17,10 +17,10 @@ use slipway_lab::interrupted;
 
 use crate::tool::{self, Done};
 
-use super::Wish;
 use super::duel::{Duel, Row, Side};
 use super::peers::Peer;
 use super::prepared::Prepared;
+use super::{Allowed, Wish};
 use rows::{Ends, TESTS, Test};
 use stage::{Ground, Stage};
 
@@ -33,6 +33,7 @@ pub(super) fn run(wish: &Wish, prepared: &Prepared) -> Done<Vec<(&'static str, D
     if rival.is_none() {
         tool::skip("bench of gvproxy", "neither fetched nor installed");
     }
+    let _allowed = Allowed::new();
     let ground = Ground::new(prepared, rival.as_ref())?;
     let name = rival.map_or_else(|| "no gvproxy here".to_owned(), |peer| peer.version());
     let name = name.replace("gvproxy version v", "gvproxy ");
