@@ -21,6 +21,7 @@
 
 mod command;
 mod fixture;
+mod handing;
 mod interrupt;
 mod machine;
 mod nameserver;
@@ -34,6 +35,7 @@ mod weather;
 
 pub use command::{Cmd, Output, Running, now, starved};
 pub use fixture::{LIMIT, built, fixture, link, machine, peer, skip, subject, tree};
+pub use handing::hand_over;
 pub use interrupt::{interrupted, watch};
 pub use machine::{Machine, Namespace, within};
 pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
@@ -41,7 +43,7 @@ pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
 pub use traces::{hold, traced, traced_alone, under_filter};
 pub use unavailable::Unavailable;
-pub use vm::{Image, Vm, qemu, vm_fixture};
+pub use vm::{Image, Vm, by_loader, qemu, vm_fixture, vm_lab};
 pub use weather::{LINK, Lane, Link, Weather};
 
 /// Finds a program on the search path, also in the `sbin` directories that an ordinary user's path lacks.

@@ -173,6 +173,11 @@ impl Lab {
         machine::within(self.world_pid(), work)
     }
 
+    /// The same inside host's.
+    pub fn within_host<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        machine::within(self.host_pid(), work)
+    }
+
     /// A fresh container: a user, network and mount namespace made by the ordinary user, with `lo` up and nothing else.
     pub fn container(&self) -> io::Result<Container> {
         let resolv = self.dir.path().join("etc/resolv.container");

@@ -213,7 +213,10 @@ impl Image {
     }
 
     /// Writes the file system to a file.
-    pub(super) fn write(&self, to: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of writing it.
+    pub fn write(&self, to: &Path) -> io::Result<()> {
         let order = Entry::File { mode: 0o644, bytes: self.load.join("\n").into_bytes() };
         let entries = self.entries.iter().map(|(path, entry)| (path.as_str(), entry));
         std::fs::write(to, packed(entries.chain([("modules/order", &order)])))
@@ -243,6 +246,6 @@ fn bare(path: &str) -> &str {
 }
 
 /// The words that start a program of a tree by the tree's own loader and libraries, whatever this machine has.
-pub(super) fn by_loader(tree: &Path) -> [OsString; 3] {
+pub fn by_loader(tree: &Path) -> [OsString; 3] {
     [tree.join(LOADER).into(), "--library-path".into(), tree.join(LIBRARIES).into()]
 }

@@ -15,12 +15,13 @@ mod archive;
 mod image;
 mod modules;
 
-pub use image::Image;
+pub use image::{Image, by_loader};
 
+use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -43,6 +44,19 @@ static BOOTS: AtomicU32 = AtomicU32::new(0);
 /// When `SLIPWAY_E2E_REQUIRE=1` and there is no lab to be had; a tree that is missing is no such reason.
 #[must_use]
 pub fn vm_fixture(test: &str, programs: &[&str], names: &[&str]) -> Option<(Lab, Image)> {
+    vm_lab(test, programs, |ours| names.iter().map(|name| ((*name).to_owned(), ours.to_owned())).collect())
+}
+
+/// The same; `more` are what *host* has under which name, given the path of ours.
+///
+/// # Panics
+/// As [`vm_fixture`].
+#[must_use]
+pub fn vm_lab(
+    test: &str,
+    programs: &[&str],
+    more: impl FnOnce(&Path) -> Vec<(String, PathBuf)>,
+) -> Option<(Lab, Image)> {
     let image = tree("qemu").and_then(|tree| {
         Image::new(&tree).map_err(|error| format!("the tree {} cannot be used: {error}", tree.display()))
     });
@@ -54,8 +68,7 @@ pub fn vm_fixture(test: &str, programs: &[&str], names: &[&str]) -> Option<(Lab,
         }
     };
     let (lab, subject) = fixture_with(test, programs, |options, subject| {
-        let ours = names.iter().map(|name| ((*name).to_owned(), subject.path().to_owned()));
-        options.programs.extend(ours);
+        options.programs.extend(more(subject.path()));
         options.programs.push(("vm".to_owned(), image.tree().to_owned()));
     })?;
     if !subject.is_slipway() {
@@ -68,9 +81,14 @@ pub fn vm_fixture(test: &str, programs: &[&str], names: &[&str]) -> Option<(Lab,
 /// QEMU on *host*, without devices and with nothing to boot; more words follow. Its serial line is its standard output.
 #[must_use]
 pub fn qemu(lab: &Lab) -> Cmd {
+    qemu_by(lab, &[])
+}
+
+/// The same, started by these words in front of it.
+fn qemu_by(lab: &Lab, starter: &[String]) -> Cmd {
     let tree = lab.program("vm");
     let share = |name: &str| format!("{tree}/usr/share/{name}");
-    lab.host(image::by_loader(tree.as_ref()))
+    lab.host(starter.iter().map(OsString::from).chain(by_loader(tree.as_ref())))
         .arg(format!("{tree}/usr/bin/qemu-system-x86_64"))
         .args([
             "-L",
@@ -99,6 +117,14 @@ impl Vm {
     /// # Errors
     /// What QEMU said, when it ends or time runs out.
     pub fn boot(lab: &Lab, image: &Image, words: &[&str]) -> io::Result<Self> {
+        Self::boot_by(lab, image, &[], words)
+    }
+
+    /// The same, with QEMU started by the words `starter`, which come before it.
+    ///
+    /// # Errors
+    /// As [`Vm::boot`].
+    pub fn boot_by(lab: &Lab, image: &Image, starter: &[String], words: &[&str]) -> io::Result<Self> {
         let number = BOOTS.fetch_add(1, Ordering::Relaxed);
         // The user may read what was written there.
         let initrd = lab.dir().join(format!("initrd{number}"));
@@ -107,7 +133,7 @@ impl Vm {
         let socket = lab.home().join(format!("console{number}"));
         let console = format!("socket,id=orders,path={},server=on,wait=off", socket.display());
         let append = format!("console=ttyS0 panic=-1 quiet mitigations=off{}", image.words());
-        let mut process = qemu(lab)
+        let mut process = qemu_by(lab, starter)
             .arg("-kernel")
             .arg(kernel)
             .arg("-initrd")
