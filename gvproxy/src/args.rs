@@ -25,6 +25,7 @@ pub enum Key {
     Bess,
     Stdio,
     Vfkit,
+    Fd,
     ForwardSock,
     ForwardDest,
     ForwardUser,
@@ -71,6 +72,8 @@ pub const FLAGS: &[Flag<Key>] = &[
     Flag::new(Key::Bess, "listen-bess", NONE, "wait for guests of User Mode Linux here (unixpacket://)"),
     Flag::new(Key::Stdio, "listen-stdio", NONE, "a guest is on standard input and output; any word means yes"),
     Flag::new(Key::Vfkit, "listen-vfkit", NONE, "wait for guests of vfkit and libkrun here (unixgram://)"),
+    Flag::new(Key::Fd, "listen-fd", NONE, "take guests' sockets that are handed over here (unix://, SCM_RIGHTS)")
+        .more("A client sends one connected socket of datagrams or packets whose packets are Ethernet frames (FRONTS)."),
     Flag::new(Key::ForwardSock, "forward-sock", Kind::Texts, "make a Unix socket here that leads into the guest by SSH")
         .more("The four -forward flags are given the same number of times; the first of each belong together."),
     Flag::new(Key::ForwardDest, "forward-dest", Kind::Texts, "path of the socket in the guest that it leads to"),
@@ -118,6 +121,7 @@ pub struct Args {
     pub bess: String,
     pub stdio: String,
     pub vfkit: String,
+    pub fd: String,
     pub forward_sock: Vec<String>,
     pub forward_dest: Vec<String>,
     pub forward_user: Vec<String>,
@@ -201,6 +205,7 @@ impl Args {
             Key::Bess => &mut self.bess,
             Key::Stdio => &mut self.stdio,
             Key::Vfkit => &mut self.vfkit,
+            Key::Fd => &mut self.fd,
             Key::PidFile => &mut self.pid_file,
             Key::LogFile => &mut self.log_file,
             Key::Pcap => &mut self.pcap,

@@ -106,6 +106,8 @@ pub struct Interfaces {
     pub stdio: bool,
     /// vfkit and libkrun: `unixgram://`.
     pub vfkit: Option<String>,
+    /// Guests' descriptors are handed over there: `unix://`.
+    pub fd: Option<String>,
 }
 
 /// A socket of the host that leads to one in the guest.

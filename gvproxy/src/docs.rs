@@ -105,6 +105,25 @@ fn page() -> Page {
                 ],
             ),
             (
+                "FRONTS",
+                &[
+                    Text("For programs that start machines in a way of their own:"),
+                    Term(
+                        "-listen-fd",
+                        "A client connects, sends at least one byte with one descriptor (SCM_RIGHTS, unix(7)), and reads OK, or what is wrong, and the end. The descriptor is \
+                         a socket of AF_UNIX with datagrams or packets that has another end: socketpair(2). A packet is a frame of the guest. The guest does not end the process.",
+                    ),
+                    Term(
+                        "GET /extension/wait_port?ip=ADDRESS&port=PORT&timeout=SECONDS",
+                        "The HTTP API answers 200 as soon as the guest takes a connection there, 408 after so many seconds (10 unless given; 65535 at most).",
+                    ),
+                    Term(
+                        "POST /services/dhcp/add",
+                        "The HTTP API keeps an address for a guest from now on: {\"ip\":\"192.168.127.7\",\"mac\":\"52:54:00:12:34:56\"}.",
+                    ),
+                ],
+            ),
+            (
                 "SIGNALS",
                 &[Term(
                     "SIGTERM, SIGINT",
@@ -141,7 +160,7 @@ fn page() -> Page {
 fn option(flag: &Flag<Key>) -> Opt {
     let value = match flag.key {
         Key::Listen | Key::Services | Key::Notification => Some("URL"),
-        Key::Vpnkit | Key::Qemu | Key::Bess | Key::Vfkit => Some("URL"),
+        Key::Vpnkit | Key::Qemu | Key::Bess | Key::Vfkit | Key::Fd => Some("URL"),
         Key::Config | Key::PidFile | Key::LogFile | Key::Pcap | Key::ForwardIdentity => Some("FILE"),
         Key::ForwardSock | Key::ForwardDest => Some("PATH"),
         Key::ForwardUser => Some("USER"),

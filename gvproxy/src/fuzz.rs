@@ -6,11 +6,13 @@ use crate::args::Args;
 use crate::config::Config;
 use crate::control::http::head::{self, Parsed};
 use crate::control::http::reply::Reply;
+use crate::control::wait::Wanted;
 use crate::control::{json, url};
 use crate::orders::endpoint;
 use crate::validate::{self, Journal, World};
 use crate::yaml::{self, Document};
 use nix::errno::Errno;
+use slipway_netstack::addr::MacAddr;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -42,6 +44,7 @@ pub fn http_head(data: &[u8]) {
             let cleaned = head::clean(&head.path);
             assert_eq!(head::clean(&cleaned), cleaned);
             let _ = head::parameter(&head.query, "ip");
+            let _ = Wanted::parse(&head.query);
             let answer = Reply::not_found().bytes(&head, head.last, Duration::ZERO);
             assert!(answer.starts_with(b"HTTP/1."));
         }
@@ -52,6 +55,10 @@ pub fn http_head(data: &[u8]) {
 
 /// The body of a request to expose a port. What would be ordered is a place to listen at and one to lead to.
 pub fn expose_json(data: &[u8]) {
+    // The other body that is two texts.
+    if let Ok((_, mac)) = json::lease(data) {
+        assert!(mac.parse::<MacAddr>().is_ok());
+    }
     let Ok(asked) = json::expose(data) else { return };
     if let Ok(guest) = endpoint::remote(&asked.remote) {
         assert_ne!(guest.port(), 0);

@@ -21,6 +21,7 @@ use slipway_host::sandbox::seccomp::Profile;
 use slipway_host::sandbox::{self, Needs};
 use slipway_host::signals::Signals;
 use slipway_host::{resolv_conf, strerror};
+use slipway_netstack::FlowId;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::device::Capabilities;
 use slipway_portfwd::{AddError, Rule, RuleId};
@@ -28,7 +29,7 @@ use slipway_runtime::serve::{End, Ending, Session};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -223,8 +224,19 @@ impl Publisher for Hub {
 }
 
 impl Network for Hub {
-    fn dial(&mut self, guest: SocketAddr) -> io::Result<OwnedFd> {
-        self.session.driver_mut().dial(guest)
+    fn dial(&mut self, guest: SocketAddr) -> io::Result<(u64, OwnedFd)> {
+        let (flow, stream) = self.session.driver_mut().dial(guest)?;
+        Ok((flow.to_bits(), stream))
+    }
+
+    fn is_open(&mut self, connection: u64) -> bool {
+        self.session.driver_mut().is_open(FlowId::from_bits(connection))
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> io::Result<()> {
+        let link = self.session.driver_mut().adopt(socket)?;
+        self.ordered.insert(link);
+        Ok(())
     }
 
     /// Always two-byte lengths, whatever other sockets for guests there are: nobody who asks for a link speaks
@@ -242,6 +254,11 @@ impl Network for Hub {
 
     fn leases(&self) -> Vec<(IpAddr, MacAddr)> {
         self.session.driver().leases()
+    }
+
+    fn keep(&mut self, address: Ipv4Addr, station: MacAddr) -> Result<(), String> {
+        let kept = self.session.driver_mut().keep_address(address, station);
+        kept.map_err(|why| format!("{address} cannot be kept for {station}: {why}"))
     }
 
     fn add_zone(&mut self, zone: Zone) -> Result<(), String> {

@@ -76,6 +76,9 @@ impl Running {
             self.open(Door::Services, address, own)?;
         }
         self.hub.listen_for_guests(config, own)?;
+        if let Some(address) = &config.interfaces.fd {
+            self.open(Door::Descriptors, address, own).map_err(|why| format!("fd listen error: {why}"))?;
+        }
         self.hub.attend(&self.desk).map_err(|error| words("epoll_ctl", &error))?;
         let standing = self.desk.news(News::Ready);
         Self::heed(standing);

@@ -174,14 +174,16 @@ fn interfaces(args: &Args, file: &Document) -> Interfaces {
         bess: chosen(&args.bess, file.bess.as_ref()),
         stdio: chosen(&args.stdio, file.stdio.as_ref()).is_some(),
         vfkit: chosen(&args.vfkit, file.vfkit.as_ref()),
+        fd: chosen(&args.fd, file.fd.as_ref()),
     }
 }
 
 fn check_interfaces(interfaces: &Interfaces, world: &impl World) -> Result<(), Failure> {
-    let checks: [(&str, &Option<String>, Option<&str>); 3] = [
+    let checks: [(&str, &Option<String>, Option<&str>); 4] = [
         ("qemu", &interfaces.qemu, None),
         ("bess", &interfaces.bess, Some("unixpacket")),
         ("vfkit", &interfaces.vfkit, Some("unixgram")),
+        ("fd", &interfaces.fd, Some("unix")),
     ];
     for (name, address, wanted) in checks {
         let Some(address) = address else { continue };
@@ -192,6 +194,7 @@ fn check_interfaces(interfaces: &Interfaces, world: &impl World) -> Result<(), F
             }
             (_, None) | (Ok(Endpoint::UnixPacket(_)), Some("unixpacket")) => true,
             (Ok(Endpoint::Unixgram(_)), Some("unixgram")) => true,
+            (Ok(Endpoint::Unix(_)), Some("unix")) => true,
             _ => false,
         };
         if let Some(wanted) = wanted.filter(|_| !fits) {

@@ -81,6 +81,7 @@ pub struct Interfaces {
     pub bess: Option<String>,
     pub stdio: Option<String>,
     pub vfkit: Option<String>,
+    pub fd: Option<String>,
 }
 
 /// One of `forwards`.

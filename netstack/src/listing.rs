@@ -46,6 +46,13 @@ impl Engine {
         self.flows.iter().filter_map(|(.., entry)| entry.body.station())
     }
 
+    /// Whether both ends of a TCP flow are connected.
+    #[must_use]
+    pub fn is_open(&mut self, flow: FlowId) -> bool {
+        let entry = self.flows.get_mut(flow).map(|(_, entry)| &entry.body);
+        matches!(entry, Some(Body::Tcp(tcp)) if tcp.is_open())
+    }
+
     /// All flows, for listings.
     pub fn flows(&self) -> impl Iterator<Item = FlowInfo> + '_ {
         self.flows.iter().map(|(id, key, entry)| {

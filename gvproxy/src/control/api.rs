@@ -10,15 +10,18 @@ use super::http::reply::Reply;
 use super::http::serve::Handler;
 use super::json::{self, Expose};
 use super::stream::{Stream, relay};
+use super::wait::Wanted;
 use crate::orders::endpoint;
 use crate::orders::message::{Door, Forward, Order, Reply as Answer};
 use slipway_dns::config::gvproxy::{Record, Zone};
 use slipway_dns::zone::suffix::Zones;
+use slipway_host::clock;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
 
 /// Records that one order brings: so many are compiled in the time of a few packets.
 const RECORDS: usize = 64;
@@ -36,21 +39,25 @@ enum Endpoint {
     Leases,
     Stations,
     Stats,
+    KeepAddress,
+    WaitPort,
     Tunnel,
     Connect,
 }
 
 /// Where it is asked for, and how far in from the outside one has to stand: [`Door::Inside`] has the least.
-const ROUTES: [(&str, Endpoint, Door); 11] = [
+const ROUTES: [(&str, Endpoint, Door); 13] = [
     ("/services/forwarder/all", Endpoint::Forwards, Door::Inside),
     ("/services/forwarder/expose", Endpoint::Expose, Door::Inside),
     ("/services/forwarder/unexpose", Endpoint::Unexpose, Door::Inside),
     ("/services/dns/all", Endpoint::Zones, Door::Services),
     ("/services/dns/add", Endpoint::AddZone, Door::Services),
     ("/services/dhcp/leases", Endpoint::Leases, Door::Services),
+    ("/services/dhcp/add", Endpoint::KeepAddress, Door::Services),
     ("/leases", Endpoint::Leases, Door::Services),
     ("/cam", Endpoint::Stations, Door::Services),
     ("/stats", Endpoint::Stats, Door::Services),
+    ("/extension/wait_port", Endpoint::WaitPort, Door::Services),
     ("/tunnel", Endpoint::Tunnel, Door::Services),
     ("/connect", Endpoint::Connect, Door::Whole),
 ];
@@ -89,6 +96,8 @@ pub(crate) struct Api {
     pub(crate) zones: RefCell<Zones>,
     /// Whether guests may have sockets made on the host.
     pub(crate) all_protocols_inside: bool,
+    /// Tries to reach ports that are waited for.
+    pub(crate) tries: Semaphore,
 }
 
 /// The API for one connection.
@@ -106,6 +115,7 @@ fn outcome(answer: Answer) -> Reply {
     match answer {
         Answer::Done => Reply::Done,
         Answer::Failed(why) => Reply::Error(500, why),
+        Answer::Dialled(_) | Answer::Open(_) => Reply::Error(500, "not asked for".to_owned()),
         Answer::Forwards(forwards) => Reply::json(&forwards),
         Answer::Leases(leases) => Reply::json(&leases.into_iter().collect::<BTreeMap<IpAddr, String>>()),
         Answer::Stations(stations) => Reply::json(&stations.into_iter().collect::<BTreeMap<String, u64>>()),
@@ -255,6 +265,7 @@ impl Handler for Caller<'_> {
         match self.endpoint(head) {
             Some(Endpoint::Connect) => true,
             Some(Endpoint::Tunnel) => Self::tunnel(head).is_ok(),
+            Some(Endpoint::WaitPort) => Wanted::parse(&head.query).is_ok(),
             _ => false,
         }
     }
@@ -266,6 +277,17 @@ impl Handler for Caller<'_> {
             if let Answer::Failed(why) = answer {
                 log::warn!("a guest cannot join: {why}");
             }
+            return;
+        }
+        if let Ok(wanted) = Wanted::parse(&head.query)
+            && self.endpoint(head) == Some(Endpoint::WaitPort)
+        {
+            let reply = tokio::select! {
+                reply = wanted.wait(&self.api.errands, &self.api.tries) => reply,
+                () = stream.closed() => return,
+            };
+            // The client may have gone away.
+            let _ = stream.write_all(&reply.bytes(head, true, clock::since_1970())).await;
             return;
         }
         // The client is told before the guest is asked; what comes of that it sees by the connection.
@@ -290,7 +312,10 @@ impl Handler for Caller<'_> {
             return Reply::Moved(format!("{cleaned}/{query}"));
         }
         let Some(endpoint) = self.endpoint(head) else { return Reply::not_found() };
-        let changes = matches!(endpoint, Endpoint::Expose | Endpoint::Unexpose | Endpoint::AddZone);
+        let changes = matches!(
+            endpoint,
+            Endpoint::Expose | Endpoint::Unexpose | Endpoint::AddZone | Endpoint::KeepAddress
+        );
         if changes && head.method != "POST" {
             return Reply::Error(400, "post only".to_owned());
         }
@@ -304,9 +329,16 @@ impl Handler for Caller<'_> {
                 Err(why) => Reply::Error(400, why),
             },
             Endpoint::Leases => outcome(self.api.ask(Order::Leases).await),
+            Endpoint::KeepAddress => match json::lease(body) {
+                Ok((ip, mac)) => outcome(self.api.ask(Order::Keep { ip, mac }).await),
+                Err(why) => Reply::Error(400, why),
+            },
             Endpoint::Stations => outcome(self.api.ask(Order::Stations).await),
             Endpoint::Stats => outcome(self.api.ask(Order::Stats).await),
-            // A good one has been taken.
+            // Good ones of these two have been taken.
+            Endpoint::WaitPort => {
+                Wanted::parse(&head.query).err().map_or_else(Reply::not_found, |why| Reply::Error(400, why))
+            }
             Endpoint::Tunnel => Self::tunnel(head).err().map_or_else(Reply::not_found, failed),
             Endpoint::Connect => Reply::not_found(),
         }

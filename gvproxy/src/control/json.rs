@@ -10,6 +10,8 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::error::Category;
 use slipway_dns::config::gvproxy::{Record, Zone};
+use slipway_netstack::addr::MacAddr;
+use std::net::Ipv4Addr;
 
 /// Records that one request may bring; those of all zones together are bounded, too.
 const MOST_RECORDS: usize = 65_536;
@@ -39,6 +41,25 @@ pub(crate) fn expose(body: &[u8]) -> Result<Expose, String> {
 /// In Go's words.
 pub(crate) fn zone(body: &[u8]) -> Result<Zone, String> {
     first(body)
+}
+
+/// Reads the body of the request that keeps an address for a station: both, as texts.
+///
+/// # Errors
+/// In Go's words; one of the two is none.
+pub(crate) fn lease(body: &[u8]) -> Result<(Ipv4Addr, String), String> {
+    let Lease { ip, mac } = first(body)?;
+    let address = ip.parse().map_err(|_| format!("invalid IP address: {ip}"))?;
+    let station: MacAddr =
+        mac.replace('-', ":").parse().map_err(|_| format!("address {mac}: invalid MAC address"))?;
+    Ok((address, station.to_string()))
+}
+
+/// Its body.
+#[derive(Debug, Default)]
+struct Lease {
+    ip: String,
+    mac: String,
 }
 
 /// The first value in `body`.
@@ -215,6 +236,22 @@ impl Fields for Expose {
             "local" => ("ExposeRequest.local", &mut self.local),
             "remote" => ("ExposeRequest.remote", &mut self.remote),
             "protocol" => ("ExposeRequest.protocol", &mut self.protocol),
+            _ => return Ok(false),
+        };
+        if let Some(text) = map.next_value_seed(Text(field))? {
+            *place = text;
+        }
+        Ok(true)
+    }
+}
+
+impl Fields for Lease {
+    const NAME: &str = "LeaseRequest";
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        let (field, place) = match name {
+            "ip" => ("LeaseRequest.ip", &mut self.ip),
+            "mac" => ("LeaseRequest.mac", &mut self.mac),
             _ => return Ok(false),
         };
         if let Some(text) = map.next_value_seed(Text(field))? {

@@ -21,6 +21,8 @@
 //! | [`api`] | what they do |
 //! | [`json`] | bodies, as Go reads and writes them |
 //! | [`errands`] | the way to the packets process |
+//! | [`handed`] | guests whose sockets are handed over |
+//! | [`wait`] | whoever waits for a guest's port |
 //! | [`exposed`] | sockets that lead into the network; [`url`] says where, [`socket_file`] makes them |
 //! | [`notify`] | who is told of guests |
 //! | [`stream`] | sockets of any family on tokio |
@@ -28,12 +30,14 @@
 mod api;
 mod errands;
 mod exposed;
+mod handed;
 pub(crate) mod http;
 pub(crate) mod json;
 mod notify;
 mod socket_file;
 mod stream;
 pub(crate) mod url;
+pub(crate) mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -67,6 +71,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use stream::{Listener, Stream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
@@ -178,6 +183,7 @@ async fn attend(line: Line, settings: Settings) -> io::Result<()> {
         exposed: Exposed::default(),
         zones: zones.into(),
         all_protocols_inside: settings.all_protocols_inside,
+        tries: Semaphore::new(wait::AT_ONCE),
     };
     let mut house = House {
         shared: Rc::new(Shared { api, outside: Budget::default(), inside: Budget::default() }),
@@ -249,6 +255,9 @@ impl House {
                 let client = listener.accept().await;
                 let shared = Rc::clone(&shared);
                 spawn_local(async move {
+                    if door == Door::Descriptors {
+                        return handed::take_over(client, &shared.api.errands).await;
+                    }
                     let caller = Caller { api: &shared.api, door, address: client.peer() };
                     serve(client, &shared.outside, &caller).await;
                 });

@@ -64,6 +64,32 @@ impl Stream {
         }
     }
 
+    /// Receives what comes with the next bytes: descriptors, or none.
+    ///
+    /// # Errors
+    /// The end; those of recvmsg(2); `InvalidData`: too many came.
+    pub(crate) async fn receive_descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        loop {
+            let mut guard = self.fd.readable().await?;
+            let received = guard.try_io(|fd| fdpass::receive_all(fd.get_ref().as_fd(), &mut [0; 64]));
+            match received {
+                Ok(Ok((0, _))) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(received) => return received.map(|(_, descriptors)| descriptors),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits until the other end has closed; for ever, if it sends something.
+    pub(crate) async fn closed(&self) {
+        if self.readable().await.is_ok() {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            if !matches!(nix::sys::socket::recv(self.fd.as_raw_fd(), &mut [0], flags), Ok(0) | Err(_)) {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Waits until there is something to read, or the end.
     ///
     /// # Errors

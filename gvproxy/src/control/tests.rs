@@ -1,5 +1,7 @@
 //! The process itself, beside a packets process without packets.
 
+mod fronts;
+
 use super::*;
 use crate::orders::fake::Fake;
 use crate::orders::{Desk, Standing};

@@ -17,7 +17,7 @@ use slipway_dns::config::gvproxy::Zone;
 use slipway_host::driver::Interest;
 use slipway_netstack::addr::MacAddr;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -30,11 +30,20 @@ const MOST_QUEUED: usize = 1 << 20;
 
 /// What orders are about.
 pub trait Network: Publisher {
-    /// A connection to a guest: our end of it.
+    /// A connection to a guest: its number, and our end of it.
     ///
     /// # Errors
     /// Out of descriptors or flows.
-    fn dial(&mut self, guest: SocketAddr) -> io::Result<OwnedFd>;
+    fn dial(&mut self, guest: SocketAddr) -> io::Result<(u64, OwnedFd)>;
+
+    /// Whether the guest has answered there.
+    fn is_open(&mut self, connection: u64) -> bool;
+
+    /// `socket` is a guest's own, with packets or datagrams.
+    ///
+    /// # Errors
+    /// It is something else; out of watches or memory.
+    fn adopt(&mut self, socket: OwnedFd) -> io::Result<()>;
 
     /// `stream` is a guest's link from here on, of which `first` has been read. `fast`: it offers the fast link.
     ///
@@ -47,6 +56,12 @@ pub trait Network: Publisher {
 
     /// Addresses that are somebody's, the gateway's among them.
     fn leases(&self) -> Vec<(IpAddr, MacAddr)>;
+
+    /// Keeps an address for a station from now on, and no other.
+    ///
+    /// # Errors
+    /// In one line: nobody can have it, or somebody has it.
+    fn keep(&mut self, address: Ipv4Addr, station: MacAddr) -> Result<(), String>;
 
     /// Names, in front of those that the zone has.
     ///
@@ -181,23 +196,41 @@ impl Forwards {
                 leases.sort_unstable_by_key(|(address, _)| *address);
                 Reply::Leases(leases.into_iter().map(|(address, mac)| (address, mac.to_string())).collect())
             }
+            Order::Keep { ip, mac } => {
+                let station = mac.parse().map_err(|_| format!("address {mac}: invalid MAC address"));
+                done(station.and_then(|station| network.keep(ip, station)))
+            }
             Order::Stations => {
                 let mut stations = network.stations();
                 stations.sort_unstable_by_key(|(mac, _)| mac.0);
                 Reply::Stations(stations.into_iter().map(|(mac, link)| (mac.to_string(), link)).collect())
             }
             Order::Stats => Reply::Stats(Box::new(network.stats())),
-            Order::Join { first, fast } => match descriptor {
-                Some(stream) => done(network.join(stream, first, fast).map_err(|error| in_words(&error))),
-                None => Reply::Failed(in_words(&io::Error::from_raw_os_error(nix::libc::EMFILE))),
-            },
+            Order::Join { first, fast } => {
+                let stream = descriptor.ok_or_else(no_descriptor);
+                done(
+                    stream
+                        .and_then(|stream| network.join(stream, first, fast))
+                        .map_err(|error| in_words(&error)),
+                )
+            }
+            Order::Adopt => {
+                let socket = descriptor.ok_or_else(no_descriptor);
+                done(socket.and_then(|socket| network.adopt(socket)).map_err(|error| in_words(&error)))
+            }
             Order::Dial(guest) => match network.dial(guest) {
-                Ok(stream) => return (Reply::Done, Some(stream)),
+                Ok((number, stream)) => return (Reply::Dialled(number), Some(stream)),
                 Err(error) => Reply::Failed(in_words(&error)),
             },
+            Order::IsOpen(number) => Reply::Open(network.is_open(number)),
         };
         (reply, None)
     }
+}
+
+/// One came along, and this process had no room for it.
+fn no_descriptor() -> io::Error {
+    nix::errno::Errno::EMFILE.into()
 }
 
 fn in_words(error: &io::Error) -> String {

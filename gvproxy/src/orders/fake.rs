@@ -7,7 +7,7 @@ use slipway_dns::config::gvproxy::Zone;
 use slipway_netstack::addr::MacAddr;
 use slipway_portfwd::{AddError, Rule, RuleId};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -19,6 +19,9 @@ pub(crate) struct Fake {
     pub(crate) busy: bool,
     pub(crate) joined: Vec<(OwnedFd, Vec<u8>, bool)>,
     pub(crate) zones: Vec<Zone>,
+    pub(crate) kept: Vec<(Ipv4Addr, MacAddr)>,
+    pub(crate) adopted: Vec<OwnedFd>,
+    pub(crate) refuse: bool,
     pub(crate) peers: Vec<(SocketAddr, UnixStream)>,
 }
 
@@ -41,10 +44,23 @@ impl Publisher for Fake {
 }
 
 impl Network for Fake {
-    fn dial(&mut self, guest: SocketAddr) -> io::Result<OwnedFd> {
+    fn dial(&mut self, guest: SocketAddr) -> io::Result<(u64, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
-        self.peers.push((guest, theirs));
-        Ok(ours.into())
+        let number = u64::try_from(self.peers.len()).unwrap();
+        // One that refuses is one whose end is gone.
+        if !self.refuse {
+            self.peers.push((guest, theirs));
+        }
+        Ok((number, ours.into()))
+    }
+
+    fn is_open(&mut self, connection: u64) -> bool {
+        usize::try_from(connection).is_ok_and(|number| number < self.peers.len())
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> io::Result<()> {
+        self.adopted.push(socket);
+        Ok(())
     }
 
     fn join(&mut self, stream: OwnedFd, first: Vec<u8>, fast: bool) -> io::Result<()> {
@@ -61,6 +77,11 @@ impl Network for Fake {
             ("192.168.127.2".parse().unwrap(), MacAddr([2; 6])),
             ("192.168.127.1".parse().unwrap(), MacAddr([1; 6])),
         ]
+    }
+
+    fn keep(&mut self, address: Ipv4Addr, station: MacAddr) -> Result<(), String> {
+        self.kept.push((address, station));
+        Ok(())
     }
 
     fn add_zone(&mut self, zone: Zone) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use super::stats::Stats;
 use serde::{Deserialize, Serialize};
 use slipway_dns::config::gvproxy::{Record, Zone};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// From the control process: an order, and the number that its reply will have.
@@ -33,6 +33,13 @@ pub enum Order {
     AddZone(#[serde(with = "ZoneText")] Zone),
     /// Who has which address. Answered by [`Reply::Leases`].
     Leases,
+    /// An address is kept for a station from now on. Answered by [`Reply::Done`].
+    Keep {
+        /// The address.
+        ip: Ipv4Addr,
+        /// The station's MAC address.
+        mac: String,
+    },
     /// Who has been seen where. Answered by [`Reply::Stations`].
     Stations,
     /// Answered by [`Reply::Stats`].
@@ -45,8 +52,12 @@ pub enum Order {
         /// Whether it offers the fast link.
         fast: bool,
     },
-    /// A connection to a guest. Answered by [`Reply::Done`] with our end of it, which the engine has begun to carry.
+    /// The descriptor that comes along is a guest's own socket of packets or datagrams. Answered by [`Reply::Done`].
+    Adopt,
+    /// A connection to a guest. Answered by [`Reply::Dialled`] with our end of it, which the engine has begun to carry.
     Dial(SocketAddr),
+    /// Whether the guest has answered that has been dialled under this number. Answered by [`Reply::Open`].
+    IsOpen(u64),
 }
 
 /// A port of the host and where it leads.
@@ -75,6 +86,10 @@ pub enum Reply {
     Stations(Vec<(String, u64)>),
     /// Counters.
     Stats(Box<Stats>),
+    /// A connection has this number.
+    Dialled(u64),
+    /// Whether both its ends are there.
+    Open(bool),
 }
 
 /// To the control process.
@@ -107,6 +122,8 @@ pub enum Door {
     Whole,
     /// `-services`: no guest's link.
     Services,
+    /// `-listen-fd`: guests' descriptors, and nothing else.
+    Descriptors,
     /// The gateway's port 80: what guests may do.
     Inside,
 }
@@ -201,11 +218,14 @@ mod tests {
             Order::AddZone(zone),
             Order::AddZone(Zone::default()),
             Order::Leases,
+            Order::Keep { ip: Ipv4Addr::new(10, 0, 0, 7), mac: "02:00:00:00:00:07".into() },
             Order::Stations,
             Order::Stats,
             Order::Join { first: vec![0, 0x7f, 0xff], fast: true },
             Order::Join { first: Vec::new(), fast: false },
+            Order::Adopt,
             Order::Dial("192.168.127.2:22".parse().unwrap()),
+            Order::IsOpen(7 << 32),
         ] {
             let text = serde_json::to_string(&Request { number: 7, order: order.clone() }).unwrap();
             let read: Request = serde_json::from_str(&text).unwrap();

@@ -145,6 +145,8 @@ fn complaints_have_the_words_of_the_contract() {
         ("-listen-bess unix:///b", "bess listen address must be unixpacket:// address".to_owned()),
         ("-listen-bess unixpacket:///taken", "\"/taken\" already exists".to_owned()),
         ("-listen-vfkit unix:///b", "vfkit listen address must be unixgram:// address".to_owned()),
+        ("-listen-fd unixgram:///b", "fd listen address must be unix:// address".to_owned()),
+        ("-listen-fd unix:///taken", "\"/taken\" already exists".to_owned()),
         ("-listen-vfkit unixgram:///taken", "\"/taken\" already exists".to_owned()),
         (
             "-listen-qemu unix:///q -listen-vpnkit unix:///v",
@@ -235,4 +237,16 @@ fn the_journal_is_known_before_anything_is_checked() {
     assert_eq!(journal("", "log-file: /f").file.unwrap(), Path::new("/f"));
     let odd = journal("", "log-level: loud");
     assert_eq!((odd.level, odd.unknown.as_deref()), (LevelFilter::Info, Some("loud")));
+}
+
+/// The file of docs/fronts.md.
+#[test]
+fn the_network_of_lima_can_be_had() {
+    let page = include_str!("../../../docs/fronts.md");
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    let config = with_file("", rest.split_once("```").unwrap().0).unwrap();
+    let gateway = Ipv4Addr::new(192, 168, 104, 2);
+    assert_eq!((config.stack.gateway_ip, config.stack.nat), (gateway, vec![(gateway, Ipv4Addr::LOCALHOST)]));
+    assert!(config.stay && config.stack.static_leases.len() == 1);
+    assert_eq!(config.interfaces.fd.as_deref(), Some("unix:///path/fd.sock"));
 }

@@ -71,6 +71,8 @@ pub struct Links {
     /// By number, upwards.
     members: Vec<Member>,
     switch: Switch,
+    /// The engine's own address.
+    ours: MacAddr,
     /// Guests come and go, so that each frame is looked at though there is one link.
     guests: bool,
     /// The longest packet that every guest takes, in bytes.
@@ -223,6 +225,7 @@ impl Links {
         Ok(Self {
             members: Vec::new(),
             switch: Switch::new(ours),
+            ours,
             guests: false,
             mtu: mtu.into(),
             told,
@@ -449,10 +452,11 @@ impl Links {
 
     /// Looks whether a guest is still there whose end nothing tells; reading then says so.
     pub(crate) fn look_after(&mut self, id: LinkId) {
-        if let Some(Link::Datagrams(guest)) =
-            self.find(id).and_then(|at| self.members.get_mut(at)).map(|member| &mut member.link)
-        {
-            guest.look();
+        let ours = self.ours;
+        match self.find(id).and_then(|at| self.members.get_mut(at)).map(|member| &mut member.link) {
+            Some(Link::Datagrams(guest)) => guest.look(),
+            Some(Link::Seqpacket(guest)) => guest.look(ours),
+            _ => {}
         }
     }
 

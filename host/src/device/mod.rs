@@ -171,7 +171,8 @@ impl Link {
     #[must_use]
     pub fn is_ahead(&self) -> bool {
         match self {
-            Self::Tap(_) | Self::Seqpacket(_) => false,
+            Self::Tap(_) => false,
+            Self::Seqpacket(socket) => socket.has_gone(),
             Self::Stream(stream) => stream.is_ahead(),
             Self::VhostUser(rings) => rings.is_ahead(),
             Self::Datagrams(guest) => guest.has_gone(),

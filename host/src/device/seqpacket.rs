@@ -1,11 +1,23 @@
 //! A guest behind a Unix socket of type SOCK_SEQPACKET: one packet is one Ethernet frame, with no header and no
-//! offload. User-Mode Linux speaks it (`vec0:transport=bess`), and so do the BESS and VPP switches.
+//! offload. User-Mode Linux speaks it (`vec0:transport=bess`), and so do the BESS and VPP switches. A pair of sockets
+//! of type SOCK_DGRAM is the same ([`Seqpacket::handed`]): so macOS' Virtualization.framework has it, and QEMU's
+//! `-netdev dgram,local.type=fd`.
 //!
-//! Invariant: an empty packet is the end of the connection (recv(2) cannot tell the two apart).
+//! Invariants.
+//! - An empty packet is the end of a connection (recv(2) cannot tell the two apart); an empty datagram is none, and no
+//!   frame either.
+//! - Of a pair of datagram sockets nothing tells of the other's end (`net/unix/af_unix.c`, Linux 6.12: only the peers
+//!   of connections are shut down). Whoever sends is told, by ECONNREFUSED; [`Seqpacket::look`] sends what no station
+//!   minds.
 
 use super::{Lost, UNCHECKED};
+use crate::sys::sockopt::{self, Opt};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockType, SockaddrLike as _, SockaddrStorage, getpeername, getsockname,
+    getsockopt, recv, send, sockopt::SockType as Kind,
+};
+use slipway_netstack::addr::MacAddr;
 use slipway_netstack::device::{Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,20 +28,68 @@ pub struct Seqpacket {
     fd: OwnedFd,
     /// What frames of the guest leave to us.
     offload: Offload,
+    /// It has no connection that could end.
+    datagrams: bool,
+    /// Nobody is at the other end any more, as sending told.
+    gone: bool,
     lost: Lost,
 }
+
+/// Bytes that may wait in the socket of a pair, as far as the kernel allows.
+const SEND_BUFFER: i32 = 1 << 20;
+/// IEEE 802 §9.2.4: an EtherType for experiments, which nothing in the world takes.
+const NOTHING: [u8; 2] = [0x88, 0xb5];
 
 impl Seqpacket {
     /// Takes over a connected, non-blocking socket.
     #[must_use]
     pub fn from_owned_fd(fd: OwnedFd) -> Self {
-        Self { fd, offload: Offload::NONE, lost: Lost::default() }
+        Self { fd, offload: Offload::NONE, datagrams: false, gone: false, lost: Lost::default() }
     }
 
     /// The same of a guest whose checksums are not looked at.
     #[must_use]
     pub fn unchecked(fd: OwnedFd) -> Self {
         Self { offload: UNCHECKED, ..Self::from_owned_fd(fd) }
+    }
+
+    /// Takes over a non-blocking socket that somebody has handed over, as [`Seqpacket::unchecked`]: of AF_UNIX, with
+    /// packets or datagrams, and with another end.
+    ///
+    /// # Errors
+    /// ENOTSOCK, EAFNOSUPPORT, ESOCKTNOSUPPORT: it is something else; ENOTCONN: it has no other end.
+    pub fn handed(fd: OwnedFd) -> io::Result<Self> {
+        let datagrams = match getsockopt(&fd, Kind)? {
+            SockType::Datagram => true,
+            SockType::SeqPacket => false,
+            _ => return Err(Errno::ESOCKTNOSUPPORT.into()),
+        };
+        if getsockname::<SockaddrStorage>(fd.as_raw_fd())?.family() != Some(AddressFamily::Unix) {
+            return Err(Errno::EAFNOSUPPORT.into());
+        }
+        getpeername::<SockaddrStorage>(fd.as_raw_fd())?;
+        // Cut to what the system allows; a smaller buffer is slower, and no failure.
+        let _ = sockopt::set(fd.as_fd(), Opt::SEND_BUFFER, SEND_BUFFER);
+        Ok(Self { datagrams, ..Self::unchecked(fd) })
+    }
+
+    /// Looks whether somebody is at the other end still, if nothing would tell: a frame from us to us, `ours`, is for
+    /// no station, and says nothing. Reading then tells ([`Seqpacket::read_frame`]).
+    pub fn look(&mut self, ours: MacAddr) {
+        if self.datagrams {
+            let mut frame = [0; 60];
+            for (place, byte) in frame.iter_mut().zip(ours.0.into_iter().chain(ours.0).chain(NOTHING)) {
+                *place = byte;
+            }
+            // No room is an answer, too.
+            let _ = self.transmit(Offload::NONE, &frame);
+        }
+    }
+
+    /// Whether it has gone, and no event tells.
+    #[must_use]
+    pub const fn has_gone(&self) -> bool {
+        self.gone
     }
 
     /// What it did not carry.
@@ -43,7 +103,11 @@ impl Seqpacket {
     /// # Errors
     /// `UnexpectedEof` when the guest has hung up; otherwise those of recv(2).
     pub fn read_frame(&mut self, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
+        if self.gone {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         match recv(self.fd.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) if self.datagrams => Ok(Some((self.offload, 0))),
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(len) => Ok(Some((self.offload, len))),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
@@ -71,6 +135,7 @@ impl Device for Seqpacket {
             }
             // The guest has hung up; the next read reports it.
             Err(_) => {
+                self.gone |= self.datagrams;
                 self.lost.down += 1;
                 Ok(())
             }

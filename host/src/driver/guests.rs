@@ -7,6 +7,7 @@
 //! | [`GuestListener::Vfkit`] | whoever sends to the socket, a frame in each datagram | address |
 //! | [`GuestListener::Stdio`] | two descriptors, once | |
 //! | [`Driver::join`] | a connection that somebody else has accepted | |
+//! | [`Driver::adopt`] | a socket of packets or datagrams that somebody has handed over | |
 //!
 //! Any number come by each door; when descriptors are short the doors rest, and guests wait in the kernel's queues. Of
 //! guests behind a datagram socket ([`crate::device::datagram`]) nothing tells that they have gone or have room, so two
@@ -173,6 +174,18 @@ impl Driver {
         self.links.expect_guests();
         let _ = sockopt::set(stream.as_fd(), Opt::NO_DELAY, 1);
         self.join_link(Stream::of_guest(unblocked(stream)?, framing, first).into())
+    }
+
+    /// Serves the guest at the other end of a socket whose packets or datagrams are frames.
+    ///
+    /// # Errors
+    /// Those of [`Seqpacket::handed`]; the kernel's: out of watches or memory.
+    pub fn adopt(&mut self, socket: OwnedFd) -> io::Result<LinkId> {
+        let link = Seqpacket::handed(unblocked(socket)?)?;
+        self.links.expect_guests();
+        // Whoever comes back by another socket has the old one looked after.
+        self.guests.get_or_insert_default();
+        self.join_link(link.into())
     }
 
     /// What has happened to guests since this was asked for, in order.

@@ -13,6 +13,7 @@ use slipway_netstack::FlowId;
 use slipway_netstack::addr::MacAddr;
 use slipway_netstack::drop_reason::DropReason;
 use slipway_netstack::upstream::{Errno as Failure, Event, ServiceId};
+use slipway_netstack::within::dhcp4::KeepError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -23,14 +24,20 @@ const LAST_PORT: u16 = 60_999;
 
 impl Driver {
     /// Connects to `guest`, an address of the network, as from a client on this host's loopback. Returned is our end;
-    /// it can be written to at once. When nobody answers there, or refuses, it is closed.
+    /// it can be written to at once. When nobody answers there, or refuses, it is closed. Whether somebody has answered
+    /// yet, [`Driver::is_open`] tells.
     ///
     /// # Errors
     /// EHOSTUNREACH: no client is led there; ENOBUFS: there are too many flows; the kernel's.
-    pub fn dial(&mut self, guest: SocketAddr) -> io::Result<OwnedFd> {
+    pub fn dial(&mut self, guest: SocketAddr) -> io::Result<(FlowId, OwnedFd)> {
         let (theirs, ours) = local_pair()?;
-        self.carry(theirs, guest)?;
-        Ok(ours)
+        let flow = self.carry(theirs, guest)?;
+        Ok((flow, ours))
+    }
+
+    /// Whether both ends of a connection are there.
+    pub fn is_open(&mut self, flow: FlowId) -> bool {
+        self.engine.is_open(flow)
     }
 
     /// The same for a client that has a stream of AF_UNIX already, `socket`, which the driver owns from now on.
@@ -66,6 +73,14 @@ impl Driver {
     #[must_use]
     pub fn has_service_clients(&self) -> bool {
         self.sockets.has_service_clients()
+    }
+
+    /// Keeps an address of the network for a station from now on.
+    ///
+    /// # Errors
+    /// See [`KeepError`].
+    pub fn keep_address(&mut self, address: Ipv4Addr, station: MacAddr) -> Result<(), KeepError> {
+        self.engine.keep_address(clock::now(), address, station)
     }
 
     /// Who has which address of the network, as far as we assign them; we are among them.

@@ -3,7 +3,8 @@
 mod house;
 
 use crate::driver::config;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket, socketpair};
 use slipway_host::clock;
 use slipway_host::device::{Framing, GuestNews, Lost};
 use slipway_host::driver::{Driver, GuestListener};
@@ -65,11 +66,12 @@ fn what_is_for_all_reaches_all_and_what_is_for_nobody_reaches_nobody() {
 #[test]
 fn frames_that_are_none_or_in_others_names_are_lost_and_counted() {
     let mut house = House::with_all_doors();
-    for (door, number) in DOORS.iter().zip(1..) {
+    for (door, number) in DOORS.iter().chain(&["pair"]).zip(1..) {
         let (guest, other) = (house.guest(door, number), house.guest("qemu", number + 100));
         let before = house.frames_in();
         // An empty packet is the end of a connection of packets.
-        for len in if *door == "bess" { 1..14 } else { 0..14 } {
+        let shortest = usize::from(["bess", "handed"].contains(door));
+        for len in shortest..14 {
             guest.send_frame(&vec![2; len]);
             // A datagram socket has room for ten.
             house.rounds(1);
@@ -82,8 +84,8 @@ fn frames_that_are_none_or_in_others_names_are_lost_and_counted() {
         house.rounds(8);
         let got: Vec<_> = other.frames();
         assert_eq!(got.last(), Some(&tagged), "{door}: tags cross as they are");
-        let short = if *door == "bess" { 13 } else { 14 };
-        let expected = Lost { misshapen: short, forged: 2, ..Lost::default() };
+        let expected =
+            Lost { misshapen: 14 - u64::try_from(shortest).unwrap(), forged: 2, ..Lost::default() };
         assert_eq!((house.lost_by(&guest), house.frames_in()), (expected, before), "{door}");
     }
 }
@@ -192,7 +194,7 @@ fn who_floods_one_link_leaves_others_their_turns() {
 
 #[test]
 fn a_guest_that_does_not_read_loses_what_others_send_and_holds_up_nobody() {
-    for door in DOORS {
+    for door in DOORS.into_iter().chain(["pair"]) {
         let mut house = House::with_all_doors();
         // Of those who share a socket, another one.
         let neighbour = if door == "vfkit" { door } else { "qemu" };
@@ -439,6 +441,61 @@ fn a_guest_of_datagrams_that_comes_back_elsewhere_has_its_station_again() {
     guest.send(EVERYBODY, b"and again");
     house.until("it is where it is", |driver| (!driver.cam().is_empty()).then_some(()));
     assert_ne!(house.link_of(&guest), old);
+}
+
+/// Of a pair of datagram sockets nothing tells that the other end has gone, until something is sent there.
+#[test]
+fn a_pair_of_datagram_sockets_ends_when_it_is_missed() {
+    let mut house = House::with_all_doors();
+    let (guest, other) = (house.guest("pair", 1), house.guest("qemu", 2));
+    guest.send_frame(&[]);
+    guest.send(other.mac(), b"on it goes");
+    house.until("what follows nothing", |_| other.heard().contains(&b"on it goes".to_vec()).then_some(()));
+    drop(guest);
+    house.rounds(5);
+    assert_eq!(house.driver.links().len(), 2, "nothing tells");
+    other.send(EVERYBODY, b"is anybody there?");
+    house.until("its end", Driver::take_loss);
+    // Or somebody else speaks for its station, as whoever is started again does.
+    let old = house.guest("pair", 3);
+    let kept = house.link_of(&old);
+    drop(old);
+    let (ours, guest) =
+        socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    house.driver.adopt(ours).unwrap();
+    let guest = Guest { wire: Wire::Packets(guest), number: 3, inbox: RefCell::default() };
+    guest.send(other.mac(), b"lost");
+    house.until("the old link ends", |driver| driver.take_loss().filter(|loss| loss.link == kept));
+    guest.send(other.mac(), b"again");
+    house.until("it is heard", |_| other.heard().contains(&b"again".to_vec()).then_some(()));
+    // One that is there still hears of it, and that is all.
+    let claims = house.guest("pair", 4);
+    let claim = [&EVERYBODY[..], &guest.mac(), &[0x88, 0xb5], b"mine"].concat();
+    house.until("it is looked after", |_| {
+        claims.send_frame(&claim);
+        guest.frames().iter().any(|frame| frame[..12] == [GATEWAY, GATEWAY].concat()).then_some(())
+    });
+    house.rounds(5);
+    assert_eq!(house.driver.links().len(), 3);
+}
+
+#[test]
+fn what_is_no_guests_socket_is_not_adopted() {
+    let mut house = House::with_all_doors();
+    let unix = |kind| socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.connect(udp.local_addr().unwrap()).unwrap();
+    for (socket, errno) in [
+        (UnixStream::pair().unwrap().0.into(), Errno::ESOCKTNOSUPPORT),
+        (unix(SockType::Datagram), Errno::ENOTCONN),
+        (unix(SockType::SeqPacket), Errno::ENOTCONN),
+        (udp.into(), Errno::EAFNOSUPPORT),
+        (tempfile::tempfile().unwrap().into(), Errno::ENOTSOCK),
+    ] {
+        let error = house.driver.adopt(socket).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(errno as i32), "{errno}");
+    }
+    assert!(house.driver.links().is_empty());
 }
 
 #[test]

@@ -501,10 +501,11 @@ fn a_guest_meets_services_of_the_program_and_they_meet_it() {
     assert_eq!(heard, (0x12, vec![0, 80, 0x13, 0x88]), "SYN and ACK");
     let mut ports = BTreeSet::new();
     for _ in 0..3 {
-        let ours = driver.dial("10.0.2.100:22".parse().unwrap()).unwrap();
+        let (flow, ours) = driver.dial("10.0.2.100:22".parse().unwrap()).unwrap();
         let (flags, at) = wait_for(&mut driver, "a SYN", |_| guest.frames().into_iter().find_map(segment));
         assert_eq!((flags, &at[2..]), (2, &[0, 22][..]));
         ports.insert(at[..2].to_vec());
+        assert!(!driver.is_open(flow));
         let mut ours = UnixStream::from(ours);
         assert_eq!(ours.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "nobody has answered yet");
         driver.forget_guest("10.0.2.100".parse().unwrap());

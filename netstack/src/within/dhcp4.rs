@@ -92,6 +92,32 @@ fn search(config: &Config) -> Vec<u8> {
     names::encode(&config.dns_search, 255)
 }
 
+/// Addresses that are kept for stations, in all: each request is compared with them.
+const MOST_KEPT: usize = 4096;
+
+/// Why an address is not kept for a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepError {
+    /// It is no host's of this link, or ours.
+    NoHost,
+    /// Another station has it, or it is kept for one.
+    Taken,
+    /// So many are kept already.
+    TooMany,
+}
+
+impl core::fmt::Display for KeepError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoHost => "no host of the network can have it",
+            Self::Taken => "somebody else has it",
+            Self::TooMany => "too many are kept already",
+        })
+    }
+}
+
+impl core::error::Error for KeepError {}
+
 /// The server of one link.
 #[derive(Debug)]
 pub struct Server {
@@ -162,6 +188,28 @@ impl Server {
     /// The addresses that are kept for somebody, and for whom.
     pub fn reserved(&self) -> impl Iterator<Item = (Ipv4Addr, MacAddr)> {
         self.manner.reserved.iter().copied()
+    }
+
+    /// Keeps `addr` for the station `mac` from now on, and no other that was kept for it: it is told when it asks for
+    /// one or renews the one that it has.
+    ///
+    /// # Errors
+    /// See [`KeepError`]; then nothing has changed.
+    pub fn keep(&mut self, now: Instant, addr: Ipv4Addr, mac: MacAddr) -> Result<(), KeepError> {
+        if !is_host(&self.v4, addr) || self.v4.defends(addr) {
+            return Err(KeepError::NoHost);
+        }
+        let others = self.manner.reserved.iter().any(|(kept, of)| *kept == addr && *of != mac);
+        if others || self.leases(now).any(|(held, by)| held == addr && by != mac) {
+            return Err(KeepError::Taken);
+        }
+        let known = self.manner.reserved.iter().any(|(_, of)| *of == mac);
+        if !known && self.manner.reserved.len() >= MOST_KEPT {
+            return Err(KeepError::TooMany);
+        }
+        self.manner.reserved.retain(|(_, of)| *of != mac);
+        self.manner.reserved.push((addr, mac));
+        Ok(())
     }
 
     /// The addresses in use at `now`, and by whom.

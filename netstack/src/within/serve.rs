@@ -81,6 +81,20 @@ impl Engine {
         all.into_iter().collect()
     }
 
+    /// Keeps an address of the link for a station from now on, and no other: see [`dhcp4::Server::keep`].
+    ///
+    /// # Errors
+    /// See [`dhcp4::KeepError`].
+    pub fn keep_address(
+        &mut self,
+        now: Instant,
+        address: Ipv4Addr,
+        station: MacAddr,
+    ) -> Result<(), dhcp4::KeepError> {
+        let server = self.within.dhcp4.as_mut().ok_or(dhcp4::KeepError::NoHost)?;
+        server.keep(now, address, station)
+    }
+
     /// Advertisements that are due.
     pub(crate) fn within_timeout(&mut self, now: Instant) {
         if let Some(frame) = self.within.advertiser.on_timeout(now, &self.config) {

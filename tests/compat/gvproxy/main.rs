@@ -6,6 +6,7 @@ mod t01_words;
 mod t02_life;
 mod t03_guests;
 mod t04_api;
+mod t05_fronts;
 
 use slipway_lab::{built, tree};
 use std::os::unix::process::CommandExt as _;

@@ -76,7 +76,7 @@ fn patient(stream: &UnixStream) {
 }
 
 /// Asks over a socket of packets.
-fn ask_packets(fd: &OwnedFd) {
+pub(super) fn ask_packets(fd: &OwnedFd) {
     setsockopt(fd, ReceiveTimeout, &TimeVal::seconds(1)).unwrap();
     let mut frame = vec![0; 2000];
     // Somebody else may have had this address a moment ago, and nobody has noticed that it has gone.

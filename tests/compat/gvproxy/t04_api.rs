@@ -13,7 +13,7 @@ const API: [&str; 4] = ["-listen", "unix://@/api", "-ssh-port", "-1"];
 const QEMU: [&str; 2] = ["-listen-qemu", "unix://@/qemu"];
 
 /// One request; status and body.
-fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(super) fn request(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let len = body.len();

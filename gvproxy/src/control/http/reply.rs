@@ -106,6 +106,7 @@ const fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
+        408 => "Request Timeout",
         413 => "Request Entity Too Large",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",

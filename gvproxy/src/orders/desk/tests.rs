@@ -102,7 +102,9 @@ fn a_stream_joins_and_a_guest_is_dialled() {
     assert!(matches!(ask(&mut desk, &mut network, join(), None).0, Reply::Failed(_)), "no descriptor");
     let at: SocketAddr = "192.168.127.2:22".parse().unwrap();
     let (reply, stream) = ask(&mut desk, &mut network, Order::Dial(at), None);
-    assert_eq!(reply, Reply::Done);
+    assert_eq!(reply, Reply::Dialled(0));
+    let mut is_open = |number| ask(&mut desk, &mut network, Order::IsOpen(number), None).0;
+    assert_eq!((is_open(0), is_open(1)), (Reply::Open(true), Reply::Open(false)));
     std::fs::File::from(stream.unwrap()).write_all(b"x").unwrap();
     let (guest, mut peer) = network.peers.pop().unwrap();
     peer.read_exact(&mut frame[..1]).unwrap();

@@ -66,6 +66,7 @@ pub(super) const fn of(profile: Profile) -> Lists {
             ..of(Profile::Shortcut)
         },
         Profile::Machines => Lists {
+            plain: &[THREAD, COMMON, COMMON_HERE, NETWORK, FILES, FILES_HERE, MACHINES],
             closed: &[MEMORY, COMMON_CLOSED, READING, NETWORK_CLOSED, MACHINES_CLOSED],
             ..of(Profile::Network)
         },
@@ -255,8 +256,14 @@ const NETWORK: &[c_long] = &[
     libc::SYS_ftruncate,
 ];
 
-/// Connections with a service of the program's own: host::driver::services.
-const MACHINES_CLOSED: &[Call] = &[Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)])];
+/// Whether a guest's socket that was handed over has another end: host::device::seqpacket.
+const MACHINES: &[c_long] = &[libc::SYS_getpeername];
+
+/// Connections with a service of the program's own: host::driver::services. The room that a guest's socket has.
+const MACHINES_CLOSED: &[Call] = &[
+    Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)]),
+    Call(libc::SYS_setsockopt, &sets(Opt::SEND_BUFFER)),
+];
 
 /// A machine that shares its memory (`host/src/device/vhost_user`). What it passes is mapped, which [`MEMORY`] lets
 /// pass already, and never to be run; each one that comes has an epoll set of its own.

@@ -2,7 +2,8 @@
 
 use crate::driver::config;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, send, socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, send,
+    socket, socketpair,
 };
 use slipway_host::clock;
 use slipway_host::device::{Framing, GuestNews, LinkId, Lost, MAX_FRAME};
@@ -100,6 +101,13 @@ impl House {
                 self.driver.join(ours.into(), Framing::Le16, Vec::new()).unwrap();
                 Wire::Stream(guest.into(), Framing::Le16)
             }
+            "handed" | "pair" => {
+                let kind = if door == "pair" { SockType::Datagram } else { SockType::SeqPacket };
+                let (ours, guest) =
+                    socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap();
+                self.driver.adopt(ours).unwrap();
+                Wire::Packets(guest)
+            }
             "stdio" => {
                 let (input, to_us) = nix::unistd::pipe().unwrap();
                 let (from_us, output) = nix::unistd::pipe().unwrap();
@@ -133,7 +141,8 @@ impl House {
     }
 }
 
-pub(super) const DOORS: [&str; 6] = ["qemu", "bess", "vfkit", "vpnkit", "connect", "stdio"];
+/// Those whose guests' ends are noticed.
+pub(super) const DOORS: [&str; 7] = ["qemu", "bess", "vfkit", "vpnkit", "connect", "handed", "stdio"];
 
 pub(super) enum Wire {
     Stream(OwnedFd, Framing),

@@ -197,6 +197,11 @@ impl Gvproxy {
         let loopback = Prefix::new(Ipv4Addr::LOCALHOST, 8);
         let link_local = Prefix::new(Ipv4Addr::new(169, 254, 0, 0), 16);
         let mut cases = gateway(self.gateway);
+        // Where the gateway itself stands for something, its services come before that.
+        if let Some((at, to)) = self.nat.iter().find(|(at, _)| *at == self.gateway) {
+            cases.pop();
+            cases.push(Case::all(Prefix::host(*at), Leads::To(*to)));
+        }
         cases.extend([
             Case::all(loopback, Leads::Nobody),
             Case::all(Prefix::host(Ipv4Addr::UNSPECIFIED), Leads::Nobody),

@@ -494,3 +494,38 @@ proptest! {
         let _ = server().answer(at(0), &bytes);
     }
 }
+
+#[test]
+fn an_address_is_kept_for_a_station_from_now_on() {
+    let mut server = server();
+    assert_eq!(lease(&mut server, at(0), GUEST), Some(ip(15)));
+    let refused = [
+        (ip(2), OTHER, KeepError::NoHost),
+        (ip(0), OTHER, KeepError::NoHost),
+        (ip(255), OTHER, KeepError::NoHost),
+        (Ipv4Addr::new(10, 0, 3, 9), OTHER, KeepError::NoHost),
+        (ip(15), OTHER, KeepError::Taken),
+    ];
+    for (addr, mac, error) in refused {
+        assert_eq!(server.keep(at(1), addr, mac), Err(error), "{addr}");
+    }
+    assert_eq!(server.keep(at(1), ip(16), OTHER), Ok(()));
+    assert_eq!(server.keep(at(1), ip(16), GUEST), Err(KeepError::Taken));
+    assert_eq!(lease(&mut server, at(2), nth_mac(1)), Some(ip(17)), "not the one that is kept");
+    assert_eq!(lease(&mut server, at(2), OTHER), Some(ip(16)));
+    // Whoever has another one hears of it when it renews.
+    assert_eq!(server.keep(at(3), ip(200), GUEST), Ok(()));
+    assert_eq!(read(&server.answer(at(4), &message(REQUEST, GUEST, ip(15), &[]))), NAK);
+    assert_eq!(lease(&mut server, at(5), GUEST), Some(ip(200)));
+    // A station has one; what was kept for it before is free.
+    assert_eq!(server.keep(at(6), ip(201), GUEST), Ok(()));
+    assert!(server.reserved().eq([(ip(16), OTHER), (ip(201), GUEST)]));
+    // What a lease of a day kept from others is theirs afterwards.
+    assert_eq!(server.keep(at(100_000), ip(17), GUEST), Ok(()));
+    for n in 0..MOST_KEPT {
+        let n = u32::try_from(n).unwrap().to_be_bytes();
+        server.manner.reserved.push((ip(1), MacAddr([2, 2, n[0], n[1], n[2], n[3]])));
+    }
+    assert_eq!(server.keep(at(100_001), ip(18), nth_mac(9)), Err(KeepError::TooMany));
+    assert_eq!(server.keep(at(100_001), ip(18), GUEST), Ok(()));
+}

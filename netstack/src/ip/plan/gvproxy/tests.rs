@@ -85,6 +85,21 @@ fn destinations_lead_where_the_contract_says() {
     }
 }
 
+/// As lima has it: one address is the gateway, the name server and the host.
+#[test]
+fn the_gateway_may_stand_for_the_host_itself() {
+    let gateway = v4("192.168.127.1");
+    let plan = Plan::gvproxy(&Gvproxy {
+        aliases: vec![gateway],
+        nat: vec![(gateway, Ipv4Addr::LOCALHOST)],
+        ..usual()
+    });
+    for (port, expected) in [(53, "dns"), (80, "service 80"), (22, "127.0.0.1"), (443, "127.0.0.1")] {
+        assert_eq!(lead(&plan, "192.168.127.1", port), expected, "{port}");
+    }
+    assert_eq!(lead(&plan, "192.168.127.254", 22), "nobody");
+}
+
 #[test]
 fn clients_are_the_gateway_or_who_they_are() {
     let plans = [Plan::gvproxy(&usual()), Plan::gvproxy(&other())];
