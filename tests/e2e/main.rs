@@ -4,9 +4,9 @@
 //! slirp4netns role directly, so the original can stand in for ours to prove the tests; `ending` is how it ends,
 //! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
 //! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
-//! aardvark-dns roles; `gvproxy` gives virtual machines (`machine`) a network; `pesto` puts ours and the original's
-//! before one another; `passt` boots kernels of its own; `run` and `attach` are our own commands;
-//! `pages` has the programs write their man pages.
+//! aardvark-dns roles; `gvproxy` gives virtual machines (`machine`) a network, and `hypervisors` such that are real;
+//! `pesto` puts ours and the original's before one another; `passt` boots kernels of its own; `run` and `attach` are
+//! our own commands; `pages` has the programs write their man pages.
 
 mod apparmor;
 mod attach;
@@ -15,6 +15,7 @@ mod ending;
 mod engines;
 mod filter;
 mod gvproxy;
+mod hypervisors;
 mod image;
 mod limits;
 mod machine;

@@ -1,10 +1,10 @@
 //! Root file systems with newer programs than the machine's: Podmans and RootlessKit, for suites that run them on a
-//! lab's *host*, QEMU with what its machines boot, the gvproxy beside which ours is tested, and the peers that the
-//! bench compares with.
+//! lab's *host*, QEMU with what its machines boot, User Mode Linux, the gvproxy beside which ours is tested, and the
+//! peers that the bench compares with.
 //!
 //! apt resolves and fetches the packages as if nothing were installed, in directories of its own, from the Debian
-//! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by
-//! name. A tree is made once, at 150 to 170 MB (RootlessKit's at 80, the others at 20), and kept below `target/trees`;
+//! mirror that the machine already uses; they are unpacked, not configured, for nothing in them is started but by name.
+//! A tree is made once, at 150 to 170 MB (RootlessKit's at 80, the others at 10 to 20), and kept below `target/trees`;
 //! it is made anew when its description changes, and the peers' when it is a week old, for they are to be the newest.
 //! Where it cannot be had, the suites that want it are skipped by name.
 
@@ -30,7 +30,7 @@ struct Tree {
 /// MiB that a tree may take when every run of the suites makes it: each of them is fetched and written by everybody.
 const LARGEST: u64 = 200;
 
-const TREES: [Tree; 5] = [
+const TREES: [Tree; 6] = [
     Tree {
         name: "podman-5",
         proof: "podman_5.",
@@ -73,6 +73,16 @@ const TREES: [Tree; 5] = [
             "lib/x86_64-linux-gnu/gconv",
             "lib/x86_64-linux-gnu/systemd",
         ],
+        age: None,
+    },
+    // User Mode Linux, without its modules. It is started by this machine's own loader, hence the older suite.
+    Tree {
+        name: "uml",
+        proof: "user-mode-linux_",
+        suites: &["bookworm"],
+        preferred: "",
+        packages: &["user-mode-linux"],
+        without: &["lib/uml", "lib/x86_64-linux-gnu"],
         age: None,
     },
     Tree {
