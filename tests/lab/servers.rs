@@ -65,8 +65,13 @@ impl Running {
 }
 
 /// Whether a socket is bound (`udp`) or listening (`tcp`) on the port, as `/proc/PID/net` tells of that process's
-/// network namespace.
+/// network namespace. A command that is still on its way there, by nsenter(1), is in the one it came from, where
+/// somebody may listen on the same port: whoever publishes the one that is waited for.
 pub(crate) fn listens(pid: u32, protocol: &str, port: u16) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    if program.is_ok_and(|program| program.file_name().is_some_and(|name| name == "nsenter")) {
+        return false;
+    }
     let state = if protocol == "tcp" { "0A" } else { "07" };
     ["", "6"].iter().any(|family| {
         let path = format!("/proc/{pid}/net/{protocol}{family}");
@@ -78,4 +83,23 @@ pub(crate) fn listens(pid: u32, protocol: &str, port: u16) -> bool {
             bound == Some(port) && is == state
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_command_on_its_way_into_a_namespace_listens_nowhere() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        for (name, is) in [("nsenter", false), ("server", true)] {
+            let path = dir.path().join(name);
+            std::fs::copy("/bin/sleep", &path).unwrap();
+            let running = Cmd::new([path.as_os_str(), "20".as_ref()]).start().unwrap();
+            assert_eq!(listens(running.pid(), "tcp", port), is, "{name}");
+        }
+    }
 }
