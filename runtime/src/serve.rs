@@ -27,6 +27,7 @@ use slipway_host::netns::Watch;
 use slipway_host::resolv_conf::{self, Follower, ResolvConf};
 use slipway_host::scope::ZonedAddr;
 use slipway_host::signals::{Caught, Signals};
+use slipway_host::sys::{code, heap};
 use slipway_host::template::Following;
 use slipway_netstack::Instant;
 use slipway_portfwd::api::slirp::Notice;
@@ -98,6 +99,8 @@ pub struct Session {
     control: Option<OwnedFd>,
     /// What happens to guests is told.
     heeds: bool,
+    /// The start is over.
+    has_run: bool,
     pid_file: Option<PidFile>,
     network: Option<NetworkFollower>,
     /// Whoever looks which ports are listened on, for rules that scan.
@@ -157,6 +160,7 @@ impl Session {
             door_opens: None,
             control: None,
             heeds: false,
+            has_run: false,
             pid_file: None,
             network: None,
             scanner: None,
@@ -469,6 +473,11 @@ impl Session {
     pub fn run(&mut self) -> io::Result<End> {
         if matches!(self.exit, Some(ExitFd::Closed)) {
             return Ok(End::ExitFd);
+        }
+        if !std::mem::replace(&mut self.has_run, true) {
+            // What the start took goes back: one of these lives as long as any container.
+            heap::trim();
+            code::let_go();
         }
         loop {
             if let Some(Loss { link, reason, lost }) = self.driver.take_loss() {

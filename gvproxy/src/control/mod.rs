@@ -59,6 +59,7 @@ use slipway_host::driver::raise_descriptor_limit;
 use slipway_host::sandbox::files::Place;
 use slipway_host::sandbox::{Needs, seccomp};
 use slipway_host::sys::proc::{fork_child, wait_for};
+use slipway_host::sys::{code, heap};
 use socket_file::SocketFile;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -142,6 +143,8 @@ fn run(line: Line, settings: Settings) -> io::Result<()> {
     }
     let runtime = runtime()?;
     settle();
+    heap::trim();
+    code::let_go();
     let local = LocalSet::new();
     let outcome = local.block_on(&runtime, attend(line, settings));
     // Whoever is left is told no more, and their sockets' files go.
