@@ -111,6 +111,8 @@ pub struct Driver {
     polling: BusyPoll,
     moderation: Moderation,
     trim: Trim,
+    /// Bytes that the caller holds for guests besides the engine.
+    held_by_caller: usize,
     /// Links that have ended, until the caller has asked.
     losses: VecDeque<Loss>,
     /// The engine has things to send that the last drain did not see.
@@ -154,6 +156,7 @@ impl Driver {
             polling: BusyPoll::for_this_machine(),
             moderation: Moderation::default(),
             trim: Trim::default(),
+            held_by_caller: 0,
             changed: true,
             more: false,
             bypass: None,
@@ -309,10 +312,23 @@ impl Driver {
         self.care_for_guests(now);
         self.drain(now);
         self.work_on_shortcut(now);
-        if self.trim.is_due(now, self.engine.memory()) {
+        self.give_back_memory(now);
+        Ok(&self.ready)
+    }
+
+    /// Says how many bytes the caller holds for guests besides the engine: once they are given up, the heap is told to
+    /// return them to the system as it is for the engine's own.
+    pub fn count_memory(&mut self, bytes: usize) {
+        if bytes != self.held_by_caller {
+            self.held_by_caller = bytes;
+            self.give_back_memory(clock::now());
+        }
+    }
+
+    fn give_back_memory(&mut self, now: Instant) {
+        if self.trim.is_due(now, self.engine.memory().saturating_add(self.held_by_caller)) {
             heap::trim();
         }
-        Ok(&self.ready)
     }
 
     /// Lets the engine send, and watches links for room that had too little.

@@ -184,6 +184,7 @@ impl Names {
             while let Some(flow) = at_work.streams.excess() {
                 driver.reset(flow);
             }
+            driver.count_memory(at_work.streams.held());
         }
     }
 
@@ -205,6 +206,7 @@ impl Names {
             at_work.forwarder.timeout(since_start(now));
             at_work.act(now, &self.sources, driver);
             at_work.streams.on_deadline(since_start(now));
+            driver.count_memory(at_work.streams.held());
         }
     }
 }

@@ -44,6 +44,11 @@ struct Client {
 }
 
 impl Streams {
+    /// Bytes that all connections hold.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Takes a connection in.
     pub(super) fn accept(&mut self, peer: Peer, stream: Stream, now: Duration) {
         let client = Client { peer, conversation: Conversation::new(stream, now), held: 0 };
