@@ -5,14 +5,18 @@
 //! UDP and TCP while the host's resolv.conf changes, ports published and withdrawn.
 
 use std::collections::BTreeSet;
+use std::net::Shutdown;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use slipway_host::device::vhost_user::Wish;
 use slipway_host::sandbox::seccomp::{Profile, allowed};
 use slipway_lab::{
     Container, HOST4, LIMIT, Lab, NAMESERVER4, Running, WORLD4, WORLD6, api, hold, lab, traced, under_filter,
 };
 
 use crate::ipv6;
+use crate::pasta::{card, connected, shown};
 
 /// What no run here need call.
 const RARE: &[(libc::c_long, &str)] = &[
@@ -21,9 +25,9 @@ const RARE: &[(libc::c_long, &str)] = &[
     (libc::SYS_recvmmsg, "datagrams"),
 ];
 
-/// What a container does with its network.
-fn work(lab: &Lab, container: &Container) {
-    let dig = ["dig", "+short", "+tries=2", "+time=4", &format!("@{NAMESERVER4}"), "name.test"];
+/// What a container, or a machine, does with its network, whose nameserver is there.
+fn work(lab: &Lab, container: &Container, nameserver: &str) {
+    let dig = ["dig", "+short", "+tries=2", "+time=4", &format!("@{nameserver}"), "name.test"];
     let small =
         format!("echo ask | ncat -w 3 {WORLD4} 9000 >/dev/null; echo ask | ncat -u -w 1 {WORLD4} 9000");
     let many = format!("for i in 1 2 3; do head -c 3000000 /dev/zero | ncat --send-only {WORLD4} 9002; done");
@@ -93,7 +97,7 @@ fn the_list_of_system_calls_is_what_is_called() {
         lab.world(words.iter().copied()).input("ask\n").run(LIMIT).unwrap();
     }
     drop(published);
-    work(&lab, &container);
+    work(&lab, &container, NAMESERVER4);
     for id in [1, 2] {
         let remove = format!(r#"{{"execute":"remove_hostfwd","arguments":{{"id":{id}}}}}"#);
         assert_eq!(api(&socket, remove.as_bytes()).unwrap(), r#"{"return":{}}"#);
@@ -117,4 +121,60 @@ fn of_a_command(lab: &Lab) -> BTreeSet<libc::c_long> {
         .unwrap();
     assert_eq!((output.code(), output.out().as_str()), (7, "ask\n"), "{output}");
     under_filter(&trace)
+}
+
+/// What no run of a machine that shares its memory need call.
+const RARE_OF_MEMORY: &[(libc::c_long, &str)] = &[
+    (libc::SYS_ftruncate, "the end of a capture on a full disk"),
+    (libc::SYS_sendmmsg, "trains of datagrams that the kernel does not split"),
+    (libc::SYS_recvmmsg, "datagrams"),
+    (libc::SYS_readv, "links whose frames are read"),
+    (libc::SYS_writev, "links whose frames are written"),
+];
+
+/// Where that machine's names are asked for.
+const FORWARDER: &str = "169.254.1.1";
+
+/// A machine that shares its memory (`passt --vhost-user`), and then another.
+#[test]
+fn the_list_of_a_machine_that_shares_its_memory_is_what_is_called() {
+    let test = "the_list_of_a_machine_that_shares_its_memory_is_what_is_called";
+    let (lab, _) = lab!(
+        ours "the_list_of_a_machine_that_shares_its_memory_is_what_is_called",
+        ["strace", "ncat", "dig", "dnsmasq", "ping"]
+    );
+    if !lab.by_root() {
+        println!("SKIP {test}: only root opens a TAP in the container for it");
+        return;
+    }
+    let _servers = servers(&lab);
+    let [trace, socket, rules] = ["trace", "machine", "rules"].map(|name| lab.home().join(name));
+    let [at, rules] = [&socket, &rules].map(|path| path.to_string_lossy().into_owned());
+    let words = ["-f", "-q", "--vhost-user", "--no-map-gw", "-s", &at, "-c", &rules];
+    let ports = ["-t", "8080:80", "-u", "8080:80", "--dns-forward", FORWARDER];
+    let passt = lab.host(traced(&trace)).args([&lab.program("slipway"), "passt"]);
+    let mut passt = passt.args(words).args(ports).start().unwrap();
+    for _ in 0..2 {
+        let container = lab.container().unwrap();
+        let (pump, stream) = card(&container, connected(&socket), Wish::all());
+        shown(&container, &format!("ip address add {HOST4}/24 dev vm0; ip route add default via {WORLD4}"));
+        ipv6(&container);
+        let published = container.cmd(["ncat", "-l", "-k", "80", "-c", "cat"]);
+        let published = Running::server(published, "tcp", 80).unwrap();
+        for words in [&["ncat", "-w", "2", HOST4, "8080"][..], &["ncat", "-u", "-w", "1", HOST4, "8080"]] {
+            lab.world(words.iter().copied()).input("ask\n").run(LIMIT).unwrap();
+        }
+        drop(published);
+        for change in ["--add", "--delete"] {
+            let pesto = lab.host([&lab.program("slipway"), "pesto"]).args([change, "-t", "8081:80", &rules]);
+            pesto.ok(LIMIT).unwrap();
+        }
+        work(&lab, &container, FORWARDER);
+        stream.shutdown(Shutdown::Both).unwrap();
+        pump.join().unwrap();
+    }
+    passt.signal(Signal::SIGTERM);
+    let ended = passt.finish(LIMIT).unwrap().expect("it ends");
+    assert!(ended.success(), "{ended}");
+    hold(&under_filter(&trace), allowed(Profile::Memory).unwrap(), RARE_OF_MEMORY);
 }

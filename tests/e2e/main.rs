@@ -15,6 +15,7 @@ mod ending;
 mod engines;
 mod filter;
 mod gvproxy;
+mod hostile;
 mod hypervisors;
 mod image;
 mod limits;

@@ -345,6 +345,12 @@ impl Front {
         [self.to_guest.call.as_fd(), self.from_guest.call.as_fd()]
     }
 
+    /// The descriptors by which the device is called, of the rings to the guest and from it.
+    #[must_use]
+    pub fn kicks(&self) -> [BorrowedFd<'_>; 2] {
+        [self.to_guest.kick.as_fd(), self.from_guest.kick.as_fd()]
+    }
+
     /// How often it was called since this was asked last.
     #[must_use]
     pub fn calls(&self) -> [u64; 2] {
