@@ -15,6 +15,7 @@ pub mod activation;
 pub mod busy_poll;
 pub mod clock;
 pub mod device;
+pub mod dhcp_filter;
 pub mod driver;
 pub mod environment;
 pub mod epoll;

@@ -28,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod device;
+pub mod dhcp_client;
 pub mod drop_reason;
 pub mod engine;
 pub mod ethernet;

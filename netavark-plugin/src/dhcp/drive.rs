@@ -7,56 +7,11 @@ use super::link::Link;
 use super::timer;
 use crate::Result;
 use slipway_host::sys::packet::Instruction;
-use slipway_netstack::Instant;
+use slipway_netstack::dhcp_client::{Machine, Step};
 use std::time::Duration;
 
 /// How long an interface that cannot be used is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// What is to be done after something came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step<E> {
-    /// A frame to send.
-    pub(super) send: Option<Vec<u8>>,
-    /// Something to know.
-    pub(super) event: Option<E>,
-}
-
-impl<E> Default for Step<E> {
-    fn default() -> Self {
-        Self { send: None, event: None }
-    }
-}
-
-impl<E> Step<E> {
-    /// A frame to send.
-    pub(super) fn send(frame: Vec<u8>) -> Self {
-        Self { send: Some(frame), event: None }
-    }
-
-    /// Something to know.
-    pub(super) fn event(event: E) -> Self {
-        Self { send: None, event: Some(event) }
-    }
-}
-
-/// A machine of one client.
-pub(super) trait Machine {
-    /// What it says.
-    type Event;
-
-    /// When [`Machine::timeout`] is to be called; `None`: not without a frame before.
-    fn deadline(&self) -> Option<Instant>;
-
-    /// Whether an answer may come.
-    fn listening(&self) -> bool;
-
-    /// Time has passed.
-    fn timeout(&mut self, now: Instant) -> Step<Self::Event>;
-
-    /// A frame has come in.
-    fn received(&mut self, now: Instant, frame: &[u8]) -> Step<Self::Event>;
-}
 
 #[derive(Debug)]
 pub(super) struct Drive<M> {

@@ -13,12 +13,3 @@ pub(super) enum Stop {
     /// Somebody else keeps it from now on.
     Forget,
 }
-
-/// How a lease ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// A server said so.
-    Refused,
-    /// No server prolonged it.
-    Expired,
-}

@@ -7,7 +7,8 @@
 //!   setup, teardown ── proxy::client ──gRPC──▶ proxy::service ──▶ v4::keeper, v6::keeper ──▶ target     opener
 //!                                                │                  │  one for each MAC      (the interface in
 //!                                                ▼                  │  address               the container)
-//!                                         proxy::lease_file         ├── client    pure: the protocol, without I/O
+//!                                         proxy::lease_file         ├── client    pure: the protocol, without I/O; that of v4
+//!                                                                   │             is slipway_netstack::dhcp_client
 //!                                                                   └── drive     runs it
 //!                                                                         ├── link    packet socket on the host's interface
 //!                                                                         └── timer   a clock that goes on in suspend
@@ -23,11 +24,9 @@ mod keeping;
 mod link;
 pub(crate) mod opener;
 pub mod proxy;
-mod split_mix;
 pub(crate) mod target;
 mod timer;
 pub(crate) mod v4;
 mod v6;
 
-pub use v4::fuzz;
 pub use v6::{fuzz_advert, fuzz_replies};

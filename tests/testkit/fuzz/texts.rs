@@ -139,7 +139,7 @@ pub fn nft_rule(data: &[u8]) {
 
 /// What DHCP servers tell the proxy, and when.
 pub fn dhcp_client(data: &[u8]) {
-    slipway_netavark::dhcp::fuzz(data);
+    slipway_netstack::dhcp_client::fuzz(data);
 }
 
 /// What DHCPv6 servers and routers tell the proxy, and when.

@@ -16,6 +16,7 @@ use crate::dhcp::{v4, v6};
 use crate::proto::{self, Empty, NetavarkProxy, NetworkConfig, OperationResponse, Version};
 use crate::spec::validate;
 use slipway_netstack::addr::MacAddr;
+use slipway_netstack::dhcp_client::Identity;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -151,7 +152,7 @@ impl Service {
         target: Target,
     ) -> Result<proto::Lease, Status> {
         let (name, host_name) = (config.container_id.clone(), config.host_name.clone());
-        let identity = v4::Identity { mac, name, host_name };
+        let identity = Identity { mac, name, host_name, is_host: false };
         let mut keeper = v4::Keeper::new(config.host_iface.clone(), identity)
             .map_err(|error| status(Code::InvalidArgument, &error))?;
         let lease = match tokio::time::timeout(self.patience, keeper.acquire()).await {
@@ -169,7 +170,7 @@ impl Service {
             }
             return Err(status(Code::Unknown, &error));
         }
-        let message = lease.to_message(&config.container_mac_addr, &config.domain_name);
+        let message = v4::to_message(&lease, &config.container_mac_addr, &config.domain_name);
         let (stop, stopped) = oneshot::channel();
         self.hold(key, target.clone(), message, stop, keeper.keep(lease, target, stopped))
     }

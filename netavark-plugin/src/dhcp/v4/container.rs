@@ -1,12 +1,12 @@
 //! The container's side of a lease: address and default route, set in its network namespace.
 
-use super::lease::Lease;
 use crate::announce;
 use crate::dhcp::target::Target;
 use crate::error::{Context as _, Errors, Result};
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use slipway_host::netlink::{Interface, NewRoute, Request, RouteKind};
+use slipway_netstack::dhcp_client::Lease;
 use std::net::Ipv4Addr;
 
 impl Target {

@@ -1,16 +1,13 @@
 //! One client of DHCP: obtains a lease, then keeps it for as long as the container lives.
 
-use super::client::{Client, Event};
-use super::frame;
-use super::lease::Lease;
-use super::message::Identity;
 use crate::Result;
 use crate::dhcp::drive::Drive;
 use crate::dhcp::keeping::{PAUSE, Stop};
 use crate::dhcp::target::Target;
 use crate::dhcp::timer;
-use slipway_host::random;
+use slipway_host::{dhcp_filter, random};
 use slipway_netstack::addr::MacAddr;
+use slipway_netstack::dhcp_client::{Client, Event, Identity, Lease};
 use tokio::sync::oneshot;
 
 #[derive(Debug)]
@@ -24,7 +21,7 @@ impl Keeper {
     pub(in crate::dhcp) fn new(interface: String, identity: Identity) -> Result<Self> {
         let mac = identity.mac;
         let client = Client::new(identity, random::bytes()?, timer::now()?);
-        Ok(Self { mac, drive: Drive::new(interface, frame::filter(mac).to_vec(), client)? })
+        Ok(Self { mac, drive: Drive::new(interface, dhcp_filter::answers_to(mac).to_vec(), client)? })
     }
 
     /// Obtains a lease. May be dropped at any moment.

@@ -1,177 +1,30 @@
-//! What a DHCP server granted, in types; and the same as the message that the proxy's clients get.
+//! What a DHCP server granted, as the message that the proxy's clients get.
 
-use super::message::{Reply, is_usable, option};
 use crate::proto;
-use ipnet::Ipv4Net;
-use slipway_netstack::addr::MacAddr;
+use slipway_netstack::dhcp_client::Lease;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
-/// A duration of all ones means that the lease never ends (RFC 2131 §3.3).
-const FOREVER: u32 = u32::MAX;
-
-/// A lease is taken to last at least so long, and is not renewed sooner unless the server names the time itself.
-const SHORTEST: u32 = 5;
-
-/// What a server granted, or offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::dhcp) struct Lease {
-    /// The address, with the prefix of the network.
-    pub(in crate::dhcp) address: Ipv4Net,
-    /// What the server calls itself: renewals go there.
-    pub(in crate::dhcp) server: Ipv4Addr,
-    /// Where the answer came from on the link: the server, or the relay or router on the way to it.
-    pub(in crate::dhcp) server_mac: MacAddr,
-    /// The server of the next step of a network boot; most servers name themselves.
-    pub(in crate::dhcp) next_server: Ipv4Addr,
-    /// When to do what.
-    pub(in crate::dhcp) times: Times,
-    /// Routers, the preferred one first.
-    pub(in crate::dhcp) gateways: Vec<Ipv4Addr>,
-    /// DNS servers.
-    pub(in crate::dhcp) dns_servers: Vec<Ipv4Addr>,
-    /// Time servers.
-    pub(in crate::dhcp) ntp_servers: Vec<Ipv4Addr>,
-    /// The network's broadcast address, if the server named it.
-    pub(in crate::dhcp) broadcast: Option<Ipv4Addr>,
-    /// The link's MTU, if the server named it.
-    pub(in crate::dhcp) mtu: Option<u16>,
-    /// What the server calls the client; empty if it does not.
-    pub(in crate::dhcp) host_name: String,
-}
-
-/// When a lease is to be renewed and when it ends, in seconds from when it was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::dhcp) struct Times {
-    /// When the server is asked to renew it (T1).
-    pub(in crate::dhcp) renew: u32,
-    /// When all servers are asked (T2).
-    pub(in crate::dhcp) rebind: u32,
-    /// When it ends.
-    pub(in crate::dhcp) end: u32,
-}
-
-impl Times {
-    /// RFC 2131 §4.4.5: half and seven eighths of the lease unless the server says otherwise. What it says is not taken
-    /// when it is out of order.
-    fn new(end: u32, renew: Option<u32>, rebind: Option<u32>) -> Option<Self> {
-        if end == 0 {
-            return None;
-        }
-        let end = end.max(SHORTEST);
-        let half = (end / 2).max(SHORTEST.min(end));
-        let most = (end / 8 * 7 + end % 8).max(half).min(end);
-        let renew = renew.filter(|renew| (1..end).contains(renew));
-        let rebind = rebind
-            .filter(|rebind| *rebind <= end && renew.is_none_or(|renew| renew <= *rebind) && *rebind > 0);
-        let rebind = rebind.unwrap_or(most);
-        let renew = renew.unwrap_or(half).min(rebind);
-        Some(Self { renew, rebind, end })
-    }
-
-    /// How long after it was asked for the lease is renewed, rebound, and ends; `None`: never.
-    #[must_use]
-    pub(in crate::dhcp) fn delays(self) -> Option<[Duration; 3]> {
-        (self.end != FOREVER).then(|| {
-            [self.renew.max(1), self.rebind, self.end].map(|seconds| Duration::from_secs(seconds.into()))
-        })
-    }
-}
-
-impl Lease {
-    /// What a server's answer grants; `None` when an address, a mask or a duration is missing or of no use.
-    #[must_use]
-    pub(in crate::dhcp) fn new(reply: &Reply, server_mac: MacAddr) -> Option<Self> {
-        let options = &reply.options;
-        let ip = reply.your_address;
-        if !is_usable(ip) {
-            return None;
-        }
-        let mask = options.address(option::SUBNET_MASK).unwrap_or_else(|| classful(ip));
-        let times = Times::new(
-            options.seconds(option::LEASE_TIME)?,
-            options.seconds(option::RENEWAL_TIME),
-            options.seconds(option::REBINDING_TIME),
-        )?;
-        Some(Self {
-            address: Ipv4Net::with_netmask(ip, mask).ok().filter(|net| net.prefix_len() > 0)?,
-            server: options.address(option::SERVER_ID)?,
-            server_mac,
-            next_server: reply.next_server,
-            times,
-            gateways: options.addresses(option::ROUTERS),
-            dns_servers: options.addresses(option::DNS_SERVERS),
-            ntp_servers: options.addresses(option::NTP_SERVERS),
-            broadcast: options.address(option::BROADCAST),
-            mtu: options.number(option::MTU),
-            host_name: options.text(option::HOST_NAME),
-        })
-    }
-
-    /// As a message, for the container's interface that calls itself `mac`. The domain is the one that the caller asked
-    /// with, by contract, whatever the server says.
-    #[must_use]
-    pub(in crate::dhcp) fn to_message(&self, mac: &str, domain: &str) -> proto::Lease {
-        let texts = |list: &[Ipv4Addr]| list.iter().map(Ipv4Addr::to_string).collect();
-        proto::Lease {
-            t1: self.times.renew,
-            t2: self.times.rebind,
-            lease_time: self.times.end,
-            mtu: self.mtu.unwrap_or_default().into(),
-            domain_name: domain.to_owned(),
-            mac_address: mac.to_owned(),
-            is_v6: false,
-            siaddr: self.next_server.to_string(),
-            yiaddr: self.address.addr().to_string(),
-            srv_id: self.server.to_string(),
-            subnet_mask: self.address.netmask().to_string(),
-            broadcast_addr: self.broadcast.map(|address| address.to_string()).unwrap_or_default(),
-            dns_servers: texts(&self.dns_servers),
-            gateways: texts(&self.gateways),
-            ntp_servers: texts(&self.ntp_servers),
-            host_name: self.host_name.clone(),
-        }
-    }
-}
-
-/// The mask that an address had before masks were announced.
-fn classful(ip: Ipv4Addr) -> Ipv4Addr {
-    match ip.octets() {
-        [0..128, ..] => Ipv4Addr::new(255, 0, 0, 0),
-        [128..192, ..] => Ipv4Addr::new(255, 255, 0, 0),
-        _ => Ipv4Addr::new(255, 255, 255, 0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn times_default_to_half_and_seven_eighths() {
-        let times = |end, renew, rebind| {
-            Times::new(end, renew, rebind).map(|times| (times.renew, times.rebind, times.end))
-        };
-        assert_eq!(times(120, None, None), Some((60, 105, 120)));
-        assert_eq!(times(120, Some(2), Some(4)), Some((2, 4, 120)));
-        assert_eq!(times(120, Some(0), Some(0)), Some((60, 105, 120)));
-        assert_eq!(times(120, Some(200), Some(300)), Some((60, 105, 120)));
-        assert_eq!(times(120, Some(100), Some(50)), Some((100, 105, 120)));
-        assert_eq!(times(0, None, None), None);
-        assert_eq!(times(1, None, None), Some((5, 5, 5)), "no more often than every five seconds");
-        assert_eq!(Times::new(FOREVER, Some(1), None).unwrap().delays(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn times_are_in_order(end: u32, renew: Option<u32>, rebind: Option<u32>) {
-            if let Some(times) = Times::new(end, renew, rebind) {
-                prop_assert!(times.renew >= 1 && times.renew <= times.rebind && times.rebind <= times.end);
-                if let Some([renew, rebind, end]) = times.delays() {
-                    prop_assert!(renew <= rebind && rebind <= end);
-                }
-            }
-        }
+/// The message for the container's interface that calls itself `mac`. The domain is the one that the caller asked with,
+/// by contract, whatever the server says.
+#[must_use]
+pub(in crate::dhcp) fn to_message(lease: &Lease, mac: &str, domain: &str) -> proto::Lease {
+    let texts = |list: &[Ipv4Addr]| list.iter().map(Ipv4Addr::to_string).collect();
+    proto::Lease {
+        t1: lease.times.renew,
+        t2: lease.times.rebind,
+        lease_time: lease.times.end,
+        mtu: lease.mtu.unwrap_or_default().into(),
+        domain_name: domain.to_owned(),
+        mac_address: mac.to_owned(),
+        is_v6: false,
+        siaddr: lease.next_server.to_string(),
+        yiaddr: lease.address.addr().to_string(),
+        srv_id: lease.server.to_string(),
+        subnet_mask: lease.address.netmask().to_string(),
+        broadcast_addr: lease.broadcast.map(|address| address.to_string()).unwrap_or_default(),
+        dns_servers: texts(&lease.dns_servers),
+        gateways: texts(&lease.gateways),
+        ntp_servers: texts(&lease.ntp_servers),
+        host_name: lease.host_name.clone(),
     }
 }

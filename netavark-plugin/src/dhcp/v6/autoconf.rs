@@ -21,10 +21,9 @@ use super::advert::Advert;
 use super::client::{Client, Event as Said, Grant, Known};
 use super::frame::{self, Heard};
 use super::message::{Identity, Kind};
-use crate::dhcp::drive::{self, Machine};
-use crate::dhcp::keeping::Loss;
 use slipway_netstack::Instant;
 use slipway_netstack::addr::MacAddr;
+use slipway_netstack::dhcp_client::{self, Loss, Machine};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ pub(in crate::dhcp) enum Event {
     Heard,
 }
 
-type Step = drive::Step<Event>;
+type Step = dhcp_client::Step<Event>;
 
 /// One interface.
 #[derive(Debug)]

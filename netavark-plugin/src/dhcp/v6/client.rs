@@ -16,9 +16,8 @@
 //! * Releasing and declining are said once (§18.2.7, deviation): the container is gone, and nobody waits for an answer.
 
 use super::message::{Ask, Association, Identity, Kind, Leased, Reply, status};
-use crate::dhcp::keeping::Loss;
-use crate::dhcp::split_mix::Random;
 use slipway_netstack::Instant;
+use slipway_netstack::dhcp_client::{Loss, Random};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 

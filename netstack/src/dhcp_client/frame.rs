@@ -1,13 +1,11 @@
 //! Ethernet, IPv4 and UDP around a DHCP message, in both directions.
 //!
-//! The proxy speaks for an interface that is not its own, with that interface's addresses, so the kernel's UDP cannot
-//! be used. What arrives was let through by the kernel's filter ([`filter`]), but is checked as if nobody had looked.
+//! A client speaks before its interface has an address, or for an interface that is not its own, so the kernel's UDP
+//! cannot be used. What arrives was let through by a filter of the kernel's, but is checked as if nobody had looked.
 
-use nix::libc;
-use slipway_host::sys::packet::Instruction;
-use slipway_netstack::addr::MacAddr;
-use slipway_netstack::checksum;
-use std::net::Ipv4Addr;
+use crate::addr::MacAddr;
+use crate::checksum;
+use core::net::Ipv4Addr;
 
 /// The server's port.
 const SERVER: u16 = 67;
@@ -102,53 +100,9 @@ pub(super) fn from_server(frame: &[u8]) -> Option<(MacAddr, &[u8])> {
     Some((sender, segment.get(UDP_HEADER..u16::from_be_bytes([u0, u1]).into())?))
 }
 
-/// Whole UDP datagrams over IPv4 to port 68 whose message is for the hardware address `mac`.
-pub(super) fn filter(mac: MacAddr) -> [Instruction; 15] {
-    const DROP: u8 = 14;
-    const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-    const HEADER_LEN: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
-    // Behind the IP header, whose length the one before loads.
-    const HALF_BEHIND: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_IND;
-    const WORD_BEHIND: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
-    let step = |code: u32, operand: u32| {
-        let code = u16::try_from(code).unwrap_or_default();
-        Instruction { code, if_true: 0, if_false: 0, operand }
-    };
-    // Jumps count from the instruction after the test, which stands at the place `at`.
-    let equal = |at: u8, operand: u32| Instruction {
-        if_false: DROP - at - 1,
-        ..step(libc::BPF_JMP | libc::BPF_JEQ, operand)
-    };
-    let no_bit = |at: u8, bits: u32| Instruction {
-        if_true: DROP - at - 1,
-        ..step(libc::BPF_JMP | libc::BPF_JSET, bits)
-    };
-    let [a, b, c, d, e, f] = mac.0;
-    [
-        step(HALF, 12),
-        equal(1, IPV4.into()),
-        step(BYTE, 23),
-        equal(3, UDP.into()),
-        step(HALF, 20),
-        no_bit(5, 0x3fff), // a fragment
-        step(HEADER_LEN, 14),
-        step(HALF_BEHIND, 14 + 2),
-        equal(8, CLIENT.into()),
-        step(WORD_BEHIND, 14 + 8 + 28), // the hardware address, 28 bytes into the message
-        equal(10, u32::from_be_bytes([a, b, c, d])),
-        step(HALF_BEHIND, 14 + 8 + 32),
-        equal(12, u16::from_be_bytes([e, f]).into()),
-        step(libc::BPF_RET, u16::MAX.into()),
-        step(libc::BPF_RET, 0),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::message::tests::reply;
     use super::*;
-    use crate::dhcp::link::tests::passes;
     use proptest::prelude::*;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -189,27 +143,6 @@ mod tests {
             bad[at] ^= 0x1f;
             assert_eq!(from_server(&bad), None, "{what}");
         }
-    }
-
-    #[test]
-    fn the_filter_takes_this_clients_answers_alone() {
-        let filter = filter(MAC);
-        let message = reply(2, 9, Ipv4Addr::new(198, 51, 100, 7), &[]);
-        let good = to_client(OTHER, &message);
-        assert!(passes(&filter, &good));
-        assert!(!passes(&super::filter(OTHER), &good), "another client's");
-        let mut with_options = good.clone();
-        with_options[14] = 0x46;
-        with_options.splice(34..34, [1; 4]);
-        assert!(passes(&filter, &with_options), "a longer IP header");
-        for (at, what) in
-            [(12, "EtherType"), (23, "protocol"), (20, "fragment"), (37, "port"), (75, "address")]
-        {
-            let mut bad = good.clone();
-            bad[at] ^= 0x21;
-            assert!(!passes(&filter, &bad), "{what}");
-        }
-        assert!(!passes(&filter, &good[..60]));
     }
 
     proptest! {

@@ -11,24 +11,22 @@
 //! * Whoever says no ends the lease: the machine starts over. So does the lease's end; then the old address is asked
 //!   for.
 //! * A question is repeated twice before the wait is doubled, and sooner than after four seconds (RFC 2131 §4.1,
-//!   deviation): somebody waits for the container to start, and waits eight seconds in all. Servers that look whether
+//!   deviation): somebody waits for the container or the machine to start, eight seconds in all. Servers that look whether
 //!   an address is free before they offer it take up to three seconds for that; asking again in the meantime would be
 //!   noise, and asking soon after saves the offer that a bridge sent elsewhere.
 //! * The address is not looked for with ARP before it is used (RFC 2131 §2.2, deviation): that takes seconds; servers
 //!   do.
-//! * Without a lease the address stays on the interface until there is a new one (RFC 2131 §4.4.5, deviation; by
-//!   contract). [`Event::Lost`] says so.
+//! * What becomes of an address whose lease is over is for the caller to say, who is told by [`Event::Lost`].
 
 use super::frame::{self, Way};
 use super::lease::Lease;
+use super::machine::{self, Loss, Machine};
 use super::message::{Ask, Identity, Kind, Reply};
-use crate::dhcp::drive::{self, Machine};
-use crate::dhcp::keeping::Loss;
-use crate::dhcp::split_mix::Random;
-use slipway_netstack::Instant;
-use slipway_netstack::addr::MacAddr;
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use super::split_mix::Random;
+use crate::addr::MacAddr;
+use crate::clock::Instant;
+use core::net::Ipv4Addr;
+use core::time::Duration;
 
 /// The first two repetitions of a DHCPDISCOVER come after this; each further one after twice as long.
 const DISCOVER_WAIT: Duration = Duration::from_millis(3250);
@@ -43,18 +41,18 @@ const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// There is a lease: the first, the same for longer, or another one.
     Bound(Lease),
     /// The lease has ended, and there is no other one yet.
     Lost(Loss),
 }
 
-type Step = drive::Step<Event>;
+type Step = machine::Step<Event>;
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Client {
     identity: Identity,
     random: Random,
     state: State,
@@ -86,7 +84,7 @@ struct Held {
 impl Client {
     /// A client without a lease, which begins at `now`: [`Machine::timeout`] is due at once.
     #[must_use]
-    pub(super) fn new(identity: Identity, seed: [u8; 8], now: Instant) -> Self {
+    pub fn new(identity: Identity, seed: [u8; 8], now: Instant) -> Self {
         let state = State::Discovering { sent: 0, wish: None };
         let mut random = Random::new(seed);
         let exchange = random.number();
@@ -95,7 +93,7 @@ impl Client {
 
     /// The lease that is held.
     #[must_use]
-    pub(super) fn lease(&self) -> Option<&Lease> {
+    pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
             State::Bound(held) | State::Renewing(held) | State::Rebinding(held) => Some(&held.lease),
             State::Discovering { .. } | State::Requesting { .. } => None,
@@ -103,7 +101,7 @@ impl Client {
     }
 
     /// The frame that gives the lease back. Nothing else may be done afterwards.
-    pub(super) fn release(&mut self) -> Option<Vec<u8>> {
+    pub fn release(&mut self) -> Option<Vec<u8>> {
         let lease = self.lease()?.clone();
         self.exchange = self.random.number();
         let ask = Ask::Release(lease.address.addr(), lease.server);
@@ -147,13 +145,9 @@ impl Client {
         self.broadcast(now, ask, address)
     }
 
-    /// Takes the lease of an answer; `before` is the one that it prolongs or replaces.
-    fn bind(&mut self, reply: &Reply, from: MacAddr, before: Option<Lease>) -> Step {
+    /// Takes the lease of an answer.
+    fn bind(&mut self, reply: &Reply, from: MacAddr) -> Step {
         let Some(lease) = Lease::new(reply, from) else { return Step::default() };
-        if let Some(before) = before.filter(|before| before.address.addr() != lease.address.addr()) {
-            // RFC 2131 §4.4.5 knows no such answer. It is taken all the same, as the only server's word.
-            log::debug!("a server replaced {} by {} in a renewal", before.address, lease.address);
-        }
         let ends = lease.times.delays().map(|delays| delays.map(|delay| self.began + delay));
         self.deadline = ends.map(|[renew, ..]| renew);
         self.refusals = 0;
@@ -252,14 +246,13 @@ impl Machine for Client {
             (State::Requesting { offer, .. }, Kind::Ack | Kind::Nak) if !self.is_from(&reply, &offer) => {
                 Step::default()
             }
-            (State::Requesting { .. }, Kind::Ack) => self.bind(&reply, from, None),
+            (State::Requesting { .. }, Kind::Ack) => self.bind(&reply, from),
             (State::Requesting { .. }, Kind::Nak) => {
                 self.refused(now);
                 Step::default()
             }
-            (State::Renewing(held) | State::Rebinding(held), Kind::Ack) => {
-                self.bind(&reply, from, Some(held.lease))
-            }
+            // It may be of another address, which RFC 2131 §4.4.5 does not know: it is the only server's word.
+            (State::Renewing(_) | State::Rebinding(_), Kind::Ack) => self.bind(&reply, from),
             (State::Renewing(_) | State::Rebinding(_), Kind::Nak) => {
                 self.refused(now);
                 Step { send: None, event: Some(Event::Lost(Loss::Refused)) }
@@ -273,8 +266,7 @@ impl Machine for Client {
 ///
 /// A byte below 64 lets time pass; others are an answer of that kind, with the next bytes as its options.
 pub fn fuzz(mut data: &[u8]) {
-    let identity =
-        Identity { mac: MacAddr([2, 0, 0, 0, 0, 1]), name: "box".into(), host_name: String::new() };
+    let identity = Identity { name: "box".into(), ..Identity::of_mac(MacAddr([2, 0, 0, 0, 0, 1])) };
     let mut now = Instant::from_micros(1_000_000);
     let mut client = Client::new(identity, *b"any seed", now);
     let mut idle = 0;
@@ -306,12 +298,17 @@ pub fn fuzz(mut data: &[u8]) {
 
 /// A message for the client's exchange: an offer, an acknowledgement or a refusal, with any options.
 fn forged(client: &Client, kind: u8, options: &[u8]) -> Vec<u8> {
+    let sort = match kind % 3 {
+        0 => 2,
+        1 => 5,
+        _ => 6,
+    };
     let mut message = vec![2, 1, 6, 0];
     message.extend(client.exchange.to_be_bytes());
     message.extend([0, 0, 0, 0, 0, 0, 0, 0, 198, 51, 100, kind, 198, 51, 100, 1, 0, 0, 0, 0]);
     message.extend(client.identity.mac.0);
     message.resize(236, 0);
-    message.extend([99, 130, 83, 99, 53, 1, [2, 5, 6][usize::from(kind % 3)], 54, 4, 198, 51, 100, 1]);
+    message.extend([99, 130, 83, 99, 53, 1, sort, 54, 4, 198, 51, 100, 1]);
     if kind & 64 != 0 {
         message.extend([51, 4, 0, 0, kind, 0]);
     }

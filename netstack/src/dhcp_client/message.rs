@@ -5,32 +5,36 @@
 //! (RFC 3396 §7), and options may go on in the `file` and `sname` fields (RFC 2132 §9.3). Everything is bounded by the
 //! frame.
 
-use slipway_netstack::addr::MacAddr;
+use super::search;
+use crate::addr::MacAddr;
+use core::net::Ipv4Addr;
+use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 /// Option numbers.
-pub(in crate::dhcp) mod option {
-    pub(in crate::dhcp) const PAD: u8 = 0;
-    pub(in crate::dhcp) const SUBNET_MASK: u8 = 1;
-    pub(in crate::dhcp) const ROUTERS: u8 = 3;
-    pub(in crate::dhcp) const DNS_SERVERS: u8 = 6;
-    pub(in crate::dhcp) const HOST_NAME: u8 = 12;
-    pub(in crate::dhcp) const DOMAIN_NAME: u8 = 15;
-    pub(in crate::dhcp) const MTU: u8 = 26;
-    pub(in crate::dhcp) const BROADCAST: u8 = 28;
-    pub(in crate::dhcp) const NTP_SERVERS: u8 = 42;
-    pub(in crate::dhcp) const REQUESTED_ADDRESS: u8 = 50;
-    pub(in crate::dhcp) const LEASE_TIME: u8 = 51;
-    pub(in crate::dhcp) const OVERLOAD: u8 = 52;
-    pub(in crate::dhcp) const MESSAGE_TYPE: u8 = 53;
-    pub(in crate::dhcp) const SERVER_ID: u8 = 54;
-    pub(in crate::dhcp) const WISHES: u8 = 55;
-    pub(in crate::dhcp) const MAX_SIZE: u8 = 57;
-    pub(in crate::dhcp) const RENEWAL_TIME: u8 = 58;
-    pub(in crate::dhcp) const REBINDING_TIME: u8 = 59;
-    pub(in crate::dhcp) const CLIENT_ID: u8 = 61;
-    pub(in crate::dhcp) const END: u8 = 255;
+pub(super) mod option {
+    pub(in super::super) const PAD: u8 = 0;
+    pub(in super::super) const SUBNET_MASK: u8 = 1;
+    pub(in super::super) const ROUTERS: u8 = 3;
+    pub(in super::super) const DNS_SERVERS: u8 = 6;
+    pub(in super::super) const HOST_NAME: u8 = 12;
+    pub(in super::super) const DOMAIN_NAME: u8 = 15;
+    pub(in super::super) const MTU: u8 = 26;
+    pub(in super::super) const BROADCAST: u8 = 28;
+    pub(in super::super) const NTP_SERVERS: u8 = 42;
+    pub(in super::super) const REQUESTED_ADDRESS: u8 = 50;
+    pub(in super::super) const LEASE_TIME: u8 = 51;
+    pub(in super::super) const OVERLOAD: u8 = 52;
+    pub(in super::super) const MESSAGE_TYPE: u8 = 53;
+    pub(in super::super) const SERVER_ID: u8 = 54;
+    pub(in super::super) const WISHES: u8 = 55;
+    pub(in super::super) const MAX_SIZE: u8 = 57;
+    pub(in super::super) const RENEWAL_TIME: u8 = 58;
+    pub(in super::super) const REBINDING_TIME: u8 = 59;
+    pub(in super::super) const CLIENT_ID: u8 = 61;
+    pub(in super::super) const SEARCH: u8 = 119;
+    pub(in super::super) const ROUTES: u8 = 121;
+    pub(in super::super) const END: u8 = 255;
 }
 
 /// What we ask the server to tell, besides the lease itself.
@@ -45,6 +49,20 @@ const WISHES: &[u8] = &[
     option::NTP_SERVERS,
     option::RENEWAL_TIME,
     option::REBINDING_TIME,
+];
+
+/// The same of whoever is to use the network itself. RFC 3442: routes stand before routers.
+const WISHES_OF_HOST: &[u8] = &[
+    option::SUBNET_MASK,
+    option::ROUTES,
+    option::ROUTERS,
+    option::DNS_SERVERS,
+    option::DOMAIN_NAME,
+    option::MTU,
+    option::BROADCAST,
+    option::RENEWAL_TIME,
+    option::REBINDING_TIME,
+    option::SEARCH,
 ];
 
 // Places in the fixed part.
@@ -65,7 +83,7 @@ const LARGEST: u16 = 1500;
 
 /// What a client says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::dhcp) enum Ask {
+pub(super) enum Ask {
     /// Is there a server? With the address that we would like, if any.
     Discover(Option<Ipv4Addr>),
     /// This offer, please: the address, and the server's identifier.
@@ -78,18 +96,21 @@ pub(in crate::dhcp) enum Ask {
 
 /// How the client presents itself, always in the same way: servers know it by this.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::dhcp) struct Identity {
-    /// The MAC address of the container's interface.
-    pub(in crate::dhcp) mac: MacAddr,
-    /// The container's ID: the address stays the same when the MAC address does not.
-    pub(in crate::dhcp) name: String,
+pub struct Identity {
+    /// The MAC address of the interface.
+    pub mac: MacAddr,
+    /// A name by which the address stays the same when the MAC address does not: a container's ID. Empty: it is known by
+    /// its MAC address.
+    pub name: String,
     /// Its host name; empty for none.
-    pub(in crate::dhcp) host_name: String,
+    pub host_name: String,
+    /// Whether search domains and routes are asked for, too.
+    pub is_host: bool,
 }
 
 /// What a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::dhcp) enum Kind {
+pub(super) enum Kind {
     /// It offers an address.
     Offer,
     /// It grants it.
@@ -100,29 +121,29 @@ pub(in crate::dhcp) enum Kind {
 
 /// A server's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::dhcp) struct Reply {
+pub(super) struct Reply {
     /// What it is.
-    pub(in crate::dhcp) kind: Kind,
+    pub(super) kind: Kind,
     /// Which exchange it belongs to.
-    pub(in crate::dhcp) exchange: u32,
+    pub(super) exchange: u32,
     /// Whom it is for.
-    pub(in crate::dhcp) mac: MacAddr,
+    pub(super) mac: MacAddr,
     /// The address.
-    pub(in crate::dhcp) your_address: Ipv4Addr,
+    pub(super) your_address: Ipv4Addr,
     /// The server of the next step of a network boot.
-    pub(in crate::dhcp) next_server: Ipv4Addr,
+    pub(super) next_server: Ipv4Addr,
     /// The rest.
-    pub(in crate::dhcp) options: Options,
+    pub(super) options: Options,
 }
 
 /// Options by number, those that came in parts put together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::dhcp) struct Options(BTreeMap<u8, Vec<u8>>);
+pub(super) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Ask {
     /// The message: of the exchange `exchange`, which began `elapsed` seconds ago.
     #[must_use]
-    pub(in crate::dhcp) fn to_bytes(self, identity: &Identity, exchange: u32, elapsed: u16) -> Vec<u8> {
+    pub(super) fn to_bytes(self, identity: &Identity, exchange: u32, elapsed: u16) -> Vec<u8> {
         let held = match self {
             Self::Keep(address) | Self::Release(address, _) => address,
             Self::Discover(_) | Self::Select(..) => Ipv4Addr::UNSPECIFIED,
@@ -173,12 +194,18 @@ impl Ask {
                 put(out, option::HOST_NAME, identity.host_name.as_bytes());
             }
             put(out, option::MAX_SIZE, &LARGEST.to_be_bytes());
-            put(out, option::WISHES, WISHES);
+            put(out, option::WISHES, if identity.is_host { WISHES_OF_HOST } else { WISHES });
         }
     }
 }
 
 impl Identity {
+    /// One that is known by its MAC address, and asks for an address as others do.
+    #[must_use]
+    pub const fn of_mac(mac: MacAddr) -> Self {
+        Self { mac, name: String::new(), host_name: String::new(), is_host: false }
+    }
+
     /// RFC 2132 §9.14: type 0 for a name; without one, the hardware type and address.
     fn client_id(&self) -> Vec<u8> {
         if self.name.is_empty() {
@@ -198,7 +225,7 @@ fn put(out: &mut Vec<u8>, number: u8, value: &[u8]) {
 impl Reply {
     /// Reads a message; `None` when it is not a server's, or makes no sense.
     #[must_use]
-    pub(in crate::dhcp) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let [REPLY, ETHERNET, 6, _hops, x0, x1, x2, x3, ..] = *bytes else { return None };
         if bytes.get(FILE.end..OPTIONS)? != COOKIE {
             return None;
@@ -252,32 +279,45 @@ impl Options {
 
     /// One address.
     #[must_use]
-    pub(in crate::dhcp) fn address(&self, number: u8) -> Option<Ipv4Addr> {
+    pub(super) fn address(&self, number: u8) -> Option<Ipv4Addr> {
         address(self.0.get(&number)?)
     }
 
     /// A list of machines' addresses; empty when it is no list of addresses.
     #[must_use]
-    pub(in crate::dhcp) fn addresses(&self, number: u8) -> Vec<Ipv4Addr> {
+    pub(super) fn addresses(&self, number: u8) -> Vec<Ipv4Addr> {
         let Some(value) = self.0.get(&number).filter(|value| value.len() % 4 == 0) else { return Vec::new() };
         value.chunks_exact(4).filter_map(address).filter(|address| is_usable(*address)).collect()
     }
 
     /// A duration in seconds.
     #[must_use]
-    pub(in crate::dhcp) fn seconds(&self, number: u8) -> Option<u32> {
+    pub(super) fn seconds(&self, number: u8) -> Option<u32> {
         Some(u32::from_be_bytes(self.0.get(&number)?.as_slice().try_into().ok()?))
     }
 
     /// A number of two bytes.
     #[must_use]
-    pub(in crate::dhcp) fn number(&self, number: u8) -> Option<u16> {
+    pub(super) fn number(&self, number: u8) -> Option<u16> {
         Some(u16::from_be_bytes(self.0.get(&number)?.as_slice().try_into().ok()?))
+    }
+
+    /// Routes (RFC 3442): where to, and through which router, which is none for what is on the link; empty when they make
+    /// no sense.
+    #[must_use]
+    pub(super) fn routes(&self) -> Vec<(Ipv4Net, Option<Ipv4Addr>)> {
+        self.0.get(&option::ROUTES).and_then(|value| routes(value)).unwrap_or_default()
+    }
+
+    /// Search domains (RFC 3397).
+    #[must_use]
+    pub(super) fn search(&self) -> Vec<String> {
+        self.0.get(&option::SEARCH).map(|value| search::decode(value)).unwrap_or_default()
     }
 
     /// A name; empty when it has anything in it that is not a visible ASCII character.
     #[must_use]
-    pub(in crate::dhcp) fn text(&self, number: u8) -> String {
+    pub(super) fn text(&self, number: u8) -> String {
         let bytes = self.0.get(&number).map(Vec::as_slice).unwrap_or_default();
         // RFC 2132 §2: a text should not end in a zero byte, and must be readable if it does.
         let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
@@ -288,8 +328,26 @@ impl Options {
 
 /// Whether another machine can have it.
 #[must_use]
-pub(in crate::dhcp) fn is_usable(address: Ipv4Addr) -> bool {
+pub(super) fn is_usable(address: Ipv4Addr) -> bool {
     !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
+}
+
+fn routes(mut rest: &[u8]) -> Option<Vec<(Ipv4Net, Option<Ipv4Addr>)>> {
+    let mut found = Vec::new();
+    while let [width, behind @ ..] = rest {
+        // As many bytes of the destination as count.
+        let (significant, behind) = behind.split_at_checked(usize::from(*width).div_ceil(8))?;
+        let mut destination = [0; 4];
+        destination.get_mut(..significant.len())?.copy_from_slice(significant);
+        let (router, behind) = behind.split_at_checked(4)?;
+        let router = address(router)?;
+        let net = Ipv4Net::new(destination.into(), *width).ok()?.trunc();
+        if router.is_unspecified() || is_usable(router) {
+            found.push((net, Some(router).filter(|router| !router.is_unspecified())));
+        }
+        rest = behind;
+    }
+    Some(found)
 }
 
 fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
@@ -297,4 +355,4 @@ fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
 }
 
 #[cfg(test)]
-pub(in crate::dhcp) mod tests;
+pub(super) mod tests;

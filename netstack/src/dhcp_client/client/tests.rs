@@ -1,7 +1,7 @@
 use super::*;
 
-use crate::dhcp::v4::message::option;
-use crate::dhcp::v4::message::tests::{identity, reply};
+use crate::dhcp_client::message::option;
+use crate::dhcp_client::message::tests::{identity, reply};
 use proptest::prelude::*;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 

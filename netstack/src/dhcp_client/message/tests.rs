@@ -2,14 +2,19 @@ use super::*;
 use proptest::prelude::*;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr};
 
-pub(in crate::dhcp) const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(in crate::dhcp_client) const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-pub(in crate::dhcp) fn identity() -> Identity {
-    Identity { mac: MAC, name: "0123456789abcdef".into(), host_name: "box".into() }
+pub(in crate::dhcp_client) fn identity() -> Identity {
+    Identity { mac: MAC, name: "0123456789abcdef".into(), host_name: "box".into(), is_host: false }
 }
 
 /// A server's message of a kind (2 offer, 5 ack, 6 nak) with these options.
-pub(in crate::dhcp) fn reply(kind: u8, exchange: u32, ip: Ipv4Addr, options: &[(u8, &[u8])]) -> Vec<u8> {
+pub(in crate::dhcp_client) fn reply(
+    kind: u8,
+    exchange: u32,
+    ip: Ipv4Addr,
+    options: &[(u8, &[u8])],
+) -> Vec<u8> {
     let mut out = vec![REPLY, ETHERNET, 6, 0];
     out.extend(exchange.to_be_bytes());
     out.extend([0; 8]);
@@ -69,13 +74,34 @@ fn the_client_names_itself_by_the_container() {
     let bytes = Ask::Discover(None).to_bytes(&identity(), 7, 0);
     assert!(has(&bytes, b"\x3d\x11\x000123456789abcdef"), "type 0, then the ID");
     assert!(has(&bytes, b"\x0c\x03box"));
-    let plain = Identity { mac: MAC, name: String::new(), host_name: String::new() };
+    let plain = Identity::of_mac(MAC);
     let bytes = Ask::Discover(None).to_bytes(&plain, 7, 0);
     assert!(has(&bytes, &[61, 7, 1, 2, 0, 0, 0, 0, 1]));
     assert!(!has(&bytes[OPTIONS..], &[option::HOST_NAME, 0]));
-    let long = Identity { mac: MAC, name: "x".repeat(1000), host_name: "y".repeat(1000) };
+    let long = Identity { mac: MAC, name: "x".repeat(1000), host_name: "y".repeat(1000), is_host: true };
     let bytes = Ask::Discover(None).to_bytes(&long, 7, 0);
     assert!(DhcpPacket::new_checked(&bytes[..]).is_ok_and(|packet| DhcpRepr::parse(&packet).is_ok()));
+}
+
+#[test]
+fn a_host_asks_for_routes_and_search_domains_and_reads_them() {
+    let host = Identity { is_host: true, ..Identity::of_mac(MAC) };
+    read(&Ask::Discover(None).to_bytes(&host, 7, 0), |discover| {
+        assert_eq!(discover.parameter_request_list, Some(WISHES_OF_HOST));
+    });
+    let of = |options: &[(u8, &[u8])]| Reply::parse(&reply(5, 9, IP, options)).unwrap().options;
+    let given = of(&[
+        (option::ROUTES, &[0, 198, 51, 100, 1, 25, 10, 1, 2, 0xff, 0, 0, 0, 0]),
+        (option::SEARCH, b"\x01a\x02bc\0\x03new"),
+        (option::SEARCH, b"\xc0\0"),
+    ]);
+    let expected = [("0.0.0.0/0".parse().unwrap(), Some(SERVER)), ("10.1.2.128/25".parse().unwrap(), None)];
+    assert_eq!(given.routes(), expected);
+    assert_eq!(given.search(), ["a.bc", "new.a.bc"]);
+    for senseless in [&[33, 1, 2, 3, 4, 5, 198, 51, 100, 1][..], &[24, 10, 1], &[0, 1, 2, 3], &[255]] {
+        assert_eq!(of(&[(option::ROUTES, senseless)]).routes(), [], "{senseless:?}");
+    }
+    assert_eq!(of(&[(option::ROUTES, &[0, 127, 0, 0, 1])]).routes(), [], "nobody else has that");
 }
 
 #[test]
