@@ -22,6 +22,15 @@ pub fn now() -> Instant {
     Instant::ZERO + FIRST + origin.elapsed()
 }
 
+/// Now, by a clock that goes on while the machine sleeps (CLOCK_BOOTTIME): for what others count along, such as leases.
+/// Its moments and those of [`now`] have nothing to do with each other.
+#[must_use]
+pub fn boot() -> Instant {
+    let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    // Every kernel that can run this has the clock (Linux 2.6.39).
+    since_boot.map_or_else(|_| now(), |since| Instant::ZERO + Duration::from(since))
+}
+
 /// Day and time where the machine stands, as log lines have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalTime {
@@ -65,6 +74,13 @@ mod tests {
     #[test]
     fn it_is_later_than_the_day_this_was_written() {
         assert!(since_1970() > Duration::from_secs(1_767_225_600));
+    }
+
+    #[test]
+    fn the_clock_of_leases_does_not_run_back() {
+        let first = boot();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(boot().since(first) >= Duration::from_millis(2));
     }
 
     #[test]

@@ -101,6 +101,12 @@ impl Tap {
         ladder.into_iter().find(|rung| tun::set_offloads(fd, *rung).is_ok()).unwrap_or(none)
     }
 
+    /// Whether frames from the guest come finished from now on, whatever was announced; or else as far as we
+    /// understand.
+    pub fn want_finished(&mut self, finished: bool) {
+        self.offloads = Self::announce(self.fd.as_fd(), self.header && !finished);
+    }
+
     /// The interface's name in its own namespace.
     #[must_use]
     pub fn name(&self) -> &str {

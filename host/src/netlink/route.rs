@@ -107,6 +107,19 @@ impl Request {
         Self::new(doing, RouteNetlinkMessage::NewRoute(new_route(route)), NLM_F_CREATE)
     }
 
+    /// Adds a route through the interface number `index`; without a router, what it leads to is on that link. EEXIST
+    /// when there is another one to that destination with that priority.
+    #[must_use]
+    pub fn add_route_on(route: &NewRoute, index: u32) -> Self {
+        let doing = format!("add a route to {} on the interface {index}", route.destination);
+        let mut message = new_route(route);
+        if route.gateway.is_none() {
+            message.header.scope = RouteScope::Link;
+        }
+        message.attributes.push(RouteAttribute::Oif(index));
+        Self::new(doing, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
     /// Deletes a route. ESRCH when there is none like it.
     #[must_use]
     pub fn delete_route(route: &NewRoute) -> Self {

@@ -44,6 +44,12 @@ impl Place {
         Self { rights: read.rights | write, ..read }
     }
 
+    /// A device, which is opened for what it is there for.
+    #[must_use]
+    pub fn device(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), rights: make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev}) }
+    }
+
     /// Sockets are made there, and removed; by the kernel's book, so is whatever else is no directory.
     #[must_use]
     pub fn sockets(path: impl Into<PathBuf>) -> Self {

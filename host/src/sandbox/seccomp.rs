@@ -54,6 +54,8 @@ pub enum Profile {
     Uplink,
     /// Whoever takes orders for a network of virtual machines, beside the process that carries its packets.
     Control,
+    /// A virtual machine's end of such a network, in the machine.
+    Forwarder,
 }
 
 /// What becomes of a call that is not on the list.

@@ -21,23 +21,37 @@ pub struct Instruction {
 /// Opens a non-blocking socket that receives the frames of the interface number `interface` that pass `filter`, of all
 /// protocols and both directions, also those that the interface itself does not take. What is sent goes out of it.
 ///
+/// # Errors
+/// As [`listen`].
+pub fn open(interface: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
+    receiver(interface, filter, true)
+}
+
+/// The same for frames that the interface takes: the kernel does not note a change of its mode.
+///
 /// Nothing is received before the filter is in place: only the last step names a protocol.
 ///
 /// # Errors
 /// EPERM without CAP_NET_RAW; ENODEV or ENXIO without such an interface; ENETDOWN when it is down; EINVAL for a filter
 /// that the kernel finds wrong.
-pub fn open(interface: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
+pub fn listen(interface: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
+    receiver(interface, filter, false)
+}
+
+fn receiver(interface: u32, filter: &[Instruction], everything: bool) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
     let index = i32::try_from(interface).map_err(|_| Errno::ENODEV)?;
     attach(&fd, filter)?;
-    let mut promiscuous = libc::packet_mreq {
-        mr_ifindex: index,
-        mr_type: u16::try_from(libc::PACKET_MR_PROMISC).map_err(|_| Errno::EINVAL)?,
-        mr_alen: 0,
-        mr_address: [0; 8],
-    };
-    set(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &mut promiscuous)?;
+    if everything {
+        let mut promiscuous = libc::packet_mreq {
+            mr_ifindex: index,
+            mr_type: u16::try_from(libc::PACKET_MR_PROMISC).map_err(|_| Errno::EINVAL)?,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        set(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &mut promiscuous)?;
+    }
     bind(&fd, index, u16::try_from(libc::ETH_P_ALL).map_err(|_| Errno::EINVAL)?)?;
     Ok(fd)
 }
@@ -129,7 +143,7 @@ mod tests {
             let mut netlink = Netlink::open().unwrap();
             let lo = netlink.interface("lo").unwrap();
             netlink.set_up(&lo).unwrap();
-            let all = open(lo.index, &[ACCEPT]).unwrap();
+            let all = listen(lo.index, &[ACCEPT]).unwrap();
             let none = open(lo.index, &[DROP]).unwrap();
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
             // Loopback delivers within the call.

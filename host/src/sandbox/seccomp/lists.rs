@@ -99,6 +99,12 @@ pub(super) const fn of(profile: Profile) -> Lists {
             sockets: &[(libc::AF_UNIX, libc::SOCK_STREAM, 0)],
             options: false,
         },
+        Profile::Forwarder => Lists {
+            plain: &[THREAD, COMMON, COMMON_HERE, FORWARDER, FILES, FILES_HERE, REPLACING],
+            closed: &[MEMORY, COMMON_CLOSED, FORWARDER_CLOSED],
+            sockets: ENDS,
+            options: false,
+        },
         Profile::Leases => Lists {
             plain: &[THREAD, COMMON, COMMON_HERE, LEASES, FILES, FILES_HERE, REPLACING],
             closed: &[MEMORY, COMMON_CLOSED, LEASES_CLOSED],
@@ -407,6 +413,50 @@ const LEASES_CLOSED: &[Call] = &[
 /// Sockets of the DHCP proxy: host::netlink, host::sys::packet.
 const LINKS: &[Socket] =
     &[(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE), (libc::AF_PACKET, libc::SOCK_RAW, 0)];
+
+/// The end of a network in a virtual machine (`gvproxy/src/forwarder`).
+const FORWARDER: &[c_long] = &[
+    // The TAP: host::device.
+    libc::SYS_readv,
+    libc::SYS_writev,
+    // What the lease makes of the interface: host::netlink.
+    libc::SYS_recvmsg,
+    // When it is to be renewed: dhcp::lessee.
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+];
+
+/// What it does with certain arguments only.
+const FORWARDER_CLOSED: &[Call] = &[
+    // An interface that somebody has deleted is made anew, and what is asked of one changes: host::sys::tun.
+    Call(libc::SYS_ioctl, &[request(TUNSETIFF)]),
+    Call(libc::SYS_ioctl, &[request(TUNGETIFF)]),
+    Call(libc::SYS_ioctl, &[request(TUNSETOFFLOAD)]),
+    Call(libc::SYS_ioctl, &[request(TUNSETVNETHDRSZ)]),
+    // host::netlink
+    Call(libc::SYS_setsockopt, &sets(Opt::STRICT_CHECKING)),
+    Call(libc::SYS_setsockopt, &sets(Opt::SHORT_ACKNOWLEDGEMENTS)),
+    // host::sys::packet
+    Call(libc::SYS_setsockopt, &[is(1, libc::SOL_SOCKET), is(2, libc::SO_ATTACH_FILTER)]),
+];
+
+/// A request of ioctl(2).
+const fn request(number: u32) -> Arg {
+    Arg { place: 1, bits: u32::MAX, value: number }
+}
+
+const TUNSETIFF: u32 = 0x4004_54ca;
+const TUNGETIFF: u32 = 0x8004_54d2;
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
+
+/// Sockets of it: to the network, netlink, DHCP.
+const ENDS: &[Socket] = &[
+    (libc::AF_UNIX, libc::SOCK_STREAM, 0),
+    (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+    (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE),
+    (libc::AF_PACKET, libc::SOCK_RAW, 0),
+];
 
 /// The supervisor of the uplink (`slipway/src/uplink`).
 const UPLINK: &[c_long] = &[

@@ -9,7 +9,7 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 12] = [
+const PROFILES: [Profile; 13] = [
     Profile::Network,
     Profile::Parent,
     Profile::Memory,
@@ -22,6 +22,7 @@ const PROFILES: [Profile; 12] = [
     Profile::Leases,
     Profile::Uplink,
     Profile::Control,
+    Profile::Forwarder,
 ];
 
 fn under_filter(profile: Profile, work: impl FnOnce()) -> WaitStatus {
