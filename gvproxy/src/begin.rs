@@ -11,7 +11,7 @@
 
 use crate::args::{Args, FLAGS};
 use crate::config::Config;
-use crate::flags::{self, Stop};
+use crate::flags::{self, Flag, Stop};
 use crate::logrus::{self, Grade};
 use crate::validate::{self, Failure, Journal, World};
 use crate::{listen, run, yaml};
@@ -32,7 +32,7 @@ pub const VERSION: &str = concat!("v0.8.9 (slipway ", env!("CARGO_PKG_VERSION"),
 pub fn main(program: &str, words: &[OsString]) -> ExitCode {
     let args = match Args::parse(words) {
         Ok(args) => args,
-        Err(stop) => return explain(program, &stop),
+        Err(stop) => return explain(FLAGS, program, &stop),
     };
     if args.version {
         let _ = writeln!(io::stdout(), "gvproxy version {VERSION}");
@@ -55,8 +55,9 @@ pub fn main(program: &str, words: &[OsString]) -> ExitCode {
     }
 }
 
-fn explain(program: &str, stop: &Stop) -> ExitCode {
-    let usage = flags::usage(FLAGS, program);
+/// Says why the words behind `program` are not followed, and what could be said instead.
+pub(crate) fn explain<K>(flags: &'static [Flag<K>], program: &str, stop: &Stop) -> ExitCode {
+    let usage = flags::usage(flags, program);
     // That nobody reads is no reason to fail.
     let _ = match stop {
         Stop::Help => write!(io::stderr(), "{usage}"),

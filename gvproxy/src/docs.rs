@@ -1,7 +1,8 @@
-//! The man page and the completion of `gvproxy`, from the table of its flags.
+//! The man pages and completions of `gvproxy` and `gvforwarder`, from the tables of their flags.
 
 use crate::args::{FLAGS, Key};
 use crate::flags::{Flag, Kind};
+use crate::forwarder;
 use slipway_manual::Manual;
 use slipway_manual::complete::Completion;
 use slipway_manual::model::{Block, Offer, Opt, Page};
@@ -11,8 +12,8 @@ use Block::{Code, Term, Text};
 /// What this program has to say of itself.
 #[must_use]
 pub fn manual() -> Manual {
-    let page = page();
-    Manual { completions: vec![Completion::of_page(&page)], pages: vec![page] }
+    let pages = vec![page(), forwarder_page()];
+    Manual { completions: pages.iter().map(Completion::of_page).collect(), pages }
 }
 
 fn page() -> Page {
@@ -157,6 +158,90 @@ fn page() -> Page {
     }
 }
 
+fn forwarder_page() -> Page {
+    Page {
+        name: "gvforwarder",
+        section: 1,
+        command: "gvforwarder",
+        about: "a virtual machine's end of a gvproxy network",
+        synopsis: vec!["[FLAG]...".into()],
+        description: &[
+            Text(
+                "Runs as root in a virtual machine, makes a network interface there, and carries its frames to gvproxy(1) on the \
+                 host, mostly over vsock: for machines whose hypervisor gives them no network card.",
+            ),
+            Text(
+                "An address is obtained by udhcpc(8) or dhclient(8), whichever is installed, and without either by a client of its \
+                 own: that sets address, routes and MTU, writes /etc/resolv.conf, and keeps the lease.",
+            ),
+            Text(
+                "What fails is logged and tried again after a second, for ever. The interface and its address stay while the host \
+                 is away.",
+            ),
+        ],
+        options: forwarder::FLAGS.iter().map(forwarder_option).collect(),
+        commands: Vec::new(),
+        sections: &[
+            (
+                "FLAGS",
+                &[Text(
+                    "One dash is as good as two, and a space as good as the equals sign, but for flags without an argument: \
+                     -debug=false. The first word that is no flag ends them.",
+                )],
+            ),
+            (
+                "ADDRESSES",
+                &[
+                    Term(
+                        "vsock://CID:PORT/connect",
+                        "vsock; the CID of the host is 2. gvproxy listens by -listen vsock://:PORT.",
+                    ),
+                    Term("unix:///path", "a stream socket, where gvproxy listens by -listen."),
+                    Term(
+                        "stdio:/program?key=value&...",
+                        "the program is started with -key=value ..., and carries frames on its standard input and output: gvproxy \
+                         with listen-stdio=accept.",
+                    ),
+                ],
+            ),
+            (
+                "SIGNALS",
+                &[Term("SIGTERM, SIGINT", "end it; its interface goes, unless that was there before.")],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    Term("0", "a signal has ended it, or an interface of -stop-if-exist is there;"),
+                    Term("1", "it could not begin;"),
+                    Term("2", "the command line makes no sense."),
+                ],
+            ),
+            (
+                "EXAMPLES",
+                &[
+                    Text("On the host, and in the machine:"),
+                    Code("gvproxy -listen vsock://:1024 -listen unix:///run/gvproxy.sock &\ngvforwarder"),
+                    Text("An interface that NetworkManager has made and sets up:"),
+                    Code("gvforwarder -preexisting -iface vsock0 -url vsock://2:1024/connect"),
+                ],
+            ),
+        ],
+        see_also: &["gvproxy(1)", "podman-machine(1)", "vsock(7)"],
+    }
+}
+
+fn forwarder_option(flag: &Flag<forwarder::Key>) -> Opt {
+    let (value, offer) = match flag.key {
+        forwarder::Key::Url => (Some("URL"), Offer::Nothing),
+        forwarder::Key::Iface => (Some("NAME"), Offer::Interface),
+        forwarder::Key::StopIfExist => (Some("NAME,..."), Offer::Nothing),
+        forwarder::Key::Mac => (Some("ADDRESS"), Offer::Nothing),
+        forwarder::Key::Mtu => (Some("BYTES"), Offer::Nothing),
+        _ => (None, Offer::Nothing),
+    };
+    described(flag, value, offer)
+}
+
 fn option(flag: &Flag<Key>) -> Opt {
     let value = match flag.key {
         Key::Listen | Key::Services | Key::Notification => Some("URL"),
@@ -171,18 +256,21 @@ fn option(flag: &Flag<Key>) -> Opt {
         Key::Stdio => Some("WORD"),
         _ => None,
     };
+    let is_file = value.is_some_and(|value| matches!(value, "FILE" | "PATH"));
+    described(flag, value, if is_file { Offer::File } else { Offer::Nothing })
+}
+
+/// A flag as the manual has it; `value` is the name of its argument.
+fn described<K>(flag: &Flag<K>, value: Option<&str>, offer: Offer) -> Opt {
     Opt {
         short: None,
         long: Some(flag.name.to_owned()),
         value: value.map(str::to_owned),
-        offer: if value.is_some_and(|value| matches!(value, "FILE" | "PATH")) {
-            Offer::File
-        } else {
-            Offer::Nothing
-        },
+        offer,
         help: flag.help.to_owned(),
         default: match flag.kind {
             Kind::Number(number) if number != 0 => Some(format!("default: {number}")),
+            Kind::Text(text) if !text.is_empty() => Some(format!("default: {text}")),
             _ => None,
         },
         more: flag.more.to_owned(),
@@ -199,6 +287,11 @@ mod tests {
         for flag in FLAGS {
             assert!(text.contains(&format!("\\-\\-{}", flag.name.replace('-', "\\-"))), "{}", flag.name);
             assert_eq!(option(flag).value.is_none(), flag.kind == Kind::Truth, "{}", flag.name);
+        }
+        let (_, text) = manual().files().swap_remove(1);
+        for flag in forwarder::FLAGS {
+            assert!(text.contains(&format!("\\-\\-{}", flag.name.replace('-', "\\-"))), "{}", flag.name);
+            assert_eq!(forwarder_option(flag).value.is_none(), flag.kind == Kind::Truth, "{}", flag.name);
         }
     }
 

@@ -1,7 +1,8 @@
-//! The network of virtual machine hosts: `gvproxy`.
+//! The network of virtual machine hosts: `gvproxy`, and its partner in the guest, `gvforwarder`.
 //!
 //! A program of its own: an HTTP server and an SSH client are linked with nothing else of ours. Which personality it
-//! plays follows from the last part of `argv[0]`: `slipway-pages` writes its man pages, any other name is `gvproxy`.
+//! plays follows from the last part of `argv[0]`: `gvforwarder`, or `vm` as that was called before; `slipway-pages`
+//! writes the man pages; any other name is `gvproxy`.
 //!
 //! ```text
 //! flags, args  Go's rules for a command line; the table of gvproxy's flags
@@ -15,10 +16,11 @@
 //! network      addresses, names and leases: from the configuration to engine and zones
 //! orders       what the control process asks of the one that carries packets, and how that carries it out
 //! control      the control process: HTTP API, notifications, SSH forwards
-//! docs         man page and completion
+//! forwarder    gvforwarder
+//! docs         man pages and completion
 //! ```
-//! Two processes: one carries packets and is as shut in as those of other personalities, the other talks to whoever
-//! gives orders. If the second fails, packets flow on.
+//! gvproxy is two processes: one carries packets and is as shut in as those of other personalities, the other talks to
+//! whoever gives orders. If the second fails, packets flow on.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod docs;
 pub mod flags;
+pub mod forwarder;
 pub mod fuzz;
 pub mod hub;
 pub mod listen;
@@ -50,8 +53,12 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         Some((program, words)) => (program.to_string_lossy().into_owned(), words),
         None => ("gvproxy".to_owned(), argv),
     };
-    if Path::new(&program).file_name().is_some_and(|name| name == slipway_manual::PROGRAM) {
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    if name == slipway_manual::PROGRAM {
         return docs::manual().main(words);
+    }
+    if forwarder::NAMES.iter().any(|forwarder| name == *forwarder) {
+        return forwarder::main(&program, words);
     }
     begin::main(&program, words)
 }

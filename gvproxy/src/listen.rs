@@ -56,10 +56,15 @@ pub enum BadUrl {
 }
 
 /// A URL, taken apart.
-struct Url {
-    scheme: String,
-    host: String,
-    path: String,
+#[derive(Debug)]
+pub(crate) struct Url {
+    /// In small letters.
+    pub(crate) scheme: String,
+    pub(crate) host: String,
+    /// Without its `%20`s.
+    pub(crate) path: String,
+    /// As it was written.
+    pub(crate) query: String,
 }
 
 impl Endpoint {
@@ -193,7 +198,10 @@ fn vsock(cid: Option<u32>, port: u32) -> Result<OwnedFd, Errno> {
 
 impl Url {
     /// As `net/url.Parse` takes it apart, as far as an address of ours has parts.
-    fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// In the words of Go.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.chars().any(|c| c.is_ascii_control()) {
             return Err("net/url: invalid control character in URL".to_owned());
         }
@@ -206,12 +214,12 @@ impl Url {
             }
             _ => (String::new(), text),
         };
-        let rest = rest.split('?').next().unwrap_or_default();
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (host, path) = match rest.strip_prefix("//") {
             Some(rest) => rest.find('/').and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, "")),
             None => ("", rest),
         };
-        Ok(Self { scheme, host: host.to_owned(), path: unescape(path)? })
+        Ok(Self { scheme, host: host.to_owned(), path: unescape(path)?, query: query.to_owned() })
     }
 }
 
@@ -221,7 +229,10 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// A path without its `%20`s.
-fn unescape(path: &str) -> Result<String, String> {
+///
+/// # Errors
+/// In the words of Go.
+pub(crate) fn unescape(path: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {

@@ -14,6 +14,7 @@ mod bridges;
 mod ending;
 mod engines;
 mod filter;
+mod gvforwarder;
 mod gvproxy;
 mod hostile;
 mod hypervisors;

@@ -15,7 +15,8 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("SLIPWAY_GVPROXY_BINARY", "slipway-gvproxy"),
 ];
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
+    "man1/gvforwarder.1",
     "man1/gvproxy.1",
     "man1/passt.1",
     "man1/pasta.1",

@@ -21,7 +21,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program { package: "slipway", name: "slipway", links: &["slirp4netns", "pasta", "passt", "pesto"] },
     Program { package: "slipway-dns", name: "aardvark-dns", links: &[] },
     Program { package: "slipway-netavark", name: "netavark", links: &[] },
-    Program { package: "slipway-gvproxy", name: "slipway-gvproxy", links: &["gvproxy"] },
+    Program { package: "slipway-gvproxy", name: "slipway-gvproxy", links: &["gvproxy", "gvforwarder"] },
 ];
 
 /// Builds a package for release and gives the program's path.

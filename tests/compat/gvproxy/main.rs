@@ -7,6 +7,7 @@ mod t02_life;
 mod t03_guests;
 mod t04_api;
 mod t05_fronts;
+mod t06_forwarder;
 
 use slipway_lab::{built, tree};
 use std::os::unix::process::CommandExt as _;
