@@ -9,7 +9,8 @@
 //!   └────────────┘   frame                                                   └─────────┘
 //! ```
 //!
-//! The folders are the data path and sort in path order; the files beside them are the supporting cast.
+//! The folders are the data path and sort in path order; the files beside them are the supporting cast. One folder
+//! stands apart: [`dhcp_client`], the other side of a server that is played within, for who wants an address himself.
 //! There is no I/O here, no clock, no randomness, no unsafe code: frames, events and time are arguments
 //! of the verbs of [`Engine`], sockets are the trait [`upstream::Upstream`], the link is [`device::Device`].
 //! The same engine runs under the event loop of the `host` crate, the simulator and the fuzzer.

@@ -4,7 +4,7 @@
 //! however often the connection is made anew. Source: pidfd_open(2).
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 use slipway_host::sys::proc::pidfd_open;
 use std::io;
@@ -20,12 +20,16 @@ const GRACE: u16 = 1000;
 pub(crate) struct Program(Child);
 
 impl Program {
-    /// Starts it.
+    /// Starts it. Signals that we have blocked to read them reach it as ever: the mask passes through execve(2).
     ///
     /// # Errors
     /// Those of fork(2) and execve(2): ENOENT when it is not installed.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
-        command.spawn().map(Self)
+        // One that comes just now has its default effect, which is to end us: that is what we would do.
+        let blocked = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let started = command.spawn().map(Self);
+        blocked.thread_set_mask()?;
+        started
     }
 
     /// What it writes, and what it reads, if both are pipes of ours that nobody has taken.
@@ -83,6 +87,7 @@ pub(crate) fn words(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
     use std::path::Path;
     use std::process::Stdio;
 
@@ -107,6 +112,21 @@ mod tests {
         }
         let missing = Program::start(&mut Command::new("/no/such")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_we_block_reaches_it() {
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGTERM);
+        blocked.thread_block().unwrap();
+        let mut command = Command::new("sh");
+        let script = ["-c", "grep SigBlk: /proc/self/status"];
+        let mut program =
+            Program::start(command.args(script).stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap();
+        let mut said = String::new();
+        std::fs::File::from(program.streams().unwrap().0).read_to_string(&mut said).unwrap();
+        assert_eq!(said, "SigBlk:\t0000000000000000\n");
+        assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM), "and we block it still");
     }
 
     #[test]

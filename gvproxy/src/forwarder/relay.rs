@@ -158,7 +158,7 @@ impl Relay {
             self.deliver(tap)?;
         }
         self.gather(tap)?;
-        self.flush()
+        self.push()
     }
 
     /// The stream has bytes.
@@ -202,13 +202,18 @@ impl Relay {
         Ok(())
     }
 
+    /// Sends what waits, unless the stream has still to say that there is room.
+    fn push(&mut self) -> Result<(), End> {
+        if self.stuck { Ok(()) } else { self.flush() }
+    }
+
     /// Takes frames from the TAP, until there are none, or no room, or it is another's turn.
     fn gather(&mut self, tap: &mut Tap) -> Result<(), End> {
         let header = self.framing.header_len();
         let mut prefix = Vec::with_capacity(HEADER_ROOM);
         for _ in 0..TURN {
             if self.outbox.room(HEADER_ROOM + MAX_FRAME).is_empty() {
-                self.flush()?;
+                self.push()?;
             }
             let room = self.outbox.room(HEADER_ROOM + MAX_FRAME);
             let Some((before, room)) = room.split_at_mut_checked(header) else { return Ok(()) };
