@@ -157,14 +157,15 @@ fn much_is_carried_in_both_directions() {
     forwarder.until(LIMIT, |_| guest.sh("ip route").contains("default")).unwrap();
     let source = "head -c 50000000 /dev/zero";
     let down = lab.world(["ncat", "-lk", WORLD4, "9000", "-c", source]);
-    let up = lab.world(["ncat", "-lk", WORLD4, "9001", "-c", "wc -c"]);
-    let (_down, _up) =
+    let up = lab.world(["sh", "-c", &format!("ncat -l --recv-only {WORLD4} 9001 | wc -c")]);
+    let (_down, mut up) =
         (Running::server(down, "tcp", 9000).unwrap(), Running::server(up, "tcp", 9001).unwrap());
     let fetch = format!("ncat --recv-only {WORLD4} 9000 | wc -c");
-    let send = format!("{source} | ncat {WORLD4} 9001");
+    let send = format!("{source} | ncat --send-only {WORLD4} 9001");
     let script = format!("{fetch} & {send}; wait");
     let carried = guest.container.cmd(["sh", "-c", &script]).run(LIMIT * 3).unwrap();
-    assert_eq!(carried.out().matches("50000000").count(), 2, "{carried}");
+    assert_eq!(carried.out(), "50000000\n", "{carried}");
+    assert_eq!(up.finish(LIMIT).unwrap().expect("it ends").out(), "50000000\n");
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl<'a> Serving<'a> {
             input: Watch::new(INPUT),
             output: Watch::new(OUTPUT),
             tap: Watch::new(TAP),
-            program: program,
+            program,
         }
     }
 

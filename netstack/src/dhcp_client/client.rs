@@ -43,7 +43,7 @@ const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// There is a lease: the first, the same for longer, or another one.
-    Bound(Lease),
+    Bound(Box<Lease>),
     /// The lease has ended, and there is no other one yet.
     Lost(Loss),
 }
@@ -152,7 +152,7 @@ impl Client {
         self.deadline = ends.map(|[renew, ..]| renew);
         self.refusals = 0;
         self.state = State::Bound(Held { lease: lease.clone(), ends });
-        Step { send: None, event: Some(Event::Bound(lease)) }
+        Step { send: None, event: Some(Event::Bound(Box::new(lease))) }
     }
 
     /// Starts over after a refusal: at once after the first, later and later after more of them.
@@ -290,7 +290,7 @@ pub fn fuzz(mut data: &[u8]) {
         if let Some(Event::Bound(lease)) = step.event {
             let address = lease.address.addr();
             assert!(!address.is_unspecified() && !address.is_loopback() && lease.address.prefix_len() > 0);
-            assert_eq!(client.lease(), Some(&lease));
+            assert_eq!(client.lease(), Some(&*lease));
         }
         assert!(client.listening() || client.lease().is_some());
     }

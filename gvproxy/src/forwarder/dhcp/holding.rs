@@ -39,8 +39,8 @@ impl Holding {
     }
 
     /// Has the interface be what the lease says.
-    pub(super) fn follow(&mut self, lease: Lease) {
-        let routes = ways(&lease);
+    pub(super) fn follow(&mut self, lease: &Lease) {
+        let routes = ways(lease);
         self.within(|holding, netlink| {
             if let Some(mtu) = lease.mtu.filter(|mtu| *mtu >= LEAST_MTU) {
                 told(set_mtu(netlink, &holding.name, mtu));

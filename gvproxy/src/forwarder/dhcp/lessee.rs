@@ -117,7 +117,7 @@ impl Lessee {
             Some(Event::Bound(lease)) => {
                 log::info!("lease of {} obtained, lease time {} s", lease.address, lease.times.end);
                 resolv_conf::write(&lease);
-                self.holding.follow(lease);
+                self.holding.follow(&lease);
             }
             Some(Event::Lost(why)) => {
                 let why = match why {

@@ -10,7 +10,6 @@ use std::os::unix::net::UnixStream;
 
 /// `BPF_RET | BPF_K`: everything.
 const ALL: Instruction = Instruction { code: 0x06, if_true: 0, if_false: 0, operand: u32::MAX };
-const NO_TUN: u8 = 77;
 
 /// A relay between a TAP and a stream, with the stream's other end and a socket on the guest's side of the TAP.
 struct World {
@@ -24,7 +23,7 @@ struct World {
 fn world(test: &str, work: impl FnOnce(World)) {
     let child = fork_child(|| {
         let made = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET);
-        let Some(mut tap) = made.ok().and_then(|()| Tap::open("t0").ok()) else { return NO_TUN };
+        let Some(mut tap) = made.ok().and_then(|()| Tap::open("t0").ok()) else { return 77 };
         tap.want_finished(true);
         let mut netlink = Netlink::open().unwrap();
         let link = netlink.interface("t0").unwrap();
@@ -39,7 +38,7 @@ fn world(test: &str, work: impl FnOnce(World)) {
     });
     match wait_for(child.unwrap()).unwrap() {
         WaitStatus::Exited(_, 0) => {}
-        WaitStatus::Exited(_, NO_TUN) => println!("SKIP {test}: no TAP may be made here"),
+        WaitStatus::Exited(_, 77) => println!("SKIP {test}: no TAP may be made here"),
         status => panic!("{status:?}"),
     }
 }

@@ -28,7 +28,7 @@ impl Keeper {
     pub(in crate::dhcp) async fn acquire(&mut self) -> Result<Lease> {
         loop {
             if let Event::Bound(lease) = self.drive.next().await? {
-                return Ok(lease);
+                return Ok(*lease);
             }
         }
     }
@@ -60,7 +60,7 @@ impl Keeper {
                 }
                 // What could not be set is tried again at the next renewal.
                 Ok(Event::Bound(lease)) => match self.follow(&held, &lease, &target) {
-                    Ok(()) => held = lease,
+                    Ok(()) => held = *lease,
                     Err(error) => log::error!("cannot give {} to {}: {error}", lease.address, self.mac),
                 },
                 Ok(Event::Lost(why)) => {
