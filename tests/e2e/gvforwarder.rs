@@ -156,7 +156,7 @@ fn much_is_carried_in_both_directions() {
     guest.has(&mut forwarder, "192.168.127.2/24");
     forwarder.until(LIMIT, |_| guest.sh("ip route").contains("default")).unwrap();
     let source = "head -c 50000000 /dev/zero";
-    let down = lab.world(["ncat", "-lk", WORLD4, "9000", "-c", source]);
+    let down = lab.world(["sh", "-c", &format!("{source} | ncat -l --send-only {WORLD4} 9000")]);
     let up = lab.world(["sh", "-c", &format!("ncat -l --recv-only {WORLD4} 9001 | wc -c")]);
     let (_down, mut up) =
         (Running::server(down, "tcp", 9000).unwrap(), Running::server(up, "tcp", 9001).unwrap());
