@@ -14,7 +14,9 @@
 //! confine    what is given up once the first connection stands
 //! run        one connection after the other
 //! ```
-//! It never gives up: what fails is told, and tried again a second later, until a signal ends it. Contract: gvproxy §12.
+//! It never gives up: what fails is told, and tried again a second later, until a signal ends it.
+//!
+//! Contract: gvproxy §12.
 
 mod args;
 mod confine;

@@ -11,9 +11,9 @@
 //! * Whoever says no ends the lease: the machine starts over. So does the lease's end; then the old address is asked
 //!   for.
 //! * A question is repeated twice before the wait is doubled, and sooner than after four seconds (RFC 2131 §4.1,
-//!   deviation): somebody waits for the container or the machine to start, eight seconds in all. Servers that look whether
-//!   an address is free before they offer it take up to three seconds for that; asking again in the meantime would be
-//!   noise, and asking soon after saves the offer that a bridge sent elsewhere.
+//!   deviation): somebody waits for the container or the machine to start, eight seconds in all. Servers that look
+//!   whether an address is free before they offer it take up to three seconds for that; asking again in the meantime
+//!   would be noise, and asking soon after saves the offer that a bridge sent elsewhere.
 //! * The address is not looked for with ARP before it is used (RFC 2131 §2.2, deviation): that takes seconds; servers
 //!   do.
 //! * What becomes of an address whose lease is over is for the caller to say, who is told by [`Event::Lost`].

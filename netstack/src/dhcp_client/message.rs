@@ -99,8 +99,8 @@ pub(super) enum Ask {
 pub struct Identity {
     /// The MAC address of the interface.
     pub mac: MacAddr,
-    /// A name by which the address stays the same when the MAC address does not: a container's ID. Empty: it is known by
-    /// its MAC address.
+    /// A name by which the address stays the same when the MAC address does not: a container's ID. Empty: it is known
+    /// by its MAC address.
     pub name: String,
     /// Its host name; empty for none.
     pub host_name: String,
@@ -302,8 +302,8 @@ impl Options {
         Some(u16::from_be_bytes(self.0.get(&number)?.as_slice().try_into().ok()?))
     }
 
-    /// Routes (RFC 3442): where to, and through which router, which is none for what is on the link; empty when they make
-    /// no sense.
+    /// Routes (RFC 3442): where to, and through which router, which is none for what is on the link; empty when they
+    /// make no sense.
     #[must_use]
     pub(super) fn routes(&self) -> Vec<(Ipv4Net, Option<Ipv4Addr>)> {
         self.0.get(&option::ROUTES).and_then(|value| routes(value)).unwrap_or_default()
