@@ -115,6 +115,19 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("le16", [&[0x13, 20, 0][..], &[1; 20], &[0, 0, 14, 0], &[2; 14], &[60, 0, 1]].concat()),
             ("too-long", [&[0, 0, 0, 0, 14][..], &[1; 14], &[0, 2, 0, 1], &[9; 14]].concat()),
         ]),
+        // Whether it begins behind the marker, and pieces; frames behind their lengths.
+        "fast_link" => {
+            let train = [&[0, 0, 0, 76][..], &[1, 1, 54, 0, 8, 0, 34, 0, 16, 0], &[3; 66]].concat();
+            let marker = [&[60, 0, 1, 0x80, 0xc2, 0, 0, 0x0e, 2, 0, 0, 0, 0, 9, 0x88, 0xb5][..], b"slipway-fast-link"].concat();
+            let (end, slow) = ([0; 28], [&[14, 0][..], &[7; 14]].concat());
+            let change = |version: u8| [&slow[..], &marker, &[version], &end, &train].concat();
+            named(vec![
+                ("fast", [&[0][..], &train, &[0, 0, 0, 24], &[0; 24], &[0, 0, 0, 15], &[2; 15], &train].concat()),
+                ("changes", [&[1][..], &change(1), &[0, 1, 0, 40]].concat()),
+                ("version", [&[0x21][..], &change(2)].concat()),
+                ("senseless", [&[6][..], &[0, 0, 0, 12, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1].repeat(20), &train].concat()),
+            ])
+        }
         "address_plan" => {
             let mut rng = Rng::new(7);
             let bytes = |len: u32, rng: &mut Rng| (0..len).map(|_| rng.next().to_le_bytes()[0]).collect::<Vec<u8>>();

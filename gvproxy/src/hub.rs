@@ -240,9 +240,11 @@ impl Network for Hub {
     }
 
     /// Always two-byte lengths, whatever other sockets for guests there are: nobody who asks for a link speaks
-    /// otherwise.
-    fn join(&mut self, stream: OwnedFd, first: Vec<u8>, _fast: bool) -> io::Result<()> {
-        let link = self.session.driver_mut().join(stream, Framing::Le16, first)?;
+    /// otherwise, but those whose next words are of the fast link.
+    fn join(&mut self, stream: OwnedFd, first: Vec<u8>, fast: bool) -> io::Result<()> {
+        let driver = self.session.driver_mut();
+        let link =
+            if fast { driver.join_fast(stream, first) } else { driver.join(stream, Framing::Le16, first) }?;
         self.ordered.insert(link);
         Ok(())
     }

@@ -242,6 +242,7 @@ impl Driver {
     pub fn join_link(&mut self, link: Link) -> io::Result<LinkId> {
         let first = self.links.is_empty();
         let id = self.links.join(link, self.engine.stations(), self.sockets.events())?;
+        self.engine.set_device(self.links.capabilities());
         if first {
             // Whoever has waited meanwhile did so for somebody else.
             self.forget_guests();
@@ -260,11 +261,13 @@ impl Driver {
         while let Some(link) = self.links.first() {
             self.links.leave(link, self.sockets.events());
         }
+        self.engine.set_device(self.links.capabilities());
         self.forget_guests();
     }
 
     fn hang_up(&mut self, now: Instant, link: LinkId) -> Option<Lost> {
         let Remains { lost, stations } = self.links.leave(link, self.sockets.events())?;
+        self.engine.set_device(self.links.capabilities());
         self.changed = true;
         if self.links.is_empty() {
             self.engine.forget_guests(now, &mut self.sockets);

@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | [`Framing::Be32`] | 32 bits, network order | QEMU (`-netdev stream`, `socket`) |
 //! | [`Framing::Le16`] | 16 bits, little endian | HyperKit and VPNKit, gvforwarder, stdio |
+//! | [`Framing::Fast`] | 32 bits, network order, of a virtio-net header and the frame | our gvforwarder ([`super::fast`]) |
 //!
 //! What lengths may be is the personality's to say ([`Lengths`]).
 
 use super::MAX_FRAME;
+use slipway_netstack::device::vnet::HEADER_LEN;
 use std::io;
 
 /// The length in front of a frame.
@@ -17,6 +19,8 @@ pub enum Framing {
     Be32,
     /// 16 bits, the low ones first.
     Le16,
+    /// 32 bits in network order; a virtio-net header comes before the frame, and is counted.
+    Fast,
 }
 
 impl Framing {
@@ -24,7 +28,7 @@ impl Framing {
     #[must_use]
     pub const fn header_len(self) -> usize {
         match self {
-            Self::Be32 => 4,
+            Self::Be32 | Self::Fast => 4,
             Self::Le16 => 2,
         }
     }
@@ -33,7 +37,7 @@ impl Framing {
     #[must_use]
     pub fn length(self, bytes: &[u8]) -> Option<usize> {
         match self {
-            Self::Be32 => {
+            Self::Be32 | Self::Fast => {
                 let length = bytes.first_chunk().copied().map(u32::from_be_bytes)?;
                 Some(usize::try_from(length).unwrap_or(usize::MAX))
             }
@@ -45,7 +49,7 @@ impl Framing {
     #[must_use]
     pub fn put(self, len: usize, out: &mut Vec<u8>) -> bool {
         match self {
-            Self::Be32 => u32::try_from(len).map(|len| out.extend(len.to_be_bytes())).is_ok(),
+            Self::Be32 | Self::Fast => u32::try_from(len).map(|len| out.extend(len.to_be_bytes())).is_ok(),
             Self::Le16 => u16::try_from(len).map(|len| out.extend(len.to_le_bytes())).is_ok(),
         }
     }
@@ -58,6 +62,8 @@ pub enum Lengths {
     OfFrames,
     /// Up to 128 KiB (contract: gvproxy 5). What is no frame is read, and told as an empty one, which nobody takes.
     Any,
+    /// Those of frames with a virtio-net header before them.
+    OfFast,
 }
 
 /// An Ethernet header; what is shorter is no frame.
@@ -72,6 +78,7 @@ impl Lengths {
         match self {
             Self::OfFrames => (SHORTEST..=MAX_FRAME).contains(&len),
             Self::Any => len <= LONGEST,
+            Self::OfFast => (HEADER_LEN..=HEADER_LEN + MAX_FRAME).contains(&len),
         }
     }
 
@@ -81,6 +88,7 @@ impl Lengths {
         let reason = match self {
             Self::OfFrames => format!("Bad frame size from guest, resetting connection: {len}"),
             Self::Any => format!("invalid packet size: {len} is negative or exceeds maximum {LONGEST}"),
+            Self::OfFast => format!("invalid packet size on the fast link: {len}"),
         };
         io::Error::new(io::ErrorKind::InvalidData, reason)
     }

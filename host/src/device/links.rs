@@ -77,8 +77,8 @@ pub struct Links {
     guests: bool,
     /// The longest packet that every guest takes, in bytes.
     mtu: usize,
-    /// What the engine was told that a device can do.
-    told: Capabilities,
+    /// What the engine was told that a device can do, before there was any.
+    least: Capabilities,
     next: u32,
     /// The links and nothing else, for waits during which other descriptors are left alone.
     alone: EventSet,
@@ -216,19 +216,19 @@ impl Member {
 }
 
 impl Links {
-    /// No links. `ours` is the engine's own MAC address, `told` what it was told that a device can do, and `mtu` the
+    /// No links. `ours` is the engine's own MAC address, `least` what it was told that a device can do, and `mtu` the
     /// longest packet of it, in bytes.
     ///
     /// # Errors
     /// The kernel's: out of descriptors or memory.
-    pub(crate) fn new(ours: MacAddr, told: Capabilities, mtu: u16) -> io::Result<Self> {
+    pub(crate) fn new(ours: MacAddr, least: Capabilities, mtu: u16) -> io::Result<Self> {
         Ok(Self {
             members: Vec::new(),
             switch: Switch::new(ours),
             ours,
             guests: false,
             mtu: mtu.into(),
-            told,
+            least,
             next: 0,
             alone: EventSet::new()?,
             gone: Lost::default(),
@@ -241,6 +241,17 @@ impl Links {
     /// switched though there is one link.
     pub(crate) const fn expect_guests(&mut self) {
         self.guests = true;
+    }
+
+    /// What the engine is to be told that a device can do: what any of them can.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.members.iter().fold(self.least, |all, member| all.or(member.link.capabilities()))
+    }
+
+    /// One has come: those that can do less than others get frames that are finished, from now on.
+    fn agree(&mut self) {
+        let told = self.capabilities();
+        self.members.iter_mut().for_each(|member| member.finish |= told.exceed(member.link.capabilities()));
     }
 
     /// How many there are.
@@ -317,7 +328,7 @@ impl Links {
         }
         self.members.push(Member {
             id,
-            finish: self.told.exceed(link.capabilities()),
+            finish: false,
             link,
             rest: VecDeque::new(),
             lost: Lost::default(),
@@ -327,6 +338,7 @@ impl Links {
             heard: Instant::ZERO,
             greedy: false,
         });
+        self.agree();
         self.next = next;
         Ok(id)
     }

@@ -1,10 +1,11 @@
 //! Stage 1 on the host's side: real guest links.
 //!
 //! A [`Link`] is a non-blocking descriptor that carries one Ethernet frame per system call: a TAP ([`tap`]), or a Unix
-//! socket of type SOCK_SEQPACKET ([`seqpacket`]); or a stream of a virtual machine ([`stream`]); or a part of a
-//! datagram socket that several share ([`datagram`]). One whose memory is shared with us ([`vhost_user`]) needs no
-//! calls for frames, and has a descriptor for what there is news of. [`pcap`] is a decorator that writes down what
-//! passes. [`links`] are those of one event loop, and [`news`] what happens to them.
+//! socket of type SOCK_SEQPACKET ([`seqpacket`]); or a stream of a virtual machine ([`stream`]), with trains and a
+//! header between ends of ours ([`fast`]); or a part of a datagram socket that several share ([`datagram`]). One whose
+//! memory is shared with us ([`vhost_user`]) needs no calls for frames, and has a descriptor for what there is news of.
+//! [`pcap`] is a decorator that writes down what passes. [`links`] are those of one event loop, and [`news`] what
+//! happens to them.
 //!
 //! Contract with the event loop: read frames while the descriptor is readable until [`Link::read_frame`] says
 //! `None`; an error means that the link is gone for good. Frames to the guest are not queued here, but for those of a
@@ -12,6 +13,7 @@
 //! memory is no such case: nothing tells of its end, so the frame is lost as on any link.
 
 pub mod datagram;
+pub mod fast;
 pub mod framing;
 pub mod links;
 pub mod listener;
@@ -236,7 +238,8 @@ impl Link {
     pub fn capabilities(&self) -> Capabilities {
         match self {
             Self::Tap(tap) => tap.capabilities(),
-            Self::Seqpacket(_) | Self::Stream(_) | Self::Datagrams(_) => Capabilities::default(),
+            Self::Seqpacket(_) | Self::Datagrams(_) => Capabilities::default(),
+            Self::Stream(stream) => stream.capabilities(),
             Self::VhostUser(rings) => rings.capabilities(),
             Self::Captured(capture) => capture.inner().capabilities(),
         }

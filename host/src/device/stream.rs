@@ -12,16 +12,19 @@
 //! - A length that is refused is the end of the connection, not of the process: where the next frame would begin is not
 //!   known any more.
 //! - While a guest still has to say who it is ([`super::vpnkit`]), it sends and gets no frames.
+//! - Between two ends of ours each direction may change to trains with a header ([`super::fast`]). Then the header says
+//!   what is left open; one that makes no sense costs its frame.
 //!
 //! Contract: pasta F.6, gvproxy 5.
 
 use super::framing::{Framing, Lengths};
 use super::vpnkit::Handshake;
-use super::{Lost, MAX_FRAME, UNCHECKED};
+use super::{Lost, MAX_FRAME, UNCHECKED, fast};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{MsgFlags, recv, send};
-use slipway_netstack::device::{Device, Full, Offload};
+use slipway_netstack::addr::MacAddr;
+use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -33,13 +36,19 @@ const OUTBOX: usize = 256 << 10;
 const OF_OTHERS: usize = OUTBOX / 4 * 3;
 /// From so many on they are sent before the end of a round.
 const EAGER: usize = 64 << 10;
+/// Frames with a senseless header that one call of `read_frame` skips before it lets others have their turn.
+const SKIP_LIMIT: usize = 16;
 
 /// The connection to the guest.
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    framing: Framing,
+    /// How frames come, and what lengths they may have.
+    incoming: Framing,
     lengths: Lengths,
+    /// How frames go.
+    outgoing: Framing,
+    change: Change,
     /// What comes before frames, if that is not over.
     handshake: Option<Box<Handshake>>,
     /// What was read, from `next` to `end`. It takes no memory until there is something.
@@ -56,6 +65,27 @@ pub struct Stream {
     /// The other side is gone: nothing is sent any more.
     broken: bool,
     lost: Lost,
+}
+
+/// What is left of the change to the fast link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Nothing, or nobody has asked for it.
+    Settled,
+    /// What comes changes behind a marker, whenever that comes; what goes has changed.
+    Awaited,
+    /// We have asked: the first frame says whether it is granted. The address is for our own marker.
+    Asked(MacAddr),
+}
+
+/// What was read.
+#[derive(Debug)]
+enum Taken {
+    Frame(Offload, usize),
+    /// A marker.
+    Marker,
+    /// Its header makes no sense.
+    Malformed,
 }
 
 /// Where the bytes go.
@@ -82,6 +112,16 @@ impl Wire {
     }
 }
 
+impl Change {
+    /// A frame has come that is no marker.
+    const fn without_marker(self) -> Self {
+        match self {
+            Self::Awaited => Self::Awaited,
+            Self::Asked(_) | Self::Settled => Self::Settled,
+        }
+    }
+}
+
 impl Stream {
     /// Takes over a connected stream socket, with QEMU's framing; no length but those of frames is borne.
     #[must_use]
@@ -95,6 +135,25 @@ impl Stream {
         let mut stream = Self::new(Wire::Socket(fd), framing, Lengths::Any);
         stream.end = first.len();
         stream.inbox = first;
+        stream
+    }
+
+    /// The same for a forwarder's that has asked for the fast link, which it is granted. `ours` is the gateway's
+    /// address.
+    #[must_use]
+    pub fn fast(fd: OwnedFd, ours: MacAddr, first: Vec<u8>) -> Self {
+        let mut stream = Self::of_guest(fd, Framing::Le16, first);
+        stream.change = Change::Awaited;
+        stream.hasten(ours);
+        stream
+    }
+
+    /// The forwarder's end of such a stream, with two-byte lengths until the fast link, which it has asked for, is
+    /// granted. `guest` is the guest's address.
+    #[must_use]
+    pub const fn asking(fd: OwnedFd, guest: MacAddr) -> Self {
+        let mut stream = Self::new(Wire::Socket(fd), Framing::Le16, Lengths::Any);
+        stream.change = Change::Asked(guest);
         stream
     }
 
@@ -121,8 +180,10 @@ impl Stream {
     const fn new(wire: Wire, framing: Framing, lengths: Lengths) -> Self {
         Self {
             wire,
-            framing,
+            incoming: framing,
             lengths,
+            outgoing: framing,
+            change: Change::Settled,
             handshake: None,
             inbox: Vec::new(),
             next: 0,
@@ -140,6 +201,22 @@ impl Stream {
     #[must_use]
     pub const fn lost(&self) -> Lost {
         self.lost
+    }
+
+    /// What it takes off the engine's hands: all there is, once it is fast.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        if self.outgoing == Framing::Fast { Capabilities::ALL } else { Capabilities::default() }
+    }
+
+    /// What is sent from here on is fast.
+    fn hasten(&mut self, from: MacAddr) {
+        let marker = fast::marker(from);
+        if self.outgoing.put(marker.len(), &mut self.outbox) {
+            self.outbox.extend(marker);
+        }
+        self.outgoing = Framing::Fast;
+        let _ = self.flush();
     }
 
     /// The descriptor that tells of room, if it is another than the one that tells of frames.
@@ -178,7 +255,7 @@ impl Stream {
         if self.handshake.is_some() {
             return false;
         }
-        let header = self.framing.header_len();
+        let header = self.incoming.header_len();
         self.length().is_some_and(|len| !self.lengths.allow(len) || self.unread().len() >= header + len)
             || self.has_ended()
     }
@@ -194,10 +271,21 @@ impl Stream {
     /// `UnexpectedEof` when the guest has hung up; `InvalidData` for a length that is refused; otherwise those of
     /// recv(2).
     pub fn read_frame(&mut self, into: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
+        let mut skipped = 0;
         loop {
             if self.handshake.is_none() {
-                if let Some(len) = self.take(into)? {
-                    return Ok(Some((UNCHECKED, len)));
+                match self.take(into)? {
+                    Some(Taken::Frame(offload, len)) => return Ok(Some((offload, len))),
+                    Some(Taken::Marker) => continue,
+                    Some(Taken::Malformed) => {
+                        self.lost.malformed = self.lost.malformed.saturating_add(1);
+                        skipped += 1;
+                        if skipped == SKIP_LIMIT {
+                            return Ok(None);
+                        }
+                        continue;
+                    }
+                    None => {}
                 }
             } else if self.shake_hands() {
                 continue;
@@ -233,23 +321,51 @@ impl Stream {
 
     /// The length of the next frame, if that has come.
     fn length(&self) -> Option<usize> {
-        self.framing.length(self.unread())
+        self.incoming.length(self.unread())
     }
 
     /// The next frame, if all of it was read.
-    fn take(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+    fn take(&mut self, into: &mut [u8]) -> io::Result<Option<Taken>> {
         let Some(len) = self.length() else { return Ok(None) };
         if !self.lengths.allow(len) {
             return Err(self.lengths.refusal(len));
         }
-        let header = self.framing.header_len();
-        let Some(frame) = self.unread().get(header..header + len) else { return Ok(None) };
-        let taken = into.get_mut(..len).map_or(0, |room| {
-            room.copy_from_slice(frame);
-            len
+        let header = self.incoming.header_len();
+        let Some(bytes) = self.unread().get(header..header + len) else { return Ok(None) };
+        let announced = if self.change == Change::Settled { None } else { fast::announced(bytes) };
+        let opened =
+            if self.incoming == Framing::Fast { fast::open(bytes) } else { Some((UNCHECKED, bytes)) };
+        let taken = opened.map_or(Taken::Malformed, |(offload, frame)| {
+            let room = into.get_mut(..frame.len());
+            Taken::Frame(
+                offload,
+                room.map_or(0, |room| {
+                    room.copy_from_slice(frame);
+                    frame.len()
+                }),
+            )
         });
         self.next += header + len;
-        Ok(Some(taken))
+        match announced {
+            Some(version) => self.obey(version).map(|()| Some(Taken::Marker)),
+            None => {
+                self.change = self.change.without_marker();
+                Ok(Some(taken))
+            }
+        }
+    }
+
+    /// A marker has come: what follows it is fast.
+    fn obey(&mut self, version: u8) -> io::Result<()> {
+        if version != fast::VERSION {
+            let reason = format!("the fast link has version {version}, which nobody asked for");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        (self.incoming, self.lengths) = (Framing::Fast, Lengths::OfFast);
+        if let Change::Asked(from) = std::mem::replace(&mut self.change, Change::Settled) {
+            self.hasten(from);
+        }
+        Ok(())
     }
 
     /// Reads more. `false`: there is nothing now.
@@ -307,7 +423,8 @@ impl Stream {
 
 impl Device for Stream {
     fn transmit(&mut self, offload: Offload, frame: &[u8]) -> Result<(), Full> {
-        if offload != Offload::NONE || frame.len() > MAX_FRAME {
+        let is_fast = self.outgoing == Framing::Fast;
+        if (offload != Offload::NONE && !is_fast) || frame.len() > MAX_FRAME {
             self.lost.rejected = self.lost.rejected.saturating_add(1);
             return Ok(());
         }
@@ -319,12 +436,16 @@ impl Device for Stream {
             // Room that there is is made use of; what waits behind that is told by `flush`.
             let _ = self.flush();
         }
-        if self.waiting() + self.framing.header_len() + frame.len() > OUTBOX {
+        let header = offload.emit_short_le();
+        let header = if is_fast { &header[..] } else { &[] };
+        let len = header.len() + frame.len();
+        if self.waiting() + self.outgoing.header_len() + len > OUTBOX {
             return Err(Full);
         }
         self.outbox.drain(..self.sent);
         self.sent = 0;
-        if self.framing.put(frame.len(), &mut self.outbox) {
+        if self.outgoing.put(len, &mut self.outbox) {
+            self.outbox.extend_from_slice(header);
             self.outbox.extend_from_slice(frame);
         } else {
             self.lost.rejected = self.lost.rejected.saturating_add(1);

@@ -6,7 +6,7 @@
 //! | [`GuestListener::Bess`] | a connection whose packets are frames | connection |
 //! | [`GuestListener::Vfkit`] | whoever sends to the socket, a frame in each datagram | address |
 //! | [`GuestListener::Stdio`] | two descriptors, once | |
-//! | [`Driver::join`] | a connection that somebody else has accepted | |
+//! | [`Driver::join`], [`Driver::join_fast`] | a connection that somebody else has accepted | |
 //! | [`Driver::adopt`] | a socket of packets or datagrams that somebody has handed over | |
 //!
 //! Any number come by each door; when descriptors are short the doors rest, and guests wait in the kernel's queues. Of
@@ -186,6 +186,18 @@ impl Driver {
         // Whoever comes back by another socket has the old one looked after.
         self.guests.get_or_insert_default();
         self.join_link(link.into())
+    }
+
+    /// Serves the guest whose forwarder has asked for the fast link ([`crate::device::fast`]), with two-byte lengths
+    /// until that changes. It has sent `first` already.
+    ///
+    /// # Errors
+    /// As [`Driver::join`].
+    pub fn join_fast(&mut self, stream: OwnedFd, first: Vec<u8>) -> io::Result<LinkId> {
+        self.links.expect_guests();
+        let _ = sockopt::set(stream.as_fd(), Opt::NO_DELAY, 1);
+        let gateway = self.engine.config().mac;
+        self.join_link(Stream::fast(unblocked(stream)?, gateway, first).into())
     }
 
     /// What has happened to guests since this was asked for, in order.

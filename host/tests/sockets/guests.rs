@@ -1,5 +1,6 @@
 //! Guests that come and go, by every door, and what they are to each other.
 
+mod fast;
 mod house;
 
 use crate::driver::config;

@@ -32,6 +32,20 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// All there is.
+    pub const ALL: Self = Self { checksum: true, tso4: true, tso6: true, uso: true };
+
+    /// What either can do.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            checksum: self.checksum || other.checksum,
+            tso4: self.tso4 || other.tso4,
+            tso6: self.tso6 || other.tso6,
+            uso: self.uso || other.uso,
+        }
+    }
+
     /// Whether there is anything here that a device with `other` cannot do.
     #[must_use]
     pub const fn exceed(self, other: Self) -> bool {

@@ -95,10 +95,36 @@ impl Offload {
         Self::decode(header.first_chunk()?, u16::from_le_bytes)
     }
 
+    /// Decodes a header between two programs: little-endian, without the number of buffers, of which a stream has none.
+    ///
+    /// `None` as for [`Offload::parse`].
+    #[must_use]
+    pub fn parse_short_le(header: &[u8; HEADER_LEN]) -> Option<Self> {
+        Self::decode(header, u16::from_le_bytes)
+    }
+
+    /// Whether what it says lies within a frame of `len` bytes, and whoever leaves the cutting leaves the checksum, too
+    /// (virtio 1.2 §5.1.6.2.1). How long a train's headers are is a hint that kernels fill in as it suits them: it is
+    /// not looked at but for the frame's end.
+    #[must_use]
+    pub fn fits(self, len: usize) -> bool {
+        let checksum = match self.checksum {
+            Checksum::Partial { start, offset } => usize::from(start) + usize::from(offset) + 2 <= len,
+            Checksum::Complete | Checksum::Verified => self.gso.is_none(),
+        };
+        checksum && self.gso.is_none_or(|gso| usize::from(gso.header_len) <= len)
+    }
+
     /// Encodes it for a TAP (native byte order).
     #[must_use]
     pub fn emit(self) -> [u8; HEADER_LEN] {
         self.encode(u16::to_ne_bytes)
+    }
+
+    /// Encodes it for [`Offload::parse_short_le`].
+    #[must_use]
+    pub fn emit_short_le(self) -> [u8; HEADER_LEN] {
+        self.encode(u16::to_le_bytes)
     }
 
     /// Encodes it for a virtio card, for a frame that takes so many buffers.
@@ -171,6 +197,7 @@ mod tests {
                     Offload { checksum, gso: gso.map(|kind| Gso { kind, size: 1448, header_len: 66 }) };
                 assert_eq!(Offload::parse(&offload.emit()), Some(offload));
                 assert_eq!(Offload::parse_le(&offload.emit_le(7)), Some(offload));
+                assert_eq!(Offload::parse_short_le(&offload.emit_short_le()), Some(offload));
             }
         }
     }
@@ -181,6 +208,28 @@ mod tests {
         let offload =
             Offload { checksum: Checksum::Partial { start: 0x0506, offset: 0x0708 }, gso: Some(gso) };
         assert_eq!(offload.emit_le(0x090a), [1, 4, 4, 3, 2, 1, 6, 5, 8, 7, 10, 9]);
+        assert_eq!(offload.emit_short_le(), [1, 4, 4, 3, 2, 1, 6, 5, 8, 7]);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_frame_does_not_fit_it() {
+        let partial = |start, offset| Checksum::Partial { start, offset };
+        let gso = |header_len| Some(Gso { kind: GsoKind::Tcp4, size: 1448, header_len });
+        for (checksum, gso, fits) in [
+            (Checksum::Complete, None, true),
+            (Checksum::Verified, None, true),
+            (partial(34, 16), None, true),
+            (partial(82, 16), None, true),
+            (partial(83, 16), None, false),
+            (partial(u16::MAX, u16::MAX), None, false),
+            (partial(34, 16), gso(0), true),
+            (partial(34, 16), gso(100), true),
+            (partial(34, 16), gso(101), false),
+            (Checksum::Complete, gso(54), false),
+            (Checksum::Verified, gso(54), false),
+        ] {
+            assert_eq!(Offload { checksum, gso }.fits(100), fits, "{checksum:?} {gso:?}");
+        }
     }
 
     #[test]

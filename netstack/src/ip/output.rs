@@ -1,6 +1,7 @@
 //! A packet of ours that belongs to no connection, as frames: one, or fragments where the way to the guest is too
 //! narrow for it.
 
+use crate::device::Capabilities;
 use crate::engine::Engine;
 use crate::frame::{Envelope, Transport, assemble, wrap};
 use crate::headers::{ETHERNET_LEN, ip_header_len};
@@ -8,6 +9,11 @@ use crate::ip::fragment::{fragment, take_ident};
 use crate::surely::Surely;
 
 impl Engine {
+    /// From now on the device can do this: what is sent later is made for it.
+    pub const fn set_device(&mut self, device: Capabilities) {
+        self.config.device = device;
+    }
+
     /// A packet of ours as frames of their own: one, or fragments when it does not fit the way to the guest.
     pub(crate) fn frames(
         &mut self,

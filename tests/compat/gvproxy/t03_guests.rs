@@ -13,12 +13,12 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
 
-const GUEST: [u8; 6] = [0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xee];
-const GATEWAY: [u8; 6] = [0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd];
+pub(super) const GUEST: [u8; 6] = [0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xee];
+pub(super) const GATEWAY: [u8; 6] = [0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd];
 const NO_SSH: [&str; 2] = ["-ssh-port", "-1"];
 
 /// Who has 192.168.127.1?
-fn question() -> Vec<u8> {
+pub(super) fn question() -> Vec<u8> {
     let mut frame = [[0xff; 6], GUEST].concat();
     frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
     frame.extend(GUEST);
@@ -26,7 +26,7 @@ fn question() -> Vec<u8> {
     frame
 }
 
-fn is_answer(frame: &[u8]) -> bool {
+pub(super) fn is_answer(frame: &[u8]) -> bool {
     let head =
         [&GUEST[..], &GATEWAY, &[0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2], &GATEWAY, &[192, 168, 127, 1]].concat();
     frame.starts_with(&head)

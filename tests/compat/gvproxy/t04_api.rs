@@ -3,8 +3,8 @@
 
 use super::Subject;
 use super::life::{LIMIT, Life, until};
-use super::t03_guests::{Lengths, ask};
-use std::io::{Read as _, Write as _};
+use super::t03_guests::{GATEWAY, GUEST, Lengths, ask, is_answer, question};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -79,6 +79,69 @@ fn a_guest_comes_by_connect_and_is_listed() {
         drop(guest);
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(life.child.try_wait().unwrap().is_none(), "others may come: {:?}", life.said());
+    }
+}
+
+/// A marker of the fast link behind its length, by the bytes of `docs/fast-link.md`.
+fn marker(from: [u8; 6]) -> Vec<u8> {
+    let mut marker = [&[60, 0, 1, 0x80, 0xc2, 0, 0, 0x0e][..], &from, &[0x88, 0xb5]].concat();
+    marker.extend(b"slipway-fast-link\x01");
+    marker.resize(62, 0);
+    marker
+}
+
+/// Connects as a forwarder does, with this field.
+fn forwarder(life: &Life, subject: &Subject, field: &str) -> UnixStream {
+    let stream = UnixStream::connect(life.at("api")).unwrap();
+    let head = format!("POST /connect HTTP/1.1\r\nHost: \r\nContent-Length: 0\r\n{field}\r\n");
+    (&stream).write_all(head.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    if !subject.is_ours() {
+        // It loses what comes right behind the head.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    stream
+}
+
+#[test]
+fn who_asks_for_the_fast_link_gets_it_and_who_does_not_hears_nothing_of_it() {
+    let test = "who_asks_for_the_fast_link_gets_it_and_who_does_not_hears_nothing_of_it";
+    let Some(subjects) = Subject::both(test) else { return };
+    for subject in &subjects {
+        let life = Life::begin(subject, &API);
+        assert!(until(|| life.at("api").exists()), "{:?}", life.said());
+        for field in ["", "Slipway-Fast-Link: 7\r\n", "Slipway-Fast-Link: 1\r\n"] {
+            if subject.is_ours() && field.contains('1') {
+                continue;
+            }
+            let mut guest = forwarder(&life, subject, field);
+            assert_eq!(guest.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "{field}");
+            guest.set_read_timeout(Some(LIMIT)).unwrap();
+            ask(&guest, &guest, Lengths::Le16);
+            // Its address is another guest's no longer when the link has ended.
+            drop(guest);
+            assert!(until(|| request(&life.at("api"), "GET", "/cam", "").1.trim() == "{}"));
+        }
+    }
+    let (ours, life) = (&subjects[0], Life::begin(&subjects[0], &API));
+    assert!(until(|| life.at("api").exists()), "{:?}", life.said());
+    let mut guest = forwarder(&life, ours, "Slipway-Fast-Link: 1\r\n");
+    guest.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut first = [0; 62];
+    guest.read_exact(&mut first).unwrap();
+    assert_eq!(first[..], marker(GATEWAY));
+    let asked = question();
+    let len = u8::try_from(asked.len()).unwrap();
+    // Under way, the marker, and fast ones: a length, a header that says nothing, the frame.
+    guest.write_all(&[&[len, 0][..], &asked, &marker(GUEST)].concat()).unwrap();
+    guest.write_all(&[&[0, 0, 0, len + 10][..], &[0; 10], &asked].concat()).unwrap();
+    for _ in 0..2 {
+        let mut head = [0; 14];
+        guest.read_exact(&mut head).unwrap();
+        let len = usize::try_from(u32::from_be_bytes(*head.first_chunk().unwrap())).unwrap() - 10;
+        let mut frame = vec![0; len];
+        guest.read_exact(&mut frame).unwrap();
+        assert!(is_answer(&frame) && head[4..] == [0; 10], "{head:?} {frame:?}");
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
 //! | [`switch_frames`] | frames of several guests, which come and go |
 //! | [`vpnkit_handshake`], [`frame_stream`] | what a guest's stream begins with; its frames, in any pieces |
+//! | [`fast_link`] | a forwarder's stream that changes to trains with a header |
 //! | [`http_head`], [`expose_json`], [`dns_json`] | what clients of gvproxy's API send |
 //! | [`vnet`] | any virtio-net header in front of a good frame |
 //! | [`dns_query`], [`dns_forward_reply`], [`dns_stream`] | a question of anybody; answers of servers; a connection with questions |
@@ -59,7 +60,7 @@ use slipway_netstack::ip::plan::Plan;
 pub use actions::engine_actions;
 pub use dns::{aardvark_config, dns_forward_reply, dns_query, dns_stream, dns_zone};
 pub use ground::{address_plan, frame_finish};
-pub use guests::{frame_stream, switch_frames, vpnkit_handshake};
+pub use guests::{fast_link, frame_stream, switch_frames, vpnkit_handshake};
 pub use tcp::tcp_actions;
 pub use texts::{
     control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, dns_json, expose_json,
@@ -79,7 +80,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 50] = [
+pub const TARGETS: [Target; 51] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -96,6 +97,7 @@ pub const TARGETS: [Target; 50] = [
     Target { name: "dns_zone", body: dns_zone },
     Target { name: "engine_actions", body: engine_actions },
     Target { name: "expose_json", body: expose_json },
+    Target { name: "fast_link", body: fast_link },
     Target { name: "firewall_state", body: firewall_state },
     Target { name: "frame", body: frame },
     Target { name: "frame_finish", body: frame_finish },

@@ -3,13 +3,12 @@
 //! Source: RFC 9112 §3 and §6; texts and cases of refusal are those of Go's net/http, of which gvproxy is made. Its
 //! limit for a head is 1 MiB; here it is [`LONGEST`], so that ten thousand clients cost little.
 
+use slipway_host::device::fast;
+
 /// The longest head, in bytes.
 pub(crate) const LONGEST: usize = 16 << 10;
 /// Fields that one head may have.
 const MOST_FIELDS: usize = 100;
-/// The field by which our gvforwarder offers the fast link; others ignore it.
-pub(crate) const FAST_LINK: &str = "slipway-fast-link";
-
 /// A request's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -27,7 +26,7 @@ pub(crate) struct Head {
     pub(crate) last: bool,
     /// Whether the client waits for a word before it sends the body.
     pub(crate) expects_word: bool,
-    /// Whether the fast link is offered.
+    /// Whether the fast link is asked for, in a version that is spoken here.
     pub(crate) fast: bool,
 }
 
@@ -127,8 +126,8 @@ fn whole(request: &httparse::Request<'_, '_>) -> Result<Head, Refusal> {
                 return Err(Refusal::new(417, ""));
             }
             head.expects_word = current;
-        } else if is(FAST_LINK) {
-            head.fast = true;
+        } else if is(fast::FIELD) {
+            head.fast = fast::is_offered(value);
         }
     }
     if current && hosts != 1 {
@@ -256,7 +255,9 @@ mod tests {
         assert!(head("GET / HTTP/1.1\r\nHost: x\r\nConnection: TE, Close\r\n\r\n").last);
         let chunked = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: Chunked\r\n\r\n";
         assert_eq!(head(chunked).body, Body::Chunked);
-        assert!(head("POST /connect HTTP/1.1\r\nHost: \r\nSlipway-Fast-Link: 1\r\n\r\n").fast);
+        let asks = |field: &str| head(&format!("POST /connect HTTP/1.1\r\nHost: \r\n{field}\r\n\r\n")).fast;
+        assert!(asks("Slipway-Fast-Link: 1") && asks("slipway-fast-link:2, 1"));
+        assert!(!asks("Slipway-Fast-Link: 2") && !asks("Fast-Link: 1"));
     }
 
     #[test]
