@@ -178,6 +178,10 @@ fn forwarder_page() -> Page {
                 "What fails is logged and tried again after a second, for ever. The interface and its address stay while the host \
                  is away.",
             ),
+            Text(
+                "It asks the host for the fast link, by which segments of 64 KiB cross whole. A gvproxy that knows nothing of it is \
+                 spoken to as ever.",
+            ),
         ],
         options: forwarder::FLAGS.iter().map(forwarder_option).collect(),
         commands: Vec::new(),

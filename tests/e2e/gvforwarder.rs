@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const NO_SSH: [&str; 2] = ["-ssh-port", "-1"];
 
 /// A lab with both programs, and with these installed; `None` after saying why the test is skipped.
-fn lab(test: &str, programs: &[&str], more: Vec<(String, PathBuf)>) -> Option<Lab> {
+pub(super) fn lab(test: &str, programs: &[&str], more: Vec<(String, PathBuf)>) -> Option<Lab> {
     let made = built("SLIPWAY_GVPROXY_BINARY", "slipway-gvproxy").and_then(|program| {
         if let Some(program) = missing(programs) {
             return Err(format!("{program} is not installed (cargo xtask deps)"));
@@ -24,13 +24,13 @@ fn lab(test: &str, programs: &[&str], more: Vec<(String, PathBuf)>) -> Option<La
 }
 
 /// A machine of the lab, whose resolv.conf is its own.
-struct Guest<'a> {
+pub(super) struct Guest<'a> {
     lab: &'a Lab,
-    container: Container,
+    pub(super) container: Container,
 }
 
 impl<'a> Guest<'a> {
-    fn new(lab: &'a Lab) -> Self {
+    pub(super) fn new(lab: &'a Lab) -> Self {
         let container = lab.container().unwrap();
         let file = Self::resolv_conf_in(lab);
         // As written by somebody who knew less.
@@ -49,12 +49,12 @@ impl<'a> Guest<'a> {
         std::fs::read_to_string(Self::resolv_conf_in(self.lab)).unwrap()
     }
 
-    fn sh(&self, script: &str) -> String {
+    pub(super) fn sh(&self, script: &str) -> String {
         self.container.sh(script).unwrap().all()
     }
 
     /// gvforwarder with these words, where DHCP clients are looked for in `path` alone.
-    fn forwarder(&self, path: &Path, words: &[&str]) -> Running {
+    pub(super) fn forwarder(&self, path: &Path, words: &[&str]) -> Running {
         let path = format!("PATH={}", path.display());
         let words = words.iter().map(|word| (*word).to_owned());
         let line = ["env".to_owned(), path, self.lab.program("gvforwarder")].into_iter().chain(words);
@@ -62,7 +62,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Until the interface has this address.
-    fn has(&self, forwarder: &mut Running, address: &str) {
+    pub(super) fn has(&self, forwarder: &mut Running, address: &str) {
         let told = forwarder.until(LIMIT, |_| self.sh("ip -4 address").contains(&format!("inet {address}")));
         told.unwrap_or_else(|error| panic!("{error}\n{}", self.sh("ip address; ip route")));
     }
@@ -74,7 +74,7 @@ impl<'a> Guest<'a> {
 }
 
 /// Where no program is.
-fn nowhere() -> &'static Path {
+pub(super) fn nowhere() -> &'static Path {
     Path::new("/nonexistent")
 }
 
@@ -82,12 +82,12 @@ fn api(lab: &Lab) -> PathBuf {
     lab.home().join("api.sock")
 }
 
-fn url(lab: &Lab) -> String {
+pub(super) fn url(lab: &Lab) -> String {
     format!("unix://{}", api(lab).display())
 }
 
 /// gvproxy on the host, which lets guests in at the lab's socket.
-fn gvproxy(lab: &Lab, words: &[&str]) -> Running {
+pub(super) fn gvproxy(lab: &Lab, words: &[&str]) -> Running {
     listening(lab, lab.host([&lab.program("gvproxy"), "-listen", &url(lab)]).args(NO_SSH).args(words))
 }
 

@@ -13,6 +13,7 @@ mod attach;
 mod bridges;
 mod ending;
 mod engines;
+mod fast_link;
 mod filter;
 mod gvforwarder;
 mod gvproxy;

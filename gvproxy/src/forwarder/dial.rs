@@ -19,6 +19,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrLike, UnixAddr, VsockAddr, connect, getsockopt, socket,
     sockopt,
 };
+use slipway_host::device::fast;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -98,6 +99,14 @@ impl Connection {
     fn new(stream: OwnedFd, path: &str) -> Self {
         let greeting = if path.is_empty() { Vec::new() } else { request(path).into_bytes() };
         Self { input: stream, output: None, greeting, program: None }
+    }
+
+    /// Has the greeting ask for the fast link; whether there is a greeting.
+    pub(crate) fn ask_for_fast_link(&mut self) -> bool {
+        let Some(fields) = self.greeting.strip_suffix(b"\r\n") else { return false };
+        let field = format!("{}: {}\r\n\r\n", fast::FIELD, fast::VERSION);
+        self.greeting = [fields, field.as_bytes()].concat();
+        true
     }
 }
 
@@ -215,6 +224,9 @@ mod tests {
         assert_eq!(said, format!("dial unix {}: connect: no such file or directory", path.display()));
         let listener = UnixListener::bind(&path).unwrap();
         let connection = place.dial(never.as_fd()).unwrap();
+        let mut asking = place.dial(never.as_fd()).unwrap();
+        assert!(asking.ask_for_fast_link());
+        assert!(asking.greeting.ends_with(b"Content-Length: 0\r\nSlipway-Fast-Link: 1\r\n\r\n"));
         assert!(connection.greeting.starts_with(b"POST /connect HTTP/1.1\r\nHost: \r\n"));
         assert!(connection.greeting.ends_with(b"\r\n\r\n") && connection.output.is_none());
         assert!(listener.accept().is_ok());
@@ -231,7 +243,8 @@ mod tests {
     fn a_program_is_started_and_told_to_end() {
         let (never, _held) = UnixStream::pair().unwrap();
         let place = Place::Stdio { program: "/bin/cat".into(), words: Vec::new() };
-        let connection = place.dial(never.as_fd()).unwrap();
+        let mut connection = place.dial(never.as_fd()).unwrap();
+        assert!(!connection.ask_for_fast_link(), "there is no request");
         let output = connection.output.unwrap();
         nix::unistd::write(&output, b"frames").unwrap();
         let mut wait = [PollFd::new(connection.input.as_fd(), PollFlags::POLLIN)];

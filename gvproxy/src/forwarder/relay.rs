@@ -15,15 +15,20 @@
 //!   is counted.
 //! - A frame that has begun on the stream is finished before anything else.
 //! - What is no frame (shorter than an Ethernet header, or longer than its length can say) is counted and dropped.
+//! - If the fast link was asked for, the first frame that comes says whether it is granted. Then the guest's kernel is
+//!   told to leave cutting and checksums to others, and when the connection ends, to do them again. What the TAP still
+//!   has of an old connection with something left open is lost on a new one until that is fast.
 //!
-//! Contract: gvproxy §12: two bytes of length, the low ones first.
+//! Contract: gvproxy §12: two bytes of length, the low ones first. `docs/fast-link.md` has the other framing.
 
 use nix::errno::Errno;
 use nix::unistd::{read, write};
 use slipway_host::device::framing::{Framing, Lengths};
-use slipway_host::device::{MAX_FRAME, Tap};
+use slipway_host::device::{MAX_FRAME, Tap, fast};
 use slipway_host::strerror;
-use slipway_netstack::device::{Device as _, Full, Offload};
+use slipway_netstack::addr::MacAddr;
+use slipway_netstack::device::vnet::{Checksum, HEADER_LEN};
+use slipway_netstack::device::{Device as _, Full, Offload, segment};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -31,8 +36,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 const BOX: usize = 256 << 10;
 /// An Ethernet header.
 const SHORTEST: usize = 14;
-/// Room for what stands before a frame.
-const HEADER_ROOM: usize = 4;
+/// Room for what stands before a frame, and for a marker behind it.
+const HEADER_ROOM: usize = 4 + HEADER_LEN + 64;
 /// Frames that are taken from the TAP before the stream has its turn.
 const TURN: usize = 256;
 
@@ -63,14 +68,18 @@ pub(crate) struct Wants {
 pub(crate) struct Relay {
     input: OwnedFd,
     output: Option<OwnedFd>,
-    framing: Framing,
+    /// How frames come, and how they go.
+    incoming: Framing,
+    outgoing: Framing,
+    /// The guest's address, as long as it is not known whether the fast link that was asked for is granted.
+    asked: Option<MacAddr>,
     inbox: Fill,
     outbox: Fill,
     /// The TAP had no room for the first frame of the inbox.
     held: bool,
     /// The stream had no room for the outbox.
     stuck: bool,
-    /// What was no frame.
+    /// What was no frame, or had something left open where that cannot be said.
     misshapen: u64,
 }
 
@@ -108,6 +117,14 @@ impl Fill {
         self.bytes.get_mut(self.end..).filter(|room| room.len() >= least).unwrap_or_default()
     }
 
+    /// Puts more there, as far as there is room.
+    fn push(&mut self, bytes: &[u8]) {
+        let room = self.room(bytes.len());
+        let count = room.len().min(bytes.len());
+        room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.grow(count);
+    }
+
     /// So many of them were.
     fn grow(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
@@ -119,13 +136,25 @@ impl Relay {
     /// written, if that is another descriptor.
     pub(crate) fn new(input: OwnedFd, output: Option<OwnedFd>, greeting: &[u8]) -> Self {
         let mut outbox = Fill::new();
-        let room = outbox.room(greeting.len());
-        for (to, from) in room.iter_mut().zip(greeting) {
-            *to = *from;
+        outbox.push(greeting);
+        Self {
+            input,
+            output,
+            incoming: Framing::Le16,
+            outgoing: Framing::Le16,
+            asked: None,
+            inbox: Fill::new(),
+            outbox,
+            held: false,
+            stuck: false,
+            misshapen: 0,
         }
-        outbox.grow(greeting.len());
-        let framing = Framing::Le16;
-        Self { input, output, framing, inbox: Fill::new(), outbox, held: false, stuck: false, misshapen: 0 }
+    }
+
+    /// The greeting asks for the fast link. `guest` is the interface's address.
+    pub(crate) const fn asks(mut self, guest: MacAddr) -> Self {
+        self.asked = Some(guest);
+        self
     }
 
     /// The descriptor that is read.
@@ -138,7 +167,7 @@ impl Relay {
         self.output.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// What was no frame, of either side.
+    /// What was no frame, of either side, or could not be sent.
     pub(crate) const fn misshapen(&self) -> u64 {
         self.misshapen
     }
@@ -209,7 +238,9 @@ impl Relay {
 
     /// Takes frames from the TAP, until there are none, or no room, or it is another's turn.
     fn gather(&mut self, tap: &mut Tap) -> Result<(), End> {
-        let header = self.framing.header_len();
+        let is_fast = self.outgoing == Framing::Fast;
+        let more = if is_fast { HEADER_LEN } else { 0 };
+        let header = self.outgoing.header_len() + more;
         let mut prefix = Vec::with_capacity(HEADER_ROOM);
         for _ in 0..TURN {
             if self.outbox.room(HEADER_ROOM + MAX_FRAME).is_empty() {
@@ -217,12 +248,16 @@ impl Relay {
             }
             let room = self.outbox.room(HEADER_ROOM + MAX_FRAME);
             let Some((before, room)) = room.split_at_mut_checked(header) else { return Ok(()) };
-            // Without offloads asked for, the kernel has finished it.
-            let Some((_, len)) = tap.read_frame(room).map_err(End::Tap)? else { return Ok(()) };
+            let Some((offload, len)) = tap.read_frame(room).map_err(End::Tap)? else { return Ok(()) };
             prefix.clear();
-            if len < SHORTEST || !self.framing.put(len, &mut prefix) {
+            // The kernel has finished it, unless it waits since another connection.
+            let can_be_said = is_fast || is_finished(offload);
+            if len < SHORTEST || !can_be_said || !self.outgoing.put(more + len, &mut prefix) {
                 self.misshapen += 1;
                 continue;
+            }
+            if is_fast {
+                prefix.extend(offload.emit_short_le());
             }
             before.copy_from_slice(&prefix);
             self.outbox.grow(header + len);
@@ -233,22 +268,70 @@ impl Relay {
     /// Gives the whole frames of the inbox to the TAP, as far as it takes them.
     fn deliver(&mut self, tap: &mut Tap) -> Result<(), End> {
         self.held = false;
-        let header = self.framing.header_len();
-        while let Some(len) = self.framing.length(self.inbox.content()) {
-            if !Lengths::Any.allow(len) {
-                return Err(End::Stream(Lengths::Any.refusal(len).to_string()));
+        while let Some(len) = self.incoming.length(self.inbox.content()) {
+            let is_fast = self.incoming == Framing::Fast;
+            let lengths = if is_fast { Lengths::OfFast } else { Lengths::Any };
+            if !lengths.allow(len) {
+                return Err(End::Stream(lengths.refusal(len).to_string()));
             }
-            let Some(frame) = self.inbox.content().get(header..header + len) else { break };
-            if len < SHORTEST {
-                self.misshapen += 1;
-            } else if tap.transmit(Offload::NONE, frame) == Err(Full) {
-                self.held = true;
-                break;
+            let header = self.incoming.header_len();
+            let Some(bytes) = self.inbox.content().get(header..header + len) else { break };
+            let granted = self.asked.take().zip(fast::announced(bytes));
+            let opened = if is_fast { fast::open(bytes) } else { Some((Offload::NONE, bytes)) };
+            match (granted, opened) {
+                (Some((guest, version)), _) => {
+                    self.inbox.drop_front(header + len);
+                    self.hasten(guest, version, tap)?;
+                    continue;
+                }
+                (None, Some((offload, frame))) if frame.len() >= SHORTEST => {
+                    if give(tap, offload, frame) == Err(Full) {
+                        self.held = true;
+                        break;
+                    }
+                }
+                (None, _) => self.misshapen += 1,
             }
             self.inbox.drop_front(header + len);
         }
         Ok(())
     }
+
+    /// The fast link is granted: what comes and what goes is fast from here on.
+    fn hasten(&mut self, guest: MacAddr, version: u8, tap: &mut Tap) -> Result<(), End> {
+        if version != fast::VERSION {
+            let reason = format!("the fast link has version {version}, which was not asked for");
+            return Err(End::Stream(reason));
+        }
+        let mut marker = Vec::new();
+        let frame = fast::marker(guest);
+        if self.outgoing.put(frame.len(), &mut marker) {
+            marker.extend(frame);
+        }
+        self.outbox.push(&marker);
+        (self.incoming, self.outgoing) = (Framing::Fast, Framing::Fast);
+        tap.want_finished(false);
+        log::debug!("the link is fast");
+        self.flush()
+    }
+}
+
+/// Whether nothing is left open in a frame.
+const fn is_finished(offload: Offload) -> bool {
+    offload.gso.is_none() && !matches!(offload.checksum, Checksum::Partial { .. })
+}
+
+/// Gives a frame to the TAP, as it is or as the kernel can take it. Of one that is cut the end may be lost.
+fn give(tap: &mut Tap, offload: Offload, frame: &[u8]) -> Result<(), Full> {
+    let mut given = None;
+    let finished = segment::finish(offload, frame, tap.capabilities(), &mut |offload, one| {
+        if given != Some(Err(Full)) {
+            let taken = tap.transmit(offload, one);
+            given = given.or(Some(taken));
+        }
+    });
+    // What makes no sense is nobody's.
+    finished.ok().and(given).unwrap_or(Ok(()))
 }
 
 fn broken(doing: &str, error: Errno) -> End {

@@ -191,12 +191,16 @@ impl Forwarder {
 }
 
 impl<'a> Serving<'a> {
-    fn new(forwarder: &'a mut Forwarder, interface: Interface, connection: Connection) -> Self {
+    fn new(forwarder: &'a mut Forwarder, interface: Interface, mut connection: Connection) -> Self {
+        // A TAP without headers can say nothing of what is left open.
+        let asks = interface.tap.capabilities().tso4 && connection.ask_for_fast_link();
         let Connection { input, output, greeting, program } = connection;
+        let relay = Relay::new(input, output, &greeting);
+        let relay = if asks { relay.asks(interface.mac) } else { relay };
         Self {
             forwarder,
             interface,
-            relay: Relay::new(input, output, &greeting),
+            relay,
             input: Watch::new(INPUT),
             output: Watch::new(OUTPUT),
             tap: Watch::new(TAP),
@@ -278,7 +282,9 @@ impl<'a> Serving<'a> {
 
     /// The connection is over; the interface is kept for the next one, if there still is one.
     fn end(self, keep: bool) {
-        let Self { forwarder, interface, relay, .. } = self;
+        let Self { forwarder, mut interface, relay, .. } = self;
+        // The next one may know of no other.
+        interface.tap.want_finished(true);
         let lost = interface.tap.lost();
         if relay.misshapen() > 0 || lost != Default::default() {
             log::debug!("{} frames were none; lost on the way to the guest: {lost:?}", relay.misshapen());

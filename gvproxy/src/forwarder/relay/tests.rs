@@ -131,6 +131,84 @@ fn a_stream_that_is_not_read_stops_the_tap_and_loses_nothing_that_was_taken() {
     });
 }
 
+const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+/// A frame with a header of the fast link that says nothing, behind their length.
+fn fast_framed(frame: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(HEADER_LEN + frame.len()).unwrap();
+    [&len.to_be_bytes()[..], &[0; HEADER_LEN], frame].concat()
+}
+
+/// What has come over the stream.
+fn came(stream: &mut UnixStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    bytes
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn a_marker_makes_both_directions_fast() {
+    world("a_marker_makes_both_directions_fast", |world| {
+        let World { mut tap, relay, mut stream, guest } = world;
+        let mut relay = relay.asks(GUEST);
+        let _ = heard(&guest);
+        packet::send(guest.as_fd(), &frame(60, 1)).unwrap();
+        relay.tap_is_ready(&mut tap).unwrap();
+        let senseless = [&[0, 0, 0, 70][..], &[1, 9, 0, 0, 0, 0, 0, 0, 0, 0], &[7; 60]].concat();
+        let parts = [
+            framed(&fast::marker(GATEWAY)),
+            fast_framed(&frame(60, 2)),
+            senseless,
+            fast_framed(&frame(1514, 3)),
+        ];
+        for cut in parts.concat().chunks(31) {
+            stream.write_all(cut).unwrap();
+            relay.stream_has_bytes(&mut tap).unwrap();
+        }
+        assert_eq!(heard(&guest), [(60, 2), (1514, 3)]);
+        assert_eq!(relay.misshapen(), 1);
+        packet::send(guest.as_fd(), &frame(100, 4)).unwrap();
+        relay.tap_is_ready(&mut tap).unwrap();
+        let bytes = came(&mut stream);
+        let marker = framed(&fast::marker(GUEST));
+        let at = bytes.windows(marker.len()).position(|window| window == marker).expect("a marker");
+        let (before, behind) = bytes.split_at(at + marker.len());
+        assert!(contains(before, &framed(&frame(60, 1))), "what was under way");
+        assert!(contains(behind, &fast_framed(&frame(100, 4))));
+        // The end of what no frame has.
+        stream.write_all(&[0, 0, 0, 9]).unwrap();
+        let Err(End::Stream(why)) = relay.stream_has_bytes(&mut tap) else { panic!("no frame is so short") };
+        assert_eq!(why, "invalid packet size on the fast link: 9");
+    });
+}
+
+#[test]
+fn a_host_that_knows_no_fast_link_sees_nothing_of_it() {
+    world("a_host_that_knows_no_fast_link_sees_nothing_of_it", |world| {
+        let World { mut tap, relay, mut stream, guest } = world;
+        let mut relay = relay.asks(GUEST);
+        let _ = heard(&guest);
+        let late = framed(&fast::marker(GATEWAY));
+        stream.write_all(&[framed(&frame(60, 1)), late, framed(&frame(60, 2))].concat()).unwrap();
+        relay.stream_has_bytes(&mut tap).unwrap();
+        assert_eq!(heard(&guest).iter().filter(|(_, number)| *number < 3).count(), 2);
+        packet::send(guest.as_fd(), &frame(100, 4)).unwrap();
+        relay.tap_is_ready(&mut tap).unwrap();
+        let bytes = came(&mut stream);
+        assert!(contains(&bytes, &framed(&frame(100, 4))) && !contains(&bytes, b"slipway-fast-link"));
+        let mut other = Relay::new(UnixStream::pair().unwrap().0.into(), None, b"").asks(GUEST);
+        let mut marker = fast::marker(GATEWAY);
+        marker[31] = 9;
+        other.inbox.push(&framed(&marker));
+        assert!(matches!(other.deliver(&mut tap), Err(End::Stream(_))), "a version that was not asked for");
+    });
+}
+
 #[test]
 fn what_is_to_be_said_first_is() {
     let (ours, mut stream) = UnixStream::pair().unwrap();
