@@ -4,6 +4,8 @@
 //! The work is what containers do: addresses by DHCP and router advertisement, TCP, UDP and echo both ways, names over
 //! UDP and TCP while the host's resolv.conf changes, ports published and withdrawn.
 
+mod orders;
+
 use std::collections::BTreeSet;
 use std::net::Shutdown;
 use std::time::Duration;

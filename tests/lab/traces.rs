@@ -4,7 +4,7 @@
 //! Both ways: whatever is called is on the list (the filter itself sees to that: a call that is not would end the
 //! process), and whatever is on the list is called, or is excused with a reason. So a list cannot grow stale.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use nix::libc::{self, c_long};
@@ -82,15 +82,25 @@ pub fn traced_alone(trace: &Path) -> Vec<String> {
 /// When nobody put on a filter.
 #[must_use]
 pub fn under_filter(trace: &Path) -> BTreeSet<c_long> {
+    under_filters(trace).into_values().flatten().collect()
+}
+
+/// The same, process by process: by the number of each, or 0 where there is only one.
+///
+/// # Panics
+///
+/// When nobody put on a filter.
+#[must_use]
+pub fn under_filters(trace: &Path) -> BTreeMap<u32, BTreeSet<c_long>> {
     let text = std::fs::read_to_string(trace).unwrap_or_default();
-    let mut filtered = BTreeSet::new();
-    let mut calls = BTreeSet::new();
+    let mut filtered: BTreeMap<u32, BTreeSet<c_long>> = BTreeMap::new();
     for line in text.lines() {
         // PID [ NUMBER] name(arguments) = result; without the number of the process, if there is one only.
         let (pid, rest) = if line.starts_with('[') {
-            ("", line)
+            (0, line)
         } else {
-            line.split_once(char::is_whitespace).unwrap_or_default()
+            let (pid, rest) = line.split_once(char::is_whitespace).unwrap_or_default();
+            (pid.parse().unwrap_or(0), rest)
         };
         let Some((number, call)) = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("] "))
         else {
@@ -100,15 +110,15 @@ pub fn under_filter(trace: &Path) -> BTreeSet<c_long> {
         if call.starts_with("<... ") {
             continue;
         }
-        if filtered.contains(pid) {
+        if let Some(calls) = filtered.get_mut(&pid) {
             calls.extend(number.trim().parse::<c_long>());
         }
         if call.starts_with("seccomp(") {
-            filtered.insert(pid.to_owned());
+            filtered.entry(pid).or_default();
         }
     }
     assert!(!filtered.is_empty(), "nobody put on a filter:\n{text}");
-    calls
+    filtered
 }
 
 /// Holds calls against a list; `rare` is what this program need not call in a run.
@@ -144,5 +154,6 @@ mod tests {
                     7 [   0] <... read resumed>, \"\", 1) = 1\n";
         std::fs::write(&trace, text).unwrap();
         assert_eq!(under_filter(&trace), BTreeSet::from([libc::SYS_read]));
+        assert_eq!(under_filters(&trace), BTreeMap::from([(7, BTreeSet::from([libc::SYS_read]))]));
     }
 }
