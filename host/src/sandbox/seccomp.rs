@@ -56,6 +56,8 @@ pub enum Profile {
     Control,
     /// A virtual machine's end of such a network, in the machine.
     Forwarder,
+    /// Whoever holds private keys and signs with them.
+    Keys,
 }
 
 /// What becomes of a call that is not on the list.

@@ -105,6 +105,12 @@ pub(super) const fn of(profile: Profile) -> Lists {
             sockets: ENDS,
             options: false,
         },
+        Profile::Keys => Lists {
+            plain: &[THREAD, KEYS],
+            closed: &[MEMORY, COMMON_CLOSED, READING],
+            sockets: &[],
+            options: false,
+        },
         Profile::Leases => Lists {
             plain: &[THREAD, COMMON, COMMON_HERE, LEASES, FILES, FILES_HERE, REPLACING],
             closed: &[MEMORY, COMMON_CLOSED, LEASES_CLOSED],
@@ -504,4 +510,16 @@ const CONTROL: &[c_long] = &[
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_unlinkat,
+];
+
+/// Whoever holds keys: questions and answers by one socket, and files that are read.
+const KEYS: &[c_long] = &[
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_read,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    // A line of the log.
+    libc::SYS_write,
 ];

@@ -9,7 +9,7 @@ use nix::sys::wait::WaitStatus;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 
-const PROFILES: [Profile; 13] = [
+const PROFILES: [Profile; 14] = [
     Profile::Network,
     Profile::Parent,
     Profile::Memory,
@@ -23,6 +23,7 @@ const PROFILES: [Profile; 13] = [
     Profile::Uplink,
     Profile::Control,
     Profile::Forwarder,
+    Profile::Keys,
 ];
 
 fn under_filter(profile: Profile, work: impl FnOnce()) -> WaitStatus {
