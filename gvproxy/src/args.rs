@@ -78,7 +78,8 @@ pub const FLAGS: &[Flag<Key>] = &[
         .more("The four -forward flags are given the same number of times; the first of each belong together."),
     Flag::new(Key::ForwardDest, "forward-dest", Kind::Texts, "path of the socket in the guest that it leads to"),
     Flag::new(Key::ForwardUser, "forward-user", Kind::Texts, "user that SSH logs in as"),
-    Flag::new(Key::ForwardIdentity, "forward-identity", Kind::Texts, "file with the user's private key"),
+    Flag::new(Key::ForwardIdentity, "forward-identity", Kind::Texts, "file with the user's private key")
+        .more("Ed25519 and ECDSA, without a passphrase. It is read each time that it is needed."),
     Flag::new(Key::PidFile, "pid-file", NONE, "write the process id to this file"),
     Flag::new(Key::LogFile, "log-file", NONE, "write the log to this file instead of standard error"),
     Flag::new(Key::Pcap, "pcap", NONE, "write IP packets at the gateway to this file"),

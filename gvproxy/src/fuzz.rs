@@ -1,13 +1,13 @@
-//! Entrances for the fuzzer: a command line, and a file; what clients of the API send. Promise of the first two: no
-//! panic, and what comes out is a network that could be. Of the others: no panic, and what was accepted keeps its
-//! bounds.
+//! Entrances for the fuzzer: a command line, and a file; what clients of the API and guests' SSH servers send. Promise
+//! of the first two: no panic, and what comes out is a network that could be. Of the others: no panic, and what was
+//! accepted keeps its bounds.
 
 use crate::args::Args;
 use crate::config::Config;
 use crate::control::http::head::{self, Parsed};
 use crate::control::http::reply::Reply;
 use crate::control::wait::Wanted;
-use crate::control::{json, url};
+use crate::control::{json, ssh, url};
 use crate::orders::endpoint;
 use crate::validate::{self, Journal, World};
 use crate::yaml::{self, Document};
@@ -51,6 +51,11 @@ pub fn http_head(data: &[u8]) {
         Parsed::Partial => assert!(data.len() < head::LONGEST),
         Parsed::Refused(refusal) => assert!(refusal.bytes().starts_with(b"HTTP/1.1 ")),
     }
+}
+
+/// What a guest's SSH server says, or a file that is to be a key.
+pub fn ssh_server(data: &[u8]) {
+    ssh::fuzz::server(data);
 }
 
 /// The body of a request to expose a port. What would be ordered is a place to listen at and one to lead to.
@@ -130,6 +135,7 @@ mod tests {
             http_head(text);
             expose_json(text);
             dns_json(text);
+            ssh_server(text);
         }
         http_head(b"GET /tunnel?ip=1 HTTP/1.1\r\nHost: x\r\n\r\n");
         expose_json(b"{\"local\":\":1\",\"remote\":\"tcp://1.2.3.4:1\"}");

@@ -20,7 +20,8 @@
 //! docs         man pages and completion
 //! ```
 //! gvproxy is two processes: one carries packets and is as shut in as those of other personalities, the other talks to
-//! whoever gives orders. If the second fails, packets flow on.
+//! whoever gives orders, and to guests' SSH servers; a third, where one is wanted, has the keys for those. If the
+//! second fails, packets flow on.
 
 #![forbid(unsafe_code)]
 

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! control process ─▶ PID file ─▶ engine ─▶ forwarded ports ─▶ -listen ─▶ -services
-//!     ─▶ guests' sockets ─▶ "ready" ─▶ sandbox ─▶ loop
+//!     ─▶ guests' sockets ─▶ -forward-sock ─▶ "ready" ─▶ sandbox ─▶ loop
 //! ```
-//! A launcher waits for the hypervisor's socket and for nothing else, so that comes when everything else is there. What
+//! A launcher waits for the hypervisor's socket and for nothing else, so that comes when nearly everything else is
+//! there. What
 //! fails on the way ends the process with a line, and takes along what was made before. Contract: gvproxy §3, §11.
 
 use crate::config::{Config, Stack};
-use crate::control::{self, Settings};
+use crate::control::{self, Settings, socket_file};
 use crate::hub::{Hub, listen};
 use crate::listen::{Endpoint, words};
 use crate::logrus;
@@ -39,9 +40,6 @@ pub fn serve(config: &Config) -> Result<(), String> {
         own.write_pid(path).map_err(|error| words(&format!("open {}", path.display()), &error))?;
     }
     log::info!("waiting for clients...");
-    if !config.forwards.is_empty() {
-        log::warn!("-forward-sock is not served yet");
-    }
     let hub = Hub::open(config, signals).map_err(|why| exiting(&why))?;
     let mut running = Running { hub, desk: Desk::new(line) };
     let why = running.begin(config, &mut own).err().unwrap_or_else(|| running.attend());
@@ -79,6 +77,9 @@ impl Running {
         if let Some(address) = &config.interfaces.fd {
             self.open(Door::Descriptors, address, own).map_err(|why| format!("fd listen error: {why}"))?;
         }
+        for (at, forward) in config.forwards.iter().enumerate() {
+            self.forward(at, &forward.socket, own)?;
+        }
         self.hub.attend(&self.desk).map_err(|error| words("epoll_ctl", &error))?;
         let standing = self.desk.news(News::Ready);
         Self::heed(standing);
@@ -113,6 +114,20 @@ impl Running {
         let listener = listen(address, own).map_err(|why| format!("cannot listen: {why}"))?;
         let file = Endpoint::parse(address).ok().and_then(|endpoint| endpoint.path().map(PathBuf::from));
         Self::heed(self.desk.listen(door, listener, file));
+        Ok(())
+    }
+
+    /// Has whoever takes orders lead clients of this socket into the guest. A socket that is there already is replaced.
+    fn forward(&mut self, at: usize, socket: &str, own: &mut Own) -> Result<(), String> {
+        let path = match socket.split_once("://") {
+            None => PathBuf::from(socket),
+            Some(("unix", path)) => PathBuf::from(path),
+            Some((scheme, _)) => return Err(format!("URI scheme not supported: {scheme}")),
+        };
+        socket_file::make_way(&path).map_err(|refused| refused.to_string())?;
+        let listener = Endpoint::Unix(path.clone()).listen()?;
+        own.take(&path);
+        Self::heed(self.desk.forward(at, listener, path));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! as well, names so that a long list costs no packet's time.
 
 use super::errands::Errands;
-use super::exposed::{Exposed, UNIX, dial};
+use super::exposed::{Exposed, UNIX};
 use super::http::head::{Head, clean, parameter};
 use super::http::reply::Reply;
 use super::http::serve::Handler;
@@ -192,11 +192,7 @@ impl Caller<'_> {
             UNIX | "npipe" if !self.may_have_sockets() => {
                 Reply::Error(403, format!("protocol {protocol} is not for guests"))
             }
-            UNIX => self
-                .api
-                .exposed
-                .expose(&local, &remote, &self.api.errands)
-                .map_or_else(failed, |()| Reply::Done),
+            UNIX => self.api.exposed.expose(&local, &remote).map_or_else(failed, |()| Reply::Done),
             "npipe" => failed("named pipes are not supported by this platform".to_owned()),
             _ => match self.remote(&remote) {
                 Ok(remote) => outcome(self.api.ask(Order::Expose(Forward { local, remote, protocol })).await),
@@ -295,7 +291,7 @@ impl Handler for Caller<'_> {
             return;
         }
         let Ok(Some(guest)) = Self::tunnel(head) else { return };
-        let Some(mut peer) = dial(&self.api.errands, guest).await else { return };
+        let Some(mut peer) = self.api.errands.dial(guest).await else { return };
         if peer.write_all(&first).await.is_ok() {
             relay(stream, peer).await;
         }

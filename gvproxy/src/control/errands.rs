@@ -4,12 +4,13 @@
 //! descriptor that came with it is closed. The packets process answers every order, and in bounded time, so nobody is
 //! timed here.
 
-use super::stream::watch;
+use super::stream::{Stream, watch};
 use crate::orders::line::{Arrived, Line};
 use crate::orders::message::{Order, Reply, Request, Word};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -68,6 +69,16 @@ impl Errands {
         }
         self.stuck.notify_one();
         told.await.unwrap_or_else(|_| (Reply::Failed("the network is gone".to_owned()), None))
+    }
+
+    /// A connection to a guest, which comes about or ends later.
+    pub(crate) async fn dial(&self, guest: SocketAddr) -> Option<Stream> {
+        let (reply, stream) = self.ask(Order::Dial(guest), None).await;
+        let opened = stream.and_then(|stream| Stream::new(stream).ok());
+        if opened.is_none() {
+            log::warn!("cannot dial {guest}: {reply:?}");
+        }
+        opened
     }
 
     /// The next word that is no reply. Replies are given to those who wait for them.

@@ -1,26 +1,28 @@
 //! Sockets of the host that lead into the network: the one kind of exposed port that this process serves itself. Each
-//! client is one dial of the packets process's, and its bytes go to and fro here.
+//! client is one dial of the packets process's, and its bytes go to and fro here, or a stream of an SSH connection
+//! ([`super::ssh`]).
 
 use super::errands::Errands;
 use super::socket_file::SocketFile;
-use super::stream::{Listener, Stream, relay};
+use super::ssh::road::{self, Ways};
+use super::stream::{Listener, relay};
 use super::url::{self, Target};
 use crate::orders::forwards::{NOT_FOUND, already};
-use crate::orders::message::{Forward, Order};
+use crate::orders::message::Forward;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_local};
 
 /// What the protocol is called.
 pub(crate) const UNIX: &str = "unix";
 
 /// Those that are there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exposed {
+    ways: Ways,
     by_path: RefCell<BTreeMap<String, Entry>>,
 }
 
@@ -39,25 +41,29 @@ impl Drop for Entry {
 }
 
 impl Exposed {
+    /// None yet. These are the ways that they lead.
+    #[must_use]
+    pub(crate) fn new(ways: Ways) -> Self {
+        Self { ways, by_path: RefCell::default() }
+    }
+
     /// Has the socket `local` lead to `remote`. A socket that is there already is replaced.
     ///
     /// # Errors
     /// In gvproxy's words.
-    pub(crate) fn expose(&self, local: &str, remote: &str, errands: &Rc<Errands>) -> Result<(), String> {
+    pub(crate) fn expose(&self, local: &str, remote: &str) -> Result<(), String> {
         let mut by_path = self.by_path.borrow_mut();
         if by_path.contains_key(local) {
             return Err(already(UNIX, local));
         }
-        let guest = match url::parse(remote)? {
-            Target::Tcp(guest) => guest,
-            Target::Ssh(_) => {
-                return Err("remote protocol for unix forwarder is not implemented: ssh-tunnel".to_owned());
-            }
-        };
+        let target = url::parse(remote)?;
         let (listener, file) = SocketFile::listen(Path::new(local)).map_err(|error| error.to_string())?;
         let listener = Listener::new(listener).map_err(|error| error.to_string())?;
-        let clients = lead(listener, guest, Rc::clone(errands));
-        let waiting = tokio::task::spawn_local(clients).abort_handle();
+        let waiting = match target {
+            Target::Tcp(guest) => spawn_local(lead(listener, guest, Rc::clone(&self.ways.errands))),
+            Target::Ssh(tunnel) => spawn_local(road::lead(listener, tunnel, self.ways.clone(), false)),
+        };
+        let waiting = waiting.abort_handle();
         by_path.insert(local.to_owned(), Entry { remote: remote.to_owned(), waiting, _file: file });
         Ok(())
     }
@@ -92,21 +98,10 @@ async fn lead(listener: Listener, guest: SocketAddr, errands: Rc<Errands>) {
     loop {
         let client = listener.accept().await;
         let errands = Rc::clone(&errands);
-        tokio::task::spawn_local(async move {
-            if let Some(peer) = dial(&errands, guest).await {
+        spawn_local(async move {
+            if let Some(peer) = errands.dial(guest).await {
                 relay(client, peer).await;
             }
         });
     }
-}
-
-/// A connection to a guest, which comes about or ends later.
-pub(crate) async fn dial(errands: &Errands, guest: SocketAddr) -> Option<Stream> {
-    let (reply, stream) = errands.ask(Order::Dial(guest), None).await;
-    let open = |stream: OwnedFd| Stream::new(stream).ok();
-    let opened = stream.and_then(open);
-    if opened.is_none() {
-        log::warn!("cannot dial {guest}: {reply:?}");
-    }
-    opened
 }

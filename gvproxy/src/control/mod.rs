@@ -5,6 +5,7 @@
 //!   gateway:80 ─────────┼▶ http ─▶ api ─▶ errands ─▶ line ──┤
 //!                       │                     (the packets process)
 //!   news ───────────────┴▶ notify ─▶ -notification
+//!   -forward-sock ───────▶ ssh ─▶ a guest's SSH server, dialled by errands; the keeper signs
 //! ```
 //! A process of its own, not a thread, for it reads what strangers write: whoever takes it over finds none of the
 //! engine's memory, keys or sockets in it, and what is left to it is small ([`settle`]). It is forked before the engine
@@ -24,6 +25,7 @@
 //! | [`handed`] | guests whose sockets are handed over |
 //! | [`wait`] | whoever waits for a guest's port |
 //! | [`exposed`] | sockets that lead into the network; [`url`] says where, [`socket_file`] makes them |
+//! | [`ssh`] | sockets that lead to sockets of guests |
 //! | [`notify`] | who is told of guests |
 //! | [`stream`] | sockets of any family on tokio |
 
@@ -34,7 +36,8 @@ mod handed;
 pub(crate) mod http;
 pub(crate) mod json;
 mod notify;
-mod socket_file;
+pub(crate) mod socket_file;
+pub(crate) mod ssh;
 mod stream;
 pub(crate) mod url;
 pub(crate) mod wait;
@@ -42,7 +45,7 @@ pub(crate) mod wait;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Config;
+use crate::config::{Config, SshForward};
 use crate::orders::line::{Arrived, Line};
 use crate::orders::message::{Door, News, Word};
 use api::{Api, Caller};
@@ -61,13 +64,15 @@ use slipway_host::sandbox::{Needs, seccomp};
 use slipway_host::sys::proc::{fork_child, wait_for};
 use slipway_host::sys::{code, heap};
 use socket_file::SocketFile;
+use ssh::keeper::{self, Keeper};
+use ssh::road::{self, Ways};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 use stream::{Listener, Stream};
@@ -75,6 +80,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
+use url::Tunnel;
 
 /// Connections that one guest may have to gateway:80; further ones are closed.
 const OF_ONE_GUEST: u32 = 256;
@@ -90,6 +96,10 @@ pub struct Settings {
     pub all_protocols_inside: bool,
     /// Who is told of guests.
     pub notification: Option<PathBuf>,
+    /// Where the sockets lead that the start asks for.
+    pub(crate) tunnels: Vec<Tunnel>,
+    /// Whether anybody could ask for a tunnel later.
+    pub(crate) takes_tunnels: bool,
 }
 
 impl From<&Config> for Settings {
@@ -98,7 +108,20 @@ impl From<&Config> for Settings {
             zones: config.stack.dns.clone(),
             all_protocols_inside: config.expose_all_protocols,
             notification: config.notification.clone(),
+            tunnels: config.forwards.iter().map(|forward| tunnel(forward, config.stack.device_ip)).collect(),
+            takes_tunnels: !config.listen.is_empty()
+                || config.services.is_some()
+                || config.expose_all_protocols,
         }
+    }
+}
+
+fn tunnel(forward: &SshForward, guest: Ipv4Addr) -> Tunnel {
+    Tunnel {
+        server: SocketAddr::new(guest.into(), url::SSH),
+        user: forward.user.clone(),
+        key: forward.identity.clone(),
+        path: forward.dest.clone(),
     }
 }
 
@@ -141,12 +164,20 @@ fn run(line: Line, settings: Settings) -> io::Result<()> {
     if let Err(error) = raise_descriptor_limit() {
         log::debug!("the limit of open descriptors stays as it is: {error}");
     }
+    let mut line = Some(line);
+    let keys = if settings.takes_tunnels || !settings.tunnels.is_empty() {
+        let keeper = keeper::fork(|| line = None);
+        keeper.inspect_err(|error| log::warn!("nobody holds keys: {error}")).ok()
+    } else {
+        None
+    };
+    let Some(line) = line else { return Ok(()) };
     let runtime = runtime()?;
     settle();
     heap::trim();
     code::let_go();
     let local = LocalSet::new();
-    let outcome = local.block_on(&runtime, attend(line, settings));
+    let outcome = local.block_on(&runtime, attend(line, keys, settings));
     // Whoever is left is told no more, and their sockets' files go.
     drop(local);
     match outcome {
@@ -163,7 +194,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 /// What is left to this process: to make sockets and to remove them, to talk to whoever comes to one, and nothing
-/// else. No file is opened, nothing executed, nobody traced.
+/// else. No file is opened, nothing executed, nobody traced. Private keys are the keeper's ([`keeper`]).
 fn settle() {
     slipway_host::sandbox::settle(&Needs {
         files: &[Place::sockets("/")],
@@ -173,8 +204,9 @@ fn settle() {
 }
 
 /// Does what the packets process says, until that is gone.
-async fn attend(line: Line, settings: Settings) -> io::Result<()> {
+async fn attend(line: Line, keys: Option<OwnedFd>, settings: Settings) -> io::Result<()> {
     let errands = Rc::new(Errands::new(line)?);
+    let ways = Ways { errands: Rc::clone(&errands), keeper: Rc::new(Keeper::new(keys)?) };
     let mut zones = Zones::new(Manner::Strict);
     for zone in settings.zones {
         if let Err(error) = zones.add(zone) {
@@ -183,7 +215,7 @@ async fn attend(line: Line, settings: Settings) -> io::Result<()> {
     }
     let api = Api {
         errands: Rc::clone(&errands),
-        exposed: Exposed::default(),
+        exposed: Exposed::new(ways.clone()),
         zones: zones.into(),
         all_protocols_inside: settings.all_protocols_inside,
         tries: Semaphore::new(wait::AT_ONCE),
@@ -192,6 +224,8 @@ async fn attend(line: Line, settings: Settings) -> io::Result<()> {
         shared: Rc::new(Shared { api, outside: Budget::default(), inside: Budget::default() }),
         guests: Rc::default(),
         files: Vec::new(),
+        ways,
+        tunnels: settings.tunnels,
         notifier: settings.notification.map(|path| {
             let (notifier, task) = Notifier::start(path);
             (notifier, spawn_local(task))
@@ -221,6 +255,8 @@ struct House {
     /// How many connections each guest has.
     guests: Rc<RefCell<HashMap<IpAddr, u32>>>,
     files: Vec<SocketFile>,
+    ways: Ways,
+    tunnels: Vec<Tunnel>,
     notifier: Option<(Notifier, JoinHandle<()>)>,
 }
 
@@ -228,6 +264,7 @@ impl House {
     fn heed(&mut self, Arrived { message, descriptor }: Arrived<Word>) {
         match (message, descriptor) {
             (Word::Listen { door, file }, Some(listener)) => self.listen(door, file, listener),
+            (Word::Forward { at, file }, Some(listener)) => self.forward(at, &file, listener),
             (Word::Client(guest), Some(stream)) => self.admit(guest, stream),
             (Word::News(news), _) => self.tell(news),
             // A reply is nobody's here; a descriptor that was lost was one too many for this process.
@@ -241,12 +278,25 @@ impl House {
         }
     }
 
+    /// The socket at this path goes when this does.
+    fn own(&mut self, path: &Path) {
+        match SocketFile::at(path) {
+            Ok(file) => self.files.push(file),
+            Err(error) => log::debug!("the socket {} is not to be found: {error}", path.display()),
+        }
+    }
+
+    fn forward(&mut self, at: usize, file: &Path, listener: OwnedFd) {
+        self.own(file);
+        let (Some(tunnel), Ok(listener)) = (self.tunnels.get(at).cloned(), Listener::new(listener)) else {
+            return log::error!("nobody is heard at {}", file.display());
+        };
+        spawn_local(road::lead(listener, tunnel, self.ways.clone(), true));
+    }
+
     fn listen(&mut self, door: Door, file: Option<PathBuf>, listener: OwnedFd) {
         if let Some(file) = file {
-            match SocketFile::at(&file) {
-                Ok(file) => self.files.push(file),
-                Err(error) => log::debug!("the socket {} is not to be found: {error}", file.display()),
-            }
+            self.own(&file);
         }
         let listener = match Listener::new(listener) {
             Ok(listener) => listener,

@@ -61,6 +61,24 @@ fn parts(path: &Path) -> Result<(OwnedFd, OsString), Errno> {
     Ok((open(directory, flags, Mode::empty())?, name.to_owned()))
 }
 
+/// Removes a socket that is at `path`. The directory, and the name in it.
+///
+/// # Errors
+/// See [`Refused`].
+pub(crate) fn make_way(path: &Path) -> Result<(OwnedFd, OsString), Refused> {
+    let kernel = |errno: Errno| Refused::Kernel(path.to_owned(), errno.into());
+    let (directory, name) = parts(path).map_err(kernel)?;
+    match fstatat(&directory, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) if is_socket(&stat) => {
+            unlinkat(&directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).map_err(kernel)?;
+        }
+        Ok(_) => return Err(Refused::Occupied(path.to_owned())),
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(kernel(errno)),
+    }
+    Ok((directory, name))
+}
+
 impl SocketFile {
     /// Listens at `path`. A socket that is there is replaced.
     ///
@@ -68,16 +86,7 @@ impl SocketFile {
     /// See [`Refused`].
     pub(crate) fn listen(path: &Path) -> Result<(OwnedFd, Self), Refused> {
         let kernel = |error: io::Error| Refused::Kernel(path.to_owned(), error);
-        let (directory, name) = parts(path).map_err(|errno| kernel(errno.into()))?;
-        match fstatat(&directory, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) if is_socket(&stat) => {
-                unlinkat(&directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir)
-                    .map_err(|errno| kernel(errno.into()))?;
-            }
-            Ok(_) => return Err(Refused::Occupied(path.to_owned())),
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(kernel(errno.into())),
-        }
+        let (directory, name) = make_way(path)?;
         // bind(2) never takes the place of anything, so the path itself will do, and is what others see.
         let shorter;
         let place = if path.as_os_str().len() > LONGEST {

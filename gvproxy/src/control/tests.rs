@@ -427,6 +427,72 @@ fn whoever_is_slow_huge_or_many_harms_nobody() {
     drop(idle);
 }
 
+/// A key of its own for each test; `None` after saying why the test is skipped.
+fn key(test: &str, path: &Path) -> Option<()> {
+    let mut made = std::process::Command::new("ssh-keygen");
+    made.args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(path).stdin(std::process::Stdio::null());
+    made.status().map(drop).map_err(|error| println!("SKIP {test}: ssh-keygen: {error}")).ok()
+}
+
+/// Plays a guest's SSH server to the end of the connection.
+fn serve_ssh(mut peer: UnixStream) {
+    let mut server = ssh::fake::Server::new(ssh::fake::Manner::default());
+    let mut said = server.turn(b"");
+    let mut buffer = vec![0; 65_536];
+    loop {
+        if peer.write_all(&said).is_err() {
+            return;
+        }
+        match peer.read(&mut buffer) {
+            Ok(len @ 1..) => said = server.turn(&buffer[..len]),
+            _ => return,
+        }
+    }
+}
+
+#[test]
+fn a_server_that_hangs_up_is_tried_again_at_most_once_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = dir.path().join("key");
+    let test = "a_server_that_hangs_up_is_tried_again_at_most_once_a_second";
+    if key(test, &identity).is_none() {
+        return;
+    }
+    let server = "192.168.127.2:22".parse().unwrap();
+    let tunnel = Tunnel { server, user: "core".into(), key: identity, path: "/run/podman.sock".into() };
+    let mut office = Office::open(Settings { tunnels: vec![tunnel], ..Settings::default() });
+    let path = office.path("forward");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let begun = clock::now();
+    office.with(|desk, _| desk.forward(0, listener.into(), path.clone()));
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    client.write_all(b"hello").unwrap();
+    let dialled = || {
+        let mut peer = None;
+        until("nobody is dialled", || {
+            peer = office.with(|_, network| network.peers.pop());
+            peer.is_some()
+        });
+        peer.unwrap()
+    };
+    for _ in 0..3 {
+        let (guest, _peer) = dialled();
+        assert_eq!(guest, server);
+    }
+    let (_, peer) = dialled();
+    assert!(clock::now() - begun >= Duration::from_secs(3), "{:?}", clock::now() - begun);
+    std::thread::spawn(move || serve_ssh(peer));
+    let mut back = [0; 5];
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"hello");
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut back).unwrap(), 0, "an end is passed on both ways");
+    office.close();
+    until("the socket stays", || !path.exists());
+}
+
 /// What it is refused that has no business with anything: each attempt in a process of its own.
 #[test]
 fn nothing_is_left_to_it_but_its_sockets() {

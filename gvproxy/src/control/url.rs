@@ -30,7 +30,7 @@ pub(crate) struct Tunnel {
 }
 
 /// Port 22 (RFC 4253 §4).
-const SSH: &str = "22";
+pub(crate) const SSH: u16 = 22;
 
 /// Reads a remote.
 ///
@@ -65,6 +65,12 @@ pub(crate) fn parse(remote: &str) -> Result<Target, String> {
             }
             if matches!(path, "" | "/") {
                 return Err("remote uri must contain a path to a socket file".to_owned());
+            }
+            if !parameter(query, "passphrase").is_empty() {
+                return Err("keys with a passphrase are not served".to_owned());
+            }
+            if parameter(query, "secure") == "true" {
+                return Err("secure: there are no known hosts here".to_owned());
             }
             let server = server(host)?;
             Ok(Target::Ssh(Tunnel { server, user: user.to_owned(), key: key.into(), path: path.to_owned() }))
@@ -122,6 +128,8 @@ mod tests {
             ("tcp:1.2.3.4:80", "invalid remote addr"),
             ("tcp://1.2.3.4:x", "strconv.ParseUint: parsing \"x\": invalid syntax"),
             ("ssh-tunnel://u@1.2.3.4/x", "key not provided for unix-ssh connection"),
+            ("ssh-tunnel://u@1.2.3.4/x?key=k&passphrase=p", "keys with a passphrase are not served"),
+            ("ssh-tunnel://u@1.2.3.4/x?key=k&secure=true", "secure: there are no known hosts here"),
             ("ssh-tunnel://u@1.2.3.4/?key=k", "remote uri must contain a path to a socket file"),
         ] {
             assert_eq!(parse(remote), Err(words.to_owned()), "{remote}");

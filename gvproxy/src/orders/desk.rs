@@ -128,6 +128,12 @@ impl Desk {
         self.tell(&Word::Listen { door, file }, Some(listener))
     }
 
+    /// `listener` waits for clients of a guest's socket, by the forward with this number. Its `file` goes when this
+    /// network ends.
+    pub fn forward(&mut self, at: usize, listener: OwnedFd, file: PathBuf) -> Standing {
+        self.tell(&Word::Forward { at, file }, Some(listener))
+    }
+
     /// `guest` has connected to the gateway's port 80, by `stream`.
     pub fn client(&mut self, guest: SocketAddr, stream: OwnedFd) -> Standing {
         self.tell(&Word::Client(guest), Some(stream))

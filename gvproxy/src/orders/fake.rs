@@ -46,6 +46,7 @@ impl Publisher for Fake {
 impl Network for Fake {
     fn dial(&mut self, guest: SocketAddr) -> io::Result<(u64, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
         let number = u64::try_from(self.peers.len()).unwrap();
         // One that refuses is one whose end is gone.
         if !self.refuse {

@@ -109,6 +109,14 @@ pub enum Word {
         /// Its file, which goes when this network ends.
         file: Option<PathBuf>,
     },
+    /// The descriptor that comes along listens for clients of a guest's socket: that of the forward with this number in
+    /// the configuration.
+    Forward {
+        /// Counted from 0.
+        at: usize,
+        /// Its file, which goes when this network ends.
+        file: PathBuf,
+    },
     /// The descriptor that comes along is a connection of this guest to the gateway's port 80.
     Client(SocketAddr),
     /// Somebody may want to hear of it.

@@ -76,6 +76,9 @@ const PURE: &[Pure] = &[
     ),
     // Whoever uses its sockets brings his own loop.
     ("slipway-dns", &["slipway-host", "slipway-manual"], &["--no-default-features", "--features=io"]),
+    // Cryptography, and C below it, is gvproxy's alone.
+    ("slipway", &["ring"], &[]),
+    ("slipway-netavark", &["ring"], &[]),
 ];
 
 /// The one directory with unsafe code, and the crate that it is in, which alone does not forbid it to itself.
