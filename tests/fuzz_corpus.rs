@@ -375,6 +375,11 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             ("podman", b"POST /services/forwarder/expose HTTP/1.1\r\nHost: gateway.containers.internal\r\nContent-Length: 52\r\nExpect: 100-continue\r\n\r\n".to_vec()),
             ("chunked", b"GET http://x/tunnel?ip=1.2.3.4&port=%32 HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, x\r\n\r\n".to_vec()),
         ]),
+        "ssh_server" => named(vec![
+            ("stream", b"\0hello\r\nSSH-2.0-OpenSSH_9.2\r\n\0\0\0\x0c\x06\x14aaaaaaaaaaaa".to_vec()),
+            ("messages", b"\x01\0\x11\x5b\0\0\0\0\0\0\0\x07\0\0\x10\0\0\0\x10\0\0\x0c\x5e\0\0\0\0\0\0\0\x03abc\0\x05\x61\0\0\0\0".to_vec()),
+            ("key", b"\x02-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU=\n-----END OPENSSH PRIVATE KEY-----\n".to_vec()),
+        ]),
         "expose_json" => named(vec![
             ("tcp", br#"{"local":"127.0.0.1:8080","remote":":80","protocol":"tcp"}"#.to_vec()),
             ("unix", br#"{"Local":"/s","REMOTE":"ssh-tunnel://core@[fd00::2]:22/run/s?key=%2Fk","protocol":"unix","x":[{}]}"#.to_vec()),

@@ -6,8 +6,8 @@
 //!     ─▶ guests' sockets ─▶ -forward-sock ─▶ "ready" ─▶ sandbox ─▶ loop
 //! ```
 //! A launcher waits for the hypervisor's socket and for nothing else, so that comes when nearly everything else is
-//! there. What
-//! fails on the way ends the process with a line, and takes along what was made before. Contract: gvproxy §3, §11.
+//! there. What fails on the way ends the process with a line, and takes along what was made before. Contract: gvproxy
+//! §3, §11.
 
 use crate::config::{Config, Stack};
 use crate::control::{self, Settings, socket_file};

@@ -1,6 +1,7 @@
 //! `gvproxy`: machines on a network of their own, by the command lines that launchers use.
 //!
-//! The words of its command line and its life are in `compat_gvproxy`; here is what the network does.
+//! The words of its command line and its life are in `compat_gvproxy`, sockets by SSH in `ssh`; here is what the
+//! network does.
 
 mod clients;
 mod ipv6;
@@ -37,14 +38,14 @@ pub(super) fn lab(test: &str, programs: &[&str]) -> Option<Lab> {
 }
 
 /// A gvproxy at work on the lab's host.
-struct Network {
-    process: Running,
+pub(super) struct Network {
+    pub(super) process: Running,
     socket: PathBuf,
 }
 
 impl Network {
     /// Starts with the words that Podman uses for QEMU, and these.
-    fn start(lab: &Lab, words: &[&str]) -> Self {
+    pub(super) fn start(lab: &Lab, words: &[&str]) -> Self {
         let socket = lab.home().join("qemu.sock");
         let address = format!("unix://{}", socket.display());
         let line = lab.host([&lab.program("gvproxy"), "-mtu", "1500", "-listen-qemu", &address]).args(words);
@@ -53,7 +54,7 @@ impl Network {
         Self { process, socket }
     }
 
-    fn ends(mut self) {
+    pub(super) fn ends(mut self) {
         let output = self.process.finish(LIMIT).unwrap().expect("it ends");
         assert_eq!(output.code(), 0, "{output}");
         assert!(!self.socket.exists());
@@ -61,7 +62,7 @@ impl Network {
 }
 
 /// A machine that has asked for its address; what it was told.
-fn machine(lab: &Lab, network: &Network, mac: Option<&str>) -> (Container, Machine, String) {
+pub(super) fn machine(lab: &Lab, network: &Network, mac: Option<&str>) -> (Container, Machine, String) {
     let container = lab.container().unwrap();
     let machine = Machine::attach(&container, &network.socket, mac);
     let script = lab.home().join("lease");
@@ -171,7 +172,8 @@ fn control_process(pid: u32) -> u32 {
     let wanted = words(pid);
     let all = std::fs::read_dir("/proc").unwrap();
     let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.filter(|other| *other != pid && words(*other) == wanted).last().expect("there is none")
+    // The one that holds keys is its child.
+    numbers.filter(|other| *other != pid && words(*other) == wanted).min().expect("there is none")
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
 //! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
 //! aardvark-dns roles; `gvproxy` gives virtual machines (`machine`) a network, and `hypervisors` such that are real;
-//! `pesto` puts ours and the original's before one another; `passt` boots kernels of its own; `run` and `attach` are
-//! our own commands; `pages` has the programs write their man pages.
+//! `ssh` leads into them by their own servers; `pesto` puts ours and the original's before one another; `passt` boots
+//! kernels of its own; `run` and `attach` are our own commands; `pages` has the programs write their man pages.
 
 mod apparmor;
 mod attach;
@@ -36,6 +36,7 @@ mod publish;
 mod rootless;
 mod rootlesskit;
 mod run;
+mod ssh;
 mod surroundings;
 mod tcp;
 mod traffic;

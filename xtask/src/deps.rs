@@ -53,6 +53,8 @@ pub(crate) const ALL: &[Need] = &[
     ("iptables", "iptables"),
     ("getent", "libc-bin"),
     ("host", "bind9-host"),
+    ("sshd", "openssh-server"),
+    ("ssh-keygen", "openssh-client"),
     ("systemd-analyze", "systemd"),
     // What reads man pages and completions.
     ("groff", "groff-base"),
@@ -81,7 +83,8 @@ pub(crate) const BENCH: &[Need] = &[
 ];
 
 /// Packages that bring a service, and its name. The suites run their programs themselves, in namespaces of their own.
-const SERVICES: &[(&str, &str)] = &[("coturn", "coturn"), ("firewalld", "firewalld")];
+const SERVICES: &[(&str, &str)] =
+    &[("coturn", "coturn"), ("firewalld", "firewalld"), ("openssh-server", "ssh")];
 
 /// Where a machine says whether a package may start its services, as Debian's `invoke-rc.d` and `deb-systemd-invoke`
 /// ask.

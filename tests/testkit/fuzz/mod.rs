@@ -17,6 +17,7 @@
 //! | [`uplink_request`], [`rootlessport`] | what a network plugin or a port helper asks of the uplink; what Podman tells the latter |
 //! | [`uplink_order`] | what the uplink's supervisor and its workers tell each other |
 //! | [`pesto_wire`], [`control_json`] | what programs that change forwarding rules send, or a server of theirs |
+//! | [`ssh_server`] | what a guest's SSH server says, and key files |
 //! | [`switch_frames`] | frames of several guests, which come and go |
 //! | [`vpnkit_handshake`], [`frame_stream`] | what a guest's stream begins with; its frames, in any pieces |
 //! | [`fast_link`] | a forwarder's stream that changes to trains with a header |
@@ -66,8 +67,8 @@ pub use texts::{
     control_json, control_messages, dbus_answer, dhcp_client, dhcpv6_reply, dns_json, expose_json,
     firewall_state, getopt_argv, goflag_argv, http_head, netavark_options, netfilter, nft_rule, pasta_argv,
     pesto_wire, plugin_request, port_rule, port_spec, proc_text, resolv_conf, rootlessport, route_netlink,
-    route_replay, router_advert, slirp_json, sock_diag, uplink_order, uplink_request, vhost_msg, vhost_ring,
-    yaml_config,
+    route_replay, router_advert, slirp_json, sock_diag, ssh_server, uplink_order, uplink_request, vhost_msg,
+    vhost_ring, yaml_config,
 };
 
 /// A fuzz target.
@@ -80,7 +81,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 51] = [
+pub const TARGETS: [Target; 52] = [
     Target { name: "aardvark_config", body: aardvark_config },
     Target { name: "address_plan", body: address_plan },
     Target { name: "control_json", body: control_json },
@@ -123,6 +124,7 @@ pub const TARGETS: [Target; 51] = [
     Target { name: "router_advert", body: router_advert },
     Target { name: "slirp_json", body: slirp_json },
     Target { name: "sock_diag", body: sock_diag },
+    Target { name: "ssh_server", body: ssh_server },
     Target { name: "switch_frames", body: switch_frames },
     Target { name: "tcp_actions", body: tcp_actions },
     Target { name: "uplink_order", body: uplink_order },

@@ -189,6 +189,11 @@ pub fn http_head(data: &[u8]) {
     slipway_gvproxy::fuzz::http_head(data);
 }
 
+/// What a guest's SSH server says to it.
+pub fn ssh_server(data: &[u8]) {
+    slipway_gvproxy::fuzz::ssh_server(data);
+}
+
 /// What is sent to it to expose a port.
 pub fn expose_json(data: &[u8]) {
     slipway_gvproxy::fuzz::expose_json(data);
