@@ -28,6 +28,7 @@
 
 mod features;
 mod left;
+mod machine;
 mod matrix;
 mod scenes;
 
