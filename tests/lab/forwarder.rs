@@ -1,10 +1,10 @@
 //! Guests of a gvproxy, for the bench: a plain forwarder, which is the same for whatever gvproxy is measured, and
 //! guests that need no machine because they only say something.
 //!
-//! A guest comes as `gvforwarder` does: a request for `/connect`, of which nothing but frames comes back, each behind two
-//! bytes of length, the lower first (contract: gvproxy §5.6). The forwarder is two threads, one for each way, with a call
-//! for each frame on the TAP's side and as many frames as there are with one call on the other: what a careful program
-//! of that kind does, and nothing more, so that it is not what is measured.
+//! A guest comes as `gvforwarder` does: a request for `/connect`, of which nothing but frames comes back, each behind
+//! two bytes of length, the lower first (contract: gvproxy §5.6). The forwarder is two threads, one for each way, with
+//! a call for each frame on the TAP's side and as many frames as there are with one call on the other: what a careful
+//! program of that kind does, and nothing more, so that it is not what is measured.
 
 #![forbid(unsafe_code)]
 

@@ -149,7 +149,7 @@ fn spawned(command: &mut Command) -> io::Result<Connection> {
 }
 
 fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("strconv.ParseUint: parsing {}: invalid syntax", quote(text)))
+    text.parse().map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", quote(text)))
 }
 
 /// How Go's `vsock` shows a CID (vsock(7) has the names).
@@ -205,9 +205,9 @@ mod tests {
         for (text, said) in [
             ("tcp://1.2.3.4:5", "unexpected scheme"),
             ("", "unexpected scheme"),
-            ("vsock://:1024/connect", "strconv.ParseUint: parsing \"\": invalid syntax"),
-            ("vsock://2/connect", "strconv.ParseUint: parsing \"\": invalid syntax"),
-            ("vsock://null:1024/x", "strconv.ParseUint: parsing \"null\": invalid syntax"),
+            ("vsock://:1024/connect", "strconv.Atoi: parsing \"\": invalid syntax"),
+            ("vsock://2/connect", "strconv.Atoi: parsing \"\": invalid syntax"),
+            ("vsock://null:1024/x", "strconv.Atoi: parsing \"null\": invalid syntax"),
             (":x", "parse \":x\": missing protocol scheme"),
         ] {
             assert_eq!(Place::parse(text), Err(said.to_owned()), "{text}");

@@ -2,10 +2,10 @@
 
 use nix::libc::{self, c_int, c_void};
 
-/// Lets go of the pages of code and constants that are mapped by now: those that are needed come back with the next look
-/// at them, and what only the start needed stays away. They are the file's pages and remain in the page cache; what
-/// falls is the resident size, by half of a megabyte for a small server and by two and more for one with an engine. For
-/// a program that lives long, when its start is over.
+/// Lets go of the pages of code and constants that are mapped by now: those that are needed come back with the next
+/// look at them, and what only the start needed stays away. They are the file's pages and remain in the page cache;
+/// what falls is the resident size, by half of a megabyte for a small server and by two and more for one with an
+/// engine. For a program that lives long, when its start is over.
 pub fn let_go() {
     // SAFETY: `visit` keeps to what dl_iterate_phdr(3) promises of its arguments, and needs no data.
     unsafe { libc::dl_iterate_phdr(Some(visit), core::ptr::null_mut()) };

@@ -60,7 +60,7 @@ fn an_address_that_is_none_is_told_and_tried_again() {
     let Some(program) = program("an_address_that_is_none_is_told_and_tried_again") else { return };
     for (url, why) in [
         ("tcp://192.0.2.1:1024", "unexpected scheme"),
-        ("vsock://host:1024", "strconv.ParseUint: parsing \\\"host\\\": invalid syntax"),
+        ("vsock://host:1024", "strconv.Atoi: parsing \\\"host\\\": invalid syntax"),
         ("unix:///nonexistent/api", "dial unix /nonexistent/api: connect: no such file or directory"),
         ("stdio:/nonexistent", "fork/exec /nonexistent: no such file or directory"),
     ] {
