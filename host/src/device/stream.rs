@@ -28,8 +28,10 @@ use slipway_netstack::device::{Capabilities, Device, Full, Offload};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-/// Bytes read at once: several of the longest frames.
+/// Bytes read at once at most: several of the longest frames.
 const INBOX: usize = 256 << 10;
+/// Bytes read at once from a guest that has little to say: ten of them cost less than one that transfers.
+const FIRST_INBOX: usize = 16 << 10;
 /// Bytes that wait for room in the socket, before the link is full.
 const OUTBOX: usize = 256 << 10;
 /// So many of them may be of other guests: what is left is for us, however much those send.
@@ -370,11 +372,11 @@ impl Stream {
 
     /// Reads more. `false`: there is nothing now.
     fn receive(&mut self) -> io::Result<bool> {
-        if self.inbox.len() < INBOX {
-            self.inbox.resize(INBOX, 0);
-        }
         self.inbox.copy_within(self.next..self.end, 0);
         (self.next, self.end) = (0, self.end - self.next);
+        if self.end == self.inbox.len() {
+            self.enlarge_inbox();
+        }
         let room = self.inbox.get_mut(self.end..).unwrap_or_default();
         let asked = room.len();
         let read = self.wire.read(room);
@@ -383,11 +385,20 @@ impl Stream {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(len) => {
                 self.dry = len < asked;
+                if !self.dry {
+                    self.enlarge_inbox();
+                }
                 Ok(true)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// For a guest that sends more than was asked for.
+    fn enlarge_inbox(&mut self) {
+        let len = self.inbox.len();
+        self.inbox.resize((len * 2).clamp(FIRST_INBOX, INBOX).max(len), 0);
     }
 
     /// Sends what waits.

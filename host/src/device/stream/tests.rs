@@ -50,6 +50,24 @@ fn frames_are_whole_however_they_come() {
 }
 
 #[test]
+fn memory_follows_what_a_guest_has_to_say() {
+    let (mut stream, mut guest) = pair();
+    assert!(read_all(&mut stream).is_empty());
+    assert_eq!(stream.inbox.len(), FIRST_INBOX);
+    for n in 0..1000 {
+        guest.write_all(&wire(&[frame(1514, n)])).unwrap();
+        assert_eq!(read_all(&mut stream), [frame(1514, n)]);
+    }
+    assert_eq!(stream.inbox.len(), FIRST_INBOX, "one frame at a time");
+    for n in 0..20 {
+        let sent = [frame(65_000, n), frame(60_000, n)];
+        guest.write_all(&wire(&sent)).unwrap();
+        assert_eq!(read_all(&mut stream), sent);
+    }
+    assert!((MAX_FRAME..=INBOX).contains(&stream.inbox.len()), "{} bytes", stream.inbox.len());
+}
+
+#[test]
 fn what_was_read_ahead_is_known() {
     let (mut stream, mut guest) = pair();
     let sent: Vec<_> = (0..100).map(|n| frame(60, n)).collect();
