@@ -1,6 +1,7 @@
 //! A driver with doors of every kind, and guests who come by them.
 
 use crate::driver::config;
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, send,
     socket, socketpair,
@@ -173,6 +174,19 @@ impl Guest {
             Wire::Pipes(_, output) => {
                 let bytes = behind_length(Framing::Le16, frame);
                 assert_eq!(nix::unistd::write(output, &bytes), Ok(bytes.len()));
+            }
+        }
+    }
+
+    /// The same if there is room for it in a stream's socket, and whether there was.
+    pub(super) fn sends_frame(&self, frame: &[u8]) -> bool {
+        let Wire::Stream(fd, framing) = &self.wire else { panic!("no stream") };
+        let bytes = behind_length(*framing, frame);
+        match send(fd.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => false,
+            sent => {
+                assert_eq!(sent, Ok(bytes.len()), "{}", self.number);
+                true
             }
         }
     }
