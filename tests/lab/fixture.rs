@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::missing;
 use crate::namespaces::{Lab, LabOptions};
 use crate::subject::Subject;
-use crate::unavailable::{NO_IPV6, NO_TUN};
+use crate::unavailable::{NO_IPV6, NO_TUN, NO_VSOCK};
 
 /// The patience of a test with one step: long enough for a loaded two-core machine, short enough to notice a hang.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ pub fn machine(test: &str, programs: &[&str]) -> Option<Machine> {
 ///
 /// When `SLIPWAY_E2E_REQUIRE=1`: then nothing may be left out but what the machine's kernel has not.
 pub fn skip<T>(test: &str, reason: &str) -> Option<T> {
-    if [NO_IPV6, NO_TUN].contains(&reason) {
+    if [NO_IPV6, NO_TUN, NO_VSOCK].contains(&reason) {
         println!("SKIP {test}: {reason}");
         return None;
     }

@@ -42,7 +42,7 @@ pub use nameserver::{Dnsmasq, Place, Relay, Reply, Via, forged};
 pub use namespaces::{Container, HOST4, HOST6, Lab, LabOptions, WORLD4, WORLD6};
 pub use subject::{GATEWAY4, GATEWAY6, GUEST4, NAMESERVER4, NAMESERVER6, Slirp, Subject, api};
 pub use traces::{hold, traced, traced_alone, under_filter, under_filters};
-pub use unavailable::Unavailable;
+pub use unavailable::{NO_VSOCK, Unavailable};
 pub use vm::{Image, Vm, by_loader, qemu, vm_fixture, vm_lab};
 pub use weather::{LINK, Lane, Link, Weather};
 

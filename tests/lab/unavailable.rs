@@ -27,6 +27,9 @@ pub(crate) const NO_IPV6: &str = "this machine has no IPv6, which every network 
 /// Why a machine without the driver has none.
 pub(crate) const NO_TUN: &str = "this machine lets nobody open /dev/net/tun (modprobe tun)";
 
+/// Why a machine does not reach itself by vsock.
+pub const NO_VSOCK: &str = "this machine's kernel leads no vsock back to it (modprobe vsock_loopback)";
+
 /// Whether the kernel has IPv6: without it, no socket of the family is to be had.
 #[must_use]
 pub(crate) fn ipv6() -> bool {
