@@ -142,8 +142,13 @@ impl Vm {
             .args(["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=orders"])
             .args(words.iter().copied())
             .start()?;
-        process.until(BOOT, |_| socket.exists())?;
-        let stream = UnixStream::connect(&socket)?;
+        // It has its file a moment before it listens.
+        let mut stream = None;
+        process.until(BOOT, |_| {
+            stream = UnixStream::connect(&socket).ok();
+            stream.is_some()
+        })?;
+        let stream = stream.ok_or(io::ErrorKind::NotConnected)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut vm = Self { process, console: BufReader::new(stream) };
         match vm.line(BOOT)?.as_str() {
