@@ -152,7 +152,7 @@ fn shells_accept_their_completions() {
     ];
     for (shell, dir) in shells {
         let scripts = files(&share, dir);
-        assert_eq!(scripts.len(), 9, "{scripts:?}");
+        assert_eq!(scripts.len(), 10, "{scripts:?}");
         for script in scripts {
             let Some((good, _, complaints)) = fed(test, shell, &["-n", &script.to_string_lossy()], "") else {
                 break;
