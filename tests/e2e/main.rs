@@ -5,8 +5,9 @@
 //! `surroundings` what may be amiss around it; `weather` is the lab's own link; `zones` puts both on single links;
 //! `engines` lets Podman and RootlessKit start it; `podman` and `bridges` let Podman start the netavark and
 //! aardvark-dns roles; `gvproxy` gives virtual machines (`machine`) a network, and `hypervisors` such that are real;
-//! `ssh` leads into them by their own servers; `pesto` puts ours and the original's before one another; `passt` boots
-//! kernels of its own; `run` and `attach` are our own commands; `pages` has the programs write their man pages.
+//! `ssh` leads into them by their own servers; `pesto` puts ours and the original's before one another; `passt` and
+//! `vhost_user` boot kernels of their own; `run` and `attach` are our own commands; `pages` has the programs write
+//! their man pages.
 
 mod apparmor;
 mod attach;
@@ -45,6 +46,7 @@ mod tunnels;
 mod uplink;
 mod upload;
 mod upstreams;
+mod vhost_user;
 mod weather;
 mod zones;
 

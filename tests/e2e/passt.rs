@@ -7,7 +7,8 @@
 //! | [`one_machine_is_enough_with_one_off`] | `-netdev stream` | the test |
 //! | [`qemu_starts_it_and_starts_it_again`] | `-netdev passt` | QEMU |
 //!
-//! Hostile frames and what needs no second kernel stand in `pasta`. The machine's *host* is the lab's.
+//! Hostile frames and what needs no second kernel stand in `pasta`, machines that share their memory in `vhost_user`.
+//! The machine's *host* is the lab's.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use nix::unistd::Pid;
 use slipway_lab::{Cmd, HOST4, HOST6, Image, LIMIT, Lab, Running, Vm, WORLD4, WORLD6, now, qemu, vm_fixture};
 
 /// The card's own address. libvirt 9 gives it to `passt` as well.
-const MAC: &str = "52:54:00:12:34:56";
+pub(super) const MAC: &str = "52:54:00:12:34:56";
 /// What the host's network is when the guest's own addresses come from it by SLAAC.
 const SLAAC: &str = "2001:db8:1:0:5054:ff:fe12:3456";
 
@@ -53,7 +54,7 @@ const SETTLED: &str = "settled() {
 ";
 
 /// What the machines of these tests boot.
-fn furnish(image: &mut Image) {
+pub(super) fn furnish(image: &mut Image) {
     image.program_of_tree("/usr/sbin/dhclient").unwrap();
     image.script("/etc/udhcpc.sh", UDHCPC);
     image.script("/etc/dhclient.sh", DHCLIENT);
@@ -76,7 +77,7 @@ fn over_stream(socket: &Path) -> String {
 }
 
 /// The processes that were started by this path, which is the lab's own.
-fn processes(program: &str) -> Vec<i32> {
+pub(super) fn processes(program: &str) -> Vec<i32> {
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let words = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -84,7 +85,7 @@ fn processes(program: &str) -> Vec<i32> {
 }
 
 /// Waits until these processes are there, and no others.
-fn until_processes(program: &str, right: impl Fn(&[i32]) -> bool) -> Vec<i32> {
+pub(super) fn until_processes(program: &str, right: impl Fn(&[i32]) -> bool) -> Vec<i32> {
     let until = now() + LIMIT;
     loop {
         let there = processes(program);
@@ -97,7 +98,7 @@ fn until_processes(program: &str, right: impl Fn(&[i32]) -> bool) -> Vec<i32> {
 }
 
 /// `passt` in the background; its process.
-fn passt(lab: &Lab, words: &[&str]) -> i32 {
+pub(super) fn passt(lab: &Lab, words: &[&str]) -> i32 {
     let file = lab.home().join("passt.pid");
     let start = lab.host([lab.program("passt")]).args(["--quiet", "--no-map-gw", "--pid"]).arg(&file);
     let done = start.args(words.iter().copied()).run(LIMIT).unwrap();
@@ -106,27 +107,27 @@ fn passt(lab: &Lab, words: &[&str]) -> i32 {
 }
 
 /// World has a page, names, and somebody who answers.
-fn world(lab: &Lab) -> [Running; 2] {
+pub(super) fn world(lab: &Lab) -> [Running; 2] {
     std::fs::write(lab.dir().join("www/index.html"), "of the world\n").unwrap();
     [lab.dns().unwrap(), lab.http().unwrap()]
 }
 
 /// The guest is given its addresses of both families, and uses them.
-fn lease(vm: &mut Vm) {
+pub(super) fn lease(vm: &mut Vm) {
     let udhcpc = "ip link set eth0 up; udhcpc -i eth0 -nqf -t 20 -T 1 -O mtu -s /etc/udhcpc.sh";
     let said = vm.ok(udhcpc).unwrap();
     assert!(said.contains(HOST4), "{said}");
     vm.ok(&format!("{SETTLED} settled {SLAAC}")).unwrap();
 }
 
-fn reaches_world(vm: &mut Vm) {
+pub(super) fn reaches_world(vm: &mut Vm) {
     for at in [WORLD4.to_owned(), format!("[{WORLD6}]")] {
         let page = vm.ok(&format!("wget -qO- http://{at}/index.html")).unwrap();
         assert_eq!(page, "of the world\n", "{at}");
     }
 }
 
-fn is_reached(lab: &Lab, address: &str) {
+pub(super) fn is_reached(lab: &Lab, address: &str) {
     let fetch = |at: &str| -> Cmd { lab.world(["busybox", "wget", "-qO-", at]) };
     let page = fetch(&format!("http://{address}:8080/index.html")).run(LIMIT).unwrap();
     assert_eq!(page.out(), "of the machine\n", "{address}: {page}");

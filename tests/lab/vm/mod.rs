@@ -151,10 +151,8 @@ impl Vm {
         let stream = stream.ok_or(io::ErrorKind::NotConnected)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut vm = Self { process, console: BufReader::new(stream) };
-        match vm.line(BOOT)?.as_str() {
-            "ready" => Ok(vm),
-            other => Err(vm.said(&format!("the guest says {other:?}"))),
-        }
+        vm.ready()?;
+        Ok(vm)
     }
 
     /// Runs a shell script in the guest, for a minute at most. What it says on either stream is its output.
@@ -162,8 +160,7 @@ impl Vm {
     /// # Errors
     /// When there is no answer: the guest has ended, or time has run out.
     pub fn sh(&mut self, script: &str) -> io::Result<Output> {
-        let order = format!("{}\n{script}", script.len());
-        self.console.get_mut().write_all(order.as_bytes())?;
+        self.tell(script)?;
         let answer = self.line(ORDER)?;
         let mut words = answer.split_whitespace().map(str::parse::<i32>);
         let (Some(Ok(code)), Some(Ok(length))) = (words.next(), words.next()) else {
@@ -188,11 +185,32 @@ impl Vm {
     /// # Errors
     /// When it goes on.
     pub fn power_off(mut self) -> io::Result<()> {
-        let script = "poweroff -f";
-        self.console.get_mut().write_all(format!("{}\n{script}", script.len()).as_bytes())?;
+        self.tell("poweroff -f")?;
         match self.process.finish(ORDER)? {
             Some(_) => Ok(()),
             None => Err(io::Error::other("the machine goes on")),
+        }
+    }
+
+    /// Starts the guest anew, and waits until it takes orders; QEMU and its connections stay. That takes
+    /// `-action reboot=reset` among its words.
+    ///
+    /// # Errors
+    /// What QEMU said, when it ends or time runs out.
+    pub fn reboot(&mut self) -> io::Result<()> {
+        self.tell("reboot -f")?;
+        self.ready()
+    }
+
+    fn tell(&mut self, script: &str) -> io::Result<()> {
+        let order = format!("{}\n{script}", script.len());
+        self.console.get_mut().write_all(order.as_bytes())
+    }
+
+    fn ready(&mut self) -> io::Result<()> {
+        match self.line(BOOT)?.as_str() {
+            "ready" => Ok(()),
+            other => Err(self.said(&format!("the guest says {other:?}"))),
         }
     }
 
