@@ -6,6 +6,7 @@ use slipway_host::device::vhost_user::message::Features;
 use slipway_host::device::vhost_user::{Front, Wish};
 use slipway_host::device::{MAX_FRAME, Stream, Tap};
 use slipway_host::sys::tun::{Offloads, set_offloads};
+use slipway_netstack::device::vnet::Checksum;
 use slipway_netstack::device::{Device as _, Offload};
 use std::io;
 use std::os::fd::AsFd as _;
@@ -41,6 +42,29 @@ fn next(
     }
 }
 
+/// What to tell the kernel behind the TAP of a frame. A card's driver believes a device that vouches for a checksum,
+/// whatever the frame says of it, and a device may count on that (the original passt does); a TAP hears it only of
+/// checksums that are still to be written (`tun_get_user` of Linux).
+fn believed(offload: Offload, frame: &[u8]) -> Offload {
+    let upper = match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(14).map(|first| 14 + usize::from(first & 15) * 4).zip(frame.get(23)),
+        Some([0x86, 0xdd]) => Some(54).zip(frame.get(20)),
+        _ => None,
+    };
+    let offset = match upper {
+        Some((_, 6)) => 16,
+        Some((_, 17)) => 6,
+        _ => return offload,
+    };
+    let start = upper.and_then(|(start, _)| u16::try_from(start).ok());
+    match (offload.checksum, start) {
+        (Checksum::Verified, Some(start)) => {
+            Offload { checksum: Checksum::Partial { start, offset }, ..offload }
+        }
+        _ => offload,
+    }
+}
+
 /// Carries frames between the TAP and the rings, until the device hangs up.
 ///
 /// # Errors
@@ -66,7 +90,7 @@ pub fn rings(tap: &mut Tap, front: &mut Front) -> io::Result<()> {
             idle = false;
             if let Some(offload) = Offload::parse_le(&header) {
                 // What the kernel does not take is lost, as on any wire.
-                let _ = tap.transmit(offload, &got);
+                let _ = tap.transmit(believed(offload, &got), &got);
             }
         }
         front.kick()?;
@@ -127,5 +151,28 @@ pub fn stream(tap: &mut Tap, socket: UnixStream) -> io::Result<()> {
             &mut [PollFd::new(stream.as_fd(), flags), PollFd::new(tap.as_fd(), from_tap)],
             PollTimeout::NONE,
         )?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_that_is_vouched_for_is_one_to_be_written() {
+        let vouched = Offload { checksum: Checksum::Verified, gso: None };
+        let of = |kind: [u8; 2], first: u8, at: usize, protocol: u8| {
+            let mut frame = vec![0; 80];
+            frame[12..14].copy_from_slice(&kind);
+            (frame[14], frame[at]) = (first, protocol);
+            believed(vouched, &frame).checksum
+        };
+        assert_eq!(of([8, 0], 0x46, 23, 6), Checksum::Partial { start: 38, offset: 16 });
+        assert_eq!(of([8, 0], 0x45, 23, 17), Checksum::Partial { start: 34, offset: 6 });
+        assert_eq!(of([0x86, 0xdd], 0x60, 20, 6), Checksum::Partial { start: 54, offset: 16 });
+        assert_eq!(of([8, 0], 0x45, 23, 1), Checksum::Verified, "ICMP has its own");
+        assert_eq!(of([8, 6], 0, 23, 6), Checksum::Verified, "ARP");
+        assert_eq!(believed(vouched, &[0; 13]).checksum, Checksum::Verified);
+        assert_eq!(believed(Offload::NONE, &[8; 60]), Offload::NONE);
     }
 }

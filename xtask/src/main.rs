@@ -64,10 +64,10 @@ enum Chore {
         /// Rounds; every subject runs once in each. Without this five, and two of the weather.
         #[arg(long)]
         rounds: Option<usize>,
-        /// Of the stack and of gvproxy, only the rows of this group; may be given more than once.
+        /// Of the stack, of gvproxy and of passt, only the rows of this group; may be given more than once.
         #[arg(long)]
         group: Vec<bench::Group>,
-        /// Of the stack and of gvproxy, only the rows whose name contains this; may be given more than once.
+        /// Of the stack, of gvproxy and of passt, only the rows whose name contains this; may be given more than once.
         #[arg(long)]
         only: Vec<String>,
         /// Of the stack, only this subject; may be given more than once.

@@ -175,6 +175,11 @@ pub(crate) fn gvproxy() -> Done<PathBuf> {
     tree.ok_or("there is no such tree")?.ensure()
 }
 
+/// The root of the tree with QEMU.
+pub(crate) fn qemu() -> Done<PathBuf> {
+    TREES.iter().find(|tree| tree.name == "qemu").ok_or("there is no such tree")?.ensure()
+}
+
 impl Tree {
     /// Its root; an old one is better than none.
     fn ensure(&self) -> Done<PathBuf> {

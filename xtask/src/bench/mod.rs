@@ -13,7 +13,7 @@
 //!
 //! `rows` and `weather` say what is measured, `work` does it, `peers` finds the rivals, `stage` sets a subject up,
 //! `table` does the arithmetic and the page, `chart` the pictures. `dns` and `netavark` are duels of ours with the one
-//! program each stands in for, on machines of their own; `gvproxy` is one in the stack's set-up.
+//! program each stands in for, on machines of their own; `gvproxy` and `passt` are such in the stack's set-up.
 
 mod account;
 mod busy;
@@ -22,6 +22,7 @@ mod dns;
 mod duel;
 mod gvproxy;
 mod netavark;
+mod passt;
 mod peers;
 mod prepared;
 mod rows;
@@ -58,6 +59,8 @@ pub(crate) enum Part {
     Netavark,
     /// gvproxy against the original.
     Gvproxy,
+    /// passt against the original.
+    Passt,
 }
 
 /// What the person asked for.
@@ -69,7 +72,7 @@ pub(crate) struct Wish {
     pub(crate) weather: Option<Sky>,
     /// How often every subject does every row.
     pub(crate) rounds: usize,
-    /// Of the stack and of gvproxy, only what these groups show.
+    /// Of the stack, of gvproxy and of passt, only what these groups show.
     pub(crate) groups: Vec<Group>,
     /// Only rows with one of these in their name.
     pub(crate) only: Vec<String>,
@@ -121,7 +124,7 @@ pub(crate) fn run(wish: &Wish) -> Done {
     slipway_lab::watch(std::io::stdin()).map_err(|error| error.to_string())?;
     let load = load();
     let Prepared { client, dns, netavark, .. } = &prepared;
-    let parts: [MeasuredPart<'_>; 4] = [
+    let parts: [MeasuredPart<'_>; 5] = [
         (Part::Stack, "stack", &["iperf3"], &|| stack(wish, &prepared)),
         (Part::Dns, "dns", &["dnsperf", "taskset"], &|| {
             duel_done("dns", &dns::run(wish.rounds, dns, client)?, wish, &load)
@@ -131,6 +134,10 @@ pub(crate) fn run(wish: &Wish) -> Done {
         }),
         (Part::Gvproxy, "gvproxy", &["iperf3"], &|| {
             let tables = gvproxy::run(wish, &prepared)?;
+            tables.iter().try_for_each(|(mark, duel)| duel_done(mark, duel, wish, &load))
+        }),
+        (Part::Passt, "passt", &["iperf3"], &|| {
+            let tables = passt::run(wish, &prepared)?;
             tables.iter().try_for_each(|(mark, duel)| duel_done(mark, duel, wish, &load))
         }),
     ];

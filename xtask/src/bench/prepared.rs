@@ -33,6 +33,10 @@ pub(crate) struct Prepared {
     pub(crate) gvproxy_tree: Option<PathBuf>,
     /// The original gvforwarder, if somebody has one (`SLIPWAY_BENCH_GVFORWARDER`).
     pub(crate) gvforwarder: Option<PathBuf>,
+    /// What carries a machine's frames to a passt.
+    pub(crate) pump: PathBuf,
+    /// The tree with QEMU and what its machines boot, if it can be had.
+    pub(crate) qemu: Option<PathBuf>,
     /// The tree with the newest peers, if it can be had.
     pub(crate) peers: Option<PathBuf>,
 }
@@ -53,7 +57,15 @@ impl Prepared {
             tool::run(&mut cargo(&words))?;
             prepared.link = Some(tool::target().join("release/slipway-lab-link"));
         }
-        if wish.wants(Part::Stack) {
+        if wish.wants(Part::Passt) {
+            let words = ["build", "--release", "--package", "slipway-tests", "--bin", "slipway-lab-pump"];
+            tool::run(&mut cargo(&words))?;
+            prepared.pump = tool::target().join("release/slipway-lab-pump");
+            let tree =
+                trees::qemu().inspect_err(|error| println!("{error}\nxtask: rows with it are skipped"));
+            prepared.qemu = tree.ok();
+        }
+        if wish.wants(Part::Stack) || wish.wants(Part::Passt) {
             let tree = trees::peers();
             let tree =
                 tree.inspect_err(|error| println!("{error}\nxtask: the peers of this machine have to do"));
@@ -108,12 +120,12 @@ impl Prepared {
     }
 
     fn write(&self) -> String {
-        let Self { client, link, stack, dns, netavark, gvproxy, forwarder, gvproxy_tree, gvforwarder, peers } =
-            self;
+        let Self { client, link, stack, dns, netavark, gvproxy, forwarder, .. } = self;
+        let Self { gvproxy_tree, gvforwarder, pump, qemu, peers, .. } = self;
         serde_json::json!({
             "client": client, "link": link, "stack": stack, "dns": dns, "netavark": netavark,
             "gvproxy": gvproxy, "forwarder": forwarder, "gvproxy_tree": gvproxy_tree, "gvforwarder": gvforwarder,
-            "peers": peers
+            "pump": pump, "qemu": qemu, "peers": peers
         })
         .to_string()
     }
@@ -134,6 +146,8 @@ impl Prepared {
             forwarder: path("forwarder")?,
             gvproxy_tree: path("gvproxy_tree").ok(),
             gvforwarder: path("gvforwarder").ok(),
+            pump: path("pump")?,
+            qemu: path("qemu").ok(),
             peers: path("peers").ok(),
         })
     }

@@ -29,6 +29,12 @@ pub(crate) enum Group {
     GvproxyFootprint,
     /// What a gvproxy does when somebody does more than he should.
     GvproxyStorms,
+    /// A machine of passt's over a stream.
+    PasstStream,
+    /// One that shares its memory.
+    PasstVhostUser,
+    /// Both under QEMU.
+    PasstEmulated,
     /// A link with loss and no length.
     WeatherNear,
     /// A link with loss and a round-trip time of 100 ms.
@@ -52,6 +58,9 @@ impl Group {
             Self::GvproxyTraffic => "gvproxy-traffic",
             Self::GvproxyFootprint => "gvproxy-footprint",
             Self::GvproxyStorms => "gvproxy-storms",
+            Self::PasstStream => "passt-stream",
+            Self::PasstVhostUser => "passt-vhost-user",
+            Self::PasstEmulated => "passt-emulated",
             Self::WeatherNear => "weather-near",
             Self::WeatherFar => "weather-far",
             Self::Weather => "weather",
@@ -72,6 +81,9 @@ impl Group {
             Self::GvproxyTraffic => "Machines of gvproxy",
             Self::GvproxyFootprint => "What gvproxy takes",
             Self::GvproxyStorms => "gvproxy under storms",
+            Self::PasstStream => "Machines of passt, over a stream",
+            Self::PasstVhostUser => "Machines of passt that share their memory",
+            Self::PasstEmulated => "Machines of passt under QEMU",
             Self::WeatherNear => "A link of 500 Mbit/s, RTT 0",
             Self::WeatherFar => "A link of 500 Mbit/s, RTT 100 ms",
             Self::Weather => "A link of 500 Mbit/s",
