@@ -263,8 +263,12 @@ fn halves_end_by_themselves_and_a_client_that_does_not_read_holds_up_nobody() {
     let Some(lab) = lab(test, &PROGRAMS) else { return };
     let at = |name: &str| lab.home().join(name);
     let identity = key(&lab, "machine", &["-t", "ecdsa", "-b", "256"]);
-    let servers: [(&str, fn(UnixStream)); 4] =
-        [("echo", echo), ("asks", answers_at_the_end), ("ends", ends_first), ("pours", pours)];
+    let servers = [
+        ("echo", echo as fn(UnixStream)),
+        ("asks", answers_at_the_end),
+        ("ends", ends_first),
+        ("pours", pours),
+    ];
     let user = user(&lab);
     let mut all = ["-ssh-port", "-1"].map(String::from).to_vec();
     for (name, serve) in servers {
