@@ -11,8 +11,9 @@ use crate::tool::Done;
 use super::server::{LIMIT, said, server};
 use super::stage::{CONTROL, PUBLISHED, Stage};
 
-/// After a start, the kernels on both sides look around: they solicit routers, join groups, probe addresses.
-const SETTLED: Duration = Duration::from_secs(5);
+/// After a start, the kernels on both sides look around: they join groups and probe addresses, and five seconds later
+/// (delay_first_probe_time) the neighbours that they have met.
+const SETTLED: Duration = Duration::from_secs(12);
 /// How long an idle process is watched.
 const WATCHED: Duration = Duration::from_secs(5);
 /// What all flows of [`trickle`] say together, half of it each way, in Mbit/s.
