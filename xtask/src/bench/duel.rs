@@ -6,6 +6,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use slipway_lab::interrupted;
+
 use crate::tool::Done;
 
 use super::chart::{Chart, Measured, number};
@@ -83,7 +85,54 @@ pub(crate) struct Duel {
     pub(crate) failures: Vec<String>,
 }
 
+/// How often the rival may try a piece of work.
+const TRIES: usize = 3;
+
 impl Duel {
+    /// All rounds of a piece of work that fills these rows, each side first in turn.
+    ///
+    /// # Errors
+    /// The bench was interrupted. A side that fails is noted among the failures.
+    pub(crate) fn fill(
+        &mut self,
+        rows: impl IntoIterator<Item = Row>,
+        (sides, rounds): (&[Side], usize),
+        work: impl Fn(Side) -> Done<Vec<f64>>,
+    ) -> Done {
+        let first = self.rows.len();
+        self.rows.extend(rows);
+        for round in 0..rounds.max(1) {
+            for turn in 0..sides.len() {
+                if let Some(side) = sides.get((round + turn) % sides.len()) {
+                    self.once(first, *side, &work)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, first: usize, side: Side, work: impl Fn(Side) -> Done<Vec<f64>>) -> Done {
+        let tries = if side == Side::Stock { TRIES } else { 1 };
+        for left in (0..tries).rev() {
+            let done = work(side);
+            if interrupted() {
+                return Err("interrupted".to_owned());
+            }
+            match done {
+                Ok(figures) => {
+                    for (row, figure) in self.rows.iter_mut().skip(first).zip(figures) {
+                        println!("  {side:?}: {} {figure:.3} {}", row.name, row.unit);
+                        row.add(side, figure);
+                    }
+                    return Ok(());
+                }
+                Err(error) if left > 0 => println!("  {side:?}, once more: {error}"),
+                Err(error) => self.heed(side, &Err(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// What a side says of its turn: an error is shown at once.
     pub(crate) fn heed(&mut self, side: Side, done: &Done) {
         if let Err(error) = done {
@@ -182,6 +231,23 @@ pub(crate) fn rival(variable: &str, name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sides_begin_in_turn_and_only_the_rival_may_try_again() {
+        let mut duel = Duel { rival: "it".to_owned(), rows: Vec::new(), failures: Vec::new() };
+        let calls = std::cell::RefCell::new(Vec::new());
+        let work = |side| {
+            calls.borrow_mut().push(side);
+            let tries = calls.borrow().iter().filter(|one| **one == side).count();
+            if tries == 1 { Err("not yet".to_owned()) } else { Ok(vec![1.0, 2.0]) }
+        };
+        let rows = ["one", "two"].map(|name| Row::new(name, "s", Goal::AtLeast(1.0)));
+        duel.fill(rows, (&[Side::Ours, Side::Stock], 2), work).unwrap();
+        let (ours, stock) = (Side::Ours, Side::Stock);
+        assert_eq!(*calls.borrow(), [ours, stock, stock, stock, ours]);
+        assert_eq!(duel.failures, ["Ours: not yet"]);
+        assert_eq!((&duel.rows[1].ours, &duel.rows[1].stock), (&vec![2.0], &vec![2.0, 2.0]));
+    }
 
     #[test]
     fn verdicts_compare_the_medians() {

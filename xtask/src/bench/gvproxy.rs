@@ -13,8 +13,6 @@ mod rows;
 mod stage;
 mod work;
 
-use slipway_lab::interrupted;
-
 use crate::tool::{self, Done};
 
 use super::duel::{Duel, Row, Side};
@@ -23,9 +21,6 @@ use super::prepared::Prepared;
 use super::{Allowed, Wish};
 use rows::{Ends, TESTS, Test};
 use stage::{Ground, Stage};
-
-/// How often the original may try a piece of work.
-const TRIES: usize = 3;
 
 /// Measures what is wished for; a table for each group, with its mark.
 pub(super) fn run(wish: &Wish, prepared: &Prepared) -> Done<Vec<(&'static str, Duel)>> {
@@ -47,8 +42,10 @@ pub(super) fn run(wish: &Wish, prepared: &Prepared) -> Done<Vec<(&'static str, D
     for of_group in tests.chunk_by(|one, next| one.group == next.group) {
         let mut duel = Duel { rival: name.clone(), rows: Vec::new(), failures: Vec::new() };
         for test in of_group {
-            duel.rows.extend(test.rows.iter().map(|row| Row::new(row.name, row.unit, row.goal)));
-            rounds(&ground, wish.rounds, test, &mut duel)?;
+            let sides: Vec<Side> =
+                ground.sides().filter(|side| *side == Side::Ours || test.ends != Ends::Ours).collect();
+            let rows = test.rows.iter().map(|row| Row::new(row.name, row.unit, row.goal));
+            duel.fill(rows, (&sides, wish.rounds), |side| (test.work)(&Stage { ground: &ground, side }))?;
         }
         tables.extend(of_group.first().map(|test| (test.group.mark(), duel)));
     }
@@ -67,40 +64,4 @@ fn can(ground: &Ground, test: &Test) -> bool {
         }
     }
     !lacks
-}
-
-/// All rounds of one test; an error is the end of the bench.
-fn rounds(ground: &Ground, rounds: usize, test: &Test, duel: &mut Duel) -> Done {
-    let sides: Vec<Side> =
-        ground.sides().filter(|side| *side == Side::Ours || test.ends != Ends::Ours).collect();
-    for round in 0..rounds.max(1) {
-        for turn in 0..sides.len() {
-            if let Some(side) = sides.get((round + turn) % sides.len()) {
-                once(ground, *side, test, duel)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn once(ground: &Ground, side: Side, test: &Test, duel: &mut Duel) -> Done {
-    let tries = if side == Side::Stock { TRIES } else { 1 };
-    for left in (0..tries).rev() {
-        let done = (test.work)(&Stage { ground, side });
-        if interrupted() {
-            return Err("interrupted".to_owned());
-        }
-        match done {
-            Ok(figures) => {
-                for (row, figure) in test.rows.iter().zip(figures) {
-                    println!("  {side:?}: {} {figure:.3} {}", row.name, row.unit);
-                    duel.add(row.name, side, figure);
-                }
-                return Ok(());
-            }
-            Err(error) if left > 0 => println!("  {side:?}, once more: {error}"),
-            Err(error) => duel.heed(side, &Err(error)),
-        }
-    }
-    Ok(())
 }

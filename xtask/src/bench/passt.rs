@@ -13,8 +13,6 @@
 
 mod stage;
 
-use slipway_lab::interrupted;
-
 use crate::tool::{self, Done};
 
 use super::duel::{Duel, Goal, Row, Side};
@@ -23,9 +21,6 @@ use super::prepared::Prepared;
 use super::rows::Group;
 use super::{Allowed, Wish};
 use stage::{Card, Ground};
-
-/// How often the original may try a piece of work.
-const TRIES: usize = 3;
 
 /// One figure for each row of a test.
 type Work = fn(&Ground, Side, Card) -> Done<Vec<f64>>;
@@ -102,12 +97,13 @@ pub(super) fn run(wish: &Wish, prepared: &Prepared) -> Done<Vec<(&'static str, D
     let ground = Ground::new(prepared, rival.as_ref())?;
     let name = rival.map_or_else(|| "no passt here".to_owned(), |peer| peer.version());
     let tests: Vec<&Test> = TESTS.iter().filter(|test| wanted(test, wish) && can(&ground, test)).collect();
+    let sides: Vec<Side> = ground.sides().collect();
     let mut tables = Vec::new();
     for of_group in tests.chunk_by(|one, next| one.group == next.group) {
         let mut duel = Duel { rival: name.clone(), rows: Vec::new(), failures: Vec::new() };
         for test in of_group {
-            duel.rows.extend(test.rows.iter().map(|(name, unit, goal)| Row::new(name, unit, *goal)));
-            rounds(&ground, wish.rounds, test, &mut duel)?;
+            let rows = test.rows.iter().map(|(name, unit, goal)| Row::new(name, unit, *goal));
+            duel.fill(rows, (&sides, wish.rounds), |side| (test.work)(&ground, side, test.card))?;
         }
         tables.extend(of_group.first().map(|test| (test.group.mark(), duel)));
     }
@@ -129,41 +125,6 @@ fn can(ground: &Ground, test: &Test) -> bool {
         }
     }
     can
-}
-
-/// All rounds of one test; an error is the end of the bench.
-fn rounds(ground: &Ground, rounds: usize, test: &Test, duel: &mut Duel) -> Done {
-    let sides: Vec<Side> = ground.sides().collect();
-    for round in 0..rounds.max(1) {
-        for turn in 0..sides.len() {
-            if let Some(side) = sides.get((round + turn) % sides.len()) {
-                once(ground, *side, test, duel)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn once(ground: &Ground, side: Side, test: &Test, duel: &mut Duel) -> Done {
-    let tries = if side == Side::Stock { TRIES } else { 1 };
-    for left in (0..tries).rev() {
-        let done = (test.work)(ground, side, test.card);
-        if interrupted() {
-            return Err("interrupted".to_owned());
-        }
-        match done {
-            Ok(figures) => {
-                for ((name, unit, _), figure) in test.rows.iter().zip(figures) {
-                    println!("  {side:?}: {name} {figure:.3} {unit}");
-                    duel.add(name, side, figure);
-                }
-                return Ok(());
-            }
-            Err(error) if left > 0 => println!("  {side:?}, once more: {error}"),
-            Err(error) => duel.heed(side, &Err(error)),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
